@@ -1,0 +1,177 @@
+"""The one door through which files and directories are published, and their helpers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from condainer.errors import StorageError
+
+CACHEDIR_TAG = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# This directory is a Condainer cache; backups may leave it out.\n"
+    "# See https://bford.info/cachedir/\n"
+)
+
+
+@contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turn an operating system error while `doing` something into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(doing, error) from error
+
+
+def storage_error(doing: str, error: OSError) -> StorageError:
+    """Return the StorageError that names the place, the reason and the remedy of `error`."""
+    place = f" ({error.filename})" if error.filename else ""
+    hints = {
+        errno.ENOSPC: "Free some space there, or name a larger place in condainer.yml "
+        "(`cache_directory:`, `staging_directory:`).",
+        errno.EDQUOT: "Your quota there is used up: free some space, or name another place in "
+        "condainer.yml (`cache_directory:`, `staging_directory:`).",
+        errno.EACCES: "Ask its owner for permission, or name another place in condainer.yml.",
+        errno.EPERM: "Ask its owner for permission, or name another place in condainer.yml.",
+        errno.EROFS: "That file system is read-only: name another place in condainer.yml.",
+        errno.EEXIST: "A file stands where a directory should be: move it away.",
+        errno.ENOTDIR: "A file stands where a directory should be: move it away.",
+    }
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StorageError(f"Cannot {doing}: {reason}{place}", hints.get(error.errno or 0, ""))
+
+
+def umask() -> int:
+    """Return the process's umask without changing it."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022
+
+
+def publish_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a file so that readers see the old or the new content, and a crash leaves one of both.
+
+    Parameters: `mode` sets the permission bits; by default those that the umask gives. A symbolic
+    link at `path` is followed, so that a linked file stays linked. Raises OSError.
+    """
+    target = Path(os.path.realpath(path))
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
+            os.fsync(stream.fileno())
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+    sync_directory(target.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames inside a directory durable; file systems that cannot are left alone."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_directory(source: Path, target: Path) -> bool:
+    """Move a finished directory to its place by one rename; False if another stands there already.
+
+    The files in `source` are made durable first, so that after a crash the entry is either absent
+    or whole. Raises OSError for every other failure.
+    """
+    for item in source.iterdir():
+        sync_file(item)
+    sync_directory(source)
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+            return False
+        raise
+    sync_directory(target.parent)
+    return True
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Create a directory, and the missing ones above it, with exactly `mode` despite the umask.
+
+    A directory that is there already keeps its mode. Raises OSError.
+    """
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_directory(path.parent, mode)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if path.is_dir():
+            return
+        raise
+    # mkdir(mode=…) would lose bits to the umask.
+    path.chmod(mode)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory tree of ours, read-only directories in it included; absence is fine.
+
+    A symbolic link is deleted itself, never what it points to.
+    """
+    if path.is_symlink():
+        path.unlink()
+        return
+    try:
+        shutil.rmtree(path)
+        return
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError:
+        pass
+    _make_writable(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_writable(path: Path) -> None:
+    # The directory before its content: one that cannot be read cannot be walked through.
+    with suppress(OSError):
+        os.chmod(path, stat.S_IRWXU)
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                _make_writable(Path(entry.path))
+
+
+def is_private_directory(path: Path) -> bool:
+    """Tell whether `path` is a directory, not a link, of ours that nobody else can write."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == os.getuid()
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )

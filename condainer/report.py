@@ -1,0 +1,38 @@
+"""What the stages tell about their progress, and the reporter that keeps silent."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Reporter(Protocol):
+    """Receives progress; only the command line prints."""
+
+    def step(self, title: str, unit: str = "") -> None:
+        """Begin a step, which ends the one before; `unit` is what its progress counts."""
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Say how much of the current step is done, out of `total` where that is known."""
+
+    def note(self, message: str) -> None:
+        """Say something worth knowing."""
+
+    def warn(self, message: str) -> None:
+        """Say something that the user should look into."""
+
+    def finish(self) -> None:
+        """End the current step."""
+
+
+class Silent:
+    """A reporter that drops everything."""
+
+    def step(self, title: str, unit: str = "") -> None: ...
+
+    def progress(self, done: float, total: float | None = None) -> None: ...
+
+    def note(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def finish(self) -> None: ...
