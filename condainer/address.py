@@ -1,0 +1,55 @@
+"""From a lock to its content address; pure, see cache_layout.md for the specification."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from condainer.lock import Lock, escape
+
+# Raised whenever our own staging rules change what bytes a lock gives.
+RECIPE = 1
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an environment belongs, and the canonical text that says what it is."""
+
+    digest: str
+    text: str
+    base: Path
+
+    @property
+    def prefix(self) -> Path:
+        """The mount point, and the prefix that is baked into the files of the image."""
+        return prefix_of(self.digest, self.base)
+
+    @property
+    def sha256(self) -> str:
+        """The sha256 of the canonical text, which tells a collision from a hit."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+def prefix_of(digest: str, base: Path) -> Path:
+    """Return the mount point of a content address below a base directory."""
+    return base / f"condainer-{digest}"
+
+
+def canonical_text(lock: Lock, base: Path) -> str:
+    """Return what the bytes of the image depend on, one item a line, sorted within each kind."""
+    lines = [f"condainer-recipe {RECIPE}", f"platform {lock.platform}", f"base {base}"]
+    lines += sorted(f"conda {p.subdir}/{p.filename} sha256:{p.sha256}" for p in lock.conda)
+    lines += sorted(f"pip {p.filename} sha256:{p.sha256}" for p in lock.pip)
+    if lock.post_link_scripts:
+        lines.append("post-link-scripts")
+    lines += sorted(f"variable {name}={escape(value)}" for name, value in lock.variables)
+    return "\n".join(lines) + "\n"
+
+
+def address_of(lock: Lock, base: Path) -> Address:
+    """Return the content address of a lock whose image is mounted below `base`."""
+    text = canonical_text(lock, base)
+    return Address(xxhash.xxh3_128_hexdigest(text.encode()), text, base)

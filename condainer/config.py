@@ -1,0 +1,310 @@
+"""Settings from the command line, the environment, and three files, as one frozen value."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from condainer import yamlfile
+from condainer.errors import ConfigError
+
+PROJECT_FILE = "condainer.yml"
+SITE_FILE = Path("/etc/condainer/condainer.yml")
+COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
+# Thirty years; what waits cannot count much further.
+MAX_SECONDS = 1e9
+LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
+
+# What the original's configuration had, and what takes its place.
+REPLACED = {
+    "uuid": "the content address takes its place; `address:` selects another image",
+    "installer_url": "the embedded engine needs no installer",
+    "conda_exe": "the embedded engine needs no conda executable",
+    "non_conda_application": "only Conda environments have a content address",
+    "multiuser_mountpoint": "several users can use one image without it",
+}
+
+
+def key(default: Any, doc: str, variable: str = "", factory: Any = MISSING) -> Any:
+    """Declare a configuration key: its default, its meaning, its environment variable."""
+    metadata = {"doc": doc, "variable": variable}
+    if factory is not MISSING:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the user, the site or the project chose; paths are absolute."""
+
+    project: Path
+    environment_yml: Path = key(Path("environment.yml"), "the environment file")
+    requirements_txt: Path = key(Path("requirements.txt"), "the requirements file, if it exists")
+    mount_base_directory: Path = key(
+        Path("/tmp"),
+        "directory of the mount points, the same on every machine that shares images",
+        "CONDAINER_MOUNT_BASE",
+    )
+    cache_directory: Path = key(
+        None, "the cache of images; a group shares one", "CONDAINER_CACHE", lambda: user_cache()
+    )
+    readonly_caches: tuple[Path, ...] = key(
+        (), "caches that are looked into first and never written", "CONDAINER_READONLY_CACHES"
+    )
+    package_cache: Path = key(
+        None,
+        "downloaded and unpacked packages",
+        "CONDAINER_PACKAGE_CACHE",
+        lambda: user_cache() / "packages",
+    )
+    staging_directory: Path = key(
+        None,
+        "where environments are put together before they are compressed; a local disk",
+        "CONDAINER_STAGING",
+        lambda: Path(os.environ.get("TMPDIR") or "/tmp").absolute(),
+    )
+    mirrors: tuple[tuple[str, tuple[str, ...]], ...] = key(
+        (), "channel name or URL: the URLs that are asked in its place", "CONDAINER_MIRRORS"
+    )
+    compressor: str = key("zstd", "one of " + ", ".join(COMPRESSORS), "CONDAINER_COMPRESSOR")
+    compression_level: int = key(9, "1 (fast) to 22 (small) for zstd", "CONDAINER_LEVEL")
+    processors: int = key(
+        0, "processors used for a build; 0: all there are", "CONDAINER_PROCESSORS"
+    )
+    tool_directory: Path | None = key(
+        None, "where mksquashfs, squashfuse, … are looked for before PATH", "CONDAINER_TOOLS"
+    )
+    address: str | None = key(None, "pin: use this image of the cache instead of the lock's")
+    post_link_scripts: bool = key(False, "run the post-link scripts of packages")
+    locked: bool = key(False, "never solve: refuse a missing or stale lock", "CONDAINER_LOCKED")
+    linger: float = key(
+        2.0, "seconds a mount is kept after its last `cnd exec`", "CONDAINER_LINGER"
+    )
+    lock_timeout: float = key(
+        3600.0, "seconds to wait for another builder of the same image", "CONDAINER_LOCK_TIMEOUT"
+    )
+
+    @property
+    def file(self) -> Path:
+        """The project's configuration file."""
+        return self.project / PROJECT_FILE
+
+
+def user_cache() -> Path:
+    """Return the user's own cache directory."""
+    return _user_directory("XDG_CACHE_HOME", ".cache") / "condainer"
+
+
+def user_file() -> Path:
+    """Return where the user's own configuration stands."""
+    return _user_directory("XDG_CONFIG_HOME", ".config") / "condainer" / PROJECT_FILE
+
+
+def _user_directory(variable: str, below_home: str) -> Path:
+    named = os.environ.get(variable, "")
+    # The XDG specification: what is not absolute is to be ignored.
+    if os.path.isabs(named):
+        return Path(named)
+    try:
+        return Path.home() / below_home
+    except RuntimeError:
+        raise ConfigError(
+            "You have no home directory", f"Set the environment variable HOME or {variable}."
+        ) from None
+
+
+def documented() -> list[tuple[str, str, str, str]]:
+    """Return name, default, environment variable and meaning of every key, for the README."""
+    rows = []
+    for item in fields(Settings):
+        if "doc" in item.metadata:
+            default = "" if item.default in (MISSING, None, ()) else str(item.default)
+            rows.append((item.name, default, item.metadata["variable"], item.metadata["doc"]))
+    return rows
+
+
+def load_settings(
+    project: Path, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Return the settings in force for a project directory.
+
+    Parameters: `overrides` are `key=value` texts of the command line. Later ones of this list
+    win: default, site file, user file, condainer.yml, environment variable, command line.
+    Raises ConfigError with the place of what is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    project = project.absolute()
+    values: dict[str, Any] = {}
+    for path in (SITE_FILE, user_file(), project / PROJECT_FILE):
+        values.update(_read_file(path, project))
+    for item in fields(Settings):
+        variable = item.metadata.get("variable")
+        if variable and environ.get(variable):
+            where = f"the environment variable {variable}"
+            values[item.name] = _from_text(item.name, environ[variable], where, Path.cwd())
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: not of the form KEY=VALUE")
+        _check_key(name, f"--set {override}")
+        values[name] = _from_text(name, text, f"--set {override}", Path.cwd())
+    values.setdefault("environment_yml", project / "environment.yml")
+    values.setdefault("requirements_txt", project / "requirements.txt")
+    settings = Settings(project=project, **values)
+    _check_level(settings)
+    return settings
+
+
+def _check_level(settings: Settings) -> None:
+    highest = LEVELS.get(settings.compressor)
+    default = Settings.__dataclass_fields__["compression_level"].default
+    if highest is None and settings.compression_level != default:
+        raise ConfigError(f"compression_level: {settings.compressor} has no levels")
+    if highest is not None and not 1 <= settings.compression_level <= highest:
+        raise ConfigError(
+            f"compression_level: {settings.compression_level} is not between 1 and {highest} "
+            f"({settings.compressor})"
+        )
+
+
+def _read_file(path: Path, project: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    document = yamlfile.load(path, text, ConfigError)
+    if document.value is None:
+        return {}
+    if not isinstance(document.value, dict):
+        raise ConfigError(
+            f"{path}:1: must be a mapping of keys to values",
+            "Write each as `key: value` on a line of its own.",
+        )
+    values: dict[str, Any] = {}
+    for name, value in document.value.items():
+        where = document.where(name)
+        _check_key(str(name), where)
+        if name == "address":
+            # As it is written: an address can have digits only, and begin with 0.
+            value = document.texts.get((name,), value)
+        if value is not None:
+            values[str(name)] = _typed(str(name), value, f"{where}: {name}", path.parent)
+    return values
+
+
+def _check_key(name: str, where: str) -> None:
+    known = [item.name for item in fields(Settings) if "doc" in item.metadata]
+    if name in known:
+        return
+    if name in REPLACED:
+        raise ConfigError(
+            f"{where}: `{name}` is a key of the original Condainer: {REPLACED[name]}",
+            "Remove the line.",
+        )
+    near = difflib.get_close_matches(name, known, 1, 0.4)
+    hint = f"Did you mean `{near[0]}`?" if near else "Known keys: " + ", ".join(known) + "."
+    raise ConfigError(f"{where}: unknown key `{name}`", hint)
+
+
+def _from_text(name: str, text: str, where: str, base: Path) -> Any:
+    """Convert the text of an environment variable or command line option."""
+    if name == "readonly_caches":
+        return _typed(name, [part for part in text.split(os.pathsep) if part], where, base)
+    if name == "mirrors":
+        mirrors: dict[str, list[str]] = {}
+        for pair in text.split():
+            channel, equals, url = pair.partition("=")
+            if not equals or "://" not in url:
+                raise ConfigError(f"{where}: {pair!r} is not of the form CHANNEL=URL")
+            mirrors.setdefault(channel, []).append(url)
+        return _typed(name, mirrors, where, base)
+    kind = _kind(name)
+    try:
+        if kind == "bool":
+            words = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+            return words[text.lower()]
+        return _typed(name, {"int": int, "float": float}.get(kind, str)(text), where, base)
+    except (KeyError, ValueError):
+        wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}[kind]
+        raise ConfigError(f"{where}: must be {wanted}, not {text!r}") from None
+
+
+def _typed(name: str, value: Any, where: str, base: Path) -> Any:
+    """Check the type of a value and convert it to what Settings holds."""
+    kind = _kind(name)
+    if kind.startswith("Path"):
+        return _path(value, where, base)
+    if name == "readonly_caches":
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list):
+            raise ConfigError(f"{where}: must be a list of directories")
+        return tuple(_path(item, where, base) for item in items)
+    if name == "mirrors":
+        return _mirrors(value, where)
+    if kind == "bool" and isinstance(value, bool):
+        return value
+    if kind == "int" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind == "float" and number and 0 <= value <= MAX_SECONDS:
+        return float(value)
+    if name == "compressor" and value in COMPRESSORS:
+        return value
+    if name == "address":
+        return _address(value, where)
+    wanted = {
+        "bool": "true or false",
+        "int": "a whole number from 0",
+        "float": f"a number from 0 to {MAX_SECONDS:g}",
+        "str": "one of " + ", ".join(COMPRESSORS),
+    }[kind]
+    raise ConfigError(f"{where}: must be {wanted}, not {value!r}")
+
+
+def _kind(name: str) -> str:
+    return str(Settings.__dataclass_fields__[name].type)
+
+
+def _path(value: Any, where: str, base: Path) -> Path:
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise ConfigError(f"{where}: must be a path, not {value!r}")
+    if "\n" in value:
+        raise ConfigError(f"{where}: a path with a line break cannot be used")
+    try:
+        expanded = Path(value).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{where}: {value}: {error}", "Write the path in full.") from None
+    return Path(os.path.normpath(base.absolute() / expanded))
+
+
+def _address(value: Any, where: str) -> str:
+    text = str(value).lower()
+    if not 4 <= len(text) <= 32 or set(text) - set("0123456789abcdef"):
+        raise ConfigError(
+            f"{where}: must be an address (32 hexadecimal digits or fewer), not {value!r}",
+            "`cnd status` shows the address of a project; quote it if it has digits only.",
+        )
+    return text
+
+
+def _mirrors(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: must be a mapping of channels to URLs")
+    mirrors = []
+    for channel, urls in value.items():
+        items = [urls] if isinstance(urls, str) else urls
+        if not isinstance(items, list) or not items:
+            raise ConfigError(f"{where}: {channel}: must be a URL or a list of URLs")
+        for url in items:
+            if not isinstance(url, str) or not url.startswith(("http://", "https://", "file://")):
+                raise ConfigError(f"{where}: {channel}: {url!r} is not an http or file URL")
+        mirrors.append((str(channel), tuple(url.rstrip("/") for url in items)))
+    return tuple(mirrors)

@@ -1,0 +1,298 @@
+"""environment.yml and the requirements files, as one frozen value."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from condainer import requirements, yamlfile
+from condainer.config import Settings
+from condainer.errors import InputError
+from condainer.lock import NAME, Source, source_of
+from condainer.yamlfile import Document
+
+DEFAULT_CHANNEL = "conda-forge"
+KNOWN_KEYS = ("name", "channels", "dependencies", "variables", "platforms", "prefix", "category")
+SYNONYMS = {"depends": "dependencies", "requirements": "dependencies"}
+# conda-lock's platform selectors: a line that ends in one of these holds on these platforms only.
+SELECTORS = {
+    "linux": "linux-",
+    "linux64": "linux-64",
+    "unix": "",
+    "osx": "osx-",
+    "osx64": "osx-64",
+    "arm64": "osx-arm64",
+    "win": "win-",
+    "win64": "win-64",
+}
+LIST = "Write each item on a line of its own that begins with `- `."
+SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A conda MatchSpec as the user wrote it, and the place it stands at."""
+
+    text: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the user asked for, on one platform."""
+
+    name: str
+    platform: str
+    platforms: tuple[str, ...]
+    channels: tuple[str, ...]
+    specs: tuple[Spec, ...]
+    requirements: tuple[requirements.Line, ...]
+    variables: tuple[tuple[str, str], ...]
+    post_link_scripts: bool
+    sources: tuple[Source, ...]
+
+    def fingerprint(self) -> str:
+        """Return the sha256 of what matters for the lock.
+
+        Comments, ordering, spelling of blanks and the environment's name do not; the order of
+        channels and of a requirement file's options does.
+        """
+        options = [line.text for line in self.requirements if line.is_option]
+        wanted = [line for line in self.requirements if not line.is_option]
+        meaning = {
+            "channels": self.channels,
+            "conda": sorted({_normalised(spec.text) for spec in self.specs}),
+            "constraints": sorted({_normalised(line.text) for line in wanted if line.constraint}),
+            "options": options,
+            "pip": sorted({_normalised(line.text) for line in wanted if not line.constraint}),
+            "platform": self.platform,
+            "post-link-scripts": self.post_link_scripts,
+            "variables": sorted(self.variables),
+        }
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
+
+
+def _normalised(spec: str) -> str:
+    """Return a spec without insignificant blanks: `python >= 3.10` is `python>=3.10`."""
+    text = re.sub(r"\s+", " ", spec.strip())
+    return re.sub(r"\s*([<>=!~,|])\s*", r"\1", text)
+
+
+def read_inputs(settings: Settings, platform: str) -> Inputs:
+    """Read the environment file and the requirements files of a project.
+
+    Raises InputError with file and line of whatever cannot be locked.
+    """
+    path = settings.environment_yml
+    document = _load(path, platform)
+    _check_keys(document)
+    specs, pip = _dependencies(document)
+    pip_lines, included = requirements.from_lines(pip, path.parent)
+    found = [path, *included]
+    if settings.requirements_txt.exists():
+        more, included = requirements.read(settings.requirements_txt)
+        pip_lines += more
+        found += [settings.requirements_txt, *included]
+    else:
+        # Its appearance makes the lock stale, so its absence is recorded.
+        found.append(settings.requirements_txt)
+    if not specs and not pip_lines:
+        raise InputError(
+            f"{document.where('dependencies')}: no dependencies",
+            "Name at least one package, for example `- python=3.12`.",
+        )
+    if pip_lines and not any(_is_python(spec.text) for spec in specs):
+        where = specs[0].where if specs else document.where("dependencies")
+        specs = (*specs, Spec("python", f"{where} (added because of the pip requirements)"))
+    return Inputs(
+        name=_name(document),
+        platform=platform,
+        platforms=_platforms(document, platform),
+        channels=_channels(document),
+        specs=specs,
+        requirements=tuple(pip_lines),
+        variables=_variables(document),
+        post_link_scripts=settings.post_link_scripts,
+        sources=tuple(source_of(item, settings.project) for item in dict.fromkeys(found)),
+    )
+
+
+def with_platform(inputs: Inputs, platform: str) -> Inputs:
+    """Return the same wishes for another platform."""
+    return replace(inputs, platform=platform)
+
+
+def _load(path: Path, platform: str) -> Document:
+    try:
+        text = requirements.read_text(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no environment file",
+            "`cnd init` writes an example; `environment_yml:` in condainer.yml names another file.",
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read: {error.strerror}",
+            "`environment_yml:` in condainer.yml names another file.",
+        ) from None
+    kept = [line if _selected(line, platform) else "" for line in text.split("\n")]
+    document = yamlfile.load(path, "\n".join(kept), InputError)
+    if not isinstance(document.value, dict):
+        raise InputError(
+            f"{path}:1: not an environment file: must be a mapping with `dependencies:`",
+            "`cnd init` in an empty directory writes an example.",
+        )
+    return document
+
+
+def _selected(line: str, platform: str) -> bool:
+    match = SELECTOR.search(line)
+    if match is None or match["name"] not in SELECTORS:
+        return True
+    return platform.startswith(SELECTORS[match["name"]]) and (
+        match["name"] != "unix" or not platform.startswith("win")
+    )
+
+
+def _check_keys(document: Document) -> None:
+    """Refuse what looks like a misspelt key; other unknown ones are ignored, as conda does."""
+    for key in document.value:
+        if not isinstance(key, str) or key in KNOWN_KEYS:
+            continue
+        near = difflib.get_close_matches(key.lower(), KNOWN_KEYS, 1, 0.75)
+        meant = near[0] if near else SYNONYMS.get(key)
+        if meant:
+            raise InputError(
+                f"{document.where(key)}: unknown key `{key}`", f"Did you mean `{meant}`?"
+            )
+
+
+def _name(document: Document) -> str:
+    name = document.value.get("name")
+    if name is None:
+        # A directory's name need not be UTF-8, but a lockfile is.
+        return os.fsencode(document.path.absolute().parent.name).decode(errors="replace")
+    if not isinstance(name, (str, int, float)) or "\n" in str(name):
+        raise InputError(
+            f"{document.where('name')}: `name` must be a word, not {name!r}",
+            "It is shown in the prompt, and has no other meaning.",
+        )
+    return document.texts[("name",)]
+
+
+def _strings(document: Document, key: str, what: str) -> list[tuple[str, str]]:
+    """Return the texts of a list with the place of each."""
+    value = document.value.get(key)
+    if value is None:
+        return []
+    if isinstance(value, str):
+        return [(value, document.where(key))]
+    if not isinstance(value, list):
+        raise InputError(f"{document.where(key)}: `{key}` must be a list of {what}", LIST)
+    items = []
+    for index, item in enumerate(value):
+        where = document.where(key, index)
+        if not isinstance(item, str) or not item.strip():
+            raise InputError(f"{where}: `{key}` must be a list of {what}, not {item!r}", LIST)
+        items.append((item.strip(), where))
+    return items
+
+
+def _channels(document: Document) -> tuple[str, ...]:
+    channels = [item for item, _ in _strings(document, "channels", "channel names or URLs")]
+    # `nodefaults` says that no default channel is to be added, which we never do.
+    wanted = [channel for channel in dict.fromkeys(channels) if channel != "nodefaults"]
+    return tuple(wanted) or (DEFAULT_CHANNEL,)
+
+
+def _platforms(document: Document, platform: str) -> tuple[str, ...]:
+    platforms = [item for item, _ in _strings(document, "platforms", "platforms")]
+    return tuple(dict.fromkeys(platforms)) or (platform,)
+
+
+def _dependencies(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]:
+    value = document.value.get("dependencies")
+    if value is None:
+        return (), []
+    if not isinstance(value, list):
+        raise InputError(
+            f"{document.where('dependencies')}: `dependencies` must be a list",
+            LIST,
+        )
+    specs: list[Spec] = []
+    pip: list[tuple[str, str]] = []
+    for index, item in enumerate(value):
+        where = document.where("dependencies", index)
+        if isinstance(item, str) and item.strip():
+            specs.append(Spec(item.strip(), where))
+        elif isinstance(item, dict) and list(item) == ["pip"]:
+            pip += _pip(document, index, item["pip"])
+        else:
+            raise InputError(
+                f"{where}: a dependency must be a text such as `numpy>=1.26`, not {item!r}",
+                "Put quotation marks around it, or write pip packages below `- pip:`.",
+            )
+    return tuple(specs), pip
+
+
+def _pip(document: Document, index: int, lines: Any) -> list[tuple[str, str]]:
+    where = document.where("dependencies", index, "pip")
+    if lines is None:
+        return []
+    if not isinstance(lines, list):
+        raise InputError(f"{where}: `pip:` must be a list of requirements", LIST)
+    result = []
+    for number, line in enumerate(lines):
+        place = document.where("dependencies", index, "pip", number)
+        if not isinstance(line, str):
+            raise InputError(
+                f"{place}: a requirement must be a text, not {line!r}",
+                "Put quotation marks around it.",
+            )
+        result.append((line, place))
+    return result
+
+
+def _variables(document: Document) -> tuple[tuple[str, str], ...]:
+    value = document.value.get("variables")
+    if value is None:
+        return ()
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{document.where('variables')}: `variables` must be a mapping of names to values",
+            "Write each as `NAME: value` on a line of its own.",
+        )
+    variables = []
+    for name, content in value.items():
+        where = document.where("variables", name)
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise InputError(
+                f"{where}: {name!r} is not the name of an environment variable",
+                "A name has letters, digits and underscores, and does not begin with a digit.",
+            )
+        if content is None or isinstance(content, (list, dict)):
+            raise InputError(
+                f"{where}: the value of {name} must be a text or a number",
+                'Write `""` for an empty value.',
+            )
+        text = document.texts["variables", name]
+        if "\0" in text:
+            raise InputError(
+                f"{where}: the value of {name} must not contain a NUL character",
+                "No environment variable can hold one.",
+            )
+        variables.append((name, text))
+    return tuple(sorted(variables))
+
+
+def _is_python(spec: str) -> bool:
+    name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
+    return name.lower() == "python"

@@ -1,0 +1,211 @@
+"""Whether a project's lock is current, and how it becomes so."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from condainer import packages, wheels
+from condainer.config import Settings
+from condainer.errors import InputError, LockfileError, StaleLockError
+from condainer.files import publish_text, storage_errors
+from condainer.inputs import Inputs, read_inputs
+from condainer.lock import (
+    CondaPackage,
+    Lock,
+    PipPackage,
+    Source,
+    lockfile_path,
+    read_explicit,
+    render_explicit,
+    source_of,
+    sources_unchanged,
+)
+from condainer.report import Reporter
+from condainer.solver import Solved, solve, this_platform
+
+CONDA_LOCK = "conda-lock.yml"
+OURS = "# Made by `cnd lock`"
+
+
+@dataclass(frozen=True)
+class LockState:
+    """What the lock of a project is worth; `reason` says why it is not current."""
+
+    status: Literal["current", "stale", "missing"]
+    lock: Lock | None
+    reason: str = ""
+
+
+def lock_state(settings: Settings) -> LockState:
+    """Compare the lock of a project with its inputs, without solving anything.
+
+    Input files with the bytes that were locked are not even parsed. Raises LockfileError for a
+    damaged lockfile, InputError for inputs that cannot be read.
+    """
+    platform = this_platform()
+    path = lockfile_path(settings.project, platform)
+    try:
+        lock = read_explicit(path, platform)
+    except FileNotFoundError:
+        return _state_of_conda_lock(settings, platform)
+    except OSError as error:
+        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+    if not lock.sources:
+        return LockState("current", _taken_over(lock, settings))
+    if lock.post_link_scripts != settings.post_link_scripts:
+        return LockState("stale", lock, "`post_link_scripts` has changed")
+    if sources_unchanged(lock, settings.project) and _same_files(lock, settings):
+        return LockState("current", lock)
+    if lock.origin:
+        return _state_of_conda_lock(settings, platform)
+    inputs = read_inputs(settings, platform)
+    if inputs.fingerprint() == lock.inputs:
+        return LockState("current", replace(lock, name=inputs.name))
+    return LockState("stale", lock, f"{_changed(lock, settings)} changed since it was locked")
+
+
+def _same_files(lock: Lock, settings: Settings) -> bool:
+    """Tell whether the files named by the settings are still the ones that were locked."""
+    if lock.origin:
+        return True
+    named = {source.path for source in lock.sources}
+    wanted = (settings.environment_yml, settings.requirements_txt)
+    return all(source_of(path, settings.project).path in named for path in wanted)
+
+
+def _changed(lock: Lock, settings: Settings) -> str:
+    changed = [
+        source.path
+        for source in lock.sources
+        if source_of(settings.project / source.path, settings.project) != source
+    ]
+    return " and ".join(changed) or "The names of the input files"
+
+
+def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
+    """Take the lock from a conda-lock.yml: as it is if another tool wrote it."""
+    path = settings.project / CONDA_LOCK
+    if not path.is_file():
+        return LockState("missing", None, f"there is no {lockfile_path(Path(), platform)}")
+    from condainer import condalock
+
+    lock = condalock.read(path, platform)
+    if not path.read_text(encoding="utf-8").startswith(OURS):
+        return LockState("current", _taken_over(lock, settings, CONDA_LOCK))
+    inputs = read_inputs(settings, platform)
+    if condalock.content_hash(path, platform) != inputs.fingerprint():
+        return LockState("stale", None, f"{CONDA_LOCK} was made from other inputs")
+    return LockState("current", _described(lock, inputs))
+
+
+def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
+    """Complete another tool's lock with what such a file does not hold: name and variables."""
+    inputs = read_inputs(settings, lock.platform) if settings.environment_yml.is_file() else None
+    sources: tuple[Source, ...] = ()
+    if origin:
+        files = (settings.project / origin, settings.environment_yml)
+        sources = tuple(source_of(path, settings.project) for path in files)
+    return replace(
+        lock,
+        name=inputs.name if inputs else settings.project.name,
+        variables=inputs.variables if inputs else (),
+        post_link_scripts=settings.post_link_scripts,
+        inputs=inputs.fingerprint() if inputs and origin else "0" * 64 if origin else "",
+        sources=sources,
+        origin=origin,
+    )
+
+
+def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
+    """Return a current lock of the project, and whether it had to be solved for.
+
+    Raises StaleLockError when solving is needed but `locked` forbids it.
+    """
+    state = lock_state(settings)
+    if state.status == "current" and state.lock is not None:
+        path = lockfile_path(settings.project, state.lock.platform)
+        if state.lock.sources and not path.exists():
+            with storage_errors(f"write {path}"):
+                publish_text(path, render_explicit(state.lock))
+        return state.lock, False
+    if settings.locked:
+        raise StaleLockError(
+            f"The lock of {settings.project} is {state.status}: {state.reason}",
+            "Run `cnd lock` where solving is allowed, and commit the lockfiles.",
+        )
+    return make_lock(settings, reporter), True
+
+
+def make_lock(settings: Settings, reporter: Reporter) -> Lock:
+    """Solve for the project's inputs and write both lockfiles."""
+    inputs = read_inputs(settings, this_platform())
+    solved = solve(inputs, settings, reporter)
+    pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
+    lock = _described(Lock(inputs.platform, tuple(item.package for item in solved), pip), inputs)
+    _write(lock, inputs, solved, settings, reporter)
+    return lock
+
+
+def _described(lock: Lock, inputs: Inputs) -> Lock:
+    """Complete a solution with what the inputs say beside the packages."""
+    return replace(
+        lock,
+        variables=inputs.variables,
+        post_link_scripts=inputs.post_link_scripts,
+        inputs=inputs.fingerprint(),
+        sources=inputs.sources,
+        name=inputs.name,
+    )
+
+
+def _resolve_pip(
+    inputs: Inputs, solved: tuple[Solved, ...], settings: Settings, reporter: Reporter
+) -> tuple[PipPackage, ...]:
+    """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
+    conda: tuple[CondaPackage, ...] = tuple(item.package for item in solved)
+    if not any(item.name == "python" for item in solved):
+        raise InputError("The environment has pip requirements but no python")
+    archives = packages.fetch(conda, settings, reporter)
+    with storage_errors(f"work in {settings.staging_directory}"):
+        settings.staging_directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix="condainer-lock-", dir=settings.staging_directory
+        ) as directory:
+            scratch = Path(directory)
+            prefix = scratch / "prefix"
+            packages.link(archives, prefix, prefix, settings, reporter)
+            resolved = wheels.resolve(inputs, prefix, scratch, reporter)
+    if resolved.replaced:
+        reporter.warn(
+            "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
+        )
+    return resolved.packages
+
+
+def _write(
+    lock: Lock,
+    inputs: Inputs,
+    solved: tuple[Solved, ...],
+    settings: Settings,
+    reporter: Reporter,
+) -> None:
+    from condainer import condalock
+
+    reporter.step("Writing the lockfiles")
+    without_md5 = [item.name for item in solved if not item.md5]
+    unified = settings.project / CONDA_LOCK
+    path = lockfile_path(settings.project, lock.platform)
+    with storage_errors(f"write the lockfiles in {settings.project}"):
+        if without_md5:
+            reporter.warn(
+                f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "
+                f"not give for {', '.join(without_md5)}"
+            )
+            unified.unlink(missing_ok=True)
+        else:
+            condalock.write(unified, inputs, solved, lock.pip)
+        publish_text(path, render_explicit(lock))
+    reporter.finish()

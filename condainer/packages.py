@@ -1,0 +1,230 @@
+"""Conda packages on disk: fetched into the package cache, checked, and linked into a prefix."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from condainer.config import Settings
+from condainer.errors import BuildError, IntegrityError, NetworkError
+from condainer.files import storage_errors
+from condainer.lock import CondaPackage
+from condainer.report import Reporter
+from condainer.solver import channel_of
+
+if TYPE_CHECKING:
+    from rattler import Client, RepoDataRecord
+
+PARALLEL_DOWNLOADS = 8
+
+
+def fetch(
+    packages: Sequence[CondaPackage], settings: Settings, reporter: Reporter
+) -> tuple[Path, ...]:
+    """Return the archives of packages in the package cache, downloading what is missing.
+
+    Every archive is checked against the sha256 of the lock. Raises IntegrityError when what a
+    channel serves has another one, NetworkError when it cannot be downloaded.
+    """
+    missing = [
+        package for package in packages if not _is_good(archive_path(package, settings), package)
+    ]
+    if missing:
+        reporter.step("Downloading conda packages", "packages")
+        with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
+            asyncio.run(_fetch_all(missing, settings, reporter))
+    return tuple(archive_path(package, settings) for package in packages)
+
+
+def archive_path(package: CondaPackage, settings: Settings) -> Path:
+    """Return where the archive of a package stands in the package cache."""
+    directory = settings.package_cache / "archives" / package.sha256[:2] / package.sha256
+    return directory / package.filename
+
+
+def _is_good(path: Path, package: CondaPackage) -> bool:
+    try:
+        return _digest(path) == package.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _digest(path: Path) -> str:
+    sha256 = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()
+
+
+async def _fetch_all(
+    packages: Sequence[CondaPackage], settings: Settings, reporter: Reporter
+) -> None:
+    import rattler
+
+    client = rattler.Client.default_client()
+    slots = asyncio.Semaphore(PARALLEL_DOWNLOADS)
+    done = 0
+
+    async def one(package: CondaPackage) -> None:
+        nonlocal done
+        async with slots:
+            await _fetch(package, client, settings)
+        done += 1
+        reporter.progress(done, len(packages))
+
+    tasks = [asyncio.create_task(one(package)) for package in packages]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _fetch(package: CondaPackage, client: Client, settings: Settings) -> None:
+    target = archive_path(package, settings)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    problem: Exception | None = None
+    for url in _places(package, settings):
+        descriptor, name = tempfile.mkstemp(dir=target.parent)
+        partial = Path(name)
+        try:
+            with open(descriptor, "wb") as stream:
+                digest = await _download(url, stream, client)
+            if digest != package.sha256:
+                problem = IntegrityError(
+                    f"{url} has the sha256 {digest}, but the lock says {package.sha256}",
+                    "Do not use it before whoever keeps the channel has explained the difference; "
+                    "`cnd lock` accepts what the channel's index says now.",
+                )
+                continue
+            partial.chmod(0o644)
+            os.replace(partial, target)
+            return
+        except OSError:
+            raise
+        except Exception as error:
+            problem = NetworkError(
+                f"{url} cannot be downloaded: {error}",
+                "Check the network, or name a mirror (`mirrors:` in condainer.yml).",
+            )
+        finally:
+            partial.unlink(missing_ok=True)
+    assert problem is not None
+    raise problem from None
+
+
+def _places(package: CondaPackage, settings: Settings) -> list[str]:
+    """Return the URLs of a package: at its channel's mirrors if there are any, else its own."""
+    base = package.url.rsplit("/", 2)[0]
+    mirrors = channel_of(base, settings).mirrors
+    return [mirror + package.url.removeprefix(base) for mirror in mirrors] or [package.url]
+
+
+class _Hashing:
+    """A writer that computes the sha256 of what passes through it."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self.sha256.update(data)
+        self.stream.write(data)
+
+
+async def _download(url: str, stream: BinaryIO, client: Client) -> str:
+    from rattler.package_streaming import download_to_writer
+
+    writer = _Hashing(stream)
+    if url.startswith("file://"):
+        with open(unquote(urlsplit(url).path), "rb") as source:
+            shutil.copyfileobj(source, writer, 1 << 20)
+    else:
+        await download_to_writer(client, url, writer)
+    return writer.sha256.hexdigest()
+
+
+def link(
+    archives: Sequence[Path],
+    directory: Path,
+    prefix: Path,
+    settings: Settings,
+    reporter: Reporter,
+) -> None:
+    """Install packages into `directory`, with the paths in their files pointing below `prefix`.
+
+    Raises IntegrityError when an archive cannot be unpacked, BuildError when linking fails.
+    """
+    reporter.step("Linking conda packages", "packages")
+    asyncio.run(_link(archives, directory, prefix, settings, reporter))
+
+
+async def _link(
+    archives: Sequence[Path],
+    directory: Path,
+    prefix: Path,
+    settings: Settings,
+    reporter: Reporter,
+) -> None:
+    import rattler
+    from rattler import exceptions
+
+    records = await asyncio.gather(*(_record(archive) for archive in archives))
+    try:
+        await rattler.install(
+            list(records),
+            target_prefix=directory,
+            alternative_target_prefix=prefix,
+            cache_dir=settings.package_cache / "unpacked",
+            installed_packages=[],
+            execute_link_scripts=False,
+            show_progress=False,
+            reporter=_LinkProgress(reporter, len(records)),  # type: ignore[arg-type]
+            client=rattler.Client.default_client(),
+        )
+    except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
+        raise BuildError(
+            f"Linking the conda packages into {directory} failed: {error}",
+            f"If a package in {settings.package_cache} is damaged, delete that directory: "
+            "it is filled again by the next build.",
+        ) from None
+
+
+async def _record(archive: Path) -> RepoDataRecord:
+    from rattler import RepoDataRecord
+
+    try:
+        return await RepoDataRecord.from_package_archive(archive)
+    except Exception as error:
+        # Its hash is what the lock says, so the channel itself serves a damaged package.
+        raise IntegrityError(
+            f"{archive} is not a readable conda package: {error}",
+            "Its sha256 is the lock's: choose another build of it in the environment file.",
+        ) from None
+
+
+class _LinkProgress:
+    """Passes rattler's callbacks on as a count of linked packages."""
+
+    def __init__(self, reporter: Reporter, total: int) -> None:
+        self.reporter = reporter
+        self.total = total
+        self.done = 0
+
+    def on_link_complete(self, index: int) -> None:
+        self.done += 1
+        self.reporter.progress(self.done, self.total)
+
+    def __getattr__(self, name: str) -> object:
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return lambda *arguments, **keywords: 0

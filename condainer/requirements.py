@@ -1,0 +1,185 @@
+"""Requirement files: their lines, joined and with absolute paths, for uv to interpret.
+
+The syntax is pip's; what it accepts is passed on unchanged. Only what cannot be in a shared,
+immutable image (editable installs, local paths) is refused here.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer.errors import InputError
+
+MAX_DEPTH = 20
+# The files that were read, and whether as constraints, in their order.
+Included = dict[tuple[Path, bool], None]
+INCLUDE = re.compile(
+    r"(?P<option>-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>.+)"
+)
+FIND_LINKS = re.compile(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>.+)")
+EDITABLE = re.compile(r"-e|--editable(\s|=|$)")
+COMMENT = re.compile(r"(^|\s)#.*$")
+# `name @ target` or `name[extra]@target`.
+DIRECT = re.compile(r"[\w.-]+\s*(\[[^\]]*\])?\s*@\s*(?P<target>.*)")
+LOCAL = re.compile(r"\.{1,2}([\[\s;]|$)|~|file:", re.IGNORECASE)
+ARCHIVE = re.compile(r"[^\s;]+\.(whl|zip|tgz|tbz|tbz2|txz|tar(\.\w+)?)([\s;\[]|$)", re.IGNORECASE)
+VCS = re.compile(r"(^|@\s*)(git|hg|svn|bzr)\+", re.IGNORECASE)
+REMEDY = (
+    "An image is shared and never changes: build a wheel and put it on an index or a web server, "
+    "or install the package into a virtual environment on top of the image."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """One logical line of a requirements file, and the place it stands at."""
+
+    text: str
+    where: str
+    constraint: bool = False
+
+    @property
+    def is_option(self) -> bool:
+        """Whether the line is an option of the whole file rather than a requirement."""
+        return self.text.startswith("-")
+
+
+def read(path: Path) -> tuple[list[Line], list[Path]]:
+    """Return the lines of a requirements file and the files that it includes.
+
+    Raises InputError with file and line for what is missing or cannot be locked.
+    """
+    included: Included = {}
+    lines = _read(path, str(path), (path,), included, False)
+    return lines, [item for item, _ in included]
+
+
+def from_lines(lines: list[tuple[str, str]], base: Path) -> tuple[list[Line], list[Path]]:
+    """Return the same for the lines below `pip:`; paths in them are relative to `base`."""
+    result: list[Line] = []
+    included: Included = {}
+    for item, where in lines:
+        for _, text in _logical_lines(item):
+            result += _line(text, where, base, (), included, False)
+    return result, [path for path, _ in included]
+
+
+def read_text(path: Path) -> str:
+    """Return the text of an input file with plain line ends; raises OSError, UnicodeDecodeError.
+
+    A file is UTF-8, or UTF-16 as Windows PowerShell writes what is redirected into a file.
+    """
+    data = path.read_bytes()
+    utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if utf16 else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read(
+    path: Path, where: str, chain: tuple[Path, ...], included: Included, constraint: bool
+) -> list[Line]:
+    if len(chain) > MAX_DEPTH or path in chain[:-1]:
+        raise InputError(
+            f"{where}: requirements files include each other: {path}",
+            "Remove one of the `-r` or `-c` lines.",
+        )
+    try:
+        text = read_text(path)
+    except FileNotFoundError:
+        raise InputError(
+            f"{where}: no such file: {path}",
+            "A path is relative to the directory of the file that names it.",
+        ) from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise InputError(
+            f"{where}: {path} cannot be read: {error.strerror}", "Name a text file."
+        ) from None
+    lines: list[Line] = []
+    for number, line in _logical_lines(text):
+        lines += _line(line, f"{path}:{number}", path.parent, chain, included, constraint)
+    return lines
+
+
+def _logical_lines(text: str) -> list[tuple[int, str]]:
+    """Join lines that end in a backslash and drop comments, as pip does."""
+    result: list[tuple[int, str]] = []
+    pending, start = "", 0
+    rows = text.splitlines()
+    for number, row in enumerate(rows, 1):
+        start = start if pending else number
+        continued = row.rstrip().endswith("\\") and not row.lstrip().startswith("#")
+        pending += row.rstrip()[:-1] if continued else row
+        if continued and number < len(rows):
+            continue
+        if line := COMMENT.sub("", pending).strip():
+            result.append((start, line))
+        pending = ""
+    return result
+
+
+def _line(
+    text: str,
+    where: str,
+    base: Path,
+    chain: tuple[Path, ...],
+    included: Included,
+    constraint: bool,
+) -> list[Line]:
+    if not text:
+        return []
+    if match := INCLUDE.fullmatch(text):
+        if "://" in match["path"]:
+            raise InputError(
+                f"{where}: a requirements file on a web server can change at any time: {text}",
+                "Save it beside environment.yml and name that file.",
+            )
+        path = _absolute(match["path"], base, where)
+        inner = constraint or match["option"] in ("-c", "--constraint")
+        if (path, inner) in included and path not in chain:
+            # Its lines are there already; files that all include each other twice stay cheap.
+            return []
+        included[path, inner] = None
+        return _read(path, where, (*chain, path), included, inner)
+    if EDITABLE.match(text):
+        raise InputError(f"{where}: an editable install cannot be locked: {text}", REMEDY)
+    if match := FIND_LINKS.fullmatch(text):
+        path_text = match["path"].strip()
+        if "://" not in path_text:
+            path_text = str(_absolute(path_text, base, where))
+        return [Line(f"--find-links {path_text}", where, constraint)]
+    if not text.startswith("-"):
+        _refuse_local(text, where)
+        if VCS.search(text):
+            raise InputError(
+                f"{where}: a version control reference cannot be locked yet: {text}",
+                "Name a release, or the URL of a wheel or of an archive with its hash.",
+            )
+        text = re.sub(r"\s+", " ", text)
+    return [Line(text, where, constraint)]
+
+
+def _refuse_local(text: str, where: str) -> None:
+    """Refuse a requirement that uv would take for a path, in all the spellings it knows."""
+    direct = DIRECT.fullmatch(text)
+    target = direct["target"] if direct else text
+    path = "://" not in target and (
+        direct or "/" in re.split(r"[\s;]", target, maxsplit=1)[0] or ARCHIVE.match(target)
+    )
+    if path or LOCAL.match(target):
+        raise InputError(f"{where}: a local path cannot be locked: {text}", REMEDY)
+
+
+def _absolute(path: str, base: Path, where: str) -> Path:
+    try:
+        expanded = Path(path.strip().strip("\"'")).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{where}: {path}: {error}", "Write the path in full.") from None
+    if "\0" in path:
+        raise InputError(f"{where}: {path!r} is not a path", "Remove the NUL character.")
+    return Path(os.path.normpath(base / expanded))

@@ -1,0 +1,219 @@
+"""Conda specs to exact packages, by the embedded engine (rattler)."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from condainer.config import Settings
+from condainer.errors import InputError, NetworkError, SolveError
+from condainer.inputs import Inputs, Spec
+from condainer.lock import CondaPackage
+from condainer.report import Reporter
+
+if TYPE_CHECKING:
+    from rattler import MatchSpec, RepoDataRecord
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A package of the solution, with what a conda-lock.yml records of it."""
+
+    package: CondaPackage
+    name: str
+    version: str
+    build: str
+    md5: str
+    depends: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel: its canonical URL, which locks show, and the URLs to ask in its place."""
+
+    url: str
+    mirrors: tuple[str, ...]
+
+
+def this_platform() -> str:
+    """Return the conda subdir of this machine, such as `linux-64`."""
+    import platform
+
+    machines = {"x86_64": "linux-64", "aarch64": "linux-aarch64", "ppc64le": "linux-ppc64le"}
+    machine = platform.machine()
+    return machines.get(machine, f"linux-{machine}")
+
+
+def channel_of(name: str, settings: Settings) -> Channel:
+    """Return the channel of a name or URL, with the mirrors that the settings give it."""
+    import rattler
+
+    url = _canonical(name)
+    mirrors = [
+        mirror for known, urls in settings.mirrors for mirror in urls if _canonical(known) == url
+    ]
+    for mirror in mirrors:
+        # rattler's Channel is the judge of what a URL is, before anything is fetched.
+        rattler.Channel(mirror)
+    return Channel(url, tuple(mirrors))
+
+
+def _canonical(name: str) -> str:
+    import rattler
+
+    try:
+        return str(rattler.Channel(name).base_url).rstrip("/")
+    except Exception as error:
+        raise InputError(f"channel {name!r}: {error}", "Write a channel's name or URL.") from None
+
+
+def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solved, ...]:
+    """Return the packages that satisfy the specs, sorted so that dependencies come first.
+
+    Raises InputError for a spec that is not valid, SolveError with the solver's explanation,
+    NetworkError when a channel cannot be reached.
+    """
+    specs = [_match_spec(spec) for spec in inputs.specs]
+    channels = [channel_of(name, settings) for name in inputs.channels]
+    for channel in _spec_channels(specs):
+        if channel not in [known.url for known in channels]:
+            channels.append(channel_of(channel, settings))
+    reporter.step(f"Solving for {inputs.platform}")
+    records = _solve_from_mirrors(channels, specs, inputs, settings)
+    return tuple(_solved(record, channels) for record in _sorted(records))
+
+
+def _match_spec(spec: Spec) -> MatchSpec:
+    import rattler
+    from rattler import exceptions
+
+    try:
+        return rattler.MatchSpec(spec.text, strict=False)
+    except exceptions.InvalidMatchSpecError as error:
+        raise InputError(
+            f"{spec.where}: not a valid conda package spec: {spec.text!r}: {error}",
+            "Write it as `name`, `name=1.2`, `name>=1,<2` or `channel::name`.",
+        ) from None
+
+
+def _spec_channels(specs: Sequence[MatchSpec]) -> list[str]:
+    """Return the channels that specs of the form `channel::name` ask for."""
+    return list(
+        dict.fromkeys(str(s.channel.base_url).rstrip("/") for s in specs if s.channel is not None)
+    )
+
+
+def _solve_from_mirrors(
+    channels: Sequence[Channel],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+) -> list[RepoDataRecord]:
+    """Solve against the first mirrors, and against the next ones while they cannot be reached."""
+    attempts = max((len(channel.mirrors) for channel in channels), default=0) or 1
+    problem: Exception | None = None
+    for attempt in range(attempts):
+        sources = [
+            channel.mirrors[min(attempt, len(channel.mirrors) - 1)]
+            if channel.mirrors
+            else channel.url
+            for channel in channels
+        ]
+        try:
+            return asyncio.run(
+                _solve(sources, _on_mirrors(specs, channels, sources), inputs, settings)
+            )
+        except NetworkError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+def _on_mirrors(
+    specs: Sequence[MatchSpec], channels: Sequence[Channel], sources: Sequence[str]
+) -> list[MatchSpec]:
+    """Let specs of the form `channel::name` mean the mirror that stands for the channel."""
+    import rattler
+
+    stand_in = {channel.url: source for channel, source in zip(channels, sources, strict=True)}
+    result = []
+    for spec in specs:
+        if spec.channel is None:
+            result.append(spec)
+            continue
+        mirror = stand_in[str(spec.channel.base_url).rstrip("/")]
+        bare = re.sub(r"^[^\[]*?::", "", str(spec))
+        result.append(rattler.MatchSpec(f"{mirror}::{bare}", strict=False))
+    return result
+
+
+async def _solve(
+    sources: Sequence[str], specs: Sequence[MatchSpec], inputs: Inputs, settings: Settings
+) -> list[RepoDataRecord]:
+    import rattler
+    from rattler import exceptions
+
+    cache = settings.package_cache / "repodata"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        gateway = rattler.Gateway(cache_dir=cache, client=rattler.Client.default_client())
+    except OSError:
+        # Without a cache the index is fetched anew each time; solving itself needs no disk.
+        gateway = rattler.Gateway(client=rattler.Client.default_client())
+    try:
+        return await rattler.solve(
+            sources=[rattler.Channel(source) for source in sources],
+            specs=list(specs),
+            gateway=gateway,
+            platforms=[inputs.platform, "noarch"],  # type: ignore[list-item]
+            virtual_packages=rattler.VirtualPackage.detect(),
+        )
+    except exceptions.SolverError as error:
+        raise SolveError(
+            f"No solution for {', '.join(spec.text for spec in inputs.specs)} "
+            f"on {inputs.platform}:\n{_explanation(error)}",
+            "Change the specs or add a channel in the environment file.",
+        ) from None
+    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+        raise NetworkError(
+            f"The channel {' or '.join(sources)} cannot be read: {_explanation(error)}",
+            "Check the channel's name and the network, or name a mirror "
+            "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
+        ) from None
+
+
+def _explanation(error: Exception) -> str:
+    text = str(error)
+    return re.sub(r"^Cannot solve the request because of:\s*", "", text).strip()
+
+
+def _sorted(records: list[RepoDataRecord]) -> list[RepoDataRecord]:
+    from rattler import PackageRecord
+
+    by_name = sorted(records, key=lambda record: str(record.name.normalized))
+    order = [str(r.name.normalized) for r in PackageRecord.sort_topologically(list(by_name))]
+    return sorted(by_name, key=lambda record: order.index(str(record.name.normalized)))
+
+
+def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
+    url = str(record.url)
+    for channel in channels:
+        for mirror in channel.mirrors:
+            if url.startswith(mirror + "/"):
+                url = channel.url + url.removeprefix(mirror)
+    if record.sha256 is None:
+        raise SolveError(
+            f"The channel gives no sha256 of {record.file_name}, so that it cannot be locked",
+            "Use another channel, or ask whoever keeps this one to index it with sha256.",
+        )
+    return Solved(
+        package=CondaPackage(url, record.sha256.hex()),
+        name=str(record.name.normalized),
+        version=str(record.version),
+        build=str(record.build),
+        md5=record.md5.hex() if record.md5 else "",
+        depends=tuple(record.depends),
+    )
