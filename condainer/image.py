@@ -1,0 +1,186 @@
+"""A prefix to a squashfs file, and what an image tells of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import xxhash
+
+from condainer import process
+from condainer.config import Settings
+from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
+from condainer.process import CommandFailed
+from condainer.report import Reporter
+from condainer.stage import OURS, processors
+
+# 1980-01-02: zip tools refuse times before 1980, in any time zone.
+FIXED_TIME = 315_619_200
+LEAST_VERSION = (4, 4)
+HINT = (
+    "Install squashfs-tools: `apt install squashfs-tools`, `dnf install squashfs-tools`, or "
+    "`conda install -c conda-forge squashfs-tools`; `tool_directory:` in condainer.yml names the "
+    "directory of tools that are not on PATH."
+)
+BLOCK = 1 << 20
+INFO = re.compile(r", uncompressed size (\d+) bytes")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished image file, and the digests that its manifest records."""
+
+    path: Path
+    size: int
+    sha256: str
+    xxh3: str
+    tree_sha256: str
+    tool: str
+
+
+def find_mksquashfs(settings: Settings) -> tuple[str, str]:
+    """Return path and version of mksquashfs; raises ToolError if it is missing or too old."""
+    tool = process.find_tool("mksquashfs", settings.tool_directory)
+    if tool is None:
+        raise ToolError("mksquashfs is not installed", HINT)
+    text = _version_text(tool)
+    match = re.search(r"version (\d+)\.(\d+)\S*", text)
+    if match is None:
+        raise ToolError(f"{tool} does not tell its version: {text.strip()[:200]!r}", HINT)
+    if (int(match[1]), int(match[2])) < LEAST_VERSION:
+        raise ToolError(f"{tool} is {match[0]}, but reproducible images need 4.4 or newer", HINT)
+    return tool, match[0].removeprefix("version ")
+
+
+def _version_text(tool: str) -> str:
+    try:
+        return process.run([tool, "-version"]).stdout
+    except CommandFailed as error:
+        # Some releases exit with 1 after printing their version.
+        return error.stderr
+
+
+def pack(directory: Path, target: Path, settings: Settings, reporter: Reporter) -> Packed:
+    """Compress a directory into a squashfs file whose bytes depend on the directory alone.
+
+    Raises BuildError when mksquashfs fails, StorageError when the disk is full.
+    """
+    tool, version = find_mksquashfs(settings)
+    reporter.step("Compressing the image", "percent")
+    compression = ["-comp", settings.compressor]
+    if settings.compressor in ("zstd", "gzip", "lzo"):
+        compression += ["-Xcompression-level", str(settings.compression_level)]
+    command = [
+        *(tool, str(directory), str(target), "-noappend", "-no-recovery", "-no-xattrs"),
+        *("-all-root", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
+        *("-all-time", str(FIXED_TIME), "-exit-on-error"),
+        *("-processors", str(processors(settings)), *compression),
+    ]
+    # mksquashfs refuses to run with the variable that sets the same times.
+    environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
+
+    total, done = _total_size(directory), 0
+
+    def on_line(line: str) -> None:
+        nonlocal done
+        if match := INFO.search(line):
+            done += int(match[1])
+            reporter.progress(100 * done // total, 100)
+
+    try:
+        # Its own progress bar goes to terminals only; what it says of each file goes anywhere.
+        process.run([*command, "-info", "-no-progress"], env=environment, on_line=on_line)
+    except CommandFailed as error:
+        raise _explained(error, target) from None
+    sha256, xxh3 = digests(target)
+    return Packed(target, target.stat().st_size, sha256, xxh3, tree_digest(directory), version)
+
+
+def _explained(error: CommandFailed, target: Path) -> Exception:
+    text = error.stderr.strip()
+    if "No space left" in text or _is_full(target.parent):
+        return StorageError(
+            f"No space left for the image {target}",
+            "Free some space there, or name a larger `cache_directory:` in condainer.yml.",
+        )
+    return BuildError(f"mksquashfs failed with status {error.status}:\n{text}")
+
+
+def _is_full(directory: Path) -> bool:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize < BLOCK
+
+
+def _total_size(directory: Path) -> int:
+    sizes = (
+        os.lstat(os.path.join(root, name)).st_size
+        for root, _, names in os.walk(directory)
+        for name in names
+    )
+    return sum(sizes) or 1
+
+
+def digests(path: Path) -> tuple[str, str]:
+    """Return sha256 and XXH3-128 of a file, read once."""
+    sha256, xxh3 = hashlib.sha256(), xxhash.xxh3_128()
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK):
+            sha256.update(block)
+            xxh3.update(block)
+    return sha256.hexdigest(), xxh3.hexdigest()
+
+
+def tree_digest(directory: Path) -> str:
+    """Return the sha256 of a tree: paths, types, modes, contents and link targets.
+
+    Unlike the image's, it does not depend on how squashfs packs; cache_layout.md has the format.
+    """
+    total = hashlib.sha256()
+    for root, folders, names in os.walk(directory):
+        folders.sort(key=os.fsencode)
+        base = os.path.relpath(root, directory)
+        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+        total.update(_line("directory", root, base, ""))
+        for name in sorted([*names, *links], key=os.fsencode):
+            path = os.path.join(root, name)
+            relative = os.path.normpath(os.path.join(base, name))
+            if os.path.islink(path):
+                total.update(_line("link", path, relative, os.readlink(path)))
+            elif stat.S_ISREG(os.lstat(path).st_mode):
+                total.update(_line("file", path, relative, _file_sha256(path)))
+            else:
+                raise BuildError(f"{path} is neither a file, a directory nor a link")
+    return total.hexdigest()
+
+
+def _line(kind: str, path: str, relative: str, content: str) -> bytes:
+    mode = "" if kind == "link" else f"{stat.S_IMODE(os.lstat(path).st_mode):04o}"
+    return b"\0".join(os.fsencode(part) for part in (kind, mode, relative, content)) + b"\n"
+
+
+def _file_sha256(path: str) -> str:
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK):
+            sha256.update(block)
+    return sha256.hexdigest()
+
+
+def read_recipe(path: Path, settings: Settings) -> str:
+    """Return the canonical text that an image carries inside.
+
+    Raises IntegrityError if the file is no image of ours, ToolError without unsquashfs.
+    """
+    tool = process.find_tool("unsquashfs", settings.tool_directory)
+    if tool is None:
+        raise ToolError("unsquashfs is not installed", HINT)
+    try:
+        return process.run([tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]).stdout
+    except CommandFailed as error:
+        raise IntegrityError(
+            f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"
+        ) from None

@@ -1,0 +1,209 @@
+"""Private user and mount namespaces, and the mount(2) calls made inside them.
+
+Run as `python -m condainer.namespace SOURCE TARGET -- COMMAND …`, it starts a command for which,
+and only for which, the directory SOURCE appears at TARGET.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from condainer import process
+from condainer.errors import CondainerError, MountError
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+
+MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
+
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_LOWER = 3
+CAP_SYS_ADMIN = 21
+CAPABILITY_VERSION_3 = 0x20080522
+
+REMEDY = (
+    "Ask the administrator to allow user namespaces (user.max_user_namespaces above 0; "
+    "kernel.unprivileged_userns_clone=1 on Debian 10; "
+    "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu 24.04), "
+    "or set `mount_base_directory` to a directory of your own and build again."
+)
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def enter() -> None:
+    """Move this process into a private mount namespace in which it may mount.
+
+    Our user and group stay what they are. Mounts made from here on are seen by this process and
+    its children only. The process must have one thread. Raises OSError.
+    """
+    if os.geteuid() == 0:
+        try:
+            _call("unshare", CLONE_NEWNS)
+        except PermissionError:
+            # Root of a container that may not mount: as for everybody else.
+            _enter_as_user()
+    else:
+        _enter_as_user()
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def _enter_as_user() -> None:
+    user, group = os.geteuid(), os.getegid()
+    _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+    # The kernel lets an ordinary user map a group only after this.
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{user} {user} 1")
+    _write("/proc/self/gid_map", f"{group} {group} 1")
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def available() -> bool:
+    """Tell whether this machine lets us enter a namespace and mount there, by trying in a child."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            enter()
+            status = 0
+        finally:
+            # Nothing of the parent's may run in the child, not even while an error unwinds.
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def bind(source: Path, target: Path) -> None:
+    """Let the directory `source` appear at `target`, whatever is mounted there. Raises OSError."""
+    _mount(str(source), str(target), None, MS_BIND | MS_REC)
+
+
+def tmpfs(target: Path) -> None:
+    """Put a small empty file system of ours over a directory. Raises OSError."""
+    _mount("condainer", str(target), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=64k")
+
+
+def unmount(target: Path, lazy: bool = False) -> None:
+    """Unmount the topmost file system at `target`.
+
+    Parameters: `lazy` takes it out of sight now, although it is in use. Raises OSError, with
+    EBUSY when it is in use and EPERM when this process may not unmount.
+    """
+    flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0)
+    _call("umount2", os.fsencode(target), flags, path=str(target))
+
+
+@contextmanager
+def mount_right() -> Iterator[None]:
+    """Let the programs started meanwhile mount too, inside the namespace this process entered.
+
+    An exec takes the capabilities of a user namespace from everybody but root; ambient ones stay.
+    """
+    if os.geteuid() == 0:
+        yield
+        return
+    _set_inheritable(True)
+    _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0)
+    try:
+        yield
+    finally:
+        _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0)
+        _set_inheritable(False)
+
+
+def _set_inheritable(wanted: bool) -> None:
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION_3, 0))
+    data = ctypes.create_string_buffer(24)
+    _call("capget", header, data)
+    # Effective, permitted, inheritable for capabilities 0 to 31, then the same for the others.
+    sets = list(struct.unpack("=6I", data.raw[:24]))
+    bit = 1 << CAP_SYS_ADMIN
+    sets[2] = sets[2] | bit if wanted else sets[2] & ~bit
+    _call("capset", header, ctypes.create_string_buffer(struct.pack("=6I", *sets)))
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    _call(
+        "mount",
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        options.encode() or None,
+        path=target,
+    )
+
+
+def _call(name: str, *arguments: object, path: str | None = None) -> None:
+    if getattr(_libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+def command(source: Path, target: Path) -> list[str]:
+    """Return what to write before a command so that `source` appears at `target` for it alone.
+
+    `target` is an existing directory or the mount point of anybody's file system.
+    """
+    return [*process.module_command("condainer.namespace"), str(source), str(target), "--"]
+
+
+def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:
+    """Replace this process by a command for which `source` appears at `target`.
+
+    Raises MountError when that cannot be arranged, CondainerError when the command cannot start.
+    """
+    try:
+        enter()
+    except OSError as error:
+        raise MountError(f"No private namespace can be made ({error.strerror})", REMEDY) from error
+    try:
+        bind(source, target)
+    except OSError as error:
+        missing = source if not source.is_dir() else target
+        reason = f"{missing}: " if error.errno == errno.ENOENT else ""
+        raise MountError(
+            f"Cannot make {source} appear at {target}: {reason}{error.strerror}"
+        ) from error
+    try:
+        os.execvp(argv[0], list(argv))
+    except OSError as error:
+        raise CondainerError(f"{argv[0]}: {os.strerror(error.errno or 0)}") from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `SOURCE TARGET -- COMMAND …`; returns only when the command could not be started."""
+    if len(arguments) < 4 or arguments[2] != "--":
+        print("usage: python -m condainer.namespace SOURCE TARGET -- COMMAND …", file=sys.stderr)
+        return 2
+    try:
+        run_bound(Path(arguments[0]), Path(arguments[1]), arguments[3:])
+    except CondainerError as error:
+        print(error.message, error.hint, sep="\n", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

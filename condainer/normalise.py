@@ -1,0 +1,100 @@
+"""Take out of a staged prefix what tells how it was made rather than what it is.
+
+Two projects can reach the same packages by other specs, channel hosts, names and caches; the bytes
+of the image must not show it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+# Reserved by RFC 2606: what stands in the place of the host that a package came from.
+CHANNEL = "https://channel.invalid"
+# Written by installers about the way a wheel took to this prefix.
+TRANSIENT = ("direct_url.json", "REQUESTED", "uv_cache.json", "uv_build.json")
+DIRECTORY_MODE = 0o755
+FILE_MODES = {False: 0o644, True: 0o755}
+
+
+def metadata(directory: Path, prefix: Path) -> None:
+    """Normalise what conda and pip record about the installed packages.
+
+    Parameters: `directory` is where the prefix is staged; `prefix` where it will be mounted.
+    """
+    meta = directory / "conda-meta"
+    for path in sorted(meta.glob("*.json")):
+        _replace(path, json.dumps(_record(json.loads(path.read_text("utf-8"))), sort_keys=True))
+    # The engine's advice to backup programs is about a directory on disk, not about an image.
+    (directory / "CACHEDIR.TAG").unlink(missing_ok=True)
+    # conda takes a directory for an environment if it has this file; its content is a log.
+    _replace(meta / "history", "")
+    for path in sorted(directory.glob("lib/python*/site-packages/*.dist-info/INSTALLER")):
+        if path.read_text(encoding="utf-8").strip() == "uv":
+            _dist_info(path.parent)
+
+
+def _record(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a conda-meta record with its own subdir and file name as its only origin."""
+    for key in ("requested_spec", "requested_specs", "link", "extracted_package_dir"):
+        record.pop(key, None)
+    record.pop("package_tarball_full_path", None)
+    record["channel"] = CHANNEL
+    record["url"] = f"{CHANNEL}/{record['subdir']}/{quote(record['fn'])}"
+    return record
+
+
+def _dist_info(directory: Path) -> None:
+    """Remove transient files of an installed wheel, and sort its RECORD without them."""
+    for name in TRANSIENT:
+        (directory / name).unlink(missing_ok=True)
+    record = directory / "RECORD"
+    gone = {f"{directory.name}/{name}" for name in TRANSIENT}
+    with record.open(newline="", encoding="utf-8") as stream:
+        rows = [row for row in csv.reader(stream) if row]
+    kept = sorted(row for row in rows if row[0] not in gone)
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(kept)
+    _replace(record, text.getvalue())
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a new file in place of one that may be a hard link into the package cache."""
+    path.unlink(missing_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def modes(directory: Path) -> None:
+    """Give every file and directory the mode that does not depend on anybody's umask."""
+    for root, folders, names in os.walk(directory):
+        os.chmod(root, DIRECTORY_MODE)
+        for name in names:
+            path = os.path.join(root, name)
+            status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                continue
+            wanted = FILE_MODES[bool(status.st_mode & 0o111)]
+            if stat.S_IMODE(status.st_mode) == wanted:
+                continue
+            if status.st_nlink > 1:
+                # Also the package cache's file, whose mode is not ours to change here.
+                _unlink_from_cache(path)
+            os.chmod(path, wanted)
+        for name in folders:
+            # os.walk does not enter a directory that is not readable.
+            path = os.path.join(root, name)
+            if not os.path.islink(path):
+                os.chmod(path, DIRECTORY_MODE)
+
+
+def _unlink_from_cache(path: str) -> None:
+    copy = f"{path}.condainer-copy"
+    shutil.copyfile(path, copy)
+    os.replace(copy, path)

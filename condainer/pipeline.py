@@ -1,0 +1,150 @@
+"""From a project to an image in the cache: lock, address, look up, and build on a miss."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer import __version__, cache, image, shell, stage
+from condainer.address import RECIPE, Address, address_of
+from condainer.cache import Entry, Manifest
+from condainer.config import Settings
+from condainer.errors import NotBuiltError
+from condainer.files import publish_text
+from condainer.lock import Lock, read_explicit, render_explicit
+from condainer.locking import ensure_lock, lock_state
+from condainer.report import Reporter
+from condainer.solver import this_platform
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build found or made."""
+
+    entry: Entry
+    hit: bool
+    locked: bool
+    seconds: float
+
+
+def ensure(settings: Settings, reporter: Reporter) -> Built:
+    """Return the image of a project, building it only if no cache has it."""
+    start = time.monotonic()
+    if settings.address is not None:
+        entry = cache.find(settings.address, settings)
+        lock = read_explicit(entry.explicit_lock, this_platform())
+        hit, locked = True, False
+    else:
+        lock, locked = ensure_lock(settings, reporter)
+        address = address_of(lock, settings.mount_base_directory)
+        found = cache.look_up(address, settings)
+        entry, hit = (found, True) if found else _build(lock, address, settings, reporter)
+    write_activation(entry, lock, settings, reporter)
+    reporter.finish()
+    return Built(entry, hit, locked, time.monotonic() - start)
+
+
+def current_entry(settings: Settings) -> tuple[Entry, Lock]:
+    """Return the image that a project uses, and its lock, without solving or building.
+
+    Raises NotBuiltError when it has to be built first.
+    """
+    if settings.address is not None:
+        entry = cache.find(settings.address, settings)
+        return entry, read_explicit(entry.explicit_lock, this_platform())
+    state = lock_state(settings)
+    if state.lock is None or state.status != "current":
+        raise NotBuiltError(
+            f"The lock of {settings.project} is {state.status}: {state.reason}",
+            "Run `cnd build` first.",
+        )
+    address = address_of(state.lock, settings.mount_base_directory)
+    found = cache.look_up(address, settings)
+    if found is None:
+        places = ", ".join(str(root) for root in cache.roots(settings))
+        raise NotBuiltError(
+            f"The image {address.digest} is not in {places}", "Run `cnd build` first."
+        )
+    return found, state.lock
+
+
+def _build(
+    lock: Lock, address: Address, settings: Settings, reporter: Reporter
+) -> tuple[Entry, bool]:
+    """Build an image and publish it; also tell whether another builder did in the meantime."""
+    # Missing tools are told before anything is downloaded.
+    image.find_mksquashfs(settings)
+    # Files are read by others and their modes end up in the image: no private umask here.
+    previous = os.umask(0o022)
+    try:
+        with cache.building(address, settings, reporter) as directory:
+            found = cache.look_up(address, settings)
+            if found is not None:
+                return found, True
+            with stage.staged(lock, address, settings, reporter) as staged:
+                target = directory / cache.IMAGE
+                packed = image.pack(staged.directory, target, settings, reporter)
+            reporter.step("Publishing")
+            manifest = _manifest(packed, lock, address, settings)
+            entry = cache.publish(directory, address, manifest, render_explicit(lock), settings)
+            return entry, False
+    finally:
+        os.umask(previous)
+
+
+def _manifest(packed: image.Packed, lock: Lock, address: Address, settings: Settings) -> Manifest:
+    import importlib.metadata
+
+    versions = {name: importlib.metadata.version(name) for name in ("py-rattler", "uv")}
+    levelled = settings.compressor in ("zstd", "gzip", "lzo")
+    return Manifest(
+        address=address.digest,
+        recipe_sha256=address.sha256,
+        prefix=str(address.prefix),
+        name=lock.name,
+        size=packed.size,
+        sha256=packed.sha256,
+        xxh3=packed.xxh3,
+        tree_sha256=packed.tree_sha256,
+        compressor=settings.compressor,
+        compression_level=settings.compression_level if levelled else 0,
+        builder=cache.this_user(),
+        host=socket.gethostname(),
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        tools={
+            "condainer": __version__,
+            "recipe": str(RECIPE),
+            "mksquashfs": packed.tool,
+            **versions,
+        },
+    )
+
+
+def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Reporter) -> None:
+    """Write `activate` and `deactivate` into the project, if they are not as they should be.
+
+    A project that cannot be written is a normal state; it only lacks the two files.
+    """
+    scripts = {
+        "activate": shell.activation_script(
+            settings.project, entry.prefix, entry.address, dict(lock.variables), name=lock.name
+        ),
+        "deactivate": shell.deactivation_script(settings.project),
+    }
+    for name, text in scripts.items():
+        path = settings.project / name
+        try:
+            if not _same(path, text):
+                publish_text(path, text, 0o644)
+        except OSError as error:
+            reporter.warn(f"{path} cannot be written: {error.strerror}")
+
+
+def _same(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (FileNotFoundError, UnicodeDecodeError):
+        return False

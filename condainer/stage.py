@@ -1,0 +1,234 @@
+"""A lock to a finished prefix on disk, normalised so that its bytes depend on the lock alone."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer import compile_tree, namespace, normalise, packages, process, wheels
+from condainer.address import Address
+from condainer.config import Settings
+from condainer.errors import BuildError, StorageError, ToolError
+from condainer.files import remove_tree, storage_errors
+from condainer.lock import CondaPackage, Lock
+from condainer.process import CommandFailed
+from condainer.report import Reporter
+
+OURS = ".condainer"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A private directory that becomes the root of an image.
+
+    `runner` begins the command line of anything that has to see the directory at the prefix.
+    """
+
+    directory: Path
+    prefix: Path
+    scratch: Path
+    runner: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Iterator[Stage]:
+    """Build the prefix of a lock, and remove all of it again at the end, however that comes.
+
+    Raises BuildError, IntegrityError or NetworkError when a package cannot be installed,
+    StorageError when the disk does not take it.
+    """
+    archives = packages.fetch(lock.conda, settings, reporter)
+    with _private_stage(address, settings) as stage:
+        _fill(stage, lock, archives, address, settings, reporter)
+        yield stage
+
+
+def _fill(
+    stage: Stage,
+    lock: Lock,
+    archives: Sequence[Path],
+    address: Address,
+    settings: Settings,
+    reporter: Reporter,
+) -> None:
+    with storage_errors(f"build in {stage.directory}"):
+        packages.link(archives, stage.directory, stage.prefix, settings, reporter)
+        scripts = post_link_scripts(stage.directory, lock.conda)
+        if scripts and lock.post_link_scripts:
+            _run_post_link_scripts(stage, scripts, reporter)
+        elif scripts:
+            reporter.warn(
+                "Post-link scripts were not run: "
+                + ", ".join(package.name for package, _ in scripts)
+                + " (set `post_link_scripts: true` in condainer.yml if the packages need them)"
+            )
+        if lock.pip:
+            wheels.install(lock.pip, stage.prefix, stage.scratch, stage.runner, reporter)
+        _describe(stage, lock, address)
+        normalise.metadata(stage.directory, stage.prefix)
+        _compile(stage, settings, reporter)
+        normalise.modes(stage.directory)
+
+
+def _describe(stage: Stage, lock: Lock, address: Address) -> None:
+    """Write what makes the image self-describing, and the variables where conda keeps them."""
+    ours = stage.directory / OURS
+    ours.mkdir(exist_ok=True)
+    (ours / "address").write_text(f"{address.digest}\n", encoding="utf-8")
+    (ours / "recipe").write_text(address.text, encoding="utf-8")
+    state = {"version": 1, "env_vars": dict(lock.variables)}
+    text = json.dumps(state, ensure_ascii=False, sort_keys=True)
+    (stage.directory / "conda-meta" / "state").write_text(f"{text}\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _private_stage(address: Address, settings: Settings) -> Iterator[Stage]:
+    """Make the private directories of a build; only this function knows where they are."""
+    with storage_errors(f"make a staging directory in {settings.staging_directory}"):
+        settings.staging_directory.mkdir(parents=True, exist_ok=True)
+        scratch = Path(
+            tempfile.mkdtemp(
+                prefix=f"condainer-stage-{os.getpid()}-", dir=settings.staging_directory
+            )
+        )
+    try:
+        if namespace.available():
+            with _mount_point(address.prefix):
+                directory = scratch / "prefix"
+                directory.mkdir()
+                runner = tuple(namespace.command(directory, address.prefix))
+                yield Stage(directory, address.prefix, scratch, runner)
+        else:
+            with _at_the_prefix(address.prefix):
+                yield Stage(address.prefix, address.prefix, scratch, ())
+    finally:
+        remove_tree(scratch)
+
+
+@contextlib.contextmanager
+def _mount_point(prefix: Path) -> Iterator[None]:
+    """See to it that a directory exists at the prefix while installers run in their namespace."""
+    made = False
+    with contextlib.suppress(FileExistsError), storage_errors(f"make the mount point {prefix}"):
+        os.makedirs(prefix.parent, exist_ok=True)
+        os.mkdir(prefix, 0o700)
+        made = True
+    try:
+        yield
+    finally:
+        if made:
+            # It has become a mount point, or another builder's, if this fails.
+            with contextlib.suppress(OSError):
+                os.rmdir(prefix)
+
+
+@contextlib.contextmanager
+def _at_the_prefix(prefix: Path) -> Iterator[None]:
+    """Stage at the final prefix itself, where user namespaces are not available."""
+    try:
+        os.makedirs(prefix.parent, exist_ok=True)
+        os.mkdir(prefix, 0o700)
+    except FileExistsError:
+        raise StorageError(
+            f"{prefix} exists already, and without user namespaces the environment has to be "
+            "built there",
+            "Unmount it (`cnd umount`), or build on a machine where user namespaces are enabled.",
+        ) from None
+    try:
+        yield
+    finally:
+        remove_tree(prefix)
+
+
+def python_of(directory: Path) -> Path | None:
+    """Return the interpreter of an environment, or None if it has none."""
+    python = directory / "bin" / "python"
+    return python if python.exists() else None
+
+
+def library_of(directory: Path) -> list[Path]:
+    """Return the directories of an environment that hold its Python modules."""
+    return sorted(path for path in directory.glob("lib/python3.*") if path.is_dir())
+
+
+def _compile(stage: Stage, settings: Settings, reporter: Reporter) -> None:
+    """Compile all modules: files with a fixed time need .pyc files that do not look at it."""
+    libraries = library_of(stage.directory)
+    if python_of(stage.directory) is None or not libraries:
+        return
+    if _version(libraries[-1]) < (3, 7):
+        reporter.warn("Python before 3.7 cannot load such .pyc files; modules are not compiled")
+        return
+    reporter.step("Compiling Python modules", "files")
+
+    def on_line(line: str) -> None:
+        done, _, total = line.partition(" ")
+        reporter.progress(int(done), int(total))
+
+    script = Path(compile_tree.__file__).read_text(encoding="utf-8")
+    final = [str(stage.prefix / path.relative_to(stage.directory)) for path in libraries]
+    (stage.scratch / "compile_tree.py").write_text(script, encoding="utf-8")
+    command = [str(stage.prefix / "bin" / "python"), "-I", "-B", "-X", "utf8"]
+    arguments = [str(stage.scratch / "compile_tree.py"), str(processors(settings)), *final]
+    try:
+        process.run([*stage.runner, *command, *arguments], env=_clean(), on_line=on_line)
+    except CommandFailed as error:
+        raise BuildError(f"Compiling the Python modules failed:\n{error.stderr.strip()}") from None
+
+
+def _version(library: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", library.name))
+
+
+def processors(settings: Settings) -> int:
+    """Return how many processors a build may use."""
+    return settings.processors or len(os.sched_getaffinity(0))
+
+
+def post_link_scripts(
+    directory: Path, conda: Sequence[CondaPackage]
+) -> list[tuple[CondaPackage, Path]]:
+    """Return the packages with a post-link script, in the order of the lock."""
+    scripts = [(p, Path("bin", f".{p.name}-post-link.sh")) for p in conda]
+    return [(package, path) for package, path in scripts if (directory / path).is_file()]
+
+
+def _run_post_link_scripts(
+    stage: Stage, scripts: Sequence[tuple[CondaPackage, Path]], reporter: Reporter
+) -> None:
+    reporter.step("Running post-link scripts", "scripts")
+    shell = process.find_tool("bash") or process.find_tool("sh")
+    if shell is None:
+        raise ToolError("Neither bash nor sh was found to run the post-link scripts")
+    for number, (package, script) in enumerate(scripts, 1):
+        stem = package.filename.removesuffix(".conda").removesuffix(".tar.bz2")
+        name, version, build = stem.rsplit("-", 2)
+        environment = {
+            **_clean(),
+            "PREFIX": str(stage.prefix),
+            "PKG_NAME": name,
+            "PKG_VERSION": version,
+            "PKG_BUILDNUM": build.rpartition("_")[2],
+            "PATH": f"{stage.prefix / 'bin'}:{os.environ.get('PATH', os.defpath)}",
+        }
+        try:
+            process.run([*stage.runner, shell, str(stage.prefix / script)], env=environment)
+        except CommandFailed as error:
+            raise BuildError(
+                f"The post-link script of {name} failed: {error.message}",
+                "`post_link_scripts: false` in condainer.yml builds without them.",
+            ) from None
+        reporter.progress(number, len(scripts))
+
+
+def _clean() -> dict[str, str]:
+    """Return the caller's environment without what would change an interpreter's behaviour."""
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("PYTHON")}
+    # Byte code must not depend on the hash seed of the process that compiled it.
+    return {**environment, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
