@@ -1,0 +1,30 @@
+.PHONY: help setup demo test check channel clean
+
+help:
+	@echo "make demo     the main job on real input, step by step"
+	@echo "make test     the whole test suite, with ruff and mypy"
+	@echo "make check    ruff and mypy only"
+	@echo "make channel  build a local conda channel and serve it in the foreground"
+	@echo "make clean    remove what the targets above made"
+
+setup:
+	@tools/setup
+
+demo: setup
+	@.venv/bin/python -m demo
+
+check: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+test: check
+	.venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=
+
+	.venv/bin/coverage report --fail-under=90
+
+channel: setup
+	@.venv/bin/python -m tests.channel serve
+
+clean:
+	rm -rf .venv .channel .demo .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -1,0 +1,268 @@
+"""What stands at a mount point, and the programs that mount an image there and unmount it."""
+
+from __future__ import annotations
+
+import enum
+import errno
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer import files, namespace, process
+from condainer.errors import MountError, ToolError
+
+SENTINEL = Path(".condainer", "address")
+OPTIONS = "ro,nosuid,nodev"
+
+# What stat says of a FUSE mount whose daemon has gone.
+DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
+
+SUPERBLOCK_MAGIC = b"hsqs"
+SUPERBLOCK_SIZE = 96
+BYTES_USED_OFFSET = 40
+
+
+class State(enum.Enum):
+    """What is at a mount point."""
+
+    ABSENT = "absent"
+    MOUNTED = "mounted"
+    DEAD = "dead"
+    FOREIGN = "foreign"
+
+
+class Busy(MountError):
+    """A file system is in use and therefore was not unmounted."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the mount table; `owner` is the user of a FUSE mount, `peers` its peer group."""
+
+    id: int
+    parent: int
+    device: int
+    path: str
+    kind: str
+    owner: int | None
+    peers: str
+
+
+def mount_table() -> Iterator[Entry]:
+    """Yield the mounts that this process sees, oldest first."""
+    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
+    for line in text.splitlines():
+        own, _, rest = line.partition(" - ")
+        fields = own.split(" ")
+        kind, _, options = rest.split(" ", 2)
+        major, minor = fields[2].split(":")
+        owner = [o[8:] for o in options.split(",") if o.startswith("user_id=")]
+        yield Entry(
+            id=int(fields[0]),
+            parent=int(fields[1]),
+            device=os.makedev(int(major), int(minor)),
+            path=_unescape(fields[4]),
+            kind=kind,
+            owner=int(owner[0]) if owner and kind.startswith("fuse") else None,
+            peers=next((f[7:] for f in fields[6:] if f.startswith("shared:")), ""),
+        )
+
+
+def _unescape(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def mounted_at(prefix: Path) -> Entry | None:
+    """Return the topmost mount exactly at `prefix`, or None; the path itself is not touched."""
+    real = os.path.join(os.path.realpath(prefix.parent), prefix.name)
+    stack = [entry for entry in mount_table() if entry.path == real]
+    covered = {entry.parent for entry in stack}
+    return next((entry for entry in reversed(stack) if entry.id not in covered), None)
+
+
+def examine(prefix: Path, address: str) -> State:
+    """Find out what is at a mount point, by asking it and not only the mount table.
+
+    MOUNTED means: a FUSE mount of this user, which no other user can have made, whose content
+    says that it has this address.
+    """
+    try:
+        status = prefix.lstat()
+    except FileNotFoundError:
+        return State.ABSENT
+    except OSError as error:
+        entry = mounted_at(prefix)
+        ours = entry is not None and entry.owner == os.geteuid()
+        return State.DEAD if ours and error.errno in DEAD_ERRORS else State.FOREIGN
+    if not stat.S_ISDIR(status.st_mode):
+        return State.FOREIGN
+    entry = mounted_at(prefix)
+    if entry is None or entry.device != status.st_dev:
+        return State.ABSENT if _is_free(prefix) else State.FOREIGN
+    if entry.owner != os.geteuid():
+        return State.FOREIGN
+    try:
+        found = (prefix / SENTINEL).read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        return State.DEAD if error.errno in DEAD_ERRORS else State.FOREIGN
+    return State.MOUNTED if found == f"{address}\n" else State.FOREIGN
+
+
+def _is_free(prefix: Path) -> bool:
+    """Tell whether a directory is ours, closed to others' writing and empty."""
+    try:
+        return files.is_private_directory(prefix) and not os.listdir(prefix)
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Tools:
+    """The programs that mount, and the environment in which they run."""
+
+    squashfuse: str
+    environment: dict[str, str]
+    setuid_helper: bool
+
+    @property
+    def direct(self) -> bool:
+        """Whether this process can mount where everybody sees it, outside of a namespace."""
+        return os.geteuid() == 0 or (self.setuid_helper and not _privileges_frozen())
+
+
+def find_tools(directory: Path | None) -> Tools:
+    """Return the programs for mounting, `directory` looked into before PATH.
+
+    Raises ToolError when squashfuse or a usable /dev/fuse is missing.
+    """
+    squashfuse = process.find_tool("squashfuse_ll", directory) or process.find_tool(
+        "squashfuse", directory
+    )
+    if squashfuse is None:
+        raise ToolError(
+            "squashfuse is needed to mount images, and is not installed",
+            "Install the package squashfuse (Debian, Ubuntu, Fedora, conda-forge; on RHEL from "
+            "EPEL), or set `tool_directory:` to where it is.",
+        )
+    _check_device()
+    helper = fusermount(directory)
+    status = os.stat(helper) if helper else None
+    setuid = status is not None and status.st_uid == 0 and bool(status.st_mode & stat.S_ISUID)
+    return Tools(squashfuse, tool_environment(directory), setuid)
+
+
+def fusermount(directory: Path | None) -> str | None:
+    """Return the program with which ordinary users unmount, or None."""
+    return process.find_tool("fusermount3", directory) or process.find_tool("fusermount", directory)
+
+
+def tool_environment(directory: Path | None) -> dict[str, str]:
+    """Return a small environment: a daemon must not carry along what a job has set."""
+    path = os.environ.get("PATH") or os.defpath
+    variables = {"PATH": f"{directory}:{path}" if directory else path, "LC_ALL": "C"}
+    if "LD_LIBRARY_PATH" in os.environ:
+        variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    return variables
+
+
+def _check_device() -> None:
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise ToolError(
+            "/dev/fuse does not exist",
+            "Ask the administrator to load the kernel module (`modprobe fuse`); "
+            "a container needs `--device /dev/fuse`.",
+        ) from None
+    except OSError as error:
+        raise ToolError(
+            f"/dev/fuse cannot be opened: {error.strerror}",
+            "Ask the administrator for `chmod 0666 /dev/fuse`, which is its usual mode; "
+            "a container needs `--device /dev/fuse`.",
+        ) from None
+
+
+def _privileges_frozen() -> bool:
+    """Tell whether set-user-ID programs gain nothing here, as in some containers."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+    return "NoNewPrivs:\t1" in status
+
+
+def start(tools: Tools, image: Path, prefix: Path) -> None:
+    """Mount an image file at an existing directory; its daemon goes on in the background.
+
+    Raises MountError that names the image and the remedy.
+    """
+    _check_file(image)
+    try:
+        process.run(
+            [tools.squashfuse, "-o", OPTIONS, str(image), str(prefix)],
+            env=tools.environment,
+            cwd=Path("/"),
+        )
+    except process.CommandFailed as error:
+        said = error.stderr.strip()
+        hint = ""
+        if "compress" in said:
+            hint = "Install a newer squashfuse, which knows this compression."
+        elif "squashfs image" in said:
+            hint = _damaged_hint(image)
+        elif "mount_max" in said:
+            hint = "Unmount what is not needed any more (`cnd umount`)."
+        elif "fusermount" in said:
+            hint = "Install the package fuse3, whose fusermount3 lets ordinary users mount."
+        raise MountError(f"{image} cannot be mounted at {prefix}: {said}", hint) from error
+
+
+def _check_file(image: Path) -> None:
+    """Refuse what is no whole image: squashfuse mounts some truncated ones and fails later."""
+    try:
+        with open(image, "rb") as stream:
+            head = stream.read(SUPERBLOCK_SIZE)
+            size = os.fstat(stream.fileno()).st_size
+    except FileNotFoundError:
+        raise MountError(f"{image} does not exist", "Build it again with `cnd build`.") from None
+    except OSError as error:
+        raise MountError(f"{image} cannot be read: {error.strerror}") from error
+    if len(head) < SUPERBLOCK_SIZE or not head.startswith(SUPERBLOCK_MAGIC):
+        raise MountError(f"{image} is not a squashfs image", _damaged_hint(image))
+    (needed,) = struct.unpack_from("<Q", head, BYTES_USED_OFFSET)
+    if size < needed:
+        raise MountError(
+            f"{image} is truncated: {size} of {needed} bytes are there", _damaged_hint(image)
+        )
+
+
+def _damaged_hint(image: Path) -> str:
+    return f"Delete {image.parent} and build it again with `cnd build`."
+
+
+def stop(prefix: Path, tool_directory: Path | None, lazy: bool = False) -> None:
+    """Unmount the topmost file system at `prefix`.
+
+    Parameters: `lazy` takes it out of sight even while it is in use. Raises Busy when it is in
+    use, MountError when it cannot be unmounted.
+    """
+    try:
+        namespace.unmount(prefix, lazy)
+        return
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise Busy(f"{prefix} is in use") from error
+        if error.errno != errno.EPERM:
+            raise MountError(f"{prefix} cannot be unmounted: {error.strerror}") from error
+    helper = fusermount(tool_directory)
+    if helper is None:
+        raise ToolError("fusermount3 is not installed", "Install the package fuse3.")
+    flags = ["-u", "-z"] if lazy else ["-u"]
+    try:
+        process.run([helper, *flags, str(prefix)], env=tool_environment(tool_directory))
+    except process.CommandFailed as error:
+        if "busy" in error.stderr:
+            raise Busy(f"{prefix} is in use") from error
+        raise MountError(f"{prefix} cannot be unmounted: {error.stderr.strip()}") from error

@@ -1,0 +1,295 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from condainer import config
+from condainer.config import Settings
+from condainer.console import human_size, reporter_for
+from condainer.errors import CondainerError, ConfigError
+from condainer.report import Reporter
+
+# Like env(1) and docker run: the tool itself failed, not the command that it was to start.
+EXEC_FAILED = 125
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The options that stand before the subcommand."""
+
+    directory: Path
+    quiet: bool
+    dry: bool
+    overrides: tuple[str, ...]
+
+    def settings(self, *more: str) -> Settings:
+        """Return the settings in force for the project directory."""
+        return config.load_settings(self.directory, (*self.overrides, *more))
+
+    def reporter(self) -> Reporter:
+        """Return the reporter that fits the terminal and `-q`."""
+        return reporter_for(self.quiet)
+
+    def say(self, text: str) -> None:
+        """Print a message for people, unless they want quiet."""
+        if not self.quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def would(self, text: str) -> None:
+        """Print what would be done without `--dryrun`."""
+        print(f"Would {text}")
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog="Exit codes and configuration keys are listed in the README.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option(
+    "-d",
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    metavar="DIR",
+    help="The project directory; the working directory by default.",
+)
+@click.option("-y", "--dryrun", is_flag=True, help="Say what would be done, touch nothing.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a configuration key; may be repeated.",
+)
+@click.pass_context
+def cli(
+    context: click.Context, quiet: bool, directory: Path, dryrun: bool, overrides: tuple[str, ...]
+) -> None:
+    """Declarative Conda environments as compressed, shared images.
+
+    In a directory with an environment.yml, `cnd build` locks the environment, and builds its
+    image unless a cache has it; `source activate` and `cnd exec` use it.
+    """
+    if not (working_directory() / directory).is_dir():
+        raise ConfigError(
+            f"{directory}: no such directory", "`-d` names the directory of environment.yml."
+        )
+    context.obj = Call(directory.absolute(), quiet, dryrun, overrides)
+
+
+@cli.command()
+@click.pass_obj
+def init(call: Call) -> None:
+    """Write a condainer.yml, and an example environment.yml if there is none."""
+    from condainer import project
+
+    for path, written in project.initialise(call.directory, call.dry):
+        verb = "Would write" if call.dry else "Wrote"
+        call.say(f"{verb} {path}" if written else f"Kept {path}, which exists")
+
+
+@cli.command()
+@click.option("--locked", is_flag=True, help="Refuse a missing or stale lock, never solve.")
+@JSON
+@click.pass_obj
+def build(call: Call, locked: bool, as_json: bool) -> None:
+    """Make the image of the environment, if no cache has it yet."""
+    from condainer import pipeline, project
+
+    settings = call.settings(*(["locked=true"] if locked else []))
+    if call.dry:
+        for line in project.build_plan(settings):
+            call.would(line)
+        return
+    built = pipeline.ensure(settings, call.reporter())
+    if as_json:
+        print(json.dumps(project.build_report(built)))
+        return
+    found = "Found" if built.hit else "Built"
+    size = human_size(built.entry.manifest.size)
+    call.say(f"{found} {built.entry.image} ({size}) in {built.seconds:.2f} s")
+    if not built.hit:
+        call.say(f"Use it: {project.activation_command()}, or cnd exec -- COMMAND")
+
+
+@cli.command()
+@JSON
+@click.pass_obj
+def lock(call: Call, as_json: bool) -> None:
+    """Solve for the environment and write its lockfiles."""
+    from condainer import locking, project
+    from condainer.solver import this_platform
+
+    settings = call.settings()
+    if call.dry:
+        call.would(
+            f"solve for {settings.environment_yml} and write "
+            + " and ".join(str(path) for path in project.lockfiles(settings, this_platform()))
+        )
+        return
+    made = locking.make_lock(settings, call.reporter())
+    if as_json:
+        print(json.dumps(project.lock_report(made, settings)))
+        return
+    call.say(f"Locked {len(made.conda)} conda and {len(made.pip)} pip packages")
+
+
+@cli.command(
+    "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def execute(call: Call, command: tuple[str, ...]) -> None:
+    """Run a command in the environment; write `--` before a command with options.
+
+    The exit status is the command's own; 127 if it was not found, 126 if it cannot be executed,
+    125 if the environment could not be made available.
+    """
+    from condainer import pipeline, run
+
+    try:
+        settings = call.settings()
+        entry, lock = pipeline.current_entry(settings)
+        if call.dry:
+            call.would(f"mount {entry.image} at {entry.prefix}")
+            call.would(f"run {shlex.join(command)}")
+            return
+        run.command(command, entry, lock, settings)
+    except CondainerError as error:
+        error.exit_code = EXEC_FAILED
+        raise
+
+
+@cli.command("shell")
+@click.pass_obj
+def subshell(call: Call) -> None:
+    """Start a shell with the environment active; leave it with `exit`."""
+    from condainer import pipeline, run
+
+    settings = call.settings()
+    entry, lock = pipeline.current_entry(settings)
+    if call.dry:
+        call.would(f"mount {entry.image} at {entry.prefix} and start a shell")
+        return
+    run.subshell(entry, lock, settings)
+
+
+@cli.command("mount")
+@click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
+@click.pass_obj
+def mount_image(call: Call, show: bool) -> None:
+    """Mount the image of the environment, until `cnd umount`."""
+    from condainer import mount, pipeline
+
+    settings = call.settings()
+    entry, _ = pipeline.current_entry(settings)
+    if call.dry:
+        call.would(f"mount {entry.image} at {entry.prefix}")
+    else:
+        image = mount.Image(entry.image, entry.address, entry.prefix)
+        mount.mount(image, tool_directory=settings.tool_directory, report=call.reporter())
+        call.say(f"Mounted {entry.image} at {entry.prefix}")
+    if show:
+        print(entry.prefix)
+
+
+@cli.command("umount")
+@click.option("--force", is_flag=True, help="Unmount even while it is in use.")
+@click.pass_obj
+def unmount_image(call: Call, force: bool) -> None:
+    """Unmount the image of the environment."""
+    from condainer import mount, pipeline
+
+    settings = call.settings()
+    entry, _ = pipeline.current_entry(settings)
+    image = mount.Image(entry.image, entry.address, entry.prefix)
+    if call.dry:
+        call.would(f"unmount {entry.prefix}")
+    elif mount.unmount(image, force=force, tool_directory=settings.tool_directory):
+        call.say(f"Unmounted {entry.prefix}")
+    else:
+        call.say(f"{entry.prefix} is not mounted")
+
+
+@cli.command()
+@JSON
+@click.pass_obj
+def prereq(call: Call, as_json: bool) -> None:
+    """Check whether the necessary tools are installed."""
+    from condainer import prereq
+
+    checks = prereq.check(call.settings())
+    if as_json:
+        print(json.dumps({check.name: check.report() for check in checks}))
+    else:
+        for check in checks:
+            print(check.line())
+    prereq.demand(checks)
+
+
+@cli.command()
+@JSON
+@click.pass_obj
+def status(call: Call, as_json: bool) -> None:
+    """Show lock, address, image and mount point of the project."""
+    from condainer import project
+
+    report = project.status(call.settings())
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _print_table(report)
+
+
+@cli.command("cache")
+@click.pass_obj
+def warm(call: Call) -> None:
+    """Read the image into the operating system's page cache."""
+    from condainer import pipeline, project
+
+    entry, _ = pipeline.current_entry(call.settings())
+    if call.dry:
+        call.would(f"read {entry.image} ({human_size(entry.manifest.size)}) into the page cache")
+        return
+    seconds = project.read_into_page_cache(entry.image, call.reporter())
+    rate = human_size(int(entry.manifest.size / max(seconds, 1e-6)))
+    call.say(f"Read {entry.image} ({human_size(entry.manifest.size)}, {rate}/s)")
+
+
+@cli.command()
+@JSON
+def version(as_json: bool) -> None:
+    """Print the version."""
+    from condainer import project
+
+    versions = project.versions()
+    if as_json:
+        print(json.dumps(versions))
+    else:
+        print(f"condainer {versions['condainer']}")
+
+
+def _print_table(rows: dict[str, Any]) -> None:
+    width = max(len(name) for name in rows)
+    for name, value in rows.items():
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        print(f"{name:{width}}  {'-' if value is None else value}")
+
+
+def working_directory() -> Path:
+    """Return the working directory, or a clear error if it was deleted."""
+    try:
+        return Path(os.getcwd())
+    except FileNotFoundError:
+        raise ConfigError("The working directory does not exist any more") from None

@@ -1,0 +1,126 @@
+"""What a person sees of a long command: bars on a terminal, plain lines without one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, TextIO
+
+from condainer.errors import CondainerError
+from condainer.report import Reporter, Silent
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+
+def reporter_for(quiet: bool, stream: TextIO | None = None) -> Reporter:
+    """Return the reporter that fits the terminal; messages go to stderr."""
+    stream = sys.stderr if stream is None else stream
+    if quiet:
+        return Silent()
+    return Bars() if stream.isatty() else Lines(stream)
+
+
+def show_error(error: CondainerError) -> None:
+    """Print what is wrong and what to do about it on stderr."""
+    print(f"cnd: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"     {error.hint}", file=sys.stderr)
+
+
+def human_size(size: int) -> str:
+    """Return a number of bytes as people write it: `148.1 MB`."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+class Lines:
+    """One line when a step begins and one when it is done."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.title = ""
+        self.unit = ""
+        self.amount = ""
+        self.start = 0.0
+
+    def step(self, title: str, unit: str = "") -> None:
+        self.finish()
+        self.title, self.unit, self.amount = title, unit, ""
+        self.start = time.monotonic()
+        self._print(f"{title} ...")
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        if self.unit and self.unit != "percent":
+            self.amount = f"{done:g} {self.unit}, "
+
+    def note(self, message: str) -> None:
+        self._print(message)
+
+    def warn(self, message: str) -> None:
+        self._print(f"Warning: {message}")
+
+    def finish(self) -> None:
+        if self.title:
+            seconds = time.monotonic() - self.start
+            self._print(f"{self.title}: done ({self.amount}{seconds:.1f} s)")
+        self.title = ""
+
+    def _print(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+
+class Bars:
+    """A bar for the current step, and a line with its time when it is done."""
+
+    def __init__(self) -> None:
+        self.bars: Progress | None = None
+        self.task: TaskID | None = None
+        self.title = ""
+        self.start = 0.0
+
+    def step(self, title: str, unit: str = "") -> None:
+        self.finish()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        counted = "{task.percentage:>3.0f} %" if unit == "percent" else "{task.fields[count]}"
+        self.bars = Progress(
+            TextColumn("{task.description:32}"),
+            BarColumn(24),
+            TextColumn(counted),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self.task = self.bars.add_task(title, total=None, count="")
+        self.bars.start()
+        self.title, self.start, self.unit = title, time.monotonic(), unit
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        if self.bars is not None and self.task is not None:
+            count = f"{done:g}/{total:g} {self.unit}" if total else f"{done:g} {self.unit}"
+            self.bars.update(self.task, completed=done, total=total, count=count)
+
+    def note(self, message: str) -> None:
+        self._print(message)
+
+    def warn(self, message: str) -> None:
+        self._print(f"Warning: {message}")
+
+    def finish(self) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+            seconds = time.monotonic() - self.start
+            self._print(f"{self.title:32} {seconds:6.1f} s")
+
+    def _print(self, text: str) -> None:
+        if self.bars is not None:
+            self.bars.console.print(text, markup=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)

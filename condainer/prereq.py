@@ -1,0 +1,108 @@
+"""The tools and devices that Condainer needs, and what each can do."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from condainer import image, namespace, process, wheels
+from condainer.config import Settings
+from condainer.errors import CondainerError, ToolError
+
+
+@dataclass(frozen=True)
+class Check:
+    """A tool or device: where it is, its version, or what is wrong with it."""
+
+    name: str
+    found: str
+    problem: str = ""
+    required: bool = True
+
+    def line(self) -> str:
+        """Return the line that `cnd prereq` prints."""
+        mark = "ok" if not self.problem else "missing" if self.required else "no"
+        return f"{self.name:18} {mark:8} {self.problem or self.found}"
+
+    def report(self) -> dict[str, object]:
+        """Return what `cnd prereq --json` prints of it."""
+        return {
+            "ok": not self.problem,
+            "found": self.found or None,
+            "problem": self.problem or None,
+            "required": self.required,
+        }
+
+
+def check(settings: Settings) -> list[Check]:
+    """Return the state of everything that building, mounting and running need."""
+    return [
+        _mksquashfs(settings),
+        _tool("unsquashfs", settings, "squashfs-tools", required=False),
+        _squashfuse(settings),
+        _fusermount(settings),
+        _fuse_device(),
+        _uv(),
+        _tool("bash", settings, "bash", required=False),
+        _namespaces(),
+    ]
+
+
+def demand(checks: Sequence[Check]) -> None:
+    """Raise ToolError if something that is required is not there."""
+    missing = [check.name for check in checks if check.problem and check.required]
+    if missing:
+        raise ToolError(
+            f"Missing: {', '.join(missing)}",
+            "`apt install squashfs-tools squashfuse fuse3`, or "
+            "`dnf install squashfs-tools squashfuse fuse3` (EPEL).",
+        )
+
+
+def _tool(name: str, settings: Settings, package: str, required: bool = True) -> Check:
+    path = process.find_tool(name, settings.tool_directory)
+    return Check(name, path or "", "" if path else f"not found (package {package})", required)
+
+
+def _mksquashfs(settings: Settings) -> Check:
+    try:
+        path, version = image.find_mksquashfs(settings)
+    except CondainerError as error:
+        return Check("mksquashfs", "", error.message)
+    return Check("mksquashfs", f"{path} ({version})")
+
+
+def _squashfuse(settings: Settings) -> Check:
+    fast = _tool("squashfuse_ll", settings, "squashfuse")
+    slow = _tool("squashfuse", settings, "squashfuse")
+    return slow if fast.problem and not slow.problem else fast
+
+
+def _fusermount(settings: Settings) -> Check:
+    new = _tool("fusermount3", settings, "fuse3")
+    old = _tool("fusermount", settings, "fuse")
+    return old if new.problem and not old.problem else new
+
+
+def _fuse_device() -> Check:
+    device = "/dev/fuse"
+    try:
+        os.close(os.open(device, os.O_RDWR))
+    except OSError as error:
+        return Check(device, "", f"{os.strerror(error.errno or 0)} (`modprobe fuse`, mode 0666)")
+    return Check(device, "can be opened")
+
+
+def _uv() -> Check:
+    try:
+        path = wheels.find_uv()
+    except CondainerError as error:
+        return Check("uv", "", error.message)
+    return Check("uv", path)
+
+
+def _namespaces() -> Check:
+    available = namespace.available()
+    problem = "" if available else "not available: environments are staged at their mount point"
+    return Check("user namespaces", "available" if available else "", problem, required=False)

@@ -1,0 +1,193 @@
+"""What the commands tell about a project, and the files that `cnd init` writes."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from condainer import __version__, cache, mount, process
+from condainer.address import address_of
+from condainer.config import PROJECT_FILE, Settings, documented
+from condainer.errors import NotBuiltError
+from condainer.files import publish_text, storage_errors
+from condainer.lock import Lock, lockfile_path
+from condainer.locking import CONDA_LOCK, LockState, lock_state
+from condainer.pipeline import Built
+from condainer.report import Reporter
+from condainer.solver import this_platform
+
+EXAMPLE = """\
+# An example: replace it with your own environment, then run `cnd build`.
+name: example
+channels:
+  - conda-forge
+dependencies:
+  - python=3.12
+  - pip
+  # - numpy
+"""
+HEAD = """\
+# Configuration of Condainer for this project. Every key has a default: remove the `#` of those
+# that shall differ. The README explains them all.
+"""
+BLOCK = 1 << 20
+
+
+def initialise(directory: Path, dry: bool) -> list[tuple[Path, bool]]:
+    """Write the files of a new project; return each with whether it was not there before.
+
+    Nothing that exists is overwritten. Raises StorageError when the directory cannot be written.
+    """
+    result = []
+    for name, text in ((PROJECT_FILE, _template()), ("environment.yml", EXAMPLE)):
+        path = directory / name
+        absent = not os.path.lexists(path)
+        if absent and not dry:
+            with storage_errors(f"write {path}"):
+                publish_text(path, text)
+        result.append((path, absent))
+    return result
+
+
+def _template() -> str:
+    lines = [HEAD]
+    for name, default, variable, doc in documented():
+        also = f" (also {variable})" if variable else ""
+        lines.append(f"# {doc}{also}\n# {name}: {default}\n")
+    return "\n".join(lines)
+
+
+def lockfiles(settings: Settings, platform: str) -> tuple[Path, Path]:
+    """Return the two lockfiles of a project."""
+    return lockfile_path(settings.project, platform), settings.project / CONDA_LOCK
+
+
+def build_plan(settings: Settings) -> list[str]:
+    """Return what `cnd build` would do, without doing any of it."""
+    if settings.address is not None:
+        entry = cache.find(settings.address, settings)
+        return [f"use the pinned image {entry.image}"]
+    state = lock_state(settings)
+    if state.status != "current" or state.lock is None:
+        if settings.locked:
+            return [f"refuse to solve: the lock is {state.status}: {state.reason}"]
+        return [
+            f"solve, because the lock is {state.status}: {state.reason}",
+            "build the image, unless a cache has the one of the new lock",
+        ]
+    address = address_of(state.lock, settings.mount_base_directory)
+    entry_found = cache.look_up(address, settings)
+    if entry_found is not None:
+        return [f"use {entry_found.image}, which is there"]
+    target = cache.entry_directory(settings.cache_directory, address.digest) / cache.IMAGE
+    packages = f"{len(state.lock.conda)} conda and {len(state.lock.pip)} pip packages"
+    return [f"install {packages} and compress them into {target}"]
+
+
+def build_report(built: Built) -> dict[str, Any]:
+    """Return what `cnd build --json` prints."""
+    manifest = built.entry.manifest
+    return {
+        "address": built.entry.address,
+        "prefix": str(built.entry.prefix),
+        "image": str(built.entry.image),
+        "hit": built.hit,
+        "locked": built.locked,
+        "seconds": round(built.seconds, 3),
+        "size": manifest.size,
+        "sha256": manifest.sha256,
+    }
+
+
+def activation_command() -> str:
+    """Return how to activate the project's environment from a shell in its directory.
+
+    bash looks for `activate` in PATH before the working directory, where conda, virtual
+    environments and others have one.
+    """
+    return "source ./activate" if process.find_tool("activate") else "source activate"
+
+
+def lock_report(lock: Lock, settings: Settings) -> dict[str, Any]:
+    """Return what `cnd lock --json` prints."""
+    return {
+        "address": address_of(lock, settings.mount_base_directory).digest,
+        "platform": lock.platform,
+        "conda": [package.filename for package in lock.conda],
+        "pip": [package.filename for package in lock.pip],
+        "lockfiles": [str(path) for path in lockfiles(settings, lock.platform) if path.exists()],
+    }
+
+
+def status(settings: Settings) -> dict[str, Any]:
+    """Return what `cnd status` shows; nothing of it has to exist."""
+    state = _lock_state(settings)
+    entry, digest = _entry(settings, state)
+    prefix = entry.prefix if entry else cache.prefix_in(digest, settings) if digest else None
+    return {
+        "project": str(settings.project),
+        "lock": state.status,
+        "reason": state.reason or None,
+        "address": digest,
+        "pinned": settings.address is not None,
+        "image": str(entry.image) if entry else None,
+        "size": entry.manifest.size if entry else None,
+        "prefix": str(prefix) if prefix else None,
+        "mounted": entry is not None and _is_mounted(entry),
+        "cache": str(settings.cache_directory),
+    }
+
+
+def _is_mounted(entry: cache.Entry) -> bool:
+    image = mount.Image(entry.image, entry.address, entry.prefix)
+    return mount.probe(image) is mount.State.MOUNTED
+
+
+def _lock_state(settings: Settings) -> LockState:
+    if settings.address is None or settings.environment_yml.exists():
+        return lock_state(settings)
+    return LockState("missing", None, "pinned")
+
+
+def _entry(settings: Settings, state: LockState) -> tuple[cache.Entry | None, str | None]:
+    if settings.address is not None:
+        try:
+            entry = cache.find(settings.address, settings)
+        except NotBuiltError:
+            return None, settings.address
+        return entry, entry.address
+    if state.lock is None or state.status != "current":
+        return None, None
+    address = address_of(state.lock, settings.mount_base_directory)
+    return cache.look_up(address, settings), address.digest
+
+
+def read_into_page_cache(image: Path, reporter: Reporter) -> float:
+    """Read an image once, so that the operating system keeps it in memory; return the seconds."""
+    start = time.monotonic()
+    reporter.step("Reading the image", "percent")
+    size = image.stat().st_size
+    done = 0
+    buffer = bytearray(BLOCK)
+    with storage_errors(f"read {image}"), image.open("rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            done += count
+            reporter.progress(100 * done // size, 100)
+    reporter.finish()
+    return time.monotonic() - start
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Condainer and of what its results depend on."""
+    import importlib.metadata
+    import platform
+
+    names = ("py-rattler", "uv", "conda-lock")
+    return {
+        "condainer": __version__,
+        "python": platform.python_version(),
+        "platform": this_platform(),
+        **{name: importlib.metadata.version(name) for name in names},
+    }

@@ -1,0 +1,396 @@
+"""The environment of a command, the interactive shell, and the scripts for `source activate`."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shlex
+import signal
+import string
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from condainer import process
+from condainer.errors import CondainerError
+
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+# What activation itself decides, and what a shell sets for itself.
+RESERVED = re.compile(
+    r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z"
+)
+SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD", "BASH_ENV", "ENV")
+
+# Sources the scripts given as arguments; their output and the environment go to two descriptors.
+SOURCE_SCRIPTS = """
+exec >>/proc/self/fd/{said} 2>&1
+trap '{env} -0 >/proc/self/fd/{result}; exit 0' EXIT
+for __condainer_file in "$@"; do
+    set +eu
+    . "$__condainer_file"
+done
+unset __condainer_file
+exit 0
+"""
+
+
+class CommandNotStarted(CondainerError):
+    """A command could not be started; `exit_code` is 127 or 126 as a shell has them."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def environment(
+    prefix: Path,
+    variables: Mapping[str, str],
+    environ: Mapping[str, str],
+    *,
+    name: str,
+    address: str,
+    on_output: Callable[[str], None] | None = None,
+) -> dict[str, str]:
+    """Return the environment that a command has inside an activated image.
+
+    As conda does it: PATH and CONDA_*, then the `variables` of the environment, then
+    etc/conda/activate.d/*.sh in order. An environment that is active already is replaced.
+    Parameters: `environ` is the caller's environment, `on_output` receives what scripts print.
+    """
+    result = {k: v for k, v in environ.items() if not re.fullmatch(r"CONDA_PREFIX_\d+", k)}
+    result.pop("PYTHONHOME", None)
+    bin_directory = f"{prefix}/bin"
+    active = [environ.get("CONDA_PREFIX"), environ.get("CONDAINER_PREFIX")]
+    replaced = {bin_directory, *(f"{old}/bin" for old in active if old)}
+    path = environ.get("PATH", os.defpath).split(os.pathsep)
+    kept = [entry for entry in path if entry.rstrip("/") not in replaced]
+    result["PATH"] = os.pathsep.join([bin_directory, *kept])
+    result["CONDA_PREFIX"] = result["CONDAINER_PREFIX"] = str(prefix)
+    result["CONDA_DEFAULT_ENV"] = name
+    result["CONDA_SHLVL"] = "1"
+    result["CONDAINER_ADDRESS"] = address
+    # The image is complete and cannot be written: no packages from ~/.local, no new .pyc files.
+    result.setdefault("PYTHONNOUSERSITE", "1")
+    result.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    result.update({k: v for k, v in variables.items() if not RESERVED.match(k)})
+    scripts = sorted((prefix / "etc/conda/activate.d").glob("*.sh"))
+    return _after_scripts(scripts, result, on_output) if scripts else result
+
+
+def _after_scripts(
+    scripts: Sequence[Path], environ: dict[str, str], on_output: Callable[[str], None] | None
+) -> dict[str, str]:
+    """Return the environment after a shell has sourced some scripts."""
+    # Files instead of pipes: a background process that a script leaves must not make us wait.
+    said, result = os.memfd_create("said"), os.memfd_create("environment")
+    try:
+        shell = process.find_tool("bash") or "/bin/sh"
+        env = "/usr/bin/env" if os.path.exists("/usr/bin/env") else "env"
+        text = SOURCE_SCRIPTS.format(said=said, result=result, env=env)
+        # What a site sets up for every new bash is set up already.
+        given = {k: v for k, v in environ.items() if k not in ("BASH_ENV", "ENV")}
+        process.run(
+            [shell, "-c", text, "condainer", *map(str, scripts)],
+            env=given,
+            pass_fds=(said, result),
+        )
+        output = _read(said).decode(errors="replace").strip()
+        dump = dict(
+            entry.split("=", 1) for entry in os.fsdecode(_read(result)).split("\0") if "=" in entry
+        )
+    finally:
+        os.close(said)
+        os.close(result)
+    if output and on_output:
+        on_output(output)
+    for key in SHELL_OWN:
+        dump.pop(key, None)
+    # A shell drops what it cannot have as a variable of its own.
+    foreign = {k: v for k, v in environ.items() if k in SHELL_OWN or not IDENTIFIER.match(k)}
+    return {**foreign, **dump}
+
+
+def _read(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with open(descriptor, "rb", closefd=False) as stream:
+        return stream.read()
+
+
+def execute(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
+    """Replace this process by a command, looked for in the PATH of its new environment.
+
+    Raises CommandNotStarted, with the exit code that a shell would give.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Python ignores these signals, and an exec would hand that on; SIGINT resets itself.
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    command = argv[0]
+    if "/" in command:
+        candidates = [command]
+    else:
+        directories = env.get("PATH", os.defpath).split(os.pathsep)
+        candidates = [os.path.join(directory or ".", command) for directory in directories]
+    refused: OSError | None = None
+    for candidate in candidates:
+        try:
+            _exec(candidate, argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.lexists(candidate) and "/" in command and os.path.isfile(candidate):
+                raise CommandNotStarted(f"{command}: its interpreter does not exist", 126) from None
+        except PermissionError as error:
+            if os.path.lexists(candidate) and (not os.path.isdir(candidate) or "/" in command):
+                refused = refused or error
+        except OSError as error:
+            raise CommandNotStarted(f"{command}: {error.strerror}", 126) from None
+    if refused:
+        raise CommandNotStarted(f"{command}: {refused.strerror}", 126)
+    reason = "No such file or directory" if "/" in command else "command not found"
+    raise CommandNotStarted(f"{command}: {reason}", 127)
+
+
+def _exec(path: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    try:
+        os.execve(path, list(argv), dict(env))
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # A script without an interpreter line is for the shell.
+        os.execve("/bin/sh", ["/bin/sh", path, *argv[1:]], dict(env))
+
+
+def interactive_shell(
+    env: Mapping[str, str], environ: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """Return the command of the user's shell, and what its environment needs besides `env`.
+
+    The user's own start-up files are read, and afterwards the environment is put right again
+    where they changed it. Parameters: `env` is the result of `environment` for `environ`.
+    """
+    shell = env.get("SHELL") or "/bin/sh"
+    kind = os.path.basename(shell)
+    fix = _restoring(env, environ)
+    if kind == "bash":
+        # A file without a name is gone when the shell has read it.
+        descriptor = os.memfd_create("condainer-rc", 0)
+        close = f"exec {descriptor}<&-\n"
+        text = f"{close}[ ! -r ~/.bashrc ] || . ~/.bashrc\n{fix}"
+        os.write(descriptor, text.encode(errors="surrogateescape"))
+        return [shell, "--rcfile", f"/proc/self/fd/{descriptor}", "-i"], {}
+    if kind == "zsh":
+        return [shell, "-i"], {"ZDOTDIR": _zsh_directory(fix, env.get("ZDOTDIR"))}
+    prompt = f"({_prompt_name(env.get('CONDA_DEFAULT_ENV', ''))}) "
+    plain = shell if kind in ("sh", "dash", "ksh", "mksh", "ash") else "/bin/sh"
+    return [plain, "-i"], {"PS1": prompt + env.get("PS1", "$ ")}
+
+
+def _restoring(env: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    """Return shell text that sets again what differs between two environments."""
+    lines = []
+    for key, value in sorted(env.items()):
+        if key != "PATH" and environ.get(key) != value and IDENTIFIER.match(key):
+            lines.append(f"export {key}={shlex.quote(value)}")
+    first = shlex.quote(env["PATH"].split(os.pathsep)[0])
+    lines.append(f'case "$PATH" in {first}:*) ;; *) export PATH={first}:"$PATH" ;; esac')
+    lines.append(f'PS1="({_prompt_name(env.get("CONDA_DEFAULT_ENV", ""))}) ${{PS1-}}"')
+    return "\n".join(lines) + "\n"
+
+
+def _zsh_directory(fix: str, own: str | None) -> str:
+    """Make a start-up directory for zsh, which removes itself while it is read."""
+    directory = tempfile.mkdtemp(prefix="condainer-zsh-")
+    here = shlex.quote(directory)
+    before = f"export ZDOTDIR={shlex.quote(own)}" if own else "unset ZDOTDIR"
+    environment_file = (
+        f'{before}\n[[ ! -r "${{ZDOTDIR:-$HOME}}/.zshenv" ]] || . "${{ZDOTDIR:-$HOME}}/.zshenv"\n'
+        f"__condainer_own=${{ZDOTDIR-}}\nZDOTDIR={here}\n"
+    )
+    interactive_file = (
+        f'if [[ -n "$__condainer_own" ]]; then export ZDOTDIR="$__condainer_own"; '
+        f"else unset ZDOTDIR; fi\nunset __condainer_own\ncommand rm -rf {here}\n"
+        f'[[ ! -r "${{ZDOTDIR:-$HOME}}/.zshrc" ]] || . "${{ZDOTDIR:-$HOME}}/.zshrc"\n{fix}'
+    )
+    for name, text in ((".zshenv", environment_file), (".zshrc", interactive_file)):
+        Path(directory, name).write_text(text, encoding="utf-8", errors="surrogateescape")
+    return directory
+
+
+def _prompt_name(name: str) -> str:
+    """Return a name without what bash or zsh would expand in a prompt."""
+    return re.sub(r"[^\w.+-]", "_", name) or "condainer"
+
+
+def activation_script(
+    project: Path,
+    prefix: Path,
+    address: str,
+    variables: Mapping[str, str],
+    *,
+    name: str,
+    command: str | None = None,
+) -> str:
+    """Return the text of a project's `activate`, to be sourced by bash or zsh.
+
+    Parameters: `command` is the path of the `cnd` to use; by default the one in PATH then.
+    """
+    settings = {"PYTHONNOUSERSITE": '"${PYTHONNOUSERSITE-1}"'}
+    settings["PYTHONDONTWRITEBYTECODE"] = '"${PYTHONDONTWRITEBYTECODE-1}"'
+    for key, value in variables.items():
+        if IDENTIFIER.match(key) and not RESERVED.match(key):
+            settings[key] = shlex.quote(value)
+    settings["CONDA_PREFIX"] = settings["CONDAINER_PREFIX"] = shlex.quote(str(prefix))
+    settings["CONDAINER_ADDRESS"] = address
+    settings["CONDA_DEFAULT_ENV"] = shlex.quote(name)
+    settings["CONDA_SHLVL"] = "1"
+    lines = []
+    for key, value in settings.items():
+        saved = f"__CONDAINER_SAVED_{key}"
+        lines.append(f'    [ -z "${{{key}+x}}" ] || export {saved}="${key}"')
+        lines.append(f"    export {key}={value}")
+    # PYTHONHOME is for another interpreter.
+    lines.append(
+        '    [ -z "${PYTHONHOME+x}" ] || export __CONDAINER_SAVED_PYTHONHOME="$PYTHONHOME"'
+    )
+    lines.append("    unset PYTHONHOME")
+    cnd = f"{shlex.quote(command)}" if command else "cnd"
+    return _Script(ACTIVATE).substitute(
+        sourced=_sourced("activate", project),
+        cnd=cnd,
+        project=shlex.quote(str(project)),
+        prefix=shlex.quote(str(prefix)),
+        address=address,
+        names="".join(f"{key}:" for key in [*settings, "PYTHONHOME"]),
+        settings="\n".join(lines).replace("\n    ", "\n").removeprefix("    "),
+        prompt=shlex.quote(f"({_prompt_name(name)}) "),
+        run_scripts=_Script(RUN_SCRIPTS).substitute(kind="activate", order=""),
+    )
+
+
+def deactivation_script(project: Path) -> str:
+    """Return the text of a project's `deactivate`, which undoes any activation of this shell."""
+    return _Script(DEACTIVATE).substitute(
+        sourced=_sourced("deactivate", project),
+        run_scripts=_Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
+    )
+
+
+def _sourced(name: str, project: Path) -> str:
+    usage = shlex.quote(f"cnd: use it as: source {shlex.quote(str(project / name))} (bash or zsh)")
+    return _Script(SOURCED).substitute(usage=usage)
+
+
+class _Script(string.Template):
+    """A template whose placeholders look unlike anything in a shell script."""
+
+    delimiter = "@"
+
+
+SOURCED = """\
+if [ -n "${ZSH_VERSION-}" ]; then
+    case "${ZSH_EVAL_CONTEXT-}" in *:file*) __condainer_ok=1 ;; *) __condainer_ok=0 ;; esac
+elif [ -n "${BASH_VERSION-}" ]; then
+    if (return 0 2>/dev/null); then __condainer_ok=1; else __condainer_ok=0; fi
+else
+    __condainer_ok=0
+fi
+if [ "$__condainer_ok" = 0 ]; then
+    unset __condainer_ok
+    printf '%s\\n' @usage >&2
+    return 1 2>/dev/null || exit 1
+fi
+unset __condainer_ok
+"""
+
+# Names with line breaks aside, this does without globs, which bash and zsh treat differently.
+RUN_SCRIPTS = """\
+__condainer_flags=$-
+set +eu
+while IFS= read -r __condainer_file <&9; do
+    case "$__condainer_file" in
+        *.sh) . "$CONDAINER_PREFIX/etc/conda/@kind.d/$__condainer_file" ;;
+    esac
+done 9<<EOF
+$(LC_ALL=C command ls @order "$CONDAINER_PREFIX/etc/conda/@kind.d" 2>/dev/null)
+EOF
+case "$__condainer_flags" in *u*) set -u ;; esac
+case "$__condainer_flags" in *e*) set -e ;; esac
+unset __condainer_file __condainer_flags
+"""
+
+ACTIVATE = """\
+# Made by `cnd build`: source it from bash or zsh.
+@sourced
+if [ -n "${CONDAINER_ADDRESS-}" ]; then
+    printf '%s\\n' "cnd: ${CONDA_DEFAULT_ENV-an environment} is already active" >&2
+    printf "%s\\n" "Leave it with \\`source deactivate\\`, a cnd shell with \\`exit\\`." >&2
+    return 1
+fi
+@cnd --quiet -d @project mount || {
+    printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
+    return 1
+}
+# Only this says that the image is there: without it, python would be that of the system.
+{ IFS= read -r __condainer_found < @prefix/@{sentinel}; } 2>/dev/null || __condainer_found=
+if [ "$__condainer_found" != @address ]; then
+    unset __condainer_found
+    printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
+    return 1
+fi
+unset __condainer_found
+@settings
+export __CONDAINER_NAMES=@names
+export PATH=@prefix/bin"${PATH:+:$PATH}"
+case $- in
+    *i*)
+        __CONDAINER_PS1=${PS1-}
+        PS1=@prompt"${PS1-}"
+        ;;
+esac
+hash -r 2>/dev/null || :
+@run_scripts"""
+ACTIVATE = ACTIVATE.replace("@{sentinel}", ".condainer/address")
+
+DEACTIVATE = """\
+# Made by `cnd build`: source it from bash or zsh.
+@sourced
+if [ -z "${__CONDAINER_NAMES-}" ]; then
+    if [ -n "${CONDAINER_ADDRESS-}" ]; then
+        printf '%s\\n' "cnd: leave this shell with \\`exit\\`" >&2
+    else
+        printf '%s\\n' "cnd: no environment is active" >&2
+    fi
+    return 1
+fi
+@run_scripts
+__condainer_path=":$PATH:"
+while :; do
+    case "$__condainer_path" in
+        *":$CONDAINER_PREFIX/bin:"*) ;;
+        *) break ;;
+    esac
+    __condainer_rest="${__condainer_path#*":$CONDAINER_PREFIX/bin:"}"
+    __condainer_path="${__condainer_path%%":$CONDAINER_PREFIX/bin:"*}:$__condainer_rest"
+done
+__condainer_path=${__condainer_path#:}
+export PATH="${__condainer_path%:}"
+while [ -n "$__CONDAINER_NAMES" ]; do
+    __condainer_name=${__CONDAINER_NAMES%%:*}
+    __CONDAINER_NAMES=${__CONDAINER_NAMES#*:}
+    if eval "[ -n \\"\\${__CONDAINER_SAVED_$__condainer_name+x}\\" ]"; then
+        eval "export $__condainer_name=\\"\\$__CONDAINER_SAVED_$__condainer_name\\""
+        unset "__CONDAINER_SAVED_$__condainer_name"
+    else
+        unset "$__condainer_name"
+    fi
+done
+if [ -n "${__CONDAINER_PS1+x}" ]; then
+    PS1=$__CONDAINER_PS1
+    unset __CONDAINER_PS1
+fi
+unset __CONDAINER_NAMES __condainer_name __condainer_path __condainer_rest
+hash -r 2>/dev/null || :
+"""

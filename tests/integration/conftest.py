@@ -1,0 +1,139 @@
+"""Real projects against the real local channel: nothing here is mocked."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.channel import ChannelServer, ensure_channel, serve
+
+TOP = Path(__file__).resolve().parents[2]
+SMALL = "dependencies: [probe-prefix, probe-activate, probe-files]\nvariables: {GREETING: hello}\n"
+PYTHON = "dependencies: [python, click]\n"
+
+
+@dataclass
+class Project:
+    """A project directory, and `cnd` run in it as a user would."""
+
+    path: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def write(self, text: str, name: str = "environment.yml") -> Path:
+        path = self.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    def cnd(
+        self, *arguments: str, status: int | None = 0, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run cnd; a status other than the expected one fails the test (None: any)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "condainer", *arguments],
+            cwd=self.path,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert "Traceback" not in done.stderr
+        if status is not None:
+            assert done.returncode == status, f"{arguments}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def json(self, *arguments: str, **environment: str) -> Any:
+        """Run cnd with --json and return what it prints."""
+        return json.loads(self.cnd(*arguments, "--json", status=0, **environment).stdout)
+
+    def bash(self, script: str, shell: str = "bash") -> subprocess.CompletedProcess[str]:
+        """Run a shell script in the project directory, with `cnd` in PATH."""
+        shims = self.path.parent / "shims"
+        shims.mkdir(exist_ok=True)
+        if not (shims / "cnd").exists():
+            (shims / "cnd").symlink_to(Path(sys.executable).with_name("cnd"))
+        return subprocess.run(
+            [shell, "-c", script],
+            cwd=self.path,
+            env={**self.environment, "PATH": f"{shims}:/usr/local/bin:/usr/bin:/bin"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.environment["CONDAINER_CACHE"])
+
+    @property
+    def lockfile(self) -> Path:
+        return next(self.path.glob("conda-*-*.lock"))
+
+
+@pytest.fixture(scope="session")
+def channel() -> Path:
+    """The local channel; it is kept between runs."""
+    return ensure_channel(TOP / ".channel")
+
+
+@pytest.fixture
+def server(channel: Path) -> Iterator[ChannelServer]:
+    """The local channel on loopback, as a mirror of conda-forge."""
+    with serve(channel.parent) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def package_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Downloaded packages, shared by the workers of a run."""
+    path = tmp_path_factory.getbasetemp().parent / "condainer-packages"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+@pytest.fixture
+def make_project(tmp_path: Path, channel: Path, package_cache: Path) -> Iterator[Any]:
+    """Make projects that use the local channel through its file URL; unmount them at the end."""
+    projects: list[Project] = []
+
+    def make(name: str = "project", text: str = SMALL, **environment: str) -> Project:
+        path = tmp_path / name
+        path.mkdir(parents=True)
+        project = Project(
+            path,
+            {
+                **os.environ,
+                "CONDAINER_CACHE": str(tmp_path / "cache"),
+                "CONDAINER_PACKAGE_CACHE": str(package_cache),
+                "CONDAINER_MIRRORS": f"conda-forge={channel.as_uri()}",
+                "CONDAINER_MOUNT_BASE": str(tmp_path / "m"),
+                "CONDAINER_LINGER": "0",
+                **environment,
+            },
+        )
+        if text:
+            project.write(text)
+        projects.append(project)
+        return project
+
+    yield make
+    for project in projects:
+        if project.path.is_dir():
+            project.cnd("umount", "--force", status=None)
+
+
+@pytest.fixture
+def project(make_project: Any) -> Project:
+    """A small project without Python."""
+    made: Project = make_project()
+    return made
