@@ -27,6 +27,7 @@ from condainer.files import (
     umask,
 )
 from condainer.report import Reporter
+from condainer.users import user_name
 
 FORMAT = 1
 IMAGE = "image.squashfs"
@@ -245,22 +246,15 @@ def _who_builds(root: Path, digest: str) -> str:
             since = time.strftime("%H:%M:%S", time.localtime(status.st_mtime))
             host, _, _ = directory.name.removeprefix(f"{digest}.").rpartition(".")
             host, _, pid = host.rpartition(".")
-            return f"{_user(status.st_uid)} on {host} (process {pid}), who builds it since {since}"
+            return (
+                f"{user_name(status.st_uid)} on {host} (process {pid}), who builds it since {since}"
+            )
     return "another process that builds the same image"
-
-
-def _user(uid: int) -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"user {uid}"
 
 
 def this_user() -> str:
     """Return the name of the user who runs this process."""
-    return _user(os.getuid())
+    return user_name(os.getuid())
 
 
 def publish(

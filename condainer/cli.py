@@ -90,7 +90,11 @@ def cli(
 @cli.command()
 @click.pass_obj
 def init(call: Call) -> None:
-    """Write a condainer.yml, and an example environment.yml if there is none."""
+    """Begin a project: write its configuration.
+
+    Writes a commented condainer.yml, and an example environment.yml if there is none. Nothing
+    that exists is overwritten.
+    """
     from condainer import project
 
     for path, written in project.initialise(call.directory, call.dry):
@@ -103,7 +107,11 @@ def init(call: Call) -> None:
 @JSON
 @click.pass_obj
 def build(call: Call, locked: bool, as_json: bool) -> None:
-    """Make the image of the environment, if no cache has it yet."""
+    """Make the image, if no cache has it yet.
+
+    Solves if the lock is missing or stale, looks the lock's address up in the caches, and
+    downloads, installs and compresses only on a miss.
+    """
     from condainer import pipeline, project
 
     settings = call.settings(*(["locked=true"] if locked else []))
@@ -126,7 +134,11 @@ def build(call: Call, locked: bool, as_json: bool) -> None:
 @JSON
 @click.pass_obj
 def lock(call: Call, as_json: bool) -> None:
-    """Solve for the environment and write its lockfiles."""
+    """Solve for the environment and write its lockfiles.
+
+    Writes the explicit lockfile of this platform, from which images are built, and
+    conda-lock.yml for other tools. Both are meant to be committed.
+    """
     from condainer import locking, project
     from condainer.solver import this_platform
 
@@ -150,12 +162,12 @@ def lock(call: Call, as_json: bool) -> None:
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def execute(call: Call, command: tuple[str, ...]) -> None:
-    """Run a command in the environment; write `--` before a command with options.
+    """Run a command in the environment.
 
-    The exit status is the command's own; 127 if it was not found, 126 if it cannot be executed,
-    125 if the environment could not be made available.
+    Write `--` before a command that has options. The exit status is the command's own; 127 if it
+    was not found, 126 if it cannot be executed, 125 if the environment could not be made available.
     """
-    from condainer import pipeline, run
+    from condainer import pipeline, run, shell
 
     try:
         settings = call.settings()
@@ -165,6 +177,8 @@ def execute(call: Call, command: tuple[str, ...]) -> None:
             call.would(f"run {shlex.join(command)}")
             return
         run.command(command, entry, lock, settings)
+    except shell.CommandNotStarted:
+        raise
     except CondainerError as error:
         error.exit_code = EXEC_FAILED
         raise
@@ -173,7 +187,7 @@ def execute(call: Call, command: tuple[str, ...]) -> None:
 @cli.command("shell")
 @click.pass_obj
 def subshell(call: Call) -> None:
-    """Start a shell with the environment active; leave it with `exit`."""
+    """Start a shell with the environment active."""
     from condainer import pipeline, run
 
     settings = call.settings()
@@ -188,7 +202,7 @@ def subshell(call: Call) -> None:
 @click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
 @click.pass_obj
 def mount_image(call: Call, show: bool) -> None:
-    """Mount the image of the environment, until `cnd umount`."""
+    """Mount the image, until `cnd umount`."""
     from condainer import mount, pipeline
 
     settings = call.settings()
@@ -207,25 +221,27 @@ def mount_image(call: Call, show: bool) -> None:
 @click.option("--force", is_flag=True, help="Unmount even while it is in use.")
 @click.pass_obj
 def unmount_image(call: Call, force: bool) -> None:
-    """Unmount the image of the environment."""
+    """Unmount the image.
+
+    Refuses while processes use it, and names them.
+    """
     from condainer import mount, pipeline
 
     settings = call.settings()
-    entry, _ = pipeline.current_entry(settings)
-    image = mount.Image(entry.image, entry.address, entry.prefix)
+    image = pipeline.mount_of(settings)
     if call.dry:
-        call.would(f"unmount {entry.prefix}")
+        call.would(f"unmount {image.prefix}")
     elif mount.unmount(image, force=force, tool_directory=settings.tool_directory):
-        call.say(f"Unmounted {entry.prefix}")
+        call.say(f"Unmounted {image.prefix}")
     else:
-        call.say(f"{entry.prefix} is not mounted")
+        call.say(f"{image.prefix} is not mounted")
 
 
 @cli.command()
 @JSON
 @click.pass_obj
 def prereq(call: Call, as_json: bool) -> None:
-    """Check whether the necessary tools are installed."""
+    """Check the tools that are needed."""
     from condainer import prereq
 
     checks = prereq.check(call.settings())
@@ -241,7 +257,7 @@ def prereq(call: Call, as_json: bool) -> None:
 @JSON
 @click.pass_obj
 def status(call: Call, as_json: bool) -> None:
-    """Show lock, address, image and mount point of the project."""
+    """Show lock, address, image and mount point."""
     from condainer import project
 
     report = project.status(call.settings())
@@ -254,7 +270,10 @@ def status(call: Call, as_json: bool) -> None:
 @cli.command("cache")
 @click.pass_obj
 def warm(call: Call) -> None:
-    """Read the image into the operating system's page cache."""
+    """Read the image into the page cache.
+
+    A first run from it is then as fast as later ones.
+    """
     from condainer import pipeline, project
 
     entry, _ = pipeline.current_entry(call.settings())

@@ -192,7 +192,7 @@ def _read_file(path: Path, project: Path) -> dict[str, Any]:
     for name, value in document.value.items():
         where = document.where(name)
         _check_key(str(name), where)
-        if name == "address":
+        if name == "address" and value is not None:
             # As it is written: an address can have digits only, and begin with 0.
             value = document.texts.get((name,), value)
         if value is not None:

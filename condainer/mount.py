@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pwd
 import stat
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +14,9 @@ from condainer.backends import Busy, State, Tools
 from condainer.errors import MountError
 from condainer.keeper import Locks
 from condainer.report import Reporter, Silent
+from condainer.users import user_name, users_of
 
-__all__ = ["Hold", "Image", "State", "User", "hold", "mount", "probe", "unmount", "users"]
+__all__ = ["Hold", "Image", "State", "hold", "mount", "probe", "unmount"]
 
 # How long `unmount` waits for a keeper that is just looking whether the mount is in use, seconds.
 PATIENCE = 1.0
@@ -47,18 +46,6 @@ class Hold:
     def release(self) -> None:
         """Give up this process's part of the claim."""
         os.close(self.descriptor)
-
-
-@dataclass(frozen=True)
-class User:
-    """A process that uses a mount."""
-
-    pid: int
-    name: str
-    command: str
-
-    def __str__(self) -> str:
-        return f"{self.pid} ({self.name}): {self.command}"
 
 
 class _Taken(Exception):
@@ -323,7 +310,7 @@ def _take_alone(locks: Locks) -> int | None:
 
 
 def _in_use(image: Image, locks: Locks) -> MountError:
-    found = "".join(f"\n  {user}" for user in users(image.prefix, locks))
+    found = "".join(f"\n  {user}" for user in users_of(image.prefix, locks))
     return MountError(
         f"{image.prefix} is in use" + (f" by{found}" if found else ""),
         "Wait for these processes or end them; `--force` takes the image away from them.",
@@ -338,51 +325,4 @@ def _owner(path: Path) -> str:
     except OSError:
         owner = None
     what = "a mount" if entry else "something"
-    return f"{what} of {_user_name(owner)}" if owner is not None else f"{what} of somebody else"
-
-
-def _user_name(number: int) -> str:
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
-
-
-def users(prefix: Path, locks: Locks | None = None) -> list[User]:
-    """Return the processes that use a mount or have claimed it, as far as we may see them."""
-    view = os.readlink("/proc/self/ns/mnt")
-    claimed = str(locks.users) if locks else None
-    found = []
-    for process in Path("/proc").iterdir():
-        if not process.name.isdigit() or int(process.name) == os.getpid():
-            continue
-        try:
-            if os.readlink(process / "ns/mnt") != view:
-                continue
-            paths = set(_paths(process))
-            if locks and str(locks.keeper) in paths:
-                continue
-            if claimed in paths or any(_inside(path, str(prefix)) for path in paths):
-                words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
-                command = os.fsdecode(b" ".join(words)).replace("\n", " ")
-                found.append(User(int(process.name), _user_name(process.stat().st_uid), command))
-        except OSError:
-            continue
-    return sorted(found, key=lambda user: user.pid)
-
-
-def _inside(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith(prefix + "/")
-
-
-def _paths(process: Path) -> Iterator[str]:
-    """Yield the paths of the files that a process uses in one way or another."""
-    for name in ("cwd", "root", "exe"):
-        yield os.readlink(process / name)
-    for descriptor in (process / "fd").iterdir():
-        yield os.readlink(descriptor)
-    maps = (process / "maps").read_text(encoding="utf-8", errors="surrogateescape")
-    for line in maps.splitlines():
-        fields = line.split(maxsplit=5)
-        if len(fields) == 6:
-            yield fields[5]
+    return f"{what} of {user_name(owner)}" if owner is not None else f"{what} of somebody else"

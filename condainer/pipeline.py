@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import __version__, cache, image, shell, stage
+from condainer import __version__, activation, cache, image, stage
 from condainer.address import RECIPE, Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
@@ -16,6 +16,7 @@ from condainer.errors import NotBuiltError
 from condainer.files import publish_text
 from condainer.lock import Lock, read_explicit, render_explicit
 from condainer.locking import ensure_lock, lock_state
+from condainer.mount import Image
 from condainer.report import Reporter
 from condainer.solver import this_platform
 
@@ -69,6 +70,25 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
             f"The image {address.digest} is not in {places}", "Run `cnd build` first."
         )
     return found, state.lock
+
+
+def mount_of(settings: Settings) -> Image:
+    """Return what a project's lock mounts, be it stale or its image gone from the cache.
+
+    Raises NotBuiltError when there is no lock at all.
+    """
+    if settings.address is not None:
+        entry = cache.find(settings.address, settings)
+        return Image(entry.image, entry.address, entry.prefix)
+    state = lock_state(settings)
+    if state.lock is None:
+        raise NotBuiltError(
+            f"The lock of {settings.project} is {state.status}: {state.reason}",
+            "Run `cnd build` first.",
+        )
+    address = address_of(state.lock, settings.mount_base_directory)
+    directory = cache.entry_directory(settings.cache_directory, address.digest)
+    return Image(directory / cache.IMAGE, address.digest, address.prefix)
 
 
 def _build(
@@ -129,10 +149,10 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
     A project that cannot be written is a normal state; it only lacks the two files.
     """
     scripts = {
-        "activate": shell.activation_script(
+        "activate": activation.activation_script(
             settings.project, entry.prefix, entry.address, dict(lock.variables), name=lock.name
         ),
-        "deactivate": shell.deactivation_script(settings.project),
+        "deactivate": activation.deactivation_script(settings.project),
     }
     for name, text in scripts.items():
         path = settings.project / name

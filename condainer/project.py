@@ -158,7 +158,7 @@ def _entry(settings: Settings, state: LockState) -> tuple[cache.Entry | None, st
         except NotBuiltError:
             return None, settings.address
         return entry, entry.address
-    if state.lock is None or state.status != "current":
+    if state.lock is None:
         return None, None
     address = address_of(state.lock, settings.mount_base_directory)
     return cache.look_up(address, settings), address.digest

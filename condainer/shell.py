@@ -1,4 +1,4 @@
-"""The environment of a command, the interactive shell, and the scripts for `source activate`."""
+"""The environment of a command in an image, how it is started, and the interactive shell."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import signal
-import string
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -182,8 +181,8 @@ def interactive_shell(
         os.write(descriptor, text.encode(errors="surrogateescape"))
         return [shell, "--rcfile", f"/proc/self/fd/{descriptor}", "-i"], {}
     if kind == "zsh":
-        return [shell, "-i"], {"ZDOTDIR": _zsh_directory(fix, env.get("ZDOTDIR"))}
-    prompt = f"({_prompt_name(env.get('CONDA_DEFAULT_ENV', ''))}) "
+        return [shell, "-i"], {"ZDOTDIR": _zsh_directory(fix, env)}
+    prompt = f"({prompt_name(env.get('CONDA_DEFAULT_ENV', ''))}) "
     plain = shell if kind in ("sh", "dash", "ksh", "mksh", "ash") else "/bin/sh"
     return [plain, "-i"], {"PS1": prompt + env.get("PS1", "$ ")}
 
@@ -196,13 +195,16 @@ def _restoring(env: Mapping[str, str], environ: Mapping[str, str]) -> str:
             lines.append(f"export {key}={shlex.quote(value)}")
     first = shlex.quote(env["PATH"].split(os.pathsep)[0])
     lines.append(f'case "$PATH" in {first}:*) ;; *) export PATH={first}:"$PATH" ;; esac')
-    lines.append(f'PS1="({_prompt_name(env.get("CONDA_DEFAULT_ENV", ""))}) ${{PS1-}}"')
+    lines.append(f'PS1="({prompt_name(env.get("CONDA_DEFAULT_ENV", ""))}) ${{PS1-}}"')
     return "\n".join(lines) + "\n"
 
 
-def _zsh_directory(fix: str, own: str | None) -> str:
+def _zsh_directory(fix: str, env: Mapping[str, str]) -> str:
     """Make a start-up directory for zsh, which removes itself while it is read."""
-    directory = tempfile.mkdtemp(prefix="condainer-zsh-")
+    own, place = env.get("ZDOTDIR"), env.get("TMPDIR", "")
+    directory = tempfile.mkdtemp(
+        prefix="condainer-zsh-", dir=place if os.path.isdir(place) else None
+    )
     here = shlex.quote(directory)
     before = f"export ZDOTDIR={shlex.quote(own)}" if own else "unset ZDOTDIR"
     environment_file = (
@@ -219,178 +221,6 @@ def _zsh_directory(fix: str, own: str | None) -> str:
     return directory
 
 
-def _prompt_name(name: str) -> str:
+def prompt_name(name: str) -> str:
     """Return a name without what bash or zsh would expand in a prompt."""
     return re.sub(r"[^\w.+-]", "_", name) or "condainer"
-
-
-def activation_script(
-    project: Path,
-    prefix: Path,
-    address: str,
-    variables: Mapping[str, str],
-    *,
-    name: str,
-    command: str | None = None,
-) -> str:
-    """Return the text of a project's `activate`, to be sourced by bash or zsh.
-
-    Parameters: `command` is the path of the `cnd` to use; by default the one in PATH then.
-    """
-    settings = {"PYTHONNOUSERSITE": '"${PYTHONNOUSERSITE-1}"'}
-    settings["PYTHONDONTWRITEBYTECODE"] = '"${PYTHONDONTWRITEBYTECODE-1}"'
-    for key, value in variables.items():
-        if IDENTIFIER.match(key) and not RESERVED.match(key):
-            settings[key] = shlex.quote(value)
-    settings["CONDA_PREFIX"] = settings["CONDAINER_PREFIX"] = shlex.quote(str(prefix))
-    settings["CONDAINER_ADDRESS"] = address
-    settings["CONDA_DEFAULT_ENV"] = shlex.quote(name)
-    settings["CONDA_SHLVL"] = "1"
-    lines = []
-    for key, value in settings.items():
-        saved = f"__CONDAINER_SAVED_{key}"
-        lines.append(f'    [ -z "${{{key}+x}}" ] || export {saved}="${key}"')
-        lines.append(f"    export {key}={value}")
-    # PYTHONHOME is for another interpreter.
-    lines.append(
-        '    [ -z "${PYTHONHOME+x}" ] || export __CONDAINER_SAVED_PYTHONHOME="$PYTHONHOME"'
-    )
-    lines.append("    unset PYTHONHOME")
-    cnd = f"{shlex.quote(command)}" if command else "cnd"
-    return _Script(ACTIVATE).substitute(
-        sourced=_sourced("activate", project),
-        cnd=cnd,
-        project=shlex.quote(str(project)),
-        prefix=shlex.quote(str(prefix)),
-        address=address,
-        names="".join(f"{key}:" for key in [*settings, "PYTHONHOME"]),
-        settings="\n".join(lines).replace("\n    ", "\n").removeprefix("    "),
-        prompt=shlex.quote(f"({_prompt_name(name)}) "),
-        run_scripts=_Script(RUN_SCRIPTS).substitute(kind="activate", order=""),
-    )
-
-
-def deactivation_script(project: Path) -> str:
-    """Return the text of a project's `deactivate`, which undoes any activation of this shell."""
-    return _Script(DEACTIVATE).substitute(
-        sourced=_sourced("deactivate", project),
-        run_scripts=_Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
-    )
-
-
-def _sourced(name: str, project: Path) -> str:
-    usage = shlex.quote(f"cnd: use it as: source {shlex.quote(str(project / name))} (bash or zsh)")
-    return _Script(SOURCED).substitute(usage=usage)
-
-
-class _Script(string.Template):
-    """A template whose placeholders look unlike anything in a shell script."""
-
-    delimiter = "@"
-
-
-SOURCED = """\
-if [ -n "${ZSH_VERSION-}" ]; then
-    case "${ZSH_EVAL_CONTEXT-}" in *:file*) __condainer_ok=1 ;; *) __condainer_ok=0 ;; esac
-elif [ -n "${BASH_VERSION-}" ]; then
-    if (return 0 2>/dev/null); then __condainer_ok=1; else __condainer_ok=0; fi
-else
-    __condainer_ok=0
-fi
-if [ "$__condainer_ok" = 0 ]; then
-    unset __condainer_ok
-    printf '%s\\n' @usage >&2
-    return 1 2>/dev/null || exit 1
-fi
-unset __condainer_ok
-"""
-
-# Names with line breaks aside, this does without globs, which bash and zsh treat differently.
-RUN_SCRIPTS = """\
-__condainer_flags=$-
-set +eu
-while IFS= read -r __condainer_file <&9; do
-    case "$__condainer_file" in
-        *.sh) . "$CONDAINER_PREFIX/etc/conda/@kind.d/$__condainer_file" ;;
-    esac
-done 9<<EOF
-$(LC_ALL=C command ls @order "$CONDAINER_PREFIX/etc/conda/@kind.d" 2>/dev/null)
-EOF
-case "$__condainer_flags" in *u*) set -u ;; esac
-case "$__condainer_flags" in *e*) set -e ;; esac
-unset __condainer_file __condainer_flags
-"""
-
-ACTIVATE = """\
-# Made by `cnd build`: source it from bash or zsh.
-@sourced
-if [ -n "${CONDAINER_ADDRESS-}" ]; then
-    printf '%s\\n' "cnd: ${CONDA_DEFAULT_ENV-an environment} is already active" >&2
-    printf "%s\\n" "Leave it with \\`source deactivate\\`, a cnd shell with \\`exit\\`." >&2
-    return 1
-fi
-@cnd --quiet -d @project mount || {
-    printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
-    return 1
-}
-# Only this says that the image is there: without it, python would be that of the system.
-{ IFS= read -r __condainer_found < @prefix/@{sentinel}; } 2>/dev/null || __condainer_found=
-if [ "$__condainer_found" != @address ]; then
-    unset __condainer_found
-    printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
-    return 1
-fi
-unset __condainer_found
-@settings
-export __CONDAINER_NAMES=@names
-export PATH=@prefix/bin"${PATH:+:$PATH}"
-case $- in
-    *i*)
-        __CONDAINER_PS1=${PS1-}
-        PS1=@prompt"${PS1-}"
-        ;;
-esac
-hash -r 2>/dev/null || :
-@run_scripts"""
-ACTIVATE = ACTIVATE.replace("@{sentinel}", ".condainer/address")
-
-DEACTIVATE = """\
-# Made by `cnd build`: source it from bash or zsh.
-@sourced
-if [ -z "${__CONDAINER_NAMES-}" ]; then
-    if [ -n "${CONDAINER_ADDRESS-}" ]; then
-        printf '%s\\n' "cnd: leave this shell with \\`exit\\`" >&2
-    else
-        printf '%s\\n' "cnd: no environment is active" >&2
-    fi
-    return 1
-fi
-@run_scripts
-__condainer_path=":$PATH:"
-while :; do
-    case "$__condainer_path" in
-        *":$CONDAINER_PREFIX/bin:"*) ;;
-        *) break ;;
-    esac
-    __condainer_rest="${__condainer_path#*":$CONDAINER_PREFIX/bin:"}"
-    __condainer_path="${__condainer_path%%":$CONDAINER_PREFIX/bin:"*}:$__condainer_rest"
-done
-__condainer_path=${__condainer_path#:}
-export PATH="${__condainer_path%:}"
-while [ -n "$__CONDAINER_NAMES" ]; do
-    __condainer_name=${__CONDAINER_NAMES%%:*}
-    __CONDAINER_NAMES=${__CONDAINER_NAMES#*:}
-    if eval "[ -n \\"\\${__CONDAINER_SAVED_$__condainer_name+x}\\" ]"; then
-        eval "export $__condainer_name=\\"\\$__CONDAINER_SAVED_$__condainer_name\\""
-        unset "__CONDAINER_SAVED_$__condainer_name"
-    else
-        unset "$__condainer_name"
-    fi
-done
-if [ -n "${__CONDAINER_PS1+x}" ]; then
-    PS1=$__CONDAINER_PS1
-    unset __CONDAINER_PS1
-fi
-unset __CONDAINER_NAMES __condainer_name __condainer_path __condainer_rest
-hash -r 2>/dev/null || :
-"""

@@ -175,7 +175,10 @@ class _Reader:
         result: dict[Any, Any] = {}
         for number, item in enumerate(value if isinstance(value, list) else [value]):
             if not isinstance(item, dict):
-                raise self.error(f"{self._place(node)}: `<<` needs a mapping or a list of mappings")
+                raise self.error(
+                    f"{self._place(node)}: `<<` needs a mapping or a list of mappings",
+                    "Write `<<: *name`, where `&name` stands before a mapping.",
+                )
             source = (*inner, number) if isinstance(value, list) else inner
             for key in item.keys() - result.keys():
                 result[key] = item[key]

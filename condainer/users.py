@@ -1,0 +1,71 @@
+"""Who uses a mount: the processes behind files, directories and claims below a prefix."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer.keeper import Locks
+
+
+@dataclass(frozen=True)
+class User:
+    """A process that uses a mount."""
+
+    pid: int
+    name: str
+    command: str
+
+    def __str__(self) -> str:
+        return f"{self.pid} ({self.name}): {self.command}"
+
+
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number of one whom this machine does not know."""
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
+
+
+def users_of(prefix: Path, locks: Locks | None = None) -> list[User]:
+    """Return the processes that use a mount or have claimed it, as far as we may see them."""
+    view = os.readlink("/proc/self/ns/mnt")
+    claimed = str(locks.users) if locks else None
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        try:
+            if os.readlink(process / "ns/mnt") != view:
+                continue
+            paths = set(_paths(process))
+            if locks and str(locks.keeper) in paths:
+                continue
+            if claimed in paths or any(_inside(path, str(prefix)) for path in paths):
+                words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+                command = os.fsdecode(b" ".join(words)).replace("\n", " ")
+                found.append(User(int(process.name), user_name(process.stat().st_uid), command))
+        except OSError:
+            continue
+    return sorted(found, key=lambda user: user.pid)
+
+
+def _inside(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(prefix + "/")
+
+
+def _paths(process: Path) -> Iterator[str]:
+    """Yield the paths of the files that a process uses in one way or another."""
+    for name in ("cwd", "root", "exe"):
+        yield os.readlink(process / name)
+    for descriptor in (process / "fd").iterdir():
+        yield os.readlink(descriptor)
+    maps = (process / "maps").read_text(encoding="utf-8", errors="surrogateescape")
+    for line in maps.splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6:
+            yield fields[5]

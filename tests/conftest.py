@@ -1,0 +1,69 @@
+"""What every test relies on: nothing of the user's own configuration reaches it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from condainer import config
+from condainer.config import Settings, load_settings
+
+# A busy machine is no reason for a test to fail.
+hypothesis.settings.register_profile("condainer", deadline=None)
+hypothesis.settings.load_profile("condainer")
+
+# Resolved before any test moves HOME, so that wheels are not downloaded again for each.
+UV_CACHE = os.environ.get("UV_CACHE_DIR") or str(
+    Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
+)
+
+
+@pytest.fixture(autouse=True)
+def isolated_user(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Give each test an empty home directory, and no setting of Condainer; return the home."""
+    home = tmp_path_factory.mktemp("home")
+    for name in [name for name in os.environ if name.startswith("CONDAINER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
+    monkeypatch.setenv("UV_CACHE_DIR", UV_CACHE)
+    monkeypatch.setattr(config, "SITE_FILE", home / "site" / "condainer.yml")
+    return home
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """An empty project directory."""
+    path = tmp_path / "project"
+    path.mkdir()
+    return path
+
+
+@pytest.fixture
+def write(project: Path) -> Callable[[str, str | bytes], Path]:
+    """Write a file of the project, given its name and its text or bytes."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        path = project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def load(project: Path) -> Callable[..., Settings]:
+    """Load the settings of the project, given `key=value` texts of the command line."""
+
+    def load(*overrides: str) -> Settings:
+        return load_settings(project, overrides)
+
+    return load

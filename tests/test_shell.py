@@ -1,0 +1,390 @@
+"""The environment of a command, starting it, and the activation scripts in real shells."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from condainer import activation, shell
+
+ADDRESS = "00112233445566778899aabbccddeeff"
+VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
+SHELLS = {"bash": ["bash", "--norc", "--noprofile"], "zsh": ["zsh", "-f"]}
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """A directory that looks like a mounted image."""
+    prefix = tmp_path / "base" / f"condainer-{ADDRESS}"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / ".condainer").mkdir()
+    (prefix / ".condainer/address").write_text(f"{ADDRESS}\n")
+    return prefix
+
+
+@pytest.fixture
+def project(tmp_path: Path, prefix: Path) -> Path:
+    """A project, in a directory with an unpleasant name, whose `cnd` notes how it was called."""
+    project = tmp_path / "pro ject's $x ü"
+    project.mkdir()
+    cnd = tmp_path / "tools dir" / "cnd"
+    cnd.parent.mkdir()
+    cnd.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$(dirname "$0")/called"\n')
+    cnd.chmod(0o755)
+    script = activation.activation_script(
+        project, prefix, ADDRESS, VARIABLES, name="demo", command=str(cnd)
+    )
+    (project / "activate").write_text(script)
+    (project / "deactivate").write_text(activation.deactivation_script(project))
+    return project
+
+
+def environ_of(tmp_path: Path) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TERM": "dumb", "KEPT": "old"}
+
+
+def write_script(prefix: Path, kind: str, name: str, text: str) -> None:
+    directory = prefix / f"etc/conda/{kind}.d"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_text(text)
+
+
+# The environment of a command
+
+
+def test_environment_as_activation_gives_it(prefix: Path) -> None:
+    given = {"PATH": "/a:/b", "PYTHONHOME": "/x", "LEFT": "1", "PYTHONNOUSERSITE": ""}
+    env = shell.environment(prefix, {"V": "w", "PATH": "/no"}, given, name="n", address=ADDRESS)
+    assert env == {
+        "PATH": f"{prefix}/bin:/a:/b",
+        "CONDA_PREFIX": str(prefix),
+        "CONDAINER_PREFIX": str(prefix),
+        "CONDA_DEFAULT_ENV": "n",
+        "CONDA_SHLVL": "1",
+        "CONDAINER_ADDRESS": ADDRESS,
+        "PYTHONNOUSERSITE": "",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "V": "w",
+        "LEFT": "1",
+    }
+
+
+def test_active_environment_is_replaced(prefix: Path) -> None:
+    given = {
+        "PATH": f"/old/bin:/condabin:{prefix}/bin:/usr/bin",
+        "CONDA_PREFIX": "/old",
+        "CONDA_PREFIX_1": "/older",
+        "CONDA_SHLVL": "2",
+    }
+    env = shell.environment(prefix, {}, given, name="n", address=ADDRESS)
+    assert env["PATH"] == f"{prefix}/bin:/condabin:/usr/bin"
+    assert env["CONDA_SHLVL"] == "1"
+    assert "CONDA_PREFIX_1" not in env
+
+
+def test_scripts_run_in_order_after_the_variables(prefix: Path) -> None:
+    write_script(prefix, "activate", "b.sh", 'export ORDER="$ORDER:b"; echo noise; set -eu\n')
+    write_script(prefix, "activate", "a.sh", 'export ORDER="$VAR:a"; echo "$NOT_SET_AT_ALL"\n')
+    write_script(prefix, "activate", "c.sh", "false\nexport LAST=$CONDA_PREFIX\nreturn 3\n")
+    write_script(prefix, "activate", "d.txt", "export WRONG=1\n")
+    write_script(prefix, "activate", "z.sh", 'export MULTI="one\ntwo=three"\nunset GONE\nexit 4\n')
+    given = {
+        "PATH": os.environ["PATH"],
+        "GONE": "x",
+        "BASH_FUNC_module%%": "() {  echo hi\n}",
+        "odd.name": "kept",
+        "BYTES": os.fsdecode(b"\xff\xfe"),
+        "BASH_ENV": "/nonexistent",
+        "SHLVL": "7",
+    }
+    said: list[str] = []
+    env = shell.environment(
+        prefix, {"VAR": "v"}, given, name="n", address=ADDRESS, on_output=said.append
+    )
+    assert env["ORDER"] == "v:a:b"
+    assert env["LAST"] == str(prefix)
+    assert env["MULTI"] == "one\ntwo=three"
+    assert "GONE" not in env
+    assert "WRONG" not in env
+    for key in ("odd.name", "BYTES", "BASH_ENV", "SHLVL"):
+        assert env[key] == given[key]
+    assert "echo hi" in env["BASH_FUNC_module%%"]
+    assert "PWD" not in env
+    assert said == ["noise"]
+
+
+def test_scripts_with_plain_sh(
+    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_script(prefix, "activate", "a.sh", "export A=1\n")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    env = shell.environment(prefix, {}, {"x.y": "z"}, name="n", address=ADDRESS)
+    assert (env["A"], env["x.y"]) == ("1", "z")
+
+
+def test_background_process_of_a_script_does_not_delay(prefix: Path, tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    write_script(prefix, "activate", "a.sh", f"sleep 60 & echo $! > {shlex.quote(str(pid))}\n")
+    try:
+        env = shell.environment(prefix, {}, dict(os.environ), name="n", address=ADDRESS)
+    finally:
+        os.kill(int(pid.read_text()), signal.SIGTERM)
+    assert env["CONDA_PREFIX"] == str(prefix)
+
+
+# Starting a command
+
+EXECUTE = """
+import os, sys
+from condainer import activation, shell
+try:
+    shell.execute(sys.argv[2:], {**os.environ, "PATH": sys.argv[1]})
+except shell.CommandNotStarted as error:
+    print(error.message)
+    sys.exit(error.exit_code)
+"""
+
+
+def execute(path: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", EXECUTE, path, *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+
+
+def executable(path: Path, text: str, mode: int = 0o755) -> str:
+    path.write_text(text)
+    path.chmod(mode)
+    return str(path)
+
+
+def test_command_is_found_in_the_new_path_and_gets_its_arguments(tmp_path: Path) -> None:
+    executable(tmp_path / "tool", '#!/bin/sh\nprintf "%s|" "$@"\nexit 7\n')
+    odd = ["", "a b", "it's", "new\nline", "--", "-x", "ü*"]
+    done = execute(str(tmp_path), "tool", *odd)
+    assert (done.returncode, done.stdout) == (7, "|".join(odd) + "|")
+
+
+def test_script_without_interpreter_line_is_for_sh(tmp_path: Path) -> None:
+    executable(tmp_path / "tool", 'echo "$1"\n')
+    assert execute(str(tmp_path), "tool", "x y").stdout == "x y\n"
+
+
+def test_status_and_message_when_there_is_no_such_command(tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    path = f"/nonexistent:{tmp_path}:/dev/null"
+    for name in ("nothing", "directory"):
+        done = execute(path, name)
+        assert (done.returncode, done.stdout) == (127, f"{name}: command not found\n")
+    assert execute(path, str(tmp_path / "x")).returncode == 127
+
+
+def test_status_when_a_command_cannot_be_executed(tmp_path: Path) -> None:
+    executable(tmp_path / "data", "x", 0o644)
+    executable(tmp_path / "odd", "#!/nonexistent/interpreter\n")
+    assert execute(str(tmp_path), "data").returncode == 126
+    assert execute(str(tmp_path), str(tmp_path)).returncode == 126
+    assert execute(str(tmp_path), str(tmp_path / "odd")).returncode == 126
+
+
+def test_signals_are_as_in_a_shell(tmp_path: Path) -> None:
+    done = execute(os.environ["PATH"], "sh", "-c", "grep SigIgn /proc/self/status")
+    ignored = int(done.stdout.split()[1], 16)
+    assert not ignored & (1 << (signal.SIGPIPE - 1) | 1 << (signal.SIGXFSZ - 1))
+    assert execute(os.environ["PATH"], "sh", "-c", "kill -INT $$").returncode == -signal.SIGINT
+
+
+# Scripts to be sourced
+
+OPTIONS = ["", "set -eu", "set -eu; set -o pipefail"]
+
+
+def run_shell(
+    kind: str, text: str, cwd: Path, env: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
+    if shutil.which(kind) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{kind} is missing")
+        pytest.skip(f"{kind} is not installed")
+    argv = [*SHELLS[kind], "-c", text]
+    return subprocess.run(
+        argv, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=20
+    )
+
+
+DUMP = "command env -0 > {}; typeset -p >{}.all 2>/dev/null || :"
+
+
+def read_dump(path: Path) -> dict[str, str]:
+    entries = path.read_text().split("\0")
+    dump = dict(entry.split("=", 1) for entry in entries if entry)
+    return {k: v for k, v in dump.items() if k not in ("_", "SHLVL", "OLDPWD")}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", SHELLS)
+def test_activate_sets_and_deactivate_restores(
+    kind: str, options: str, project: Path, prefix: Path, tmp_path: Path
+) -> None:
+    write_script(prefix, "activate", "a.sh", 'export A="$ODD"; false; x="$NOT_SET"\n')
+    write_script(prefix, "activate", "b.sh", 'export B="${A:+after a}"\n')
+    write_script(prefix, "deactivate", "a.sh", 'echo "a ${B-gone}"; unset A\n')
+    write_script(prefix, "deactivate", "b.sh", "echo b; unset B\n")
+    text = f"""{options}
+        {DUMP.format("../before", "../before")}
+        source ./activate
+        {DUMP.format("../active", "../active")}
+        PATH="/first:$PATH"
+        source ./deactivate
+        PATH="${{PATH#/first:}}"
+        {DUMP.format("../after", "../after")}
+        case $- in *e*) echo e ;; esac
+        case $- in *u*) echo u ;; esac"""
+    env = {**environ_of(tmp_path), "CONDA_PREFIX": "/old conda", "CONDA_SHLVL": "1"}
+    done = run_shell(kind, text, project, {**env, "PYTHONHOME": "/home of python"})
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert done.stdout == "b\na gone\n" + ("e\nu\n" if options else "")
+    before, active, after = (read_dump(tmp_path / n) for n in ("before", "active", "after"))
+    assert after == before
+    assert "condainer" not in (tmp_path / "after.all").read_text().lower().replace(
+        str(tmp_path).lower(), ""
+    )
+    assert active["PATH"] == f"{prefix}/bin:/usr/bin:/bin"
+    assert active["CONDA_PREFIX"] == str(prefix)
+    assert active["CONDA_DEFAULT_ENV"] == "demo"
+    assert active["CONDAINER_ADDRESS"] == ADDRESS
+    assert (active["ODD"], active["KEPT"]) == (VARIABLES["ODD"], "new")
+    assert (active["A"], active["B"]) == (VARIABLES["ODD"], "after a")
+    assert (active["PYTHONNOUSERSITE"], active["PYTHONDONTWRITEBYTECODE"]) == ("1", "1")
+    assert "PYTHONHOME" not in active
+    called = (tmp_path / "tools dir" / "called").read_text().splitlines()
+    assert called == ["--quiet", "-d", str(project), "--set", f"address={ADDRESS}", "mount"]
+
+
+@pytest.mark.parametrize("kind", SHELLS)
+def test_activation_agrees_with_the_environment_of_exec(
+    kind: str, project: Path, prefix: Path, tmp_path: Path
+) -> None:
+    env = environ_of(tmp_path)
+    run_shell(kind, f"source ./activate; {DUMP.format('../active', '/dev/null')}", project, env)
+    active = read_dump(tmp_path / "active")
+    for key in [k for k in active if k.startswith("__CONDAINER") or k in ("PWD", "LOGNAME")]:
+        del active[key]
+    assert active == shell.environment(prefix, VARIABLES, env, name="demo", address=ADDRESS)
+
+
+@pytest.mark.parametrize("kind", SHELLS)
+def test_failed_mount_and_missing_sentinel_do_not_activate(
+    kind: str, project: Path, prefix: Path, tmp_path: Path
+) -> None:
+    text = 'source ./activate; echo "status $?"; echo "$PATH ${CONDA_PREFIX-none}"'
+    (prefix / ".condainer/address").write_text("another\n")
+    done = run_shell(kind, text, project, environ_of(tmp_path))
+    assert done.stdout == "status 1\n/usr/bin:/bin none\n"
+    assert "not at its place" in done.stderr
+    (prefix / ".condainer/address").unlink()
+    done = run_shell(kind, text, project, environ_of(tmp_path))
+    assert done.stdout == "status 1\n/usr/bin:/bin none\n"
+    assert done.stderr.count("\n") == 2
+    executable(tmp_path / "tools dir" / "cnd", "#!/bin/sh\nexit 14\n")
+    done = run_shell(kind, text, project, environ_of(tmp_path))
+    assert done.stdout == "status 1\n/usr/bin:/bin none\n"
+    assert "could not be mounted" in done.stderr
+
+
+@pytest.mark.parametrize("kind", SHELLS)
+def test_nested_activation_and_needless_deactivation_are_refused(
+    kind: str, project: Path, tmp_path: Path
+) -> None:
+    text = "source ./deactivate; echo $?; source ./activate; source ./activate; echo $?"
+    done = run_shell(kind, text, project, environ_of(tmp_path))
+    assert done.stdout == "1\n1\n"
+    assert "no environment is active" in done.stderr
+    assert "demo is already active" in done.stderr
+    env = {**environ_of(tmp_path), "CONDAINER_ADDRESS": ADDRESS}
+    done = run_shell(kind, "source ./deactivate; echo $?", project, env)
+    assert (done.stdout, done.stderr) == ("1\n", "cnd: leave this shell with `exit`\n")
+
+
+@pytest.mark.parametrize("kind", SHELLS)
+def test_child_shell_can_deactivate(kind: str, project: Path, tmp_path: Path) -> None:
+    inner = 'source ./deactivate; echo "$PATH ${CONDA_PREFIX-none} $KEPT"'
+    text = f"source ./activate; {shlex.join(SHELLS[kind])} -c {shlex.quote(inner)}"
+    done = run_shell(kind, text, project, environ_of(tmp_path))
+    assert (done.stdout, done.stderr) == ("/usr/bin:/bin none old\n", "")
+
+
+@pytest.mark.parametrize("name", ["activate", "deactivate"])
+@pytest.mark.parametrize("program", [["bash"], ["zsh", "-f"], ["sh"]])
+def test_executed_instead_of_sourced(program: list[str], name: str, project: Path) -> None:
+    if shutil.which(program[0]) is None:
+        pytest.skip(f"{program[0]} is not installed")
+    done = subprocess.run(
+        [*program, name], capture_output=True, text=True, cwd=project, check=False, timeout=20
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("cnd: use it as: source ")
+
+
+# Shells on a terminal
+
+
+def on_terminal(argv: list[str], env: dict[str, str], cwd: Path, typed: str) -> str:
+    """Type something into a shell on a terminal of its own and return what the screen shows."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            os.chdir(cwd)
+            os.execvpe(argv[0], argv, env)
+        finally:
+            os._exit(127)
+    os.write(terminal, typed.encode())
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+    except OSError:
+        pass
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    return shown.decode()
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", SHELLS)
+def test_prompt_while_active(kind: str, project: Path, tmp_path: Path) -> None:
+    if shutil.which(kind) is None:
+        pytest.skip(f"{kind} is not installed")
+    typed = "PS1='old> '; p=$PS1\nsource ./activate\necho [$PS1]\nsource ./deactivate\n"
+    typed += 'echo "<$PS1>"; [ "$PS1" = "$p" ] && echo sa""me\nexit\n'
+    env = {**environ_of(tmp_path), "TERM": "dumb"}
+    shown = on_terminal([*SHELLS[kind], "-i"], env, project, typed)
+    assert "[(demo) old> ]" in shown
+    assert "<old> >" in shown
+    assert "same" in shown
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("kind", ["bash", "zsh", "sh"])
+def test_interactive_shell_survives_start_up_files(kind: str, prefix: Path, tmp_path: Path) -> None:
+    program = shutil.which(kind)
+    if program is None:
+        pytest.skip(f"{kind} is not installed")
+    for name in (".bashrc", ".zshrc"):
+        (tmp_path / name).write_text("export PATH=/usr/bin:/bin CONDA_PREFIX=/base; MINE=read\n")
+    given = {**environ_of(tmp_path), "SHELL": program, "TMPDIR": str(tmp_path)}
+    env = shell.environment(prefix, VARIABLES, given, name="demo", address=ADDRESS)
+    argv, more = shell.interactive_shell(env, given)
+    typed = 'echo "[$PATH|$CONDA_PREFIX|$KEPT|$MINE|${ZDOTDIR-}]"\nexit\n'
+    shown = on_terminal(argv, {**env, **more}, tmp_path, typed)
+    mine = "" if kind == "sh" else "read"
+    assert f"[{prefix}/bin:/usr/bin:/bin|{prefix}|new|{mine}|]" in shown.replace("\r\n", "")
+    assert "(demo) " in shown
+    assert not list(tmp_path.glob("condainer-zsh-*"))
