@@ -10,6 +10,8 @@ import xxhash
 
 from condainer.lock import Lock, escape
 
+# Where an image keeps its own address and canonical text.
+OURS = ".condainer"
 # Raised whenever our own staging rules change what bytes a lock gives.
 RECIPE = 1
 

@@ -140,7 +140,7 @@ def lock(call: Call, as_json: bool) -> None:
     conda-lock.yml for other tools. Both are meant to be committed.
     """
     from condainer import locking, project
-    from condainer.solver import this_platform
+    from condainer.lock import this_platform
 
     settings = call.settings()
     if call.dry:

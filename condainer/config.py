@@ -89,9 +89,9 @@ class Settings:
     )
 
     @property
-    def file(self) -> Path:
-        """The project's configuration file."""
-        return self.project / PROJECT_FILE
+    def jobs(self) -> int:
+        """How many processors a build uses."""
+        return self.processors or len(os.sched_getaffinity(0))
 
 
 def user_cache() -> Path:

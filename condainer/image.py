@@ -12,11 +12,11 @@ from pathlib import Path
 import xxhash
 
 from condainer import process
+from condainer.address import OURS
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
 from condainer.process import CommandFailed
 from condainer.report import Reporter
-from condainer.stage import OURS, processors
 
 # 1980-01-02: zip tools refuse times before 1980, in any time zone.
 FIXED_TIME = 315_619_200
@@ -78,7 +78,7 @@ def pack(directory: Path, target: Path, settings: Settings, reporter: Reporter) 
         *(tool, str(directory), str(target), "-noappend", "-no-recovery", "-no-xattrs"),
         *("-all-root", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
         *("-all-time", str(FIXED_TIME), "-exit-on-error"),
-        *("-processors", str(processors(settings)), *compression),
+        *("-processors", str(settings.jobs), *compression),
     ]
     # mksquashfs refuses to run with the variable that sets the same times.
     environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}

@@ -91,6 +91,12 @@ class Lock:
     name: str = ""
 
 
+def this_platform() -> str:
+    """Return the conda subdir of this machine, such as `linux-64`."""
+    machine = os.uname().machine
+    return {"x86_64": "linux-64"}.get(machine, f"linux-{machine}")
+
+
 def escape(value: str) -> str:
     """Keep a value on one line: backslash, newline and carriage return are escaped."""
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")

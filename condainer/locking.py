@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from condainer import packages, wheels
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError, StaleLockError
 from condainer.files import publish_text, storage_errors
@@ -22,9 +21,12 @@ from condainer.lock import (
     render_explicit,
     source_of,
     sources_unchanged,
+    this_platform,
 )
 from condainer.report import Reporter
-from condainer.solver import Solved, solve, this_platform
+
+if TYPE_CHECKING:
+    from condainer.solver import Solved
 
 CONDA_LOCK = "conda-lock.yml"
 OURS = "# Made by `cnd lock`"
@@ -141,6 +143,8 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
 
 def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     """Solve for the project's inputs and write both lockfiles."""
+    from condainer.solver import solve
+
     inputs = read_inputs(settings, this_platform())
     solved = solve(inputs, settings, reporter)
     pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
@@ -165,6 +169,8 @@ def _resolve_pip(
     inputs: Inputs, solved: tuple[Solved, ...], settings: Settings, reporter: Reporter
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
+    from condainer import packages, wheels
+
     conda: tuple[CondaPackage, ...] = tuple(item.package for item in solved)
     if not any(item.name == "python" for item in solved):
         raise InputError("The environment has pip requirements but no python")

@@ -7,18 +7,21 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from condainer import __version__, activation, cache, image, stage
+from condainer import __version__, activation, cache
 from condainer.address import RECIPE, Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
 from condainer.files import publish_text
-from condainer.lock import Lock, read_explicit, render_explicit
+from condainer.lock import Lock, read_explicit, render_explicit, this_platform
 from condainer.locking import ensure_lock, lock_state
 from condainer.mount import Image
 from condainer.report import Reporter
-from condainer.solver import this_platform
+
+if TYPE_CHECKING:
+    from condainer.image import Packed
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,9 @@ def _build(
     lock: Lock, address: Address, settings: Settings, reporter: Reporter
 ) -> tuple[Entry, bool]:
     """Build an image and publish it; also tell whether another builder did in the meantime."""
+    # A hit needs neither the engines nor what starts them.
+    from condainer import image, stage
+
     # Missing tools are told before anything is downloaded.
     image.find_mksquashfs(settings)
     # Files are read by others and their modes end up in the image: no private umask here.
@@ -115,7 +121,7 @@ def _build(
         os.umask(previous)
 
 
-def _manifest(packed: image.Packed, lock: Lock, address: Address, settings: Settings) -> Manifest:
+def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) -> Manifest:
     import importlib.metadata
 
     versions = {name: importlib.metadata.version(name) for name in ("py-rattler", "uv")}

@@ -12,11 +12,10 @@ from condainer.address import address_of
 from condainer.config import PROJECT_FILE, Settings, documented
 from condainer.errors import NotBuiltError
 from condainer.files import publish_text, storage_errors
-from condainer.lock import Lock, lockfile_path
+from condainer.lock import Lock, lockfile_path, this_platform
 from condainer.locking import CONDA_LOCK, LockState, lock_state
 from condainer.pipeline import Built
 from condainer.report import Reporter
-from condainer.solver import this_platform
 
 EXAMPLE = """\
 # An example: replace it with your own environment, then run `cnd build`.

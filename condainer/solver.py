@@ -38,15 +38,6 @@ class Channel:
     mirrors: tuple[str, ...]
 
 
-def this_platform() -> str:
-    """Return the conda subdir of this machine, such as `linux-64`."""
-    import platform
-
-    machines = {"x86_64": "linux-64", "aarch64": "linux-aarch64", "ppc64le": "linux-ppc64le"}
-    machine = platform.machine()
-    return machines.get(machine, f"linux-{machine}")
-
-
 def channel_of(name: str, settings: Settings) -> Channel:
     """Return the channel of a name or URL, with the mirrors that the settings give it."""
     import rattler

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import compile_tree, namespace, normalise, packages, process, wheels
-from condainer.address import Address
+from condainer import namespace, normalise, packages, process, wheels
+from condainer.address import OURS, Address
 from condainer.config import Settings
 from condainer.errors import BuildError, StorageError, ToolError
 from condainer.files import remove_tree, storage_errors
@@ -20,7 +20,8 @@ from condainer.lock import CondaPackage, Lock
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 
-OURS = ".condainer"
+# Not imported: it runs under the interpreter of the environment.
+COMPILER = Path(__file__).with_name("compile_tree.py")
 
 
 @dataclass(frozen=True)
@@ -171,11 +172,11 @@ def _compile(stage: Stage, settings: Settings, reporter: Reporter) -> None:
         done, _, total = line.partition(" ")
         reporter.progress(int(done), int(total))
 
-    script = Path(compile_tree.__file__).read_text(encoding="utf-8")
+    script = COMPILER.read_text(encoding="utf-8")
     final = [str(stage.prefix / path.relative_to(stage.directory)) for path in libraries]
     (stage.scratch / "compile_tree.py").write_text(script, encoding="utf-8")
     command = [str(stage.prefix / "bin" / "python"), "-I", "-B", "-X", "utf8"]
-    arguments = [str(stage.scratch / "compile_tree.py"), str(processors(settings)), *final]
+    arguments = [str(stage.scratch / "compile_tree.py"), str(settings.jobs), *final]
     try:
         process.run([*stage.runner, *command, *arguments], env=_clean(), on_line=on_line)
     except CommandFailed as error:
@@ -184,11 +185,6 @@ def _compile(stage: Stage, settings: Settings, reporter: Reporter) -> None:
 
 def _version(library: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", library.name))
-
-
-def processors(settings: Settings) -> int:
-    """Return how many processors a build may use."""
-    return settings.processors or len(os.sched_getaffinity(0))
 
 
 def post_link_scripts(

@@ -1,0 +1,476 @@
+"""Settings: which source wins, what each key takes, and what a mistake gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condainer import config
+from condainer.config import Settings, documented, load_settings
+from condainer.errors import ConfigError
+
+Write = Callable[[str, str | bytes], Path]
+Load = Callable[..., Settings]
+
+
+def refused(load: Load, *overrides: str) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        load(*overrides)
+    return caught.value
+
+
+def test_defaults(load: Load, project: Path, isolated_user: Path) -> None:
+    settings = load()
+    assert settings.project == project
+    assert settings.environment_yml == project / "environment.yml"
+    assert settings.requirements_txt == project / "requirements.txt"
+    assert settings.mount_base_directory == Path("/tmp")
+    assert settings.cache_directory == isolated_user / ".cache" / "condainer"
+    assert settings.package_cache == isolated_user / ".cache" / "condainer" / "packages"
+    assert settings.compressor == "zstd"
+    assert not settings.locked
+    assert settings.address is None
+
+
+def test_settings_cannot_be_changed(load: Load) -> None:
+    with pytest.raises(FrozenInstanceError):
+        load().locked = True  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "# nothing\n", "---\n", "compressor:\n", "compressor: ~\n"]
+)
+def test_an_empty_file_and_an_empty_value_mean_the_defaults(
+    load: Load, write: Write, content: str
+) -> None:
+    before = load()
+    write("condainer.yml", content)
+    assert load() == before
+
+
+def test_every_source_wins_over_the_one_before(
+    load: Load, write: Write, isolated_user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def level() -> int:
+        return load().compression_level
+
+    assert level() == 9
+    for number, path in enumerate(
+        [config.SITE_FILE, isolated_user / ".config/condainer/condainer.yml"], 1
+    ):
+        path.parent.mkdir(parents=True)
+        path.write_text(f"compression_level: {number}\nprocessors: {number}\n")
+        assert level() == number
+    write("condainer.yml", "compression_level: 3\n")
+    assert level() == 3
+    monkeypatch.setenv("CONDAINER_LEVEL", "4")
+    assert level() == 4
+    assert load("compression_level=5").compression_level == 5
+    assert load("compression_level=5", "compression_level=6").compression_level == 6
+    # A source that says nothing about a key leaves what the one before said.
+    assert load().processors == 2
+
+
+def test_the_environment_can_be_given(project: Path) -> None:
+    assert load_settings(project, (), {"CONDAINER_LEVEL": "3"}).compression_level == 3
+
+
+def test_a_relative_project_becomes_absolute(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.parent)
+    settings = load_settings(Path("project"))
+    assert settings.project == project
+    assert settings.environment_yml == project / "environment.yml"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("environment_yml: env/../other.yml", ("environment_yml", "{project}/other.yml")),
+        ("environment_yml: ../other.yml", ("environment_yml", "{parent}/other.yml")),
+        ("requirements_txt: /etc/r.txt", ("requirements_txt", "/etc/r.txt")),
+        ("cache_directory: ~/cache", ("cache_directory", "{home}/cache")),
+        ("cache_directory: with blank", ("cache_directory", "{project}/with blank")),
+        ("cache_directory: für uns", ("cache_directory", "{project}/für uns")),
+        ("cache_directory: -r", ("cache_directory", "{project}/-r")),
+        ("tool_directory: .", ("tool_directory", "{project}")),
+    ],
+)
+def test_paths_of_a_file_are_relative_to_it(
+    load: Load,
+    write: Write,
+    project: Path,
+    isolated_user: Path,
+    line: str,
+    expected: tuple[str, str],
+) -> None:
+    write("condainer.yml", line)
+    name, text = expected
+    wanted = text.format(project=project, parent=project.parent, home=isolated_user)
+    assert str(getattr(load(), name)) == wanted
+
+
+def test_paths_of_the_user_file_are_relative_to_it(load: Load, isolated_user: Path) -> None:
+    directory = isolated_user / ".config" / "condainer"
+    directory.mkdir(parents=True)
+    (directory / "condainer.yml").write_text("cache_directory: cache\n")
+    assert load().cache_directory == directory / "cache"
+
+
+def test_paths_of_variables_and_options_are_relative_to_the_working_directory(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CONDAINER_CACHE", "shared")
+    settings = load("tool_directory=tools")
+    assert settings.cache_directory == tmp_path / "shared"
+    assert settings.tool_directory == tmp_path / "tools"
+
+
+def test_every_path_is_absolute_whatever_the_environment_says(
+    load: Load, tmp_path: Path, isolated_user: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TMPDIR"):
+        monkeypatch.setenv(variable, "relative")
+    settings = load()
+    for item in fields(Settings):
+        value = getattr(settings, item.name)
+        assert not isinstance(value, Path) or value.is_absolute(), item.name
+    assert settings.cache_directory == isolated_user / ".cache" / "condainer"
+
+
+@pytest.mark.parametrize("value", ["", None])
+def test_xdg_directories_default_to_the_home(
+    load: Load, isolated_user: Path, monkeypatch: pytest.MonkeyPatch, value: str | None
+) -> None:
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        if value is None:
+            monkeypatch.delenv(variable)
+        else:
+            monkeypatch.setenv(variable, value)
+    assert load().cache_directory == isolated_user / ".cache" / "condainer"
+
+
+def test_staging_follows_tmpdir(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert load().staging_directory == Path("/tmp")
+    monkeypatch.setenv("TMPDIR", "/local")
+    assert load().staging_directory == Path("/local")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(Path, "home", nobody)
+    assert "HOME" in refused(load).hint
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("locked: true", "locked", True),
+        ("locked: yes", "locked", True),
+        ("post_link_scripts: false", "post_link_scripts", False),
+        ("processors: 0", "processors", 0),
+        ("processors: 16", "processors", 16),
+        ("linger: 0", "linger", 0.0),
+        ("linger: 1.5", "linger", 1.5),
+        ("lock_timeout: 10", "lock_timeout", 10.0),
+        ("compression_level: 22", "compression_level", 22),
+        ("compressor: gzip", "compressor", "gzip"),
+        ("compressor: xz", "compressor", "xz"),
+        ("address: 0123ABCD", "address", "0123abcd"),
+        ("address: 00001234", "address", "00001234"),
+        ("address: 1234", "address", "1234"),
+        ("address: 12_34", "address", None),
+        ("address: '" + "a" * 32 + "'", "address", "a" * 32),
+        ("readonly_caches: /a", "readonly_caches", (Path("/a"),)),
+        ("readonly_caches: [/a, /b/../c]", "readonly_caches", (Path("/a"), Path("/c"))),
+        ("readonly_caches: []", "readonly_caches", ()),
+        ("mirrors: {}", "mirrors", ()),
+        (
+            "mirrors: {conda-forge: https://mirror.example/conda-forge/}",
+            "mirrors",
+            (("conda-forge", ("https://mirror.example/conda-forge",)),),
+        ),
+        (
+            "mirrors:\n  https://a.example/x: [file:///b, http://c.example]\n",
+            "mirrors",
+            (("https://a.example/x", ("file:///b", "http://c.example")),),
+        ),
+    ],
+)
+def test_values_of_a_file(load: Load, write: Write, line: str, name: str, value: Any) -> None:
+    path = write("condainer.yml", f"# a comment\n{line}\n")
+    if value is None:
+        assert refused(load).message.startswith(f"{path}:2: {name}: ")
+        return
+    found = getattr(load(), name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("CONDAINER_LOCKED", "1", "locked", True),
+        ("CONDAINER_LOCKED", "TRUE", "locked", True),
+        ("CONDAINER_LOCKED", "yes", "locked", True),
+        ("CONDAINER_LOCKED", "0", "locked", False),
+        ("CONDAINER_LOCKED", "false", "locked", False),
+        ("CONDAINER_LOCKED", "no", "locked", False),
+        ("CONDAINER_PROCESSORS", "3", "processors", 3),
+        ("CONDAINER_LINGER", "0.5", "linger", 0.5),
+        ("CONDAINER_COMPRESSOR", "lz4", "compressor", "lz4"),
+        ("CONDAINER_READONLY_CACHES", "/a:/b", "readonly_caches", (Path("/a"), Path("/b"))),
+        ("CONDAINER_READONLY_CACHES", "/a::", "readonly_caches", (Path("/a"),)),
+        (
+            "CONDAINER_MIRRORS",
+            "conda-forge=https://a.example/ conda-forge=file:///b x=http://c.example",
+            "mirrors",
+            (("conda-forge", ("https://a.example", "file:///b")), ("x", ("http://c.example",))),
+        ),
+    ],
+)
+def test_values_of_variables(
+    load: Load, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, name: str, value: Any
+) -> None:
+    monkeypatch.setenv(variable, text)
+    assert getattr(load(), name) == value
+
+
+def test_an_empty_variable_is_as_good_as_none(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("condainer.yml", "locked: true\nprocessors: 5\n")
+    monkeypatch.setenv("CONDAINER_LOCKED", "")
+    monkeypatch.setenv("CONDAINER_PROCESSORS", "")
+    assert (load().locked, load().processors) == (True, 5)
+
+
+def test_a_value_on_the_command_line_may_hold_equals_signs(load: Load) -> None:
+    assert load("mirrors=x=https://a.example/?b").mirrors == (("x", ("https://a.example/?b",)),)
+
+
+WRONG = [
+    ("locked: 1", "true or false"),
+    ("locked: maybe", "true or false"),
+    ("processors: -1", "whole number"),
+    ("processors: 1.5", "whole number"),
+    ("processors: true", "whole number"),
+    ("processors: many", "whole number"),
+    ("compression_level: [1]", "whole number"),
+    ("linger: -1", "a number"),
+    ("linger: .nan", "a number"),
+    ("linger: .inf", "a number"),
+    ("linger: true", "a number"),
+    ("linger: 1" + "0" * 400, "a number"),
+    ("linger: {a: 1}", "a number"),
+    ("compressor: zip", "zstd"),
+    ("compressor: [zstd]", "zstd"),
+    ("compressor: 1", "zstd"),
+    ("address: xyz1", "hexadecimal"),
+    ("address: abc", "hexadecimal"),
+    ("address: " + "a" * 33, "hexadecimal"),
+    ("address: [abcd]", "hexadecimal"),
+    ("address: true", "hexadecimal"),
+    ("address: ../../../etc", "hexadecimal"),
+    ("cache_directory: 1", "a path"),
+    ("cache_directory: ''", "a path"),
+    ("cache_directory: [a]", "a path"),
+    ("cache_directory: {a: b}", "a path"),
+    ('cache_directory: "a\\0b"', "a path"),
+    ('mount_base_directory: "a\\nb"', "line break"),
+    ("cache_directory: ~nobody-of-this-name/x", "home directory"),
+    ("readonly_caches: {a: b}", "list of directories"),
+    ("readonly_caches: [1]", "a path"),
+    ("readonly_caches: 7", "list of directories"),
+    ("mirrors: conda-forge", "mapping"),
+    ("mirrors: [a]", "mapping"),
+    ("mirrors: {a: []}", "a URL or a list"),
+    ("mirrors: {a: 1}", "a URL or a list"),
+    ("mirrors: {a: [1]}", "not an http or file URL"),
+    ("mirrors: {a: ftp://b.example}", "not an http or file URL"),
+    ("mirrors: {a: /srv/mirror}", "not an http or file URL"),
+]
+
+
+@pytest.mark.parametrize(("line", "what"), WRONG, ids=[line[:40] for line, _ in WRONG])
+def test_wrong_values_name_file_line_and_key(
+    load: Load, write: Write, line: str, what: str
+) -> None:
+    path = write("condainer.yml", f"# first\n\n{line}\n")
+    message = refused(load).message
+    assert message.startswith(f"{path}:3: {line.partition(':')[0]}: ")
+    assert what in message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "what"),
+    [
+        ("CONDAINER_LOCKED", "maybe", "true or false"),
+        ("CONDAINER_LOCKED", "2", "true or false"),
+        ("CONDAINER_PROCESSORS", "two", "whole number"),
+        ("CONDAINER_PROCESSORS", "-1", "whole number"),
+        ("CONDAINER_LINGER", "soon", "a number"),
+        ("CONDAINER_LINGER", "nan", "a number"),
+        ("CONDAINER_LEVEL", "9" * 5000, ""),
+        ("CONDAINER_COMPRESSOR", "zip", "zstd"),
+        ("CONDAINER_CACHE", "a\nb", "line break"),
+        ("CONDAINER_MIRRORS", "https://a.example", "CHANNEL=URL"),
+        ("CONDAINER_MIRRORS", "a=b", "CHANNEL=URL"),
+        ("CONDAINER_MIRRORS", "a=ftp://b", "not an http or file URL"),
+    ],
+)
+def test_wrong_variables_are_named(
+    load: Load, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, what: str
+) -> None:
+    monkeypatch.setenv(variable, text)
+    message = refused(load).message
+    assert variable in message or "compression_level" in message
+    assert what in message
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("locked", "KEY=VALUE"),
+        ("", "KEY=VALUE"),
+        ("locked=perhaps", "true or false"),
+        ("cache_directory=", "a path"),
+        ("unknown=1", "unknown key `unknown`"),
+        ("project=/x", "unknown key `project`"),
+        ("=1", "unknown key"),
+    ],
+)
+def test_wrong_options_are_named(load: Load, override: str, what: str) -> None:
+    message = refused(load, override).message
+    assert message.startswith(f"--set {override}")
+    assert what in message
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("cache_dir", "cache_directory"),
+        ("mount_base", "mount_base_directory"),
+        ("Locked", "locked"),
+        ("environment_yaml", "environment_yml"),
+        ("compresion_level", "compression_level"),
+        ("mirror", "mirrors"),
+    ],
+)
+def test_unknown_keys_get_the_nearest_known_one(
+    load: Load, write: Write, name: str, near: str
+) -> None:
+    path = write("condainer.yml", f"processors: 1\n{name}: x\n")
+    error = refused(load)
+    assert error.message == f"{path}:2: unknown key `{name}`"
+    assert f"`{near}`" in error.hint
+
+
+def test_a_key_like_no_other_gets_the_list(load: Load, write: Write) -> None:
+    write("condainer.yml", "qqq: 1\n")
+    hint = refused(load).hint
+    assert all(name in hint for name, *_ in documented())
+
+
+@pytest.mark.parametrize("name", ["1", "~", "true", "[x]", "project"])
+def test_keys_that_are_no_keys(load: Load, write: Write, name: str) -> None:
+    path = write("condainer.yml", f"{name}: 1\n")
+    assert refused(load).message.startswith(f"{path}:1: ")
+
+
+@pytest.mark.parametrize("name", sorted(config.REPLACED))
+def test_keys_of_the_original_are_explained(load: Load, write: Write, name: str) -> None:
+    path = write("condainer.yml", f"{name}: x\n")
+    error = refused(load)
+    assert error.message.startswith(f"{path}:1: `{name}` is a key of the original Condainer: ")
+    assert error.hint == "Remove the line."
+
+
+@pytest.mark.parametrize("content", ["- a\n", "text\n", "1\n"])
+def test_a_file_that_is_no_mapping(load: Load, write: Write, content: str) -> None:
+    path = write("condainer.yml", content)
+    error = refused(load)
+    assert error.message.startswith(f"{path}:1: must be a mapping")
+    assert error.hint
+
+
+def test_a_file_that_is_not_utf8(load: Load, write: Write) -> None:
+    path = write("condainer.yml", "compressor: zstd # für\n".encode("latin-1"))
+    assert refused(load).message == f"{path}: not UTF-8 text"
+
+
+def test_a_file_that_is_not_yaml(load: Load, write: Write) -> None:
+    path = write("condainer.yml", "locked: [\n")
+    assert refused(load).message.startswith(f"{path}:2:1: not valid YAML")
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbfprocessors: 3\n", b"processors: 3\r\n"])
+def test_byte_order_mark_and_windows_line_ends(load: Load, write: Write, content: bytes) -> None:
+    write("condainer.yml", content)
+    assert load().processors == 3
+
+
+def test_a_directory_in_the_place_of_the_file(load: Load, project: Path) -> None:
+    (project / "condainer.yml").mkdir()
+    assert refused(load).message == f"{project}/condainer.yml: cannot be read: Is a directory"
+
+
+def test_a_project_that_is_a_file_has_no_configuration(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    assert load_settings(path).compressor == "zstd"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("compression_level: 0", "between 1 and 22"),
+        ("compression_level: 23", "between 1 and 22"),
+        ("{compressor: gzip, compression_level: 10}", "between 1 and 9"),
+        ("{compressor: lz4, compression_level: 3}", "has no levels"),
+        ("{compressor: xz, compression_level: 3}", "has no levels"),
+    ],
+)
+def test_levels_must_fit_the_compressor(load: Load, write: Write, text: str, what: str) -> None:
+    write("condainer.yml", text)
+    assert what in refused(load).message
+
+
+def test_what_is_documented_as_default_is_the_default(load: Load, write: Write) -> None:
+    before = load()
+    write("condainer.yml", "".join(f"{name}: {default}\n" for name, default, _, _ in documented()))
+    assert load() == before
+
+
+def test_every_key_is_documented_once_and_every_variable_is_ours() -> None:
+    names = [name for name, *_ in documented()]
+    variables = [variable for _, _, variable, _ in documented() if variable]
+    assert set(names) == {item.name for item in fields(Settings)} - {"project"}
+    assert len(names) == len(set(names))
+    assert len(variables) == len(set(variables))
+    assert all(variable.startswith("CONDAINER_") for variable in variables)
+    assert all(doc for *_, doc in documented())
+
+
+def test_other_variables_of_the_environment_do_not_matter(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load()
+    monkeypatch.setenv("CONDAINER_UNKNOWN", "x")
+    assert "CONDAINER_UNKNOWN" in os.environ
+    assert load() == before

@@ -1,0 +1,146 @@
+"""What a person sees: lines without a terminal, bars on one, nothing when quiet."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+
+from condainer import console
+from condainer.errors import CondainerError, InputError
+from condainer.report import Reporter, Silent
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def everything(reporter: Reporter) -> None:
+    reporter.step("Downloading", "packages")
+    reporter.progress(1, 3)
+    reporter.progress(3, 3)
+    reporter.note("a note")
+    reporter.step("Compressing", "percent")
+    reporter.progress(40, 100)
+    reporter.warn("a warning")
+    reporter.finish()
+    reporter.finish()
+
+
+def test_lines_without_a_terminal() -> None:
+    stream = io.StringIO()
+    everything(console.reporter_for(False, stream))
+    text = re.sub(r"\d+\.\d s", "0.0 s", stream.getvalue())
+    assert text.splitlines() == [
+        "Downloading ...",
+        "a note",
+        "Downloading: done (3 packages, 0.0 s)",
+        "Compressing ...",
+        "Warning: a warning",
+        "Compressing: done (0.0 s)",
+    ]
+
+
+def test_the_amount_of_a_step_is_not_the_next_ones() -> None:
+    stream = io.StringIO()
+    reporter = console.reporter_for(False, stream)
+    reporter.step("One", "files")
+    reporter.progress(5)
+    reporter.step("Two", "files")
+    reporter.finish()
+    assert re.search(r"Two: done \(\d+\.\d s\)", stream.getvalue())
+
+
+def test_messages_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    everything(console.reporter_for(False))
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Downloading" in err
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_nothing_when_quiet(stream: io.StringIO, capsys: pytest.CaptureFixture[str]) -> None:
+    reporter = console.reporter_for(True, stream)
+    assert isinstance(reporter, Silent)
+    everything(reporter)
+    assert stream.getvalue() == ""
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bars_are_for_terminals_only() -> None:
+    assert isinstance(console.reporter_for(False, Terminal()), console.Bars)
+    assert isinstance(console.reporter_for(False, io.StringIO()), console.Lines)
+
+
+def test_bars_on_a_real_terminal() -> None:
+    program = (
+        "from condainer import console\n"
+        "from tests.test_console import everything\n"
+        "reporter = console.reporter_for(False)\n"
+        "assert isinstance(reporter, console.Bars)\n"
+        "everything(reporter)\n"
+        "reporter.note('[bold]after[/bold] the end')\n"
+    )
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+            cwd=os.path.dirname(os.path.dirname(__file__)),
+            stdin=theirs,
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            timeout=20,
+        )
+        os.close(theirs)
+        shown = b""
+        try:
+            while piece := os.read(ours, 10_000):
+                shown += piece
+        except OSError:
+            pass
+    finally:
+        os.close(ours)
+    text = shown.decode()
+    assert done.returncode == 0, text
+    assert done.stdout == b""
+    for wanted in ("a note", "Warning: a warning", "[bold]after[/bold] the end"):
+        assert wanted in text
+    assert re.search(r"Downloading {20,} +\d+\.\d s", text)
+    assert re.search(r"Compressing {20,} +\d+\.\d s", text)
+    assert text.index("Downloading") < text.index("Compressing") < text.index("after")
+
+
+def test_an_error_has_its_remedy_below(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_error(InputError("x.yml:3: wrong", "Do it right."))
+    assert capsys.readouterr() == ("", "cnd: x.yml:3: wrong\n     Do it right.\n")
+
+
+def test_an_error_without_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    console.show_error(CondainerError("wrong"))
+    assert capsys.readouterr().err == "cnd: wrong\n"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1234, "1.2 kB"),
+        (148_100_000, "148.1 MB"),
+        (2_500_000_000, "2.5 GB"),
+        (3 * 10**12, "3.0 TB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert console.human_size(size) == text

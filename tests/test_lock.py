@@ -1,0 +1,430 @@
+"""The explicit lockfile: what is written is read again, and damage never passes for a lock."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from condainer.errors import LockfileError
+from condainer.lock import (
+    ABSENT,
+    CondaPackage,
+    Lock,
+    PipPackage,
+    Source,
+    escape,
+    file_digest,
+    lockfile_path,
+    parse_explicit,
+    read_explicit,
+    render_explicit,
+    source_of,
+    sources_unchanged,
+    unescape,
+)
+
+Write = Callable[[str, str | bytes], Path]
+
+A, B, C, D = (letter * 64 for letter in "abcd")
+CHANNEL = "https://channel.example/conda-forge"
+PYTHON = CondaPackage(f"{CHANNEL}/linux-64/python-3.12.1-h1_0_cpython.conda", A)
+TZDATA = CondaPackage(f"{CHANNEL}/noarch/tzdata-2024a-h0_0.tar.bz2", B)
+RICH = PipPackage("rich", "https://wheels.example/rich-15.0-py3-none-any.whl", C)
+LOCK = Lock(
+    platform="linux-64",
+    conda=(PYTHON, TZDATA),
+    pip=(RICH,),
+    variables=(("A", "x"), ("B", " two \n lines\\n ")),
+    post_link_scripts=True,
+    inputs=D,
+    sources=(Source("environment.yml", A), Source("../with blank ", B), Source("r.txt", ABSENT)),
+    name="für alle ",
+)
+
+
+def parse(text: str, platform: str = "linux-64") -> Lock:
+    return parse_explicit(text, "dir/my.lock", platform)
+
+
+def refused(text: str, platform: str = "linux-64") -> LockfileError:
+    with pytest.raises(LockfileError) as caught:
+        parse(text, platform)
+    assert caught.value.message.startswith("dir/my.lock:")
+    assert caught.value.hint
+    return caught.value
+
+
+def explicit(*lines: str) -> str:
+    return "\n".join(["@EXPLICIT", *lines, ""])
+
+
+# --- values -----------------------------------------------------------------------------------
+
+
+@given(st.text())
+def test_escaping_keeps_a_value_on_one_line_and_can_be_undone(value: str) -> None:
+    escaped = escape(value)
+    assert "\n" not in escaped
+    assert "\r" not in escaped
+    assert unescape(escaped) == value
+
+
+@given(st.text(alphabet="\\nr\n\r "))
+def test_escaping_backslashes(value: str) -> None:
+    assert unescape(escape(value)) == value
+
+
+@given(st.text(), st.text())
+def test_different_values_are_escaped_differently(one: str, other: str) -> None:
+    assert (escape(one) == escape(other)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("url", "name", "filename", "subdir"),
+    [
+        (PYTHON.url, "python", "python-3.12.1-h1_0_cpython.conda", "linux-64"),
+        (TZDATA.url, "tzdata", "tzdata-2024a-h0_0.tar.bz2", "noarch"),
+        (
+            "https://h.example/noarch/a-b_c.d-1!2.0%2B3-0.conda",
+            "a-b_c.d",
+            "a-b_c.d-1!2.0+3-0.conda",
+            "noarch",
+        ),
+        ("file:///x/linux%2D64/a-1-0.conda?t=1", "a", "a-1-0.conda", "linux-64"),
+    ],
+)
+def test_parts_of_a_package_url(url: str, name: str, filename: str, subdir: str) -> None:
+    package = CondaPackage(url, A)
+    assert (package.name, package.filename, package.subdir) == (name, filename, subdir)
+
+
+def test_the_file_name_of_a_wheel() -> None:
+    url = "https://h.example/a/torch-2.0%2Bcpu-cp312-cp312-linux_x86_64.whl?x=1"
+    assert PipPackage("torch", url, A).filename == "torch-2.0+cpu-cp312-cp312-linux_x86_64.whl"
+
+
+def test_the_place_of_a_lock() -> None:
+    assert lockfile_path(Path("/p"), "linux-64") == Path("/p/conda-linux-64.lock")
+
+
+# --- writing and reading ----------------------------------------------------------------------
+
+
+def test_what_is_written_is_read_again() -> None:
+    assert parse(render_explicit(LOCK)) == LOCK
+
+
+def test_a_lock_taken_over_from_another_tool_keeps_its_origin() -> None:
+    lock = replace(LOCK, origin="conda-lock.yml")
+    assert parse(render_explicit(lock)) == lock
+
+
+def test_conda_can_read_what_is_written() -> None:
+    lines = render_explicit(LOCK).splitlines()
+    packages = lines[lines.index("@EXPLICIT") + 1 :]
+    assert packages[:2] == [f"{PYTHON.url}#sha256:{A}", f"{TZDATA.url}#sha256:{B}"]
+    # Everything else is a comment to conda.
+    assert all(line.startswith("# ") for line in lines[: lines.index("@EXPLICIT")])
+    assert all(line.startswith("# ") for line in packages[2:])
+
+
+def test_the_text_is_the_same_each_time() -> None:
+    assert render_explicit(parse(render_explicit(LOCK))) == render_explicit(LOCK)
+
+
+words = st.from_regex(r"\A[a-z0-9_][a-z0-9_.]{0,9}\Z")
+hashes = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
+conda_packages = st.builds(
+    lambda name, version, build, subdir, ending, digest: CondaPackage(
+        f"{CHANNEL}/{subdir}/{name}-{version}-{build}{ending}", digest
+    ),
+    words,
+    words,
+    words,
+    st.sampled_from(["linux-64", "noarch"]),
+    st.sampled_from([".conda", ".tar.bz2"]),
+    hashes,
+)
+pip_packages = st.builds(
+    lambda name, version, digest: PipPackage(
+        name, f"https://wheels.example/{name}/{name}-{version}-py3-none-any.whl", digest
+    ),
+    st.from_regex(r"\A[a-z][a-z0-9]{0,9}\Z"),
+    words,
+    hashes,
+)
+# Whatever a file in UTF-8 can hold, but NUL, which no variable and no path can.
+values = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+locks = st.builds(
+    Lock,
+    st.just("linux-64"),
+    st.lists(conda_packages, min_size=1, max_size=4, unique_by=lambda p: p.name).map(tuple),
+    st.lists(pip_packages, max_size=3, unique_by=lambda p: p.name).map(tuple),
+    st.dictionaries(st.from_regex(r"\A[A-Za-z_][A-Za-z0-9_]{0,9}\Z"), values, max_size=3).map(
+        lambda items: tuple(items.items())
+    ),
+    st.booleans(),
+    hashes,
+    st.lists(
+        st.builds(Source, values.filter(bool), hashes | st.just(ABSENT)), min_size=1, max_size=3
+    ).map(tuple),
+    values,
+    values,
+)
+
+
+@given(locks)
+def test_every_lock_survives_writing_and_reading(lock: Lock) -> None:
+    assert parse(render_explicit(lock)) == lock
+
+
+@given(locks, st.sampled_from(["\r\n", "\n\n"]))
+def test_other_line_ends_change_nothing(lock: Lock, end: str) -> None:
+    assert parse(render_explicit(lock).replace("\n", end)) == lock
+
+
+@given(locks, st.data())
+def test_no_truncated_lock_passes_for_a_whole_one(lock: Lock, data: st.DataObject) -> None:
+    text = render_explicit(lock).rstrip("\n")
+    cut = data.draw(st.integers(0, len(text) - 1))
+    with pytest.raises(LockfileError):
+        parse(text[:cut])
+
+
+@given(locks, st.data())
+def test_no_lost_package_line_goes_unnoticed(lock: Lock, data: st.DataObject) -> None:
+    lines = render_explicit(lock).split("\n")
+    start = lines.index("@EXPLICIT") + 1
+    del lines[data.draw(st.integers(start, len(lines) - 2))]
+    with pytest.raises(LockfileError):
+        parse("\n".join(lines))
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_lock_or_an_error_with_the_file(text: str) -> None:
+    message = "dir/my.lock:"
+    try:
+        parse(f"@EXPLICIT\n{text}")
+    except LockfileError as error:
+        message = error.message
+    assert message.startswith("dir/my.lock:")
+
+
+@pytest.mark.parametrize("prefix", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_files_with_byte_order_mark_and_windows_line_ends(
+    write: Write, prefix: bytes, end: bytes
+) -> None:
+    path = write("my.lock", prefix + render_explicit(LOCK).encode().replace(b"\n", end))
+    assert read_explicit(path, "linux-64") == LOCK
+
+
+# --- locks of other tools ---------------------------------------------------------------------
+
+
+def test_a_lock_of_another_tool() -> None:
+    lock = parse(
+        "# Generated by conda-lock.\n"
+        "# platform: linux-64\n"
+        f"# input_hash: {D}\n"
+        "# name: not ours\n"
+        "\n"
+        "@EXPLICIT\n"
+        f"{PYTHON.url}#{A.upper()}\n"
+        f"  {TZDATA.url}#sha256:{B}\t\n"
+        f"# pip {RICH.name} @ {RICH.url}#sha256={C.upper()}\n"
+    )
+    assert lock == Lock("linux-64", (PYTHON, TZDATA), (RICH,))
+
+
+def test_packages_keep_their_order() -> None:
+    lock = parse(explicit(f"{TZDATA.url}#{B}", f"{PYTHON.url}#{A}"))
+    assert lock.conda == (TZDATA, PYTHON)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///srv/für uns".replace(" ", "%20") + "/linux-64/a-1-0.conda",
+        "https://user:pass@h.example:8443/t/tk-1/c/linux-64/a-1-0.conda",
+        "s3://bucket/c/noarch/a-1-0.tar.bz2",
+    ],
+)
+def test_urls_of_all_kinds(url: str) -> None:
+    assert parse(explicit(f"{url}#{A}")).conda == (CondaPackage(url, A),)
+
+
+# --- damage -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        (f"{PYTHON.url}", "not a package URL with a hash"),
+        (f"{PYTHON.url}#", "not a package URL with a hash"),
+        (f"{PYTHON.url}#sha256:", "not a package URL with a hash"),
+        (f"{PYTHON.url} #{A}", "not a package URL with a hash"),
+        (f"{PYTHON.url}#sha256:{A} --force", "not a package URL with a hash"),
+        (f"{PYTHON.url}#sha512:{A}", "not a package URL with a hash"),
+        (f"{PYTHON.url}#{A[:-1]}g", "not a package URL with a hash"),
+        (f"/local/linux-64/a-1-0.conda#{A}", "not a package URL with a hash"),
+        ("python=3.12", "not a package URL with a hash"),
+        ("<<<<<<< HEAD", "not a package URL with a hash"),
+        ("-rf", "not a package URL with a hash"),
+        ("\x00", "not a package URL with a hash"),
+        (f"{PYTHON.url}#{A[:32]}", "no sha256 of 64"),
+        (f"{PYTHON.url}#sha256:{A[:63]}", "no sha256 of 64"),
+        (f"{PYTHON.url}#sha256:{A}0", "no sha256 of 64"),
+        (f"{CHANNEL}/linux-64/python.conda#{A}", "not the URL of a conda package"),
+        (f"{CHANNEL}/linux-64/python-3.12-0.whl#{A}", "not the URL of a conda package"),
+        (f"{CHANNEL}/linux-64/#{A}", "not the URL of a conda package"),
+        (f"{CHANNEL}/linux-64/..%2Fa-1-0.conda#{A}", "not the URL of a conda package"),
+        (f"{CHANNEL}/linux-64/a%0A-1-0.conda#{A}", "not the URL of a conda package"),
+        (f"{CHANNEL}/linux-64/a%00-1-0.conda#{A}", "not the URL of a conda package"),
+        (f"{CHANNEL}/linux-64/a-1%5C-0.conda#{A}", "not the URL of a conda package"),
+        (f"{CHANNEL}/osx-64/python-3.12-0.conda#{A}", "a package for osx-64"),
+        (f"{CHANNEL}/python-3.12-0.conda#{A}", "a package for conda-forge"),
+        (f"{TZDATA.url}#{A}", "a second tzdata"),
+        (f"{CHANNEL}/linux-64/tzdata-2025-0.conda#{A}", "a second tzdata"),
+        ("# pip rich", "not a pip package"),
+        (f"# pip rich @ {RICH.url}", "not a pip package"),
+        (f"# pip rich @ {RICH.url}#md5={A[:32]}", "not a pip package"),
+        (f"# pip rich @ {RICH.url}#sha256={A[:63]}", "not a pip package"),
+        (f"# pip rich=={C} {RICH.url}#sha256={A}", "not a pip package"),
+        (f"# pip rich @ https://h.example/#sha256={A}", "without a usable file name"),
+        (f"# pip rich @ https://h.example/a%0Ab#sha256={A}", "without a usable file name"),
+        (f"# pip rich @ https://h.example/a%2Fb#sha256={A}", "without a usable file name"),
+        (f"# pip a.b @ {RICH.url}#sha256={A}", "a second a.b"),
+    ],
+)
+def test_a_wrong_line_is_named(line: str, what: str) -> None:
+    text = explicit(f"{TZDATA.url}#{B}", f"# pip A_b @ {RICH.url}#sha256={C}", line)
+    message = refused(text).message
+    assert message.startswith("dir/my.lock:4: ")
+    assert what in message
+
+
+@pytest.mark.parametrize("digest", [A[:32], "D41D8CD98F00B204E9800998ECF8427E"])
+def test_an_md5_gets_its_own_remedy(digest: str) -> None:
+    assert "md5 proves nothing" in refused(explicit(f"{PYTHON.url}#{digest}")).hint
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "no @EXPLICIT"),
+        ("# platform: linux-64\n", "no @EXPLICIT"),
+        (f"{PYTHON.url}#{A}\n", "no @EXPLICIT"),
+        ("@explicit\n", "not a package URL"),
+        ("@EXPLICIT\n", "names no conda package"),
+        (f"@EXPLICIT\n# pip rich @ {RICH.url}#sha256={C}\n", "names no conda package"),
+    ],
+)
+def test_what_is_no_lock(text: str, what: str) -> None:
+    assert what in refused(text).message
+
+
+@pytest.mark.parametrize(
+    ("header", "replacement", "what"),
+    [
+        ("# condainer-lock: 1", "# condainer-lock: 2", "lock version 2"),
+        ("# condainer-lock: 1", "# condainer-lock:", "lock version"),
+        (f"# inputs: sha256:{D}", f"# inputs: sha256:{D[1:]}", "sha256 of the inputs"),
+        (f"# inputs: sha256:{D}", "# inputs:", "sha256 of the inputs"),
+        (f"# input: {A} environment.yml", f"# input: {A[1:]} environment.yml", "valid input file"),
+        (f"# input: {A} environment.yml", f"# input: {A}", "valid input file"),
+        (f"# input: {A} environment.yml", "# input: gone environment.yml", "valid input file"),
+        ("# variable: A=x", "# variable: A", "valid environment variable"),
+        ("# variable: A=x", "# variable: A-B=x", "valid environment variable"),
+        ("# variable: A=x", "# variable: =x", "valid environment variable"),
+        ("# variable: A=x", "# variable: B=x", "valid environment variable"),
+        ("# packages: 3", "# packages: many", "valid number"),
+        ("# packages: 3", "# packages: " + "9" * 5000, "valid number"),
+        ("# platform: linux-64", "# platform: linux-aarch64", "this lock is for linux-aarch64"),
+    ],
+)
+def test_a_damaged_header_is_named(header: str, replacement: str, what: str) -> None:
+    text = render_explicit(LOCK)
+    assert f"{header}\n" in text
+    error = refused(text.replace(f"{header}\n", f"{replacement}\n"))
+    assert what in error.message
+    assert error.message.partition(": ")[0].removeprefix("dir/my.lock:").isdigit()
+
+
+@pytest.mark.parametrize("header", ["# inputs: ", "# input: "])
+def test_a_header_without_what_tells_staleness(header: str) -> None:
+    lines = [line for line in render_explicit(LOCK).split("\n") if not line.startswith(header)]
+    assert "header is incomplete" in refused("\n".join(lines)).message
+
+
+def test_a_number_of_packages_that_is_not_so() -> None:
+    error = refused(render_explicit(LOCK).replace("# packages: 3", "# packages: 4"))
+    assert "has 3 packages, but its header says 4" in error.message
+
+
+def test_a_lock_for_another_platform_says_how_to_get_one_for_this() -> None:
+    error = refused(render_explicit(LOCK), "linux-aarch64")
+    assert error.message == (
+        "dir/my.lock:3: this lock is for linux-64, but this machine is linux-aarch64"
+    )
+    assert "conda-linux-aarch64.lock" in error.hint
+    assert error.exit_code == 8
+
+
+def test_a_file_that_is_not_utf8(write: Write) -> None:
+    path = write("my.lock", "# für\n".encode("latin-1"))
+    with pytest.raises(LockfileError) as caught:
+        read_explicit(path, "linux-64")
+    assert caught.value.message == f"{path}: not UTF-8 text"
+    assert "cnd lock" in caught.value.hint
+
+
+def test_no_file(project: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_explicit(project / "gone.lock", "linux-64")
+
+
+# --- sources ----------------------------------------------------------------------------------
+
+
+def test_the_digest_of_a_file(write: Write, project: Path) -> None:
+    path = write("x", b"a\r\n")
+    assert file_digest(path) == hashlib.sha256(b"a\r\n").hexdigest()
+    assert file_digest(project / "gone") == ABSENT
+    assert file_digest(path / "below a file") == ABSENT
+
+
+def test_sources_are_recorded_relative_to_the_project(write: Write, project: Path) -> None:
+    path = write("sub dir/x", "a")
+    assert source_of(path, project) == Source("sub dir/x", file_digest(path))
+    assert source_of(path, project / "other").path == "../sub dir/x"
+
+
+def test_unchanged_sources(write: Write, project: Path) -> None:
+    lock = replace(
+        LOCK,
+        sources=(
+            source_of(write("environment.yml", "a"), project),
+            source_of(project / "requirements.txt", project),
+        ),
+    )
+    assert sources_unchanged(lock, project)
+    write("environment.yml", "b")
+    assert not sources_unchanged(lock, project)
+    write("environment.yml", "a")
+    assert sources_unchanged(lock, project)
+    write("requirements.txt", "")
+    assert not sources_unchanged(lock, project)
+    (project / "requirements.txt").unlink()
+    (project / "environment.yml").unlink()
+    assert not sources_unchanged(lock, project)
+
+
+def test_a_lock_without_sources_is_never_known_to_be_unchanged(project: Path) -> None:
+    assert not sources_unchanged(replace(LOCK, sources=()), project)
