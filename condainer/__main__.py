@@ -19,7 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from condainer.errors import CondainerError
 
     if arguments is None:
-        signal.signal(signal.SIGTERM, _terminated)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _terminated)
     try:
         cli.main(args=arguments, prog_name="cnd", standalone_mode=False)
         sys.stdout.flush()

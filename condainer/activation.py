@@ -9,6 +9,9 @@ from pathlib import Path
 
 from condainer.shell import IDENTIFIER, RESERVED, prompt_name
 
+# The first words of both scripts: what does not begin so is somebody else's.
+OURS = "# Made by `cnd build`"
+
 SOURCED = """\
 if [ -n "${ZSH_VERSION-}" ]; then
     case "${ZSH_EVAL_CONTEXT-}" in *:file*) __condainer_ok=1 ;; *) __condainer_ok=0 ;; esac
@@ -49,8 +52,8 @@ if [ -n "${CONDAINER_ADDRESS-}" ]; then
     printf "%s\\n" "Leave it with \\`source deactivate\\`, a cnd shell with \\`exit\\`." >&2
     return 1
 fi
-# The address is named, so that an edited environment.yml does not stand in the way.
-@cnd --quiet -d @project --set address=@address mount || {
+# All is named, so that neither an edited environment.yml nor another shell's settings matter.
+@cnd --quiet -d @project --set address=@address --set @cache mount || {
     printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
     return 1
 }
@@ -130,11 +133,13 @@ def activation_script(
     variables: Mapping[str, str],
     *,
     name: str,
+    cache: Path,
     command: str | None = None,
 ) -> str:
     """Return the text of a project's `activate`.
 
-    Parameters: `command` is the path of the `cnd` to use; by default the one in PATH then.
+    Parameters: `cache` is the cache that holds the image, `command` the path of the `cnd` to use;
+    by default it is the one in PATH then.
     """
     settings = {"PYTHONNOUSERSITE": '"${PYTHONNOUSERSITE-1}"'}
     settings["PYTHONDONTWRITEBYTECODE"] = '"${PYTHONDONTWRITEBYTECODE-1}"'
@@ -162,6 +167,7 @@ def activation_script(
         project=shlex.quote(str(project)),
         prefix=shlex.quote(str(prefix)),
         address=address,
+        cache=shlex.quote(f"cache_directory={cache}"),
         names="".join(f"{key}:" for key in [*settings, "PYTHONHOME"]),
         settings="\n".join(lines).replace("\n    ", "\n").removeprefix("    "),
         prompt=shlex.quote(f"({prompt_name(name)}) "),

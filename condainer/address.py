@@ -12,6 +12,8 @@ from condainer.lock import Lock, escape
 
 # Where an image keeps its own address and canonical text.
 OURS = ".condainer"
+# Hexadecimal digits of an address.
+DIGITS = 32
 # Raised whenever our own staging rules change what bytes a lock gives.
 RECIPE = 1
 
@@ -44,7 +46,8 @@ def canonical_text(lock: Lock, base: Path) -> str:
     """Return what the bytes of the image depend on, one item a line, sorted within each kind."""
     lines = [f"condainer-recipe {RECIPE}", f"platform {lock.platform}", f"base {base}"]
     lines += sorted(f"conda {p.subdir}/{p.filename} sha256:{p.sha256}" for p in lock.conda)
-    lines += sorted(f"pip {p.filename} sha256:{p.sha256}" for p in lock.pip)
+    lines += sorted(f"pip {p.filename} sha256:{p.sha256}" for p in lock.pip if p.is_wheel)
+    lines += sorted(f"sdist {p.filename} sha256:{p.sha256}" for p in lock.pip if not p.is_wheel)
     if lock.post_link_scripts:
         lines.append("post-link-scripts")
     lines += sorted(f"variable {name}={escape(value)}" for name, value in lock.variables)

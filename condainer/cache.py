@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from condainer.address import Address, prefix_of
+from condainer.address import Address, address_of
 from condainer.config import Settings
-from condainer.errors import CollisionError, IntegrityError, NotBuiltError, StorageError
+from condainer.errors import CollisionError, NotBuiltError, StorageError
 from condainer.files import (
     CACHEDIR_TAG,
     make_directory,
@@ -25,9 +25,10 @@ from condainer.files import (
     remove_tree,
     storage_errors,
     umask,
+    user_name,
 )
+from condainer.lock import read_explicit, this_platform
 from condainer.report import Reporter
-from condainer.users import user_name
 
 FORMAT = 1
 IMAGE = "image.squashfs"
@@ -35,6 +36,8 @@ MANIFEST = "manifest.json"
 LOCK = "explicit.lock"
 # How often a waiting builder says whom it waits for, in seconds.
 REMINDER = 30.0
+# Places of one entry: more than one only where members' incomplete entries pile up.
+PLACES = 10
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,11 @@ class Entry:
         return self.directory / IMAGE
 
     @property
+    def root(self) -> Path:
+        """The cache that holds the entry."""
+        return self.directory.parents[2]
+
+    @property
     def explicit_lock(self) -> Path:
         """The lock from which the image was built."""
         return self.directory / LOCK
@@ -92,13 +100,27 @@ def entry_directory(root: Path, digest: str) -> Path:
     return root / "images" / digest[:2] / digest
 
 
+def _places(root: Path, digest: str) -> list[Path]:
+    """Return all places of an entry: its own, and those beside one that nobody may clear."""
+    first = entry_directory(root, digest)
+    return [first, *(first.with_name(f"{digest}.{number}") for number in range(1, PLACES))]
+
+
+def _look_into(root: Path, digest: str) -> Entry | None:
+    for place in _places(root, digest):
+        entry = _read_entry(place)
+        if entry is not None or not place.exists():
+            return entry
+    return None
+
+
 def look_up(address: Address, settings: Settings) -> Entry | None:
     """Return the entry of an address, or None: absence is a miss, whatever it comes from.
 
     Raises CollisionError if the entry was made from another canonical text.
     """
     for root in roots(settings):
-        entry = _read_entry(entry_directory(root, address.digest))
+        entry = _look_into(root, address.digest)
         if entry is None:
             continue
         if entry.manifest.recipe_sha256 != address.sha256:
@@ -135,7 +157,22 @@ def find(digits: str, settings: Settings) -> Entry:
             f"{digits} is the beginning of several addresses: {', '.join(sorted(found))}",
             "Write more of its digits.",
         )
-    return next(iter(found.values()))
+    entry = next(iter(found.values()))
+    _check_pinned(entry)
+    return entry
+
+
+def _check_pinned(entry: Entry) -> None:
+    """Hold an entry that is named by its address alone to its own lock."""
+    lock = read_explicit(entry.explicit_lock, this_platform())
+    address = address_of(lock, entry.prefix.parent)
+    promised = (entry.manifest.address, entry.manifest.recipe_sha256, entry.prefix)
+    if promised != (address.digest, address.sha256, address.prefix):
+        raise CollisionError(
+            f"{entry.directory} does not hold what its address says: its lock has the address "
+            f"{address.digest}",
+            "It is not served; its owner can delete that directory.",
+        )
 
 
 def _read_entry(directory: Path) -> Entry | None:
@@ -144,9 +181,11 @@ def _read_entry(directory: Path) -> Entry | None:
         content = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         manifest = _manifest(content)
         status = (directory / IMAGE).stat()
+        (directory / LOCK).stat()
     except (OSError, ValueError, TypeError, KeyError):
         return None
     whole = status.st_size == manifest.size and stat.S_ISREG(status.st_mode)
+    whole = whole and directory.name.partition(".")[0] == manifest.address
     return Entry(manifest.address, directory, manifest) if whole else None
 
 
@@ -217,11 +256,17 @@ def _one_builder(address: Address, settings: Settings, reporter: Reporter) -> It
     lock = FileLock(root / "locks" / f"{address.digest}.lock", mode=group, fallback_to_soft=False)
     deadline = time.monotonic() + settings.lock_timeout
     held = False
-    while not held and (left := deadline - time.monotonic()) > 0:
+    while not held:
+        left = deadline - time.monotonic()
         try:
             lock.acquire(timeout=0)
             held = True
         except Timeout:
+            if left <= 0:
+                reporter.warn(
+                    f"Waited {settings.lock_timeout:g} s for another builder: building as well"
+                )
+                break
             reporter.note(f"Waiting for {_who_builds(root, address.digest)}")
             with contextlib.suppress(Timeout):
                 lock.acquire(timeout=min(REMINDER, left))
@@ -229,8 +274,6 @@ def _one_builder(address: Address, settings: Settings, reporter: Reporter) -> It
         except OSError as error:
             reporter.warn(f"Locks do not work in {root} ({error.strerror}): building without one")
             break
-    if not held and time.monotonic() >= deadline:
-        reporter.warn(f"Waited {settings.lock_timeout:g} s for another builder: building as well")
     try:
         yield
     finally:
@@ -266,7 +309,6 @@ def publish(
     written, CollisionError as look_up() does.
     """
     root = settings.cache_directory
-    target = entry_directory(root, address.digest)
     with storage_errors(f"publish the image in {root}"):
         (directory / MANIFEST).write_text(
             json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n", encoding="utf-8"
@@ -275,26 +317,36 @@ def publish(
         for item in directory.iterdir():
             item.chmod(0o444)
         directory.chmod(0o755)
-        make_directory(target.parent, stat.S_IMODE((root / "images").stat().st_mode))
-        if not publish_directory(directory, target):
+        parent = entry_directory(root, address.digest).parent
+        make_directory(parent, stat.S_IMODE((root / "images").stat().st_mode))
+        for target in _places(root, address.digest):
+            if publish_directory(directory, target):
+                break
             present = look_up(address, settings)
             if present is not None:
                 return present
-            _set_aside(target, root)
-            publish_directory(directory, target)
+            if _set_aside(target, root) and publish_directory(directory, target):
+                break
     entry = look_up(address, settings)
     if entry is None:
-        raise IntegrityError(f"The image that was just published is gone: {target}")
+        raise StorageError(
+            f"The image could not be published below {parent}: incomplete entries that belong to "
+            "others stand there",
+            "Ask their owners, or the cache's administrator, to delete them.",
+        )
     return entry
 
 
-def _set_aside(target: Path, root: Path) -> None:
-    """Move an incomplete entry, as a purge of old files leaves it, out of the way."""
+def _set_aside(target: Path, root: Path) -> bool:
+    """Move an incomplete entry, as a purge of old files leaves it, out of the way.
+
+    In a cache that a group shares, nobody but its owner may: the next place is taken then.
+    """
     aside = Path(tempfile.mkdtemp(prefix=f"broken-{target.name}.", dir=root / "tmp"))
-    os.rename(target, aside / target.name)
-    remove_tree(aside)
-
-
-def prefix_in(digest: str, settings: Settings) -> Path:
-    """Return where the image of an address is mounted under these settings."""
-    return prefix_of(digest, settings.mount_base_directory)
+    try:
+        os.rename(target, aside / target.name)
+    except PermissionError:
+        return False
+    finally:
+        remove_tree(aside)
+    return True

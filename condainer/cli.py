@@ -38,16 +38,22 @@ class Call:
 
     def reporter(self) -> Reporter:
         """Return the reporter that fits the terminal and `-q`."""
-        return reporter_for(self.quiet)
+        reporter = reporter_for(self.quiet)
+        click.get_current_context().call_on_close(reporter.close)
+        return reporter
 
     def say(self, text: str) -> None:
         """Print a message for people, unless they want quiet."""
         if not self.quiet:
             print(text, file=sys.stderr, flush=True)
 
-    def would(self, text: str) -> None:
+    def would(self, *steps: str, as_json: bool = False) -> None:
         """Print what would be done without `--dryrun`."""
-        print(f"Would {text}")
+        if as_json:
+            print(json.dumps({"would": steps}))
+        else:
+            for step in steps:
+                print(f"Would {step}", file=sys.stderr)
 
 
 @click.group(
@@ -116,8 +122,7 @@ def build(call: Call, locked: bool, as_json: bool) -> None:
 
     settings = call.settings(*(["locked=true"] if locked else []))
     if call.dry:
-        for line in project.build_plan(settings):
-            call.would(line)
+        call.would(*project.build_plan(settings), as_json=as_json)
         return
     built = pipeline.ensure(settings, call.reporter())
     if as_json:

@@ -4,7 +4,8 @@ Usage: python compile_tree.py JOBS DIRECTORY...
 
 Stands alone (any Python from 3.7) and prints the number of finished files now and then. Unlike
 compileall it tells files that are not valid Python, which are skipped as every installer does,
-from files that cannot be written, which is an error: an image must not silently lack some.
+from files that cannot be written, which is an error: an image must not silently lack some. The
+workers are plain forks: they end with the pipe to their parent, however that ends.
 """
 
 from __future__ import annotations
@@ -13,53 +14,83 @@ import importlib.util
 import os
 import py_compile
 import sys
-from concurrent.futures import ProcessPoolExecutor
+import traceback
 
-# Files a worker takes at a time: few enough to keep the workers equally busy.
-BATCH = 40
+# Files after which a worker says how far it is.
+BATCH = 20
 
 
 def sources(directories: list[str]) -> list[str]:
-    """Return the .py files below the directories, sorted."""
+    """Return the .py files below the directories, sorted; links are left out."""
     found: list[str] = []
     for directory in directories:
         for root, folders, names in os.walk(directory):
             folders[:] = sorted(name for name in folders if name != "__pycache__")
             found += [os.path.join(root, name) for name in sorted(names) if name.endswith(".py")]
-    return found
+    return [path for path in found if not os.path.islink(path)]
 
 
-def compile_batch(paths: list[str]) -> int:
-    """Compile some files; a stale .pyc of one that is not valid Python is removed."""
-    for path in paths:
-        try:
-            py_compile.compile(
-                path,
-                doraise=True,
-                quiet=2,
-                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-            )
-        except OSError:
-            raise
-        except Exception:
-            # A test file of another Python's syntax, a template, a broken encoding, …
-            stale = importlib.util.cache_from_source(path)
-            if os.path.exists(stale):
-                os.unlink(stale)
-    return len(paths)
+def compile_file(path: str) -> None:
+    """Compile a file; a stale .pyc of one that is not valid Python is removed."""
+    try:
+        py_compile.compile(
+            path,
+            doraise=True,
+            quiet=2,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+    except OSError:
+        raise
+    except Exception:
+        # A test file of another Python's syntax, a template, a broken encoding, ...
+        stale = importlib.util.cache_from_source(path)
+        if os.path.exists(stale):
+            os.unlink(stale)
 
 
-def main() -> None:
-    """Compile what the command line names."""
+def work(paths: list[str], pipe: int) -> None:
+    """Compile files, and write a byte for each into the pipe."""
+    for start in range(0, len(paths), BATCH):
+        batch = paths[start : start + BATCH]
+        for path in batch:
+            compile_file(path)
+        os.write(pipe, b"." * len(batch))
+
+
+def start_worker(paths: list[str], reader: int, writer: int) -> int:
+    """Start a worker process and return its number."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        os.close(reader)
+        work(paths, writer)
+        status = 0
+    except Exception:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def main() -> int:
+    """Compile what the command line names; the status is 1 if a file could not be written."""
     jobs = int(sys.argv[1])
-    paths = [path for path in sources(sys.argv[2:]) if not os.path.islink(path)]
-    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
+    paths = sources(sys.argv[2:])
+    reader, writer = os.pipe()
+    # Every jobs-th file for each: neighbours are alike, so that all have about the same work.
+    workers = [start_worker(paths[n::jobs], reader, writer) for n in range(jobs)]
+    os.close(writer)
     done = 0
-    with ProcessPoolExecutor(jobs) as pool:
-        for count in pool.map(compile_batch, batches):
-            done += count
-            print(done, len(paths), flush=True)
+    while True:
+        finished = os.read(reader, 65536)
+        if not finished:
+            break
+        done += len(finished)
+        print(done, len(paths), flush=True)
+    failures = [worker for worker in workers if os.waitpid(worker, 0)[1]]
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

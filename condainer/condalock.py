@@ -22,14 +22,15 @@ def write(path: Path, inputs: Inputs, solved: Sequence[Solved], pip: Sequence[Pi
     from conda_lock.lockfile import write_conda_lock_file
     from conda_lock.lockfile.v2prelim.models import Lockfile, LockMeta
 
+    others, hashes = _other_platforms(path, inputs)
     packages = [_conda(item, inputs.platform) for item in solved]
     packages += [_pip(item, inputs.platform) for item in pip]
     content = Lockfile(
-        package=packages,
+        package=[*packages, *others],
         metadata=LockMeta(
-            content_hash={inputs.platform: inputs.fingerprint()},
+            content_hash={**hashes, inputs.platform: inputs.fingerprint()},
             channels=list(inputs.channels),
-            platforms=[inputs.platform],
+            platforms=sorted([inputs.platform, *hashes]),
             sources=[source.path for source in inputs.sources if source.sha256 != "absent"],
         ),
     )
@@ -39,6 +40,21 @@ def write(path: Path, inputs: Inputs, solved: Sequence[Solved], pip: Sequence[Pi
         write_conda_lock_file(content, draft, metadata_choices=None, include_help_text=False)
         text = draft.read_text(encoding="utf-8")
     publish_text(path, "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n" + text)
+
+
+def _other_platforms(path: Path, inputs: Inputs) -> tuple[list[LockedDependency], dict[str, str]]:
+    """Return what an existing lockfile of ours holds for other platforms, and its fingerprints.
+
+    So machines of several platforms can lock one project in turn.
+    """
+    try:
+        content = _parse(path)
+    except Exception:
+        # A damaged file is what `cnd lock` is the remedy for.
+        return [], {}
+    hashes = dict(content.metadata.content_hash)
+    hashes.pop(inputs.platform, None)
+    return [item for item in content.package if item.platform in hashes], hashes
 
 
 def read(path: Path, platform: str) -> Lock:

@@ -289,7 +289,7 @@ def _address(value: Any, where: str) -> str:
     text = str(value).lower()
     if not 4 <= len(text) <= 32 or set(text) - set("0123456789abcdef"):
         raise ConfigError(
-            f"{where}: must be an address (32 hexadecimal digits or fewer), not {value!r}",
+            f"{where}: must be an address (4 to 32 hexadecimal digits), not {value!r}",
             "`cnd status` shows the address of a project; quote it if it has digits only.",
         )
     return text

@@ -32,7 +32,7 @@ def human_size(size: int) -> str:
     """Return a number of bytes as people write it: `148.1 MB`."""
     value, unit = float(size), "B"
     for larger in ("kB", "MB", "GB", "TB"):
-        if value < 1000:
+        if value < 999.95:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
@@ -68,6 +68,9 @@ class Lines:
         if self.title:
             seconds = time.monotonic() - self.start
             self._print(f"{self.title}: done ({self.amount}{seconds:.1f} s)")
+        self.title = ""
+
+    def close(self) -> None:
         self.title = ""
 
     def _print(self, text: str) -> None:
@@ -118,6 +121,11 @@ class Bars:
             self.bars = None
             seconds = time.monotonic() - self.start
             self._print(f"{self.title:32} {seconds:6.1f} s")
+
+    def close(self) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
 
     def _print(self, text: str) -> None:
         if self.bars is not None:

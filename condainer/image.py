@@ -76,7 +76,7 @@ def pack(directory: Path, target: Path, settings: Settings, reporter: Reporter) 
         compression += ["-Xcompression-level", str(settings.compression_level)]
     command = [
         *(tool, str(directory), str(target), "-noappend", "-no-recovery", "-no-xattrs"),
-        *("-all-root", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
+        *("-all-root", "-no-hardlinks", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
         *("-all-time", str(FIXED_TIME), "-exit-on-error"),
         *("-processors", str(settings.jobs), *compression),
     ]
@@ -107,7 +107,7 @@ def _explained(error: CommandFailed, target: Path) -> Exception:
             f"No space left for the image {target}",
             "Free some space there, or name a larger `cache_directory:` in condainer.yml.",
         )
-    return BuildError(f"mksquashfs failed with status {error.status}:\n{text}")
+    return BuildError(f"mksquashfs failed: {error.reason}")
 
 
 def _is_full(directory: Path) -> bool:

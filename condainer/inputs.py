@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,7 @@ class Inputs:
             "options": options,
             "pip": sorted({_normalised(line.text) for line in wanted if not line.constraint}),
             "platform": self.platform,
+            "platforms": sorted(self.platforms),
             "post-link-scripts": self.post_link_scripts,
             "variables": sorted(self.variables),
         }
@@ -121,11 +122,6 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(source_of(item, settings.project) for item in dict.fromkeys(found)),
     )
-
-
-def with_platform(inputs: Inputs, platform: str) -> Inputs:
-    """Return the same wishes for another platform."""
-    return replace(inputs, platform=platform)
 
 
 def _load(path: Path, platform: str) -> Document:

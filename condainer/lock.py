@@ -62,6 +62,11 @@ class PipPackage:
         """The file name, which holds name, version and, for a wheel, its tags."""
         return unquote(urlsplit(self.url).path.rpartition("/")[2])
 
+    @property
+    def is_wheel(self) -> bool:
+        """Whether it is installed as it is rather than built from source."""
+        return self.filename.endswith(".whl")
+
 
 @dataclass(frozen=True)
 class Source:
@@ -167,6 +172,14 @@ def read_explicit(path: Path, platform: str) -> Lock:
     except UnicodeDecodeError:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
     return parse_explicit(text, str(path), platform)
+
+
+def checked(lock: Lock, where: str) -> Lock:
+    """Return a lock that was not read from an explicit file, held to the same rules.
+
+    Raises LockfileError for URLs, file names or hashes that such a file could not have.
+    """
+    return parse_explicit(render_explicit(lock), where, lock.platform)
 
 
 def parse_explicit(text: str, where: str, platform: str) -> Lock:

@@ -16,6 +16,7 @@ from condainer.lock import (
     Lock,
     PipPackage,
     Source,
+    checked,
     lockfile_path,
     read_explicit,
     render_explicit,
@@ -57,12 +58,14 @@ def lock_state(settings: Settings) -> LockState:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
     if not lock.sources:
         return LockState("current", _taken_over(lock, settings))
+    if lock.origin:
+        lock = replace(lock, post_link_scripts=settings.post_link_scripts)
+        unchanged = sources_unchanged(lock, settings.project)
+        return LockState("current", lock) if unchanged else _state_of_conda_lock(settings, platform)
     if lock.post_link_scripts != settings.post_link_scripts:
         return LockState("stale", lock, "`post_link_scripts` has changed")
     if sources_unchanged(lock, settings.project) and _same_files(lock, settings):
         return LockState("current", lock)
-    if lock.origin:
-        return _state_of_conda_lock(settings, platform)
     inputs = read_inputs(settings, platform)
     if inputs.fingerprint() == lock.inputs:
         return LockState("current", replace(lock, name=inputs.name))
@@ -71,8 +74,6 @@ def lock_state(settings: Settings) -> LockState:
 
 def _same_files(lock: Lock, settings: Settings) -> bool:
     """Tell whether the files named by the settings are still the ones that were locked."""
-    if lock.origin:
-        return True
     named = {source.path for source in lock.sources}
     wanted = (settings.environment_yml, settings.requirements_txt)
     return all(source_of(path, settings.project).path in named for path in wanted)
@@ -96,11 +97,11 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
 
     lock = condalock.read(path, platform)
     if not path.read_text(encoding="utf-8").startswith(OURS):
-        return LockState("current", _taken_over(lock, settings, CONDA_LOCK))
+        return LockState("current", checked(_taken_over(lock, settings, CONDA_LOCK), str(path)))
     inputs = read_inputs(settings, platform)
     if condalock.content_hash(path, platform) != inputs.fingerprint():
         return LockState("stale", None, f"{CONDA_LOCK} was made from other inputs")
-    return LockState("current", _described(lock, inputs))
+    return LockState("current", checked(_described(lock, inputs), str(path)))
 
 
 def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
@@ -130,8 +131,11 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
     if state.status == "current" and state.lock is not None:
         path = lockfile_path(settings.project, state.lock.platform)
         if state.lock.sources and not path.exists():
-            with storage_errors(f"write {path}"):
+            try:
                 publish_text(path, render_explicit(state.lock))
+            except OSError as error:
+                # It only spares reading conda-lock.yml the next time.
+                reporter.warn(f"{path} cannot be written: {error.strerror}")
         return state.lock, False
     if settings.locked:
         raise StaleLockError(
@@ -142,15 +146,38 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
 
 
 def make_lock(settings: Settings, reporter: Reporter) -> Lock:
-    """Solve for the project's inputs and write both lockfiles."""
+    """Solve for the project's inputs and write both lockfiles.
+
+    Raises StaleLockError if `locked` forbids it, LockfileError if another tool's file would be
+    overwritten.
+    """
     from condainer.solver import solve
 
+    if settings.locked:
+        raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
+    _refuse_to_overwrite(settings)
     inputs = read_inputs(settings, this_platform())
     solved = solve(inputs, settings, reporter)
     pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
-    lock = _described(Lock(inputs.platform, tuple(item.package for item in solved), pip), inputs)
+    packages = tuple(item.package for item in solved)
+    lock = checked(_described(Lock(inputs.platform, packages, pip), inputs), "the solution")
     _write(lock, inputs, solved, settings, reporter)
     return lock
+
+
+def _refuse_to_overwrite(settings: Settings) -> None:
+    for path in (lockfile_path(settings.project, this_platform()), settings.project / CONDA_LOCK):
+        try:
+            text = path.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+        if not text.startswith(OURS):
+            raise LockfileError(
+                f"{path} was written by another tool, and is used as it is",
+                "Delete it or move it away to let Condainer solve and write its own.",
+            )
 
 
 def _described(lock: Lock, inputs: Inputs) -> Lock:

@@ -12,9 +12,10 @@ from pathlib import Path
 from condainer import backends, files, keeper, namespace
 from condainer.backends import Busy, State, Tools
 from condainer.errors import MountError
+from condainer.files import user_name
 from condainer.keeper import Locks
 from condainer.report import Reporter, Silent
-from condainer.users import user_name, users_of
+from condainer.users import users_of
 
 __all__ = ["Hold", "Image", "State", "hold", "mount", "probe", "unmount"]
 
@@ -64,7 +65,7 @@ def mount(
 
     Raises MountError when it cannot be, ToolError when a tool or device is missing.
     """
-    _check_base(image.prefix.parent)
+    check_base(image.prefix.parent)
     locks = keeper.locks_for(image.prefix)
     claim = _claim(locks)
     try:
@@ -100,7 +101,7 @@ def hold(
     unmounted. Where the prefix is taken, this process, which must have one thread, enters a
     namespace in which the image is mounted for it alone. Raises MountError, ToolError.
     """
-    _check_base(image.prefix.parent)
+    check_base(image.prefix.parent)
     locks = keeper.locks_for(image.prefix)
     claim = _claim(locks)
     try:
@@ -190,8 +191,11 @@ def _make_mount_point(prefix: Path) -> None:
         raise _Taken
 
 
-def _check_base(base: Path) -> None:
-    """Refuse a place where others could put another directory in place of our mount point."""
+def check_base(base: Path) -> None:
+    """Refuse a place where others could put another directory in place of our mount point.
+
+    Makes the directory if it is missing. Raises MountError, StorageError.
+    """
     if not base.exists():
         with files.storage_errors(f"create {base}"):
             files.make_directory(base, 0o755)
@@ -278,7 +282,7 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
     Parameters: `force` takes it away from the processes that use it. Raises MountError that names
     those processes when there are any.
     """
-    _check_base(image.prefix.parent)
+    check_base(image.prefix.parent)
     locks = keeper.locks_for(image.prefix)
     sole = _take_alone(locks)
     try:

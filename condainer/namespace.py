@@ -6,8 +6,8 @@ and only for which, the directory SOURCE appears at TARGET.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import os
 import struct
 import sys
@@ -161,10 +161,39 @@ def _call(name: str, *arguments: object, path: str | None = None) -> None:
         raise OSError(number, os.strerror(number), path)
 
 
+def private_view(directory: Path) -> None:
+    """Cover a directory with a file system of ours that shows the same entries.
+
+    In it we can add what nobody else sees, and nobody else can take away: whoever owns an entry
+    of the real directory may remove it, and with it every mount on it in any namespace. Entries
+    that cannot be looked at, such as other users' FUSE mounts, are left out. Raises OSError.
+    """
+    real = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        _mount("condainer", str(directory), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
+        for name in os.listdir(f"/proc/self/fd/{real}"):
+            source, target = Path(f"/proc/self/fd/{real}", name), directory / name
+            with contextlib.suppress(OSError):
+                _show(source, target)
+    finally:
+        os.close(real)
+
+
+def _show(source: Path, target: Path) -> None:
+    if source.is_symlink():
+        target.symlink_to(os.readlink(source))
+        return
+    if source.is_dir():
+        target.mkdir()
+    else:
+        target.touch()
+    bind(source, target)
+
+
 def command(source: Path, target: Path) -> list[str]:
     """Return what to write before a command so that `source` appears at `target` for it alone.
 
-    `target` is an existing directory or the mount point of anybody's file system.
+    The directory above `target` must exist; whatever is or is not at `target` does not matter.
     """
     return [*process.module_command("condainer.namespace"), str(source), str(target), "--"]
 
@@ -179,12 +208,15 @@ def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:
     except OSError as error:
         raise MountError(f"No private namespace can be made ({error.strerror})", REMEDY) from error
     try:
-        bind(source, target)
+        content = os.open(source, os.O_PATH | os.O_DIRECTORY)
+        private_view(target.parent)
+        target.mkdir(exist_ok=True)
+        bind(Path(f"/proc/self/fd/{content}"), target)
+        os.close(content)
     except OSError as error:
-        missing = source if not source.is_dir() else target
-        reason = f"{missing}: " if error.errno == errno.ENOENT else ""
+        place = f" ({error.filename})" if error.filename else ""
         raise MountError(
-            f"Cannot make {source} appear at {target}: {reason}{error.strerror}"
+            f"Cannot make {source} appear at {target}: {error.strerror}{place}"
         ) from error
     try:
         os.execvp(argv[0], list(argv))

@@ -10,7 +10,6 @@ import csv
 import io
 import json
 import os
-import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ def _dist_info(directory: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write a new file in place of one that may be a hard link into the package cache."""
+    """Write a file anew, also in place of one that cannot be written."""
     path.unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -83,18 +82,9 @@ def modes(directory: Path) -> None:
             wanted = FILE_MODES[bool(status.st_mode & 0o111)]
             if stat.S_IMODE(status.st_mode) == wanted:
                 continue
-            if status.st_nlink > 1:
-                # Also the package cache's file, whose mode is not ours to change here.
-                _unlink_from_cache(path)
             os.chmod(path, wanted)
         for name in folders:
             # os.walk does not enter a directory that is not readable.
             path = os.path.join(root, name)
             if not os.path.islink(path):
                 os.chmod(path, DIRECTORY_MODE)
-
-
-def _unlink_from_cache(path: str) -> None:
-    copy = f"{path}.condainer-copy"
-    shutil.copyfile(path, copy)
-    os.replace(copy, path)

@@ -20,7 +20,7 @@ from condainer.report import Reporter
 from condainer.solver import channel_of
 
 if TYPE_CHECKING:
-    from rattler import Client, RepoDataRecord
+    from rattler import Client, PackageRecord, RepoDataRecord
 
 PARALLEL_DOWNLOADS = 8
 
@@ -159,13 +159,14 @@ def link(
     prefix: Path,
     settings: Settings,
     reporter: Reporter,
-) -> None:
+) -> list[str]:
     """Install packages into `directory`, with the paths in their files pointing below `prefix`.
 
-    Raises IntegrityError when an archive cannot be unpacked, BuildError when linking fails.
+    Returns the names of the packages, dependencies first. Raises IntegrityError when an archive
+    cannot be unpacked, BuildError when linking fails.
     """
     reporter.step("Linking conda packages", "packages")
-    asyncio.run(_link(archives, directory, prefix, settings, reporter))
+    return asyncio.run(_link(archives, directory, prefix, settings, reporter))
 
 
 async def _link(
@@ -174,17 +175,24 @@ async def _link(
     prefix: Path,
     settings: Settings,
     reporter: Reporter,
-) -> None:
+) -> list[str]:
     import rattler
     from rattler import exceptions
+    from rattler.package_cache import ValidationMode
 
     records = await asyncio.gather(*(_record(archive) for archive in archives))
+    unpacked = [settings.package_cache / "unpacked"]
     try:
         await rattler.install(
             list(records),
             target_prefix=directory,
             alternative_target_prefix=prefix,
-            cache_dir=settings.package_cache / "unpacked",
+            # The archives were checked, but what was unpacked from them earlier can have changed.
+            package_cache=rattler.PackageCache.new_layered(
+                list(unpacked), validation_mode=ValidationMode.full()
+            ),
+            # With hard links, whatever is written in the prefix would be written in the cache.
+            config=rattler.Config.from_toml("allow-hard-links = false"),
             installed_packages=[],
             execute_link_scripts=False,
             show_progress=False,
@@ -197,6 +205,12 @@ async def _link(
             f"If a package in {settings.package_cache} is damaged, delete that directory: "
             "it is filled again by the next build.",
         ) from None
+    by_name = sorted(records, key=_name)
+    return [_name(record) for record in rattler.PackageRecord.sort_topologically(list(by_name))]
+
+
+def _name(record: PackageRecord) -> str:
+    return str(record.name.normalized)
 
 
 async def _record(archive: Path) -> RepoDataRecord:

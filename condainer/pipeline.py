@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +19,7 @@ from condainer.errors import NotBuiltError
 from condainer.files import publish_text
 from condainer.lock import Lock, read_explicit, render_explicit, this_platform
 from condainer.locking import ensure_lock, lock_state
-from condainer.mount import Image
+from condainer.mount import Image, check_base
 from condainer.report import Reporter
 
 if TYPE_CHECKING:
@@ -101,22 +103,28 @@ def _build(
     # A hit needs neither the engines nor what starts them.
     from condainer import image, stage
 
-    # Missing tools are told before anything is downloaded.
+    # Missing tools and places are told before anything is downloaded.
     image.find_mksquashfs(settings)
-    # Files are read by others and their modes end up in the image: no private umask here.
+    check_base(address.base)
+    with cache.building(address, settings, reporter) as directory:
+        found = cache.look_up(address, settings)
+        if found is not None:
+            return found, True
+        with _no_umask(), stage.staged(lock, address, settings, reporter) as staged:
+            target = directory / cache.IMAGE
+            packed = image.pack(staged.directory, target, settings, reporter)
+        reporter.step("Publishing")
+        manifest = _manifest(packed, lock, address, settings)
+        entry = cache.publish(directory, address, manifest, render_explicit(lock), settings)
+        return entry, False
+
+
+@contextlib.contextmanager
+def _no_umask() -> Iterator[None]:
+    """Let the modes of staged files be what their packages say, whoever builds."""
     previous = os.umask(0o022)
     try:
-        with cache.building(address, settings, reporter) as directory:
-            found = cache.look_up(address, settings)
-            if found is not None:
-                return found, True
-            with stage.staged(lock, address, settings, reporter) as staged:
-                target = directory / cache.IMAGE
-                packed = image.pack(staged.directory, target, settings, reporter)
-            reporter.step("Publishing")
-            manifest = _manifest(packed, lock, address, settings)
-            entry = cache.publish(directory, address, manifest, render_explicit(lock), settings)
-            return entry, False
+        yield
     finally:
         os.umask(previous)
 
@@ -156,21 +164,29 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
     """
     scripts = {
         "activate": activation.activation_script(
-            settings.project, entry.prefix, entry.address, dict(lock.variables), name=lock.name
+            settings.project,
+            entry.prefix,
+            entry.address,
+            dict(lock.variables),
+            name=lock.name,
+            cache=entry.root,
         ),
         "deactivate": activation.deactivation_script(settings.project),
     }
     for name, text in scripts.items():
         path = settings.project / name
         try:
-            if not _same(path, text):
+            present = _read(path)
+            if present is not None and not present.startswith(activation.OURS):
+                reporter.warn(f"{path} is not Condainer's, and is left as it is")
+            elif present != text:
                 publish_text(path, text, 0o644)
         except OSError as error:
             reporter.warn(f"{path} cannot be written: {error.strerror}")
 
 
-def _same(path: Path, text: str) -> bool:
+def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8") == text
-    except (FileNotFoundError, UnicodeDecodeError):
-        return False
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -25,12 +27,26 @@ class CommandFailed(CondainerError):
     exit_code = 11
 
     def __init__(self, argv: Sequence[str], status: int, stderr: str) -> None:
-        ended = f"was ended by signal {-status}" if status < 0 else f"failed with status {status}"
-        detail = f":\n{stderr.strip()}" if stderr.strip() else " and said nothing"
-        super().__init__(f"`{shlex.join(argv)}` {ended}{detail}")
+        detail = f":\n{stderr.strip()}" if stderr.strip() else ""
+        super().__init__(f"`{shlex.join(argv)}` {_ending(status)}{detail}")
         self.argv = tuple(argv)
         self.status = status
         self.stderr = stderr
+
+    @property
+    def reason(self) -> str:
+        """What the command said of its failure, or how it ended if it said nothing."""
+        said = self.stderr.strip()
+        if self.status < 0:
+            return f"it {_ending(self.status)}\n{said}".strip()
+        return said or f"it {_ending(self.status)} and said nothing"
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"failed with status {status}"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    return f"was ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
 
 
 @dataclass(frozen=True)
@@ -46,53 +62,69 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    stdin: str | None = None,
     on_line: Callable[[str], None] | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Completed:
     """Run a command to its end and return what it wrote.
 
-    Parameters: `env` replaces the environment, `stdin` is fed as text (nothing otherwise),
-    `on_line` receives each line of stdout as it comes instead of collecting it (a carriage
-    return ends a line too, as progress bars write them). Raises CommandFailed when the status
-    is not zero, ToolError when the executable does not exist.
+    It gets a session of its own, so that neither it nor what it started outlives this call.
+    Parameters: `env` replaces the environment, `on_line` receives each line of stdout as it comes
+    instead of collecting it (a carriage return ends a line too, as progress bars write them),
+    `pass_fds` are descriptors that it inherits.
+    Raises CommandFailed when the status is not zero, ToolError when the command cannot be started.
     """
     try:
         child = subprocess.Popen(
             argv,
             env=None if env is None else dict(env),
             cwd=cwd,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             pass_fds=pass_fds,
+            start_new_session=True,
         )
     except FileNotFoundError as error:
         raise ToolError(f"{error.filename or argv[0]}: no such file or command") from None
-    except PermissionError as error:
-        raise ToolError(f"{error.filename or argv[0]}: not permitted to execute") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ToolError(f"{argv[0]} cannot be executed: {reason}") from None
+    threading.Thread(target=_end_orphans, args=(child,), daemon=True).start()
     with child:
         try:
-            stdout, stderr = _communicate(child, stdin, on_line)
+            stdout, stderr = _communicate(child, on_line)
         except BaseException:
-            child.terminate()
+            _signal_session(child, signal.SIGTERM)
             try:
                 child.wait(5)
             except subprocess.TimeoutExpired:
-                child.kill()
+                _signal_session(child, signal.SIGKILL)
             raise
     if child.returncode:
         raise CommandFailed(argv, child.returncode, stderr or stdout[-STDERR_LIMIT:])
     return Completed(stdout, stderr)
 
 
+def _end_orphans(child: subprocess.Popen[str]) -> None:
+    """When a command has ended, end what it left: it would keep our pipes open for ever."""
+    with contextlib.suppress(ChildProcessError):
+        # The zombie stays until it is waited for properly, and with it its session's number.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        _signal_session(child, signal.SIGKILL)
+
+
+def _signal_session(child: subprocess.Popen[str], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
 def _communicate(
-    child: subprocess.Popen[str], stdin: str | None, on_line: Callable[[str], None] | None
+    child: subprocess.Popen[str], on_line: Callable[[str], None] | None
 ) -> tuple[str, str]:
     if on_line is None:
-        stdout, stderr = child.communicate(stdin)
+        stdout, stderr = child.communicate()
         return stdout, stderr[-STDERR_LIMIT:]
     assert child.stdout is not None
     assert child.stderr is not None

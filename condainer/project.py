@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from condainer import __version__, cache, mount, process
-from condainer.address import address_of
+from condainer.address import DIGITS, address_of, prefix_of
 from condainer.config import PROJECT_FILE, Settings, documented
 from condainer.errors import NotBuiltError
 from condainer.files import publish_text, storage_errors
@@ -124,7 +124,7 @@ def status(settings: Settings) -> dict[str, Any]:
     """Return what `cnd status` shows; nothing of it has to exist."""
     state = _lock_state(settings)
     entry, digest = _entry(settings, state)
-    prefix = entry.prefix if entry else cache.prefix_in(digest, settings) if digest else None
+    prefix = entry.prefix if entry else _prefix(digest, settings)
     return {
         "project": str(settings.project),
         "lock": state.status,
@@ -137,6 +137,12 @@ def status(settings: Settings) -> dict[str, Any]:
         "mounted": entry is not None and _is_mounted(entry),
         "cache": str(settings.cache_directory),
     }
+
+
+def _prefix(digest: str | None, settings: Settings) -> Path | None:
+    # The beginning of an address that no cache has belongs nowhere.
+    whole = digest is not None and len(digest) == DIGITS
+    return prefix_of(digest, settings.mount_base_directory) if digest and whole else None
 
 
 def _is_mounted(entry: cache.Entry) -> bool:

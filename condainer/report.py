@@ -21,7 +21,10 @@ class Reporter(Protocol):
         """Say something that the user should look into."""
 
     def finish(self) -> None:
-        """End the current step."""
+        """End the current step: it is done."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was, however the command ended."""
 
 
 class Silent:
@@ -36,3 +39,5 @@ class Silent:
     def warn(self, message: str) -> None: ...
 
     def finish(self) -> None: ...
+
+    def close(self) -> None: ...

@@ -52,6 +52,19 @@ def channel_of(name: str, settings: Settings) -> Channel:
     return Channel(url, tuple(mirrors))
 
 
+def _expanded(names: Sequence[str]) -> list[str]:
+    """Replace `defaults`, which stands for several channels, by what conda takes it for."""
+    if "defaults" not in names:
+        return list(names)
+    from conda_lock._vendor.conda.base.constants import DEFAULT_CHANNELS_UNIX
+
+    return [
+        part
+        for name in names
+        for part in (DEFAULT_CHANNELS_UNIX if name == "defaults" else (name,))
+    ]
+
+
 def _canonical(name: str) -> str:
     import rattler
 
@@ -68,7 +81,7 @@ def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solve
     NetworkError when a channel cannot be reached.
     """
     specs = [_match_spec(spec) for spec in inputs.specs]
-    channels = [channel_of(name, settings) for name in inputs.channels]
+    channels = [channel_of(name, settings) for name in _expanded(inputs.channels)]
     for channel in _spec_channels(specs):
         if channel not in [known.url for known in channels]:
             channels.append(channel_of(channel, settings))

@@ -15,7 +15,7 @@ from condainer import namespace, normalise, packages, process, wheels
 from condainer.address import OURS, Address
 from condainer.config import Settings
 from condainer.errors import BuildError, StorageError, ToolError
-from condainer.files import remove_tree, storage_errors
+from condainer.files import is_private_directory, remove_tree, storage_errors
 from condainer.lock import CondaPackage, Lock
 from condainer.process import CommandFailed
 from condainer.report import Reporter
@@ -59,8 +59,8 @@ def _fill(
     reporter: Reporter,
 ) -> None:
     with storage_errors(f"build in {stage.directory}"):
-        packages.link(archives, stage.directory, stage.prefix, settings, reporter)
-        scripts = post_link_scripts(stage.directory, lock.conda)
+        order = packages.link(archives, stage.directory, stage.prefix, settings, reporter)
+        scripts = post_link_scripts(stage.directory, lock.conda, order)
         if scripts and lock.post_link_scripts:
             _run_post_link_scripts(stage, scripts, reporter)
         elif scripts:
@@ -100,11 +100,12 @@ def _private_stage(address: Address, settings: Settings) -> Iterator[Stage]:
         )
     try:
         if namespace.available():
-            with _mount_point(address.prefix):
-                directory = scratch / "prefix"
-                directory.mkdir()
-                runner = tuple(namespace.command(directory, address.prefix))
-                yield Stage(directory, address.prefix, scratch, runner)
+            with storage_errors(f"make the directory of mount points {address.base}"):
+                address.base.mkdir(parents=True, exist_ok=True)
+            directory = scratch / "prefix"
+            directory.mkdir()
+            runner = tuple(namespace.command(directory, address.prefix))
+            yield Stage(directory, address.prefix, scratch, runner)
         else:
             with _at_the_prefix(address.prefix):
                 yield Stage(address.prefix, address.prefix, scratch, ())
@@ -113,34 +114,21 @@ def _private_stage(address: Address, settings: Settings) -> Iterator[Stage]:
 
 
 @contextlib.contextmanager
-def _mount_point(prefix: Path) -> Iterator[None]:
-    """See to it that a directory exists at the prefix while installers run in their namespace."""
-    made = False
-    with contextlib.suppress(FileExistsError), storage_errors(f"make the mount point {prefix}"):
-        os.makedirs(prefix.parent, exist_ok=True)
-        os.mkdir(prefix, 0o700)
-        made = True
-    try:
-        yield
-    finally:
-        if made:
-            # It has become a mount point, or another builder's, if this fails.
-            with contextlib.suppress(OSError):
-                os.rmdir(prefix)
-
-
-@contextlib.contextmanager
 def _at_the_prefix(prefix: Path) -> Iterator[None]:
     """Stage at the final prefix itself, where user namespaces are not available."""
-    try:
-        os.makedirs(prefix.parent, exist_ok=True)
-        os.mkdir(prefix, 0o700)
-    except FileExistsError:
-        raise StorageError(
-            f"{prefix} exists already, and without user namespaces the environment has to be "
-            "built there",
-            "Unmount it (`cnd umount`), or build on a machine where user namespaces are enabled.",
-        ) from None
+    with storage_errors(f"make the staging directory {prefix}"):
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            prefix.mkdir(0o700)
+        except FileExistsError:
+            # What an interrupted process left is as good as new.
+            if not is_private_directory(prefix) or any(prefix.iterdir()):
+                raise StorageError(
+                    f"{prefix} exists already, and without user namespaces the environment has "
+                    "to be built there",
+                    "Unmount it (`cnd umount`) or, if nothing is mounted or built there, delete "
+                    "it; or build on a machine where user namespaces are enabled.",
+                ) from None
     try:
         yield
     finally:
@@ -155,7 +143,9 @@ def python_of(directory: Path) -> Path | None:
 
 def library_of(directory: Path) -> list[Path]:
     """Return the directories of an environment that hold its Python modules."""
-    return sorted(path for path in directory.glob("lib/python3.*") if path.is_dir())
+    found = (path for path in directory.glob("lib/python3.*") if path.is_dir())
+    # conda-forge's python comes with a second name for its library: a link.
+    return sorted(path for path in found if not path.is_symlink())
 
 
 def _compile(stage: Stage, settings: Settings, reporter: Reporter) -> None:
@@ -175,12 +165,13 @@ def _compile(stage: Stage, settings: Settings, reporter: Reporter) -> None:
     script = COMPILER.read_text(encoding="utf-8")
     final = [str(stage.prefix / path.relative_to(stage.directory)) for path in libraries]
     (stage.scratch / "compile_tree.py").write_text(script, encoding="utf-8")
-    command = [str(stage.prefix / "bin" / "python"), "-I", "-B", "-X", "utf8"]
+    # Not -I: it would ignore PYTHONHASHSEED, on which sets in the byte code of 3.10 depend.
+    command = [str(stage.prefix / "bin" / "python"), "-s", "-B", "-X", "utf8"]
     arguments = [str(stage.scratch / "compile_tree.py"), str(settings.jobs), *final]
     try:
-        process.run([*stage.runner, *command, *arguments], env=_clean(), on_line=on_line)
+        process.run([*stage.runner, *command, *arguments], env=_bare(stage), on_line=on_line)
     except CommandFailed as error:
-        raise BuildError(f"Compiling the Python modules failed:\n{error.stderr.strip()}") from None
+        raise BuildError(f"Compiling the Python modules failed: {error.reason}") from None
 
 
 def _version(library: Path) -> tuple[int, ...]:
@@ -188,10 +179,15 @@ def _version(library: Path) -> tuple[int, ...]:
 
 
 def post_link_scripts(
-    directory: Path, conda: Sequence[CondaPackage]
+    directory: Path, conda: Sequence[CondaPackage], order: Sequence[str]
 ) -> list[tuple[CondaPackage, Path]]:
-    """Return the packages with a post-link script, in the order of the lock."""
-    scripts = [(p, Path("bin", f".{p.name}-post-link.sh")) for p in conda]
+    """Return the packages with a post-link script, dependencies first.
+
+    Parameters: `order` holds the names of all packages in that order; the lock's own order is not
+    a part of the address.
+    """
+    by_name = sorted(conda, key=lambda package: order.index(package.name))
+    scripts = [(p, Path("bin", f".{p.name}-post-link.sh")) for p in by_name]
     return [(package, path) for package, path in scripts if (directory / path).is_file()]
 
 
@@ -206,12 +202,12 @@ def _run_post_link_scripts(
         stem = package.filename.removesuffix(".conda").removesuffix(".tar.bz2")
         name, version, build = stem.rsplit("-", 2)
         environment = {
-            **_clean(),
+            **_bare(stage),
             "PREFIX": str(stage.prefix),
             "PKG_NAME": name,
             "PKG_VERSION": version,
             "PKG_BUILDNUM": build.rpartition("_")[2],
-            "PATH": f"{stage.prefix / 'bin'}:{os.environ.get('PATH', os.defpath)}",
+            "PATH": f"{stage.prefix / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         }
         try:
             process.run([*stage.runner, shell, str(stage.prefix / script)], env=environment)
@@ -223,8 +219,15 @@ def _run_post_link_scripts(
         reporter.progress(number, len(scripts))
 
 
-def _clean() -> dict[str, str]:
-    """Return the caller's environment without what would change an interpreter's behaviour."""
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("PYTHON")}
-    # Byte code must not depend on the hash seed of the process that compiled it.
-    return {**environment, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+def _bare(stage: Stage) -> dict[str, str]:
+    """Return an environment that is the same for every builder, so that it cannot show."""
+    return {
+        "HOME": str(stage.scratch),
+        "TMPDIR": str(stage.scratch),
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        # Byte code must not depend on the hash seed of the process that compiled it.
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONNOUSERSITE": "1",
+    }

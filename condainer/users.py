@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import pwd
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from condainer.files import user_name
 from condainer.keeper import Locks
 
 
@@ -21,14 +21,6 @@ class User:
 
     def __str__(self) -> str:
         return f"{self.pid} ({self.name}): {self.command}"
-
-
-def user_name(number: int) -> str:
-    """Return the name of a user, or the number of one whom this machine does not know."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"
 
 
 def users_of(prefix: Path, locks: Locks | None = None) -> list[User]:

@@ -48,17 +48,18 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
     """
     reporter.step("Resolving pip requirements")
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
-    limits = _write(scratch / "constraints.txt", _constraint_lines(inputs.requirements))
+    constraints = _constraint_lines(inputs.requirements)
+    limits = ["--constraints", str(_write(scratch / "constraints.txt", constraints))]
+    limits = limits if constraints else []
     arguments = ["--python", str(prefix / "bin" / "python"), "--no-progress"]
     try:
         report = process.run(
             [
                 *_uv("pip", "install", "--dry-run", "--output-format", "json"),
                 *arguments,
-                *("--break-system-packages", "--requirements", str(wanted)),
-                *("--constraints", str(limits)),
+                *("--break-system-packages", "--requirements", str(wanted), *limits),
             ],
-            env=_environment(),
+            env=_environment(scratch),
         )
         changes = json.loads(report.stdout)["changes"]
         added = {c["name"]: c["version"] for c in changes if c["action"] == "installed"}
@@ -72,12 +73,25 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
                 *arguments,
                 str(pins),
             ],
-            env=_environment(),
+            env=_environment(scratch),
         )
     except CommandFailed as error:
         raise _explained(error, inputs.requirements, wanted) from None
     packages = [_package(entry) for entry in tomllib.loads(locked.stdout).get("packages", [])]
     chosen = [package for package in packages if package.name in added]
+    _check_hashes(chosen, inputs.requirements)
+    local = [package.filename for package in chosen if package.url.startswith("file:")]
+    if local:
+        reporter.warn(
+            f"{', '.join(local)} can be installed only on machines that have the directory of "
+            "--find-links"
+        )
+    built = [package.filename for package in chosen if not package.is_wheel]
+    if built:
+        reporter.warn(
+            f"No wheel fits for {', '.join(built)}: built from source during each build, whose "
+            "bytes then depend on the build tools of the day"
+        )
     lost = sorted(set(added) - {package.name for package in chosen})
     if lost:
         raise InputError(f"No URL with a sha256 could be found for {', '.join(lost)}")
@@ -108,7 +122,7 @@ def install(
                 *("--no-compile-bytecode", "--break-system-packages", "--requirements"),
                 str(listed),
             ],
-            env=_environment(),
+            env=_environment(scratch),
         )
     except CommandFailed as error:
         if "hash mismatch" in error.stderr.lower():
@@ -118,7 +132,7 @@ def install(
             ) from None
         if _is_network(error.stderr):
             raise _network_error(error) from None
-        raise BuildError(f"Installing the pip packages failed:\n{error.stderr.strip()}") from None
+        raise BuildError(f"Installing the pip packages failed: {error.reason}") from None
 
 
 def find_uv() -> str:
@@ -139,14 +153,20 @@ def _uv(*arguments: str) -> list[str]:
     return [find_uv(), *arguments, "--no-config"]
 
 
-def _environment() -> Mapping[str, str]:
+def _environment(scratch: Path) -> Mapping[str, str]:
     environment = {
         name: value
         for name, value in os.environ.items()
         if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONUSERBASE")
     }
-    # Compiled files that uv's look at the interpreter would leave behind differ from ours.
-    return {"UV_HTTP_TIMEOUT": HTTP_TIMEOUT, **environment, "PYTHONDONTWRITEBYTECODE": "1"}
+    return {
+        "UV_HTTP_TIMEOUT": HTTP_TIMEOUT,
+        **environment,
+        # Compiled files that uv's look at the interpreter would leave behind differ from ours.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # Where uv leaves its lock files.
+        "TMPDIR": str(scratch),
+    }
 
 
 def _write(path: Path, lines: Sequence[str]) -> Path:
@@ -173,6 +193,29 @@ def _pin_lines(lines: Sequence[Line], added: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _check_hashes(chosen: Sequence[PipPackage], lines: Sequence[Line]) -> None:
+    """Compare what was chosen with the hashes that requirements or constraints allow."""
+    for line in lines:
+        allowed = re.findall(r"(?:--hash[= ]sha256:|#sha256=)([0-9a-fA-F]{64})", line.text)
+        named = [package for package in chosen if package.name == _required_name(line.text)]
+        for package in named if allowed else ():
+            if package.sha256 in [digest.lower() for digest in allowed]:
+                continue
+            raise InputError(
+                f"{line.where}: {package.filename} has the sha256 {package.sha256}, which is none "
+                "of the hashes given there",
+                "Do not use it before the difference is explained; a list of hashes must hold "
+                "the one of the file for this platform.",
+            )
+
+
+def _required_name(requirement: str) -> str:
+    """Return the normalised name of the distribution that a line is about."""
+    if "://" in requirement:
+        return _name_of_url(requirement)
+    return _requirement_name(requirement)
+
+
 def _name_of_url(requirement: str) -> str:
     """Return the normalised name of a `name @ URL` requirement or of the wheel that a URL names."""
     name, at, _ = requirement.partition("@")
@@ -196,7 +239,7 @@ def _package(entry: Mapping[str, Any]) -> PipPackage:
 
 def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exception:
     """Return the error of a failed resolution, with the places of the requirements it names."""
-    text = re.sub(r"^\s*error:\s*", "", error.stderr.strip())
+    text = re.sub(r"^\s*error:\s*", "", error.reason)
     text = "\n".join(row for row in text.splitlines() if not row.startswith("Using Python"))
     if _is_network(text):
         return _network_error(error)

@@ -247,10 +247,10 @@ def test_source_appears_at_target_for_the_command_alone(tmp_path: Path) -> None:
 
 
 def test_namespace_command_says_what_is_wrong(tmp_path: Path) -> None:
-    command = namespace.command(tmp_path, tmp_path / "absent")
+    command = namespace.command(tmp_path, tmp_path / "absent" / "prefix")
     done = subprocess.run([*command, "true"], capture_output=True, text=True, check=False)
     assert done.returncode == MountError.exit_code
-    assert f"{tmp_path / 'absent'}: No such file" in done.stderr
+    assert f"No such file or directory ({tmp_path / 'absent'})" in done.stderr
     assert "Traceback" not in done.stderr
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2

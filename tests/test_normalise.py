@@ -215,20 +215,6 @@ def test_links_are_left_alone_and_not_followed(tmp_path: Path) -> None:
     assert os.readlink(top / "dir") == "../outside"
 
 
-def test_files_of_the_package_cache_keep_their_mode(tmp_path: Path) -> None:
-    top = tmp_path / "tree"
-    top.mkdir()
-    cached = tmp_path / "cached"
-    cached.write_text("content")
-    cached.chmod(0o600)
-    os.link(cached, top / "file")
-    normalise.modes(top)
-    assert mode(cached) == 0o600
-    assert mode(top / "file") == 0o644
-    assert (top / "file").read_text() == "content"
-    assert os.listdir(top) == ["file"]
-
-
 def test_linked_files_with_the_right_mode_stay_linked(tmp_path: Path) -> None:
     # Copying a whole environment for nothing takes seconds.
     top = tmp_path / "tree"

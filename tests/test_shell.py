@@ -17,6 +17,7 @@ from condainer import activation, shell
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
+CACHE = Path("/group's cache/größe")
 SHELLS = {"bash": ["bash", "--norc", "--noprofile"], "zsh": ["zsh", "-f"]}
 
 
@@ -40,7 +41,7 @@ def project(tmp_path: Path, prefix: Path) -> Path:
     cnd.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$(dirname "$0")/called"\n')
     cnd.chmod(0o755)
     script = activation.activation_script(
-        project, prefix, ADDRESS, VARIABLES, name="demo", command=str(cnd)
+        project, prefix, ADDRESS, VARIABLES, name="demo", cache=CACHE, command=str(cnd)
     )
     (project / "activate").write_text(script)
     (project / "deactivate").write_text(activation.deactivation_script(project))
@@ -265,7 +266,8 @@ def test_activate_sets_and_deactivate_restores(
     assert (active["PYTHONNOUSERSITE"], active["PYTHONDONTWRITEBYTECODE"]) == ("1", "1")
     assert "PYTHONHOME" not in active
     called = (tmp_path / "tools dir" / "called").read_text().splitlines()
-    assert called == ["--quiet", "-d", str(project), "--set", f"address={ADDRESS}", "mount"]
+    pinned = ["--set", f"address={ADDRESS}", "--set", f"cache_directory={CACHE}"]
+    assert called == ["--quiet", "-d", str(project), *pinned, "mount"]
 
 
 @pytest.mark.parametrize("kind", SHELLS)
