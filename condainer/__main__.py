@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -16,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from condainer.cli import cli
     from condainer.console import show_error
-    from condainer.errors import CondainerError
+    from condainer.errors import CondainerError, StorageError
 
     if arguments is None:
         for number in (signal.SIGTERM, signal.SIGHUP):
@@ -37,6 +38,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output has seen enough; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        # Mostly a full disk behind stdout; what a user can act on elsewhere has its own class.
+        print(f"cnd: {error}", file=sys.stderr)
+        return StorageError.exit_code
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
     except Exception:
@@ -76,11 +81,30 @@ def entry() -> None:
     rattler's threads outlive its calls, and one that wakes while Python is being finalised ends
     the process with SIGSEGV: seen in 2 of 25 runs that ended right after an installation.
     """
+    _complete_streams()
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(status)
+
+
+def _complete_streams() -> None:
+    """Open /dev/null in place of standard streams that the caller closed, as daemons do.
+
+    Otherwise the next file that is opened would become our stdout.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # File names need not be valid text.
+            stream.reconfigure(errors="surrogateescape")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import stat
 import tempfile
 import time
@@ -19,11 +18,15 @@ from condainer.config import Settings
 from condainer.errors import CollisionError, NotBuiltError, StorageError
 from condainer.files import (
     CACHEDIR_TAG,
+    claimed_directory,
     make_directory,
     publish_directory,
     publish_text,
+    read_text,
+    reclaim,
     remove_tree,
     storage_errors,
+    this_host,
     umask,
     user_name,
 )
@@ -178,11 +181,11 @@ def _check_pinned(entry: Entry) -> None:
 def _read_entry(directory: Path) -> Entry | None:
     """Read an entry; a missing, incomplete or unreadable one is none."""
     try:
-        content = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        content = json.loads(read_text(directory / MANIFEST))
         manifest = _manifest(content)
         status = (directory / IMAGE).stat()
         (directory / LOCK).stat()
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None
     whole = status.st_size == manifest.size and stat.S_ISREG(status.st_mode)
     whole = whole and directory.name.partition(".")[0] == manifest.address
@@ -208,13 +211,13 @@ def building(address: Address, settings: Settings, reporter: Reporter) -> Iterat
     with storage_errors(f"write into the cache {root}"):
         prepare(root)
     with _one_builder(address, settings, reporter):
-        with storage_errors(f"write into the cache {root}"):
-            name = f"{address.digest}.{socket.gethostname()}.{os.getpid()}."
-            directory = Path(tempfile.mkdtemp(prefix=name, dir=root / "tmp"))
-        try:
+        # What builders of ours on this host left when they were killed.
+        reclaim(root / "tmp", f"*.{this_host()}.*.*")
+        name = f"{address.digest}.{this_host()}.{os.getpid()}."
+        with contextlib.ExitStack() as stack:
+            with storage_errors(f"write into the cache {root}"):
+                directory = stack.enter_context(claimed_directory(root / "tmp", name))
             yield directory
-        finally:
-            remove_tree(directory)
 
 
 def prepare(root: Path) -> None:
@@ -345,7 +348,7 @@ def _set_aside(target: Path, root: Path) -> bool:
     aside = Path(tempfile.mkdtemp(prefix=f"broken-{target.name}.", dir=root / "tmp"))
     try:
         os.rename(target, aside / target.name)
-    except PermissionError:
+    except OSError:
         return False
     finally:
         remove_tree(aside)

@@ -11,6 +11,7 @@ from typing import Any
 
 from condainer import yamlfile
 from condainer.errors import ConfigError
+from condainer.files import read_text
 
 PROJECT_FILE = "condainer.yml"
 SITE_FILE = Path("/etc/condainer/condainer.yml")
@@ -173,7 +174,7 @@ def _check_level(settings: Settings) -> None:
 
 def _read_file(path: Path, project: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except UnicodeDecodeError:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pwd
 import shutil
+import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -22,15 +24,18 @@ CACHEDIR_TAG = (
 
 
 @contextmanager
-def storage_errors(doing: str) -> Iterator[None]:
-    """Turn an operating system error while `doing` something into a StorageError."""
+def storage_errors(doing: str, remedy: str = "") -> Iterator[None]:
+    """Turn an operating system error while `doing` something into a StorageError.
+
+    Parameters: `remedy` takes the place of the general one.
+    """
     try:
         yield
     except OSError as error:
-        raise storage_error(doing, error) from error
+        raise storage_error(doing, error, remedy) from error
 
 
-def storage_error(doing: str, error: OSError) -> StorageError:
+def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
     """Return the StorageError that names the place, the reason and the remedy of `error`."""
     place = f" ({error.filename})" if error.filename else ""
     hints = {
@@ -45,7 +50,9 @@ def storage_error(doing: str, error: OSError) -> StorageError:
         errno.ENOTDIR: "A file stands where a directory should be: move it away.",
     }
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return StorageError(f"Cannot {doing}: {reason}{place}", hints.get(error.errno or 0, ""))
+    return StorageError(
+        f"Cannot {doing}: {reason}{place}", remedy or hints.get(error.errno or 0, "")
+    )
 
 
 def umask() -> int:
@@ -57,6 +64,23 @@ def umask() -> int:
     return 0o022
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a regular file.
+
+    Raises OSError for anything else: a FIFO or a device would keep the reader waiting for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return stream.read()
+
+
+def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+    """Return the text of a regular file; raises OSError as read_bytes(), UnicodeDecodeError."""
+    return read_bytes(path).decode(encoding, errors)
+
+
 def publish_text(path: Path, text: str, mode: int | None = None) -> None:
     """Write a file so that readers see the old or the new content, and a crash leaves one of both.
 
@@ -64,9 +88,14 @@ def publish_text(path: Path, text: str, mode: int | None = None) -> None:
     link at `path` is followed, so that a linked file stays linked. Raises OSError.
     """
     target = Path(os.path.realpath(path))
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:
-        with open(descriptor, "w", encoding="utf-8", newline="\n") as stream:
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    try:
+        with open(
+            descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n"
+        ) as stream:
             stream.write(text)
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
@@ -111,7 +140,9 @@ def publish_directory(source: Path, target: Path) -> bool:
     try:
         os.rename(source, target)
     except OSError as error:
-        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):
+        # In a sticky directory, what is refused is to replace another member's entry.
+        taken = (errno.EEXIST, errno.ENOTEMPTY, errno.EPERM, errno.EACCES, errno.EBUSY)
+        if error.errno in taken and os.path.lexists(target):
             return False
         raise
     sync_directory(target.parent)
@@ -184,3 +215,50 @@ def user_name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
+
+
+def this_host() -> str:
+    """Return a name of this host, and of the time since it was booted, without a `.`."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    return f"{socket.gethostname().partition('.')[0]}-{boot}"
+
+
+@contextmanager
+def claimed_directory(parent: Path, name: str) -> Iterator[Path]:
+    """Make a private directory whose name begins with `name`, and remove it at the end.
+
+    While this process lives it holds a lock on the directory, by which reclaim() tells what a
+    killed one left. Raises OSError when it cannot be made.
+    """
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=name, dir=parent))
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):
+            # Where locks do not work, nothing is reclaimed either.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            break
+        # Somebody reclaimed it in the moment before the lock.
+        os.close(descriptor)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+        os.close(descriptor)
+
+
+def reclaim(parent: Path, pattern: str) -> None:
+    """Remove directories of ours that claimed_directory() made in processes that were killed.
+
+    Parameters: `pattern` must match directories made on this host alone, because other hosts'
+    locks cannot be seen on every file system.
+    """
+    for path in parent.glob(pattern):
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                if os.fstat(descriptor).st_uid == os.geteuid():
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    remove_tree(path)
+            finally:
+                os.close(descriptor)

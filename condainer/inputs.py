@@ -96,7 +96,7 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
     specs, pip = _dependencies(document)
     pip_lines, included = requirements.from_lines(pip, path.parent)
     found = [path, *included]
-    if settings.requirements_txt.exists():
+    if os.path.lexists(settings.requirements_txt):
         more, included = requirements.read(settings.requirements_txt)
         pip_lines += more
         found += [settings.requirements_txt, *included]

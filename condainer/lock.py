@@ -14,6 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from condainer.errors import LockfileError
+from condainer.files import read_bytes, read_text
 
 VERSION = 1
 ABSENT = "absent"
@@ -119,11 +120,13 @@ def lockfile_path(project: Path, platform: str) -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """Return the sha256 of a file's bytes, or `absent`."""
+    """Return the sha256 of a file's bytes, `absent`, or `unreadable`, which no lock says."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_bytes(path)).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
+    except OSError:
+        return "unreadable"
 
 
 def source_of(path: Path, project: Path) -> Source:
@@ -168,7 +171,7 @@ def read_explicit(path: Path, platform: str) -> Lock:
     FileNotFoundError when there is none.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except UnicodeDecodeError:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
     return parse_explicit(text, str(path), platform)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError, StaleLockError
-from condainer.files import publish_text, storage_errors
+from condainer.files import claimed_directory, publish_text, read_text, storage_errors, this_host
 from condainer.inputs import Inputs, read_inputs
 from condainer.lock import (
     CondaPackage,
@@ -96,7 +95,7 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
     from condainer import condalock
 
     lock = condalock.read(path, platform)
-    if not path.read_text(encoding="utf-8").startswith(OURS):
+    if not read_text(path, errors="replace").startswith(OURS):
         return LockState("current", checked(_taken_over(lock, settings, CONDA_LOCK), str(path)))
     inputs = read_inputs(settings, platform)
     if condalock.content_hash(path, platform) != inputs.fingerprint():
@@ -168,7 +167,7 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
 def _refuse_to_overwrite(settings: Settings) -> None:
     for path in (lockfile_path(settings.project, this_platform()), settings.project / CONDA_LOCK):
         try:
-            text = path.read_text(encoding="utf-8", errors="replace")
+            text = read_text(path, errors="replace")
         except FileNotFoundError:
             continue
         except OSError as error:
@@ -204,10 +203,8 @@ def _resolve_pip(
     archives = packages.fetch(conda, settings, reporter)
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            prefix="condainer-lock-", dir=settings.staging_directory
-        ) as directory:
-            scratch = Path(directory)
+        name = f"condainer-stage-{this_host()}-"
+        with claimed_directory(settings.staging_directory, name) as scratch:
             prefix = scratch / "prefix"
             packages.link(archives, prefix, prefix, settings, reporter)
             resolved = wheels.resolve(inputs, prefix, scratch, reporter)
@@ -231,7 +228,8 @@ def _write(
     without_md5 = [item.name for item in solved if not item.md5]
     unified = settings.project / CONDA_LOCK
     path = lockfile_path(settings.project, lock.platform)
-    with storage_errors(f"write the lockfiles in {settings.project}"):
+    remedy = f"Make it possible to write in {settings.project}, or lock in a copy of it."
+    with storage_errors("write the lockfiles", remedy):
         if without_md5:
             reporter.warn(
                 f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "

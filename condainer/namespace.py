@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import struct
 import sys
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ MS_PRIVATE = 0x40000
 MNT_DETACH = 0x2
 UMOUNT_NOFOLLOW = 0x8
 
+PR_SET_PDEATHSIG = 1
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_RAISE = 2
 PR_CAP_AMBIENT_LOWER = 3
@@ -207,6 +209,8 @@ def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:
         enter()
     except OSError as error:
         raise MountError(f"No private namespace can be made ({error.strerror})", REMEDY) from error
+    # An installer must not go on when the build has been killed.
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         content = os.open(source, os.O_PATH | os.O_DIRECTORY)
         private_view(target.parent)

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from condainer.files import remove_tree
+
 # Reserved by RFC 2606: what stands in the place of the host that a package came from.
 CHANNEL = "https://channel.invalid"
 # Written by installers about the way a wheel took to this prefix.
@@ -35,6 +37,10 @@ def metadata(directory: Path, prefix: Path) -> None:
     (directory / "CACHEDIR.TAG").unlink(missing_ok=True)
     # conda takes a directory for an environment if it has this file; its content is a log.
     _replace(meta / "history", "")
+    for path in sorted(directory.glob("lib/python*/site-packages/*.dist-info")):
+        if not (path / "METADATA").exists():
+            # The rest of a conda package that a pip requirement replaced.
+            remove_tree(path)
     for path in sorted(directory.glob("lib/python*/site-packages/*.dist-info/INSTALLER")):
         if path.read_text(encoding="utf-8").strip() == "uv":
             _dist_info(path.parent)

@@ -16,7 +16,7 @@ from condainer.address import RECIPE, Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
-from condainer.files import publish_text
+from condainer.files import publish_text, read_text
 from condainer.lock import Lock, read_explicit, render_explicit, this_platform
 from condainer.locking import ensure_lock, lock_state
 from condainer.mount import Image, check_base
@@ -178,7 +178,10 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
         try:
             present = _read(path)
             if present is not None and not present.startswith(activation.OURS):
-                reporter.warn(f"{path} is not Condainer's, and is left as it is")
+                reporter.warn(
+                    f"{path} is not Condainer's, and is left as it is; `cnd exec` and `cnd shell` "
+                    "do without it"
+                )
             elif present != text:
                 publish_text(path, text, 0o644)
         except OSError as error:
@@ -187,6 +190,6 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_text(path, errors="surrogateescape")
     except FileNotFoundError:
         return None

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.errors import InputError
+from condainer.files import read_bytes
 
 MAX_DEPTH = 20
 # The files that were read, and whether as constraints, in their order.
@@ -73,7 +74,7 @@ def read_text(path: Path) -> str:
 
     A file is UTF-8, or UTF-16 as Windows PowerShell writes what is redirected into a file.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = data.decode("utf-16" if utf16 else "utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -15,7 +15,12 @@ from condainer.lock import CondaPackage
 from condainer.report import Reporter
 
 if TYPE_CHECKING:
+    import rattler
     from rattler import MatchSpec, RepoDataRecord
+
+
+SCHEMES = ("https://", "http://", "file://", "s3://", "gs://", "oci://")
+CHANNEL_REMEDY = "Write a channel's name or its http or file URL below `channels:`."
 
 
 @dataclass(frozen=True)
@@ -40,15 +45,16 @@ class Channel:
 
 def channel_of(name: str, settings: Settings) -> Channel:
     """Return the channel of a name or URL, with the mirrors that the settings give it."""
-    import rattler
 
-    url = _canonical(name)
+    url = _canonical(name, settings)
     mirrors = [
-        mirror for known, urls in settings.mirrors for mirror in urls if _canonical(known) == url
+        mirror
+        for known, urls in settings.mirrors
+        for mirror in urls
+        if _canonical(known, settings) == url
     ]
-    for mirror in mirrors:
-        # rattler's Channel is the judge of what a URL is, before anything is fetched.
-        rattler.Channel(mirror)
+    if not url.startswith(SCHEMES):
+        raise InputError(f"channel {name!r}: packages cannot be fetched from {url}", CHANNEL_REMEDY)
     return Channel(url, tuple(mirrors))
 
 
@@ -65,13 +71,19 @@ def _expanded(names: Sequence[str]) -> list[str]:
     ]
 
 
-def _canonical(name: str) -> str:
+def _canonical(name: str, settings: Settings) -> str:
+    try:
+        return str(_rattler_channel(name, settings).base_url).rstrip("/")
+    except Exception as error:
+        raise InputError(f"channel {name!r}: {error}", CHANNEL_REMEDY) from None
+
+
+def _rattler_channel(name: str, settings: Settings) -> rattler.Channel:
     import rattler
 
-    try:
-        return str(rattler.Channel(name).base_url).rstrip("/")
-    except Exception as error:
-        raise InputError(f"channel {name!r}: {error}", "Write a channel's name or URL.") from None
+    # A relative path is relative to the project; a name that is no text cannot be in a URL.
+    root = str(settings.project) if str(settings.project).isprintable() else "/"
+    return rattler.Channel(name, rattler.ChannelConfig(root_dir=root))
 
 
 def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solved, ...]:
@@ -169,16 +181,18 @@ async def _solve(
         gateway = rattler.Gateway(client=rattler.Client.default_client())
     try:
         return await rattler.solve(
-            sources=[rattler.Channel(source) for source in sources],
+            sources=[_rattler_channel(source, settings) for source in sources],
             specs=list(specs),
             gateway=gateway,
             platforms=[inputs.platform, "noarch"],  # type: ignore[list-item]
             virtual_packages=rattler.VirtualPackage.detect(),
         )
     except exceptions.SolverError as error:
+        text = _explanation(error)
+        named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
+        places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
         raise SolveError(
-            f"No solution for {', '.join(spec.text for spec in inputs.specs)} "
-            f"on {inputs.platform}:\n{_explanation(error)}",
+            f"{places}: no solution on {inputs.platform}:\n{text}",
             "Change the specs or add a channel in the environment file.",
         ) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
@@ -187,6 +201,10 @@ async def _solve(
             "Check the channel's name and the network, or name a mirror "
             "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
         ) from None
+
+
+def _spec_name(spec: Spec) -> str:
+    return re.split(r"[\s=<>!~\[]", spec.text.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
 
 
 def _explanation(error: Exception) -> str:

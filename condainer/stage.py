@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,14 @@ from condainer import namespace, normalise, packages, process, wheels
 from condainer.address import OURS, Address
 from condainer.config import Settings
 from condainer.errors import BuildError, StorageError, ToolError
-from condainer.files import is_private_directory, remove_tree, storage_errors
+from condainer.files import (
+    claimed_directory,
+    is_private_directory,
+    reclaim,
+    remove_tree,
+    storage_errors,
+    this_host,
+)
 from condainer.lock import CondaPackage, Lock
 from condainer.process import CommandFailed
 from condainer.report import Reporter
@@ -91,26 +96,21 @@ def _describe(stage: Stage, lock: Lock, address: Address) -> None:
 @contextlib.contextmanager
 def _private_stage(address: Address, settings: Settings) -> Iterator[Stage]:
     """Make the private directories of a build; only this function knows where they are."""
-    with storage_errors(f"make a staging directory in {settings.staging_directory}"):
-        settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        scratch = Path(
-            tempfile.mkdtemp(
-                prefix=f"condainer-stage-{os.getpid()}-", dir=settings.staging_directory
-            )
-        )
-    try:
-        if namespace.available():
-            with storage_errors(f"make the directory of mount points {address.base}"):
-                address.base.mkdir(parents=True, exist_ok=True)
-            directory = scratch / "prefix"
-            directory.mkdir()
-            runner = tuple(namespace.command(directory, address.prefix))
-            yield Stage(directory, address.prefix, scratch, runner)
-        else:
-            with _at_the_prefix(address.prefix):
-                yield Stage(address.prefix, address.prefix, scratch, ())
-    finally:
-        remove_tree(scratch)
+    where = settings.staging_directory
+    with contextlib.ExitStack() as stack:
+        with storage_errors(f"make a staging directory in {where}"):
+            where.mkdir(parents=True, exist_ok=True)
+            reclaim(where, f"condainer-stage-{this_host()}-*")
+            claim = claimed_directory(where, f"condainer-stage-{this_host()}-")
+            scratch = stack.enter_context(claim)
+        if not namespace.available():
+            stack.enter_context(_at_the_prefix(address.prefix))
+            yield Stage(address.prefix, address.prefix, scratch, ())
+            return
+        directory = scratch / "prefix"
+        directory.mkdir()
+        runner = tuple(namespace.command(directory, address.prefix))
+        yield Stage(directory, address.prefix, scratch, runner)
 
 
 @contextlib.contextmanager

@@ -44,6 +44,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=300,
         )
         assert "Traceback" not in done.stderr
@@ -68,6 +69,7 @@ class Project:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             timeout=300,
         )
 
