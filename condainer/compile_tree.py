@@ -36,7 +36,6 @@ def compile_file(path: str) -> None:
         py_compile.compile(
             path,
             doraise=True,
-            quiet=2,
             invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
         )
     except OSError:

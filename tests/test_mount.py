@@ -71,6 +71,7 @@ class Account:
 
     python: str = sys.executable
     source: str = str(Path(condainer.__file__).parent.parent)
+    linger: float = LINGER
     user: dict[str, object] = field(default_factory=dict)
 
     def driver(self, image: Image, *command: str, before: str = "") -> list[str]:
@@ -80,7 +81,7 @@ class Account:
             "path": str(image.path),
             "address": image.address,
             "prefix": str(image.prefix),
-            "linger": LINGER,
+            "linger": self.linger,
         }
         return [self.python, "-c", DRIVER, json.dumps(given), *command]
 
@@ -212,7 +213,7 @@ def account(name: str, place: Path) -> Account:
     }
     check = "import sys; sys.exit(sys.version_info < (3, 10))"
     for python in (sys.executable, "/usr/bin/python3"):
-        found = Account(python, str(place / "code"), user)
+        found = Account(python, str(place / "code"), user=user)
         with contextlib.suppress(PermissionError, FileNotFoundError):
             if found.run([python, "-c", check]).returncode == 0:
                 return found
@@ -404,12 +405,15 @@ def test_many_at_once_share_one_mount(image: Image) -> None:
 
 
 def test_one_after_the_other_reuses_the_mount(image: Image) -> None:
-    ME.hold(image, "true")
+    # Long enough for the next to come also on a machine that is busy.
+    patient = Account(linger=5)
+    patient.hold(image, "true")
     first = daemons(image)
     for _ in range(10):
-        ME.hold(image, "true")
+        patient.hold(image, "true")
     assert daemons(image) == first
     assert len(first) == 1
+    mount.unmount(image)
     until(lambda: is_gone(image))
 
 

@@ -1,0 +1,64 @@
+"""Compiling a tree: what is skipped, what is an error, and that the bytes do not vary."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from condainer import compile_tree
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A few modules: good ones, one that is not valid Python, a link."""
+    tree = tmp_path / "lib"
+    (tree / "package").mkdir(parents=True)
+    for number in range(30):
+        (tree / "package" / f"m{number}.py").write_text(f"X = {{'a', 'b', 'c{number}'}}\n")
+    (tree / "bad.py").write_text("print 'old'\n")
+    (tree / "template.py").write_bytes(b"\xff\xfe")
+    (tree / "link.py").symlink_to("bad.py")
+    return tree
+
+
+def cached(path: Path) -> Path:
+    return Path(importlib.util.cache_from_source(str(path)))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, jobs: int, *trees: Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["compile_tree.py", str(jobs), *map(str, trees)])
+    return compile_tree.main()
+
+
+@pytest.mark.parametrize("jobs", [1, 2, 7])
+def test_a_tree(
+    tree: Path, jobs: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stale = cached(tree / "bad.py")
+    stale.parent.mkdir()
+    stale.write_bytes(b"stale")
+    assert run(monkeypatch, jobs, tree) == 0
+    assert capfd.readouterr().out.splitlines()[-1] == "32 32"
+    assert not stale.exists()
+    assert not cached(tree / "link.py").exists()
+    good = [cached(tree / "package" / f"m{number}.py") for number in range(30)]
+    # Flags 1: a hash of the source that is never compared.
+    assert {path.read_bytes()[4] for path in good} == {1}
+
+
+def test_what_cannot_be_written_is_an_error(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tree / "package" / "__pycache__").write_text("in the way")
+    assert run(monkeypatch, 2, tree) == 1
+    assert "__pycache__" in capfd.readouterr().err
+
+
+def test_no_modules_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, 2, tmp_path) == 0
+    with pytest.raises(ChildProcessError):
+        os.wait()
