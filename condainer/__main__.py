@@ -7,6 +7,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 
@@ -82,6 +83,10 @@ def entry() -> None:
     the process with SIGSEGV: seen in 2 of 25 runs that ended right after an installation.
     """
     _complete_streams()
+    # What asyncio says of its pieces when an interruption takes it apart helps nobody.
+    sys.unraisablehook = lambda unraisable: None
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
     status = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
