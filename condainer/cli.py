@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
@@ -56,7 +57,23 @@ class Call:
                 print(f"Would {step}", file=sys.stderr)
 
 
+class Commands(click.Group):
+    """A group whose rarer commands stand in modules that are imported when one is called."""
+
+    # Command: module of condainer that defines it.
+    elsewhere: ClassVar[dict[str, str]] = {}
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *self.elsewhere})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in self.elsewhere:
+            importlib.import_module(f"condainer.{self.elsewhere[name]}")
+        return super().get_command(context, name)
+
+
 @click.group(
+    cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
     epilog="Exit codes and configuration keys are listed in the README.",
 )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError, StaleLockError
+from condainer.explicit import OURS, REMEDY, checked, lockfile_path, read_explicit, render_explicit
 from condainer.files import claimed_directory, publish_text, read_text, storage_errors, this_host
 from condainer.inputs import Inputs, read_inputs
 from condainer.lock import (
@@ -15,10 +17,6 @@ from condainer.lock import (
     Lock,
     PipPackage,
     Source,
-    checked,
-    lockfile_path,
-    read_explicit,
-    render_explicit,
     source_of,
     sources_unchanged,
     this_platform,
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from condainer.solver import Solved
 
 CONDA_LOCK = "conda-lock.yml"
-OURS = "# Made by `cnd lock`"
 
 
 @dataclass(frozen=True)
@@ -56,6 +53,8 @@ def lock_state(settings: Settings) -> LockState:
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
     if not lock.sources:
+        if _is_ours(path):
+            raise LockfileError(f"{path}: the header is incomplete", REMEDY)
         return LockState("current", _taken_over(lock, settings))
     if lock.origin:
         lock = replace(lock, post_link_scripts=settings.post_link_scripts)
@@ -95,7 +94,7 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
     from condainer import condalock
 
     lock = condalock.read(path, platform)
-    if not read_text(path, errors="replace").startswith(OURS):
+    if not _is_ours(path):
         return LockState("current", checked(_taken_over(lock, settings, CONDA_LOCK), str(path)))
     inputs = read_inputs(settings, platform)
     if condalock.content_hash(path, platform) != inputs.fingerprint():
@@ -164,15 +163,16 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     return lock
 
 
+def _is_ours(path: Path) -> bool:
+    try:
+        return read_text(path, errors="replace").startswith(OURS)
+    except OSError as error:
+        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def _refuse_to_overwrite(settings: Settings) -> None:
     for path in (lockfile_path(settings.project, this_platform()), settings.project / CONDA_LOCK):
-        try:
-            text = read_text(path, errors="replace")
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
-        if not text.startswith(OURS):
+        if os.path.lexists(path) and not _is_ours(path):
             raise LockfileError(
                 f"{path} was written by another tool, and is used as it is",
                 "Delete it or move it away to let Condainer solve and write its own.",

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import __version__, activation, cache
+from condainer import __version__, activation, cache, publish
 from condainer.address import RECIPE, Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
+from condainer.explicit import read_explicit, render_explicit
 from condainer.files import publish_text, read_text
-from condainer.lock import Lock, read_explicit, render_explicit, this_platform
+from condainer.lock import Lock, this_platform
 from condainer.locking import ensure_lock, lock_state
 from condainer.mount import Image, check_base
 from condainer.report import Reporter
@@ -106,7 +107,7 @@ def _build(
     # Missing tools and places are told before anything is downloaded.
     image.find_mksquashfs(settings)
     check_base(address.base)
-    with cache.building(address, settings, reporter) as directory:
+    with publish.building(address, settings, reporter) as directory:
         found = cache.look_up(address, settings)
         if found is not None:
             return found, True
@@ -115,7 +116,7 @@ def _build(
             packed = image.pack(staged.directory, target, settings, reporter)
         reporter.step("Publishing")
         manifest = _manifest(packed, lock, address, settings)
-        entry = cache.publish(directory, address, manifest, render_explicit(lock), settings)
+        entry = publish.publish(directory, address, manifest, render_explicit(lock), settings)
         return entry, False
 
 
@@ -145,7 +146,7 @@ def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) 
         tree_sha256=packed.tree_sha256,
         compressor=settings.compressor,
         compression_level=settings.compression_level if levelled else 0,
-        builder=cache.this_user(),
+        builder=publish.this_user(),
         host=socket.gethostname(),
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         tools={

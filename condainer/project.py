@@ -11,8 +11,9 @@ from condainer import __version__, cache, mount, process
 from condainer.address import DIGITS, address_of, prefix_of
 from condainer.config import PROJECT_FILE, Settings, documented
 from condainer.errors import NotBuiltError
+from condainer.explicit import lockfile_path
 from condainer.files import publish_text, storage_errors
-from condainer.lock import Lock, lockfile_path, this_platform
+from condainer.lock import Lock, this_platform
 from condainer.locking import CONDA_LOCK, LockState, lock_state
 from condainer.pipeline import Built
 from condainer.report import Reporter

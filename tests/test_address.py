@@ -15,7 +15,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from condainer.address import Address, address_of, canonical_text, prefix_of
-from condainer.lock import CondaPackage, Lock, PipPackage, Source, parse_explicit, render_explicit
+from condainer.explicit import parse_explicit, render_explicit
+from condainer.lock import CondaPackage, Lock, PipPackage, Source
 from tests.test_lock import locks
 
 BASE = Path("/tmp")

@@ -12,7 +12,8 @@ import pytest
 import xxhash
 
 from condainer.address import address_of
-from condainer.lock import Lock, parse_explicit, read_explicit, render_explicit
+from condainer.explicit import parse_explicit, read_explicit, render_explicit
+from condainer.lock import Lock
 
 BASE = Path("/tmp")
 VECTORS = sorted((Path(__file__).resolve().parents[1] / "lockfiles").glob("*.lock"))

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from condainer.errors import LockfileError
+from condainer.explicit import lockfile_path, parse_explicit, read_explicit, render_explicit
 from condainer.lock import (
     ABSENT,
     CondaPackage,
@@ -20,10 +21,6 @@ from condainer.lock import (
     Source,
     escape,
     file_digest,
-    lockfile_path,
-    parse_explicit,
-    read_explicit,
-    render_explicit,
     source_of,
     sources_unchanged,
     unescape,

@@ -17,7 +17,8 @@ from condainer import cli, config, errors, process, shell
 TOP = Path(__file__).resolve().parents[1]
 README = TOP / "README.md"
 BLOCK = re.compile(r"(<!-- (?P<name>[\w ]+) -->\n)(?P<text>.*?)(\n<!-- end -->)", re.DOTALL)
-COMMANDS = sorted(cli.cli.commands)
+CONTEXT = click.Context(cli.cli)
+COMMANDS = cli.cli.list_commands(CONTEXT)
 
 
 def help_text(name: str) -> str:
@@ -32,7 +33,8 @@ def help_text(name: str) -> str:
     if not name:
         text = cli.cli.get_help(parent)
     else:
-        command = cli.cli.commands[name]
+        command = cli.cli.get_command(parent, name)
+        assert command is not None
         text = command.get_help(click.Context(command, parent=parent, info_name=name))
     return f"```\n{text}\n```"
 

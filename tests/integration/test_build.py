@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from condainer.address import address_of
-from condainer.lock import read_explicit
+from condainer.explicit import read_explicit
 from tests.channel import ChannelServer
 from tests.integration.conftest import PYTHON, SMALL, Project
 

@@ -1,0 +1,236 @@
+"""The explicit lockfile: written, read, and held to its rules.
+
+It alone gives the address: it is read as plain text, without YAML and without a solver. conda's own
+pattern for explicit files accepts its lines (`url#sha256:…`).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from condainer.errors import LockfileError
+from condainer.files import read_text
+from condainer.lock import (
+    ABSENT,
+    NAME,
+    CondaPackage,
+    Lock,
+    PipPackage,
+    Source,
+    escape,
+    unescape,
+)
+
+# The first words of a file of ours.
+OURS = "# Made by `cnd lock`"
+VERSION = 1
+PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
+PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
+FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
+CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
+REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
+
+
+def lockfile_path(project: Path, platform: str) -> Path:
+    """Return where the explicit lockfile of a platform stands."""
+    return project / f"conda-{platform}.lock"
+
+
+def render_explicit(lock: Lock) -> str:
+    """Return the text of the explicit lockfile."""
+    lines = [
+        f"{OURS}: commit this file, and do not edit it.",
+        f"# condainer-lock: {VERSION}",
+        f"# platform: {lock.platform}",
+        f"# name: {escape(lock.name)}",
+    ]
+    if lock.inputs:
+        lines.append(f"# inputs: sha256:{lock.inputs}")
+    if lock.origin:
+        lines.append(f"# from: {escape(lock.origin)}")
+    lines += [f"# input: {source.sha256} {escape(source.path)}" for source in lock.sources]
+    if lock.post_link_scripts:
+        lines.append("# post-link-scripts: true")
+    lines += [f"# variable: {name}={escape(value)}" for name, value in lock.variables]
+    # By this number a file that was cut off shows.
+    lines.append(f"# packages: {len(lock.conda) + len(lock.pip)}")
+    lines.append("@EXPLICIT")
+    lines += [f"{package.url}#sha256:{package.sha256}" for package in lock.conda]
+    lines += [f"# pip {p.name} @ {p.url}#sha256={p.sha256}" for p in lock.pip]
+    return "\n".join(lines) + "\n"
+
+
+def read_explicit(path: Path, platform: str) -> Lock:
+    """Read an explicit lockfile, ours or another tool's, for the given platform.
+
+    Raises LockfileError, with the line, when something in it is not what it should be, and
+    FileNotFoundError when there is none.
+    """
+    try:
+        text = read_text(path, "utf-8-sig")
+    except UnicodeDecodeError:
+        raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
+    return parse_explicit(text, str(path), platform)
+
+
+def checked(lock: Lock, where: str) -> Lock:
+    """Return a lock that was not read from an explicit file, held to the same rules.
+
+    Raises LockfileError for URLs, file names or hashes that such a file could not have.
+    """
+    return parse_explicit(render_explicit(lock), where, lock.platform)
+
+
+def parse_explicit(text: str, where: str, platform: str) -> Lock:
+    """Parse the text of an explicit lockfile; `where` names it in errors."""
+    reader = _Reader(where, platform)
+    for number, line in enumerate(text.split("\n"), 1):
+        reader.read(number, line.removesuffix("\r"))
+    return reader.lock()
+
+
+class _Reader:
+    """Collects the lines of an explicit lockfile."""
+
+    def __init__(self, where: str, platform: str) -> None:
+        self.where = where
+        self.platform = platform
+        self.explicit = False
+        self.count: int | None = None
+        self.ours = False
+        self.inputs = ""
+        self.origin = ""
+        self.name = ""
+        self.post_link_scripts = False
+        self.sources: list[Source] = []
+        self.variables: dict[str, str] = {}
+        self.conda: dict[str, CondaPackage] = {}
+        self.pip: dict[str, PipPackage] = {}
+
+    def read(self, number: int, text: str) -> None:
+        line = text.strip()
+        if not line:
+            return
+        if line == "@EXPLICIT":
+            self.explicit = True
+        elif line.startswith("# pip "):
+            self._pip(number, line)
+        elif line.startswith("#"):
+            self._header(number, text)
+        else:
+            self._conda(number, line)
+
+    def lock(self) -> Lock:
+        if not self.explicit:
+            raise LockfileError(f"{self.where}: not an explicit lockfile: no @EXPLICIT", REMEDY)
+        if not self.conda:
+            raise LockfileError(f"{self.where}: names no conda package", REMEDY)
+        if bool(self.inputs) != bool(self.sources):
+            raise LockfileError(f"{self.where}: the header is incomplete", REMEDY)
+        found = len(self.conda) + len(self.pip)
+        if self.count not in (None, found):
+            raise LockfileError(
+                f"{self.where}: has {found} packages, but its header says {self.count}", REMEDY
+            )
+        return Lock(
+            self.platform,
+            tuple(self.conda.values()),
+            tuple(self.pip.values()),
+            tuple(self.variables.items()),
+            self.post_link_scripts,
+            self.inputs,
+            tuple(self.sources),
+            self.origin,
+            self.name,
+        )
+
+    def _error(self, number: int, problem: str, hint: str = REMEDY) -> LockfileError:
+        return LockfileError(f"{self.where}:{number}: {problem}", hint)
+
+    def _header(self, number: int, line: str) -> None:
+        key, _, text = line.lstrip()[1:].partition(":")
+        # Blanks at the ends of a value belong to it.
+        key, text = key.strip(), text.removeprefix(" ")
+        value = text.strip()
+        if key == "platform" and value != self.platform:
+            raise self._error(
+                number,
+                f"this lock is for {value}, but this machine is {self.platform}",
+                f"Lock on a {self.platform} machine, into conda-{self.platform}.lock.",
+            )
+        if key == "condainer-lock":
+            self.ours = True
+            if value != str(VERSION):
+                raise self._error(
+                    number,
+                    f"lock version {value} is not known here (this is version {VERSION})",
+                    "Use the version of Condainer that wrote it, or lock again with `cnd lock`.",
+                )
+        if not self.ours:
+            return
+        if key == "inputs":
+            self.inputs = _hash(value.removeprefix("sha256:")) or ""
+            if not self.inputs:
+                raise self._error(number, "no valid sha256 of the inputs")
+        elif key == "packages":
+            if not re.fullmatch(r"[0-9]{1,9}", value):
+                raise self._error(number, "no valid number of packages")
+            self.count = int(value)
+        elif key == "input":
+            digest, _, path = text.partition(" ")
+            if not path or not (digest == ABSENT or _hash(digest)):
+                raise self._error(number, "no valid input file")
+            self.sources.append(Source(unescape(path), digest))
+        elif key == "name":
+            self.name = unescape(text)
+        elif key == "from":
+            self.origin = unescape(text)
+        elif key == "post-link-scripts":
+            self.post_link_scripts = value == "true"
+        elif key == "variable":
+            name, equals, content = text.partition("=")
+            if not equals or not NAME.fullmatch(name) or name in self.variables:
+                raise self._error(number, "no valid environment variable")
+            self.variables[name] = unescape(content)
+
+    def _conda(self, number: int, line: str) -> None:
+        match = PACKAGE.fullmatch(line)
+        if not match:
+            raise self._error(number, f"not a package URL with a hash: {line!r}")
+        digest = _hash(match["hash"])
+        if digest is None:
+            raise self._error(
+                number,
+                f"no sha256 of 64 hexadecimal digits: {line!r}",
+                "An md5 proves nothing; lock again with `cnd lock`, or write `#sha256:…`.",
+            )
+        package = CondaPackage(match["url"], digest)
+        if not CONDA_FILENAME.fullmatch(package.filename):
+            raise self._error(number, f"not the URL of a conda package: {line!r}")
+        if package.subdir not in (self.platform, "noarch"):
+            raise self._error(
+                number,
+                f"a package for {package.subdir}, but this machine is {self.platform}: {line!r}",
+            )
+        if package.name in self.conda:
+            raise self._error(number, f"a second {package.name}: {line!r}")
+        self.conda[package.name] = package
+
+    def _pip(self, number: int, line: str) -> None:
+        match = PIP.fullmatch(line)
+        digest = _hash(match["hash"]) if match else None
+        if match is None or digest is None:
+            raise self._error(number, f"not a pip package with URL and sha256: {line!r}")
+        package = PipPackage(match["name"], match["url"], digest)
+        if not FILENAME.fullmatch(package.filename):
+            raise self._error(number, f"a URL without a usable file name: {line!r}")
+        name = re.sub(r"[-_.]+", "-", package.name).lower()
+        if name in self.pip:
+            raise self._error(number, f"a second {package.name}: {line!r}")
+        self.pip[name] = package
+
+
+def _hash(text: str) -> str | None:
+    """Return a sha256 in lower case, or None if the text is none."""
+    return text.lower() if re.fullmatch(r"[0-9a-fA-F]{64}", text) else None
