@@ -172,8 +172,8 @@ def test_the_address_does_not_depend_on_the_process(tmp_path: Path) -> None:
     lockfile = tmp_path / "x.lock"
     lockfile.write_text(render_explicit(LOCK), encoding="utf-8")
     program = (
-        "import sys; from pathlib import Path; from condainer import address, lock\n"
-        "locked = lock.read_explicit(Path(sys.argv[1]), 'linux-64')\n"
+        "import sys; from pathlib import Path; from condainer import address, explicit\n"
+        "locked = explicit.read_explicit(Path(sys.argv[1]), 'linux-64')\n"
         "print(address.address_of(locked, Path('/tmp')).digest)\n"
     )
     for environment in ({"PYTHONHASHSEED": "1", "LC_ALL": "C"}, {"PYTHONHASHSEED": "2"}):
