@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from condainer import __version__, cache, mount, process
+from condainer import __version__, cache, mount
 from condainer.address import DIGITS, address_of, prefix_of
 from condainer.config import PROJECT_FILE, Settings, documented
 from condainer.errors import NotBuiltError
@@ -107,7 +107,10 @@ def activation_command() -> str:
     bash looks for `activate` in PATH before the working directory, where conda, virtual
     environments and others have one.
     """
-    return "source ./activate" if process.find_tool("activate") else "source activate"
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    # It need not be executable to be found there.
+    hidden = any(Path(directory or ".", "activate").is_file() for directory in path)
+    return "source ./activate" if hidden else "source activate"
 
 
 def lock_report(lock: Lock, settings: Settings) -> dict[str, Any]:

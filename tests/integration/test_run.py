@@ -201,6 +201,18 @@ def test_source_activate_and_deactivate(built: Project, shell: str) -> None:
     built.cnd("umount")
 
 
+def test_a_build_says_how_to_activate(make_project: Any, tmp_path: Path) -> None:
+    project = make_project()
+    empty = tmp_path / "in path"
+    empty.mkdir()
+    path = f"{empty}:/usr/bin:/bin"
+    assert "source activate" in project.cnd("build", PATH=path).stderr
+    # As in a virtual environment: not executable, but bash finds it.
+    (empty / "activate").write_text("")
+    project.write("dependencies: [probe-prefix]\n")
+    assert "source ./activate" in project.cnd("build", PATH=path).stderr
+
+
 def test_activation_survives_an_edited_environment_and_a_missing_image_says_so(
     built: Project,
 ) -> None:
