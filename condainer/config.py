@@ -14,6 +14,8 @@ from condainer.errors import ConfigError
 from condainer.files import read_text
 
 PROJECT_FILE = "condainer.yml"
+# What the private directories of builds in the staging directory are called.
+STAGE = "condainer-stage"
 SITE_FILE = Path("/etc/condainer/condainer.yml")
 COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
 # Thirty years; what waits cannot count much further.

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import pwd
 import shutil
-import socket
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -215,50 +213,3 @@ def user_name(number: int) -> str:
         return pwd.getpwuid(number).pw_name
     except KeyError:
         return f"user {number}"
-
-
-def this_host() -> str:
-    """Return a name of this host, and of the time since it was booted, without a `.`."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    return f"{socket.gethostname().partition('.')[0]}-{boot}"
-
-
-@contextmanager
-def claimed_directory(parent: Path, name: str) -> Iterator[Path]:
-    """Make a private directory whose name begins with `name`, and remove it at the end.
-
-    While this process lives it holds a lock on the directory, by which reclaim() tells what a
-    killed one left. Raises OSError when it cannot be made.
-    """
-    while True:
-        path = Path(tempfile.mkdtemp(prefix=name, dir=parent))
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        with suppress(OSError):
-            # Where locks do not work, nothing is reclaimed either.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if path.is_dir():
-            break
-        # Somebody reclaimed it in the moment before the lock.
-        os.close(descriptor)
-    try:
-        yield path
-    finally:
-        remove_tree(path)
-        os.close(descriptor)
-
-
-def reclaim(parent: Path, pattern: str) -> None:
-    """Remove directories of ours that claimed_directory() made in processes that were killed.
-
-    Parameters: `pattern` must match directories made on this host alone, because other hosts'
-    locks cannot be seen on every file system.
-    """
-    for path in parent.glob(pattern):
-        with suppress(OSError):
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                if os.fstat(descriptor).st_uid == os.geteuid():
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    remove_tree(path)
-            finally:
-                os.close(descriptor)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from condainer.config import Settings
+from condainer.claims import claimed_directory
+from condainer.config import STAGE, Settings
 from condainer.errors import InputError, LockfileError, StaleLockError
 from condainer.explicit import OURS, REMEDY, checked, lockfile_path, read_explicit, render_explicit
-from condainer.files import claimed_directory, publish_text, read_text, storage_errors, this_host
+from condainer.files import publish_text, read_text, storage_errors
 from condainer.inputs import Inputs, read_inputs
 from condainer.lock import (
     CondaPackage,
@@ -203,8 +204,7 @@ def _resolve_pip(
     archives = packages.fetch(conda, settings, reporter)
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        name = f"condainer-stage-{this_host()}-"
-        with claimed_directory(settings.staging_directory, name) as scratch:
+        with claimed_directory(settings.staging_directory, STAGE) as scratch:
             prefix = scratch / "prefix"
             packages.link(archives, prefix, prefix, settings, reporter)
             resolved = wheels.resolve(inputs, prefix, scratch, reporter)

@@ -23,18 +23,16 @@ from condainer.cache import (
     look_up,
     places,
 )
+from condainer.claims import claimed_directory, read_claim, reclaim
 from condainer.config import Settings
 from condainer.errors import StorageError
 from condainer.files import (
     CACHEDIR_TAG,
-    claimed_directory,
     make_directory,
     publish_directory,
     publish_text,
-    reclaim,
     remove_tree,
     storage_errors,
-    this_host,
     umask,
     user_name,
 )
@@ -57,11 +55,10 @@ def building(address: Address, settings: Settings, reporter: Reporter) -> Iterat
         prepare(root)
     with _one_builder(address, settings, reporter):
         # What builders of ours on this host left when they were killed.
-        reclaim(root / "tmp", f"*.{this_host()}.*.*")
-        name = f"{address.digest}.{this_host()}.{os.getpid()}."
+        reclaim(root / "tmp")
         with contextlib.ExitStack() as stack:
             with storage_errors(f"write into the cache {root}"):
-                directory = stack.enter_context(claimed_directory(root / "tmp", name))
+                directory = stack.enter_context(claimed_directory(root / "tmp", address.digest))
             yield directory
 
 
@@ -135,11 +132,11 @@ def _who_builds(root: Path, digest: str) -> str:
         with contextlib.suppress(OSError):
             status = directory.stat()
             since = time.strftime("%H:%M:%S", time.localtime(status.st_mtime))
-            host, _, _ = directory.name.removeprefix(f"{digest}.").rpartition(".")
-            host, _, pid = host.rpartition(".")
-            return (
-                f"{user_name(status.st_uid)} on {host} (process {pid}), who builds it since {since}"
-            )
+            claim = read_claim(directory)
+            if claim is not None:
+                user = user_name(status.st_uid)
+                place = f"on {claim.host} (process {claim.pid})"
+                return f"{user} {place}, who builds it since {since}"
     return "another process that builds the same image"
 
 

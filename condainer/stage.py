@@ -11,15 +11,13 @@ from pathlib import Path
 
 from condainer import namespace, normalise, packages, process, wheels
 from condainer.address import OURS, Address
-from condainer.config import Settings
+from condainer.claims import claimed_directory, reclaim
+from condainer.config import STAGE, Settings
 from condainer.errors import BuildError, StorageError, ToolError
 from condainer.files import (
-    claimed_directory,
     is_private_directory,
-    reclaim,
     remove_tree,
     storage_errors,
-    this_host,
 )
 from condainer.lock import CondaPackage, Lock
 from condainer.process import CommandFailed
@@ -100,9 +98,8 @@ def _private_stage(address: Address, settings: Settings) -> Iterator[Stage]:
     with contextlib.ExitStack() as stack:
         with storage_errors(f"make a staging directory in {where}"):
             where.mkdir(parents=True, exist_ok=True)
-            reclaim(where, f"condainer-stage-{this_host()}-*")
-            claim = claimed_directory(where, f"condainer-stage-{this_host()}-")
-            scratch = stack.enter_context(claim)
+            reclaim(where)
+            scratch = stack.enter_context(claimed_directory(where, STAGE))
         if not namespace.available():
             stack.enter_context(_at_the_prefix(address.prefix))
             yield Stage(address.prefix, address.prefix, scratch, ())

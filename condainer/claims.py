@@ -1,0 +1,96 @@
+"""Private directories of running processes, and the removal of those whose process was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer.files import remove_tree
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the name of a claimed directory says: what for, on which host, by which process."""
+
+    purpose: str
+    host: str
+    pid: int
+
+
+def read_claim(path: Path) -> Claim | None:
+    """Return the claim that a directory's name states, or None if it states none."""
+    parts = path.name.rsplit(".", 3)
+    if len(parts) != 4 or not parts[2].isdigit():
+        return None
+    return Claim(parts[0], parts[1], int(parts[2]))
+
+
+def this_host() -> str:
+    """Return a name of this host, and of the time since it was booted, without a `.`."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    return f"{socket.gethostname().partition('.')[0]}-{boot}"
+
+
+@contextmanager
+def claimed_directory(parent: Path, purpose: str) -> Iterator[Path]:
+    """Make a private directory, and remove it at the end.
+
+    Its name is `<purpose>.<host>.<pid>.<random>`. While this process lives it also holds a lock
+    on the directory. Raises OSError when it cannot be made.
+    """
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=f"{purpose}.{this_host()}.{os.getpid()}.", dir=parent))
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):
+            # Where locks do not work, the process's number alone has to do.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            break
+        # Somebody reclaimed it in the moment before the lock.
+        os.close(descriptor)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+        os.close(descriptor)
+
+
+def reclaim(parent: Path) -> None:
+    """Remove directories of this user that processes of this host left when they were killed.
+
+    Both signs of life must be missing: the process may be in a container whose processes cannot
+    be seen here, and the lock may be one that every process gets, as on some file systems. Other
+    hosts' directories are left alone, for neither can be seen.
+    """
+    for path in parent.glob("*.*.*.*"):
+        claim = read_claim(path)
+        if claim is None or claim.host != this_host() or _is_alive(claim.pid):
+            continue
+        with suppress(OSError):
+            _remove_if_unlocked(path)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+def _remove_if_unlocked(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            remove_tree(path)
+    finally:
+        os.close(descriptor)
