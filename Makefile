@@ -1,8 +1,9 @@
-.PHONY: help setup demo test check channel clean
+.PHONY: help setup demo test check torture channel clean
 
 help:
 	@echo "make demo     the main job on real input, step by step"
 	@echo "make test     the whole test suite, with ruff and mypy"
+	@echo "make torture  the fault campaigns at full length (docs/reliability.md)"
 	@echo "make check    ruff and mypy only"
 	@echo "make channel  build a local conda channel and serve it in the foreground"
 	@echo "make clean    remove what the targets above made"
@@ -22,6 +23,9 @@ test: check
 	.venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=
 
 	.venv/bin/coverage report --fail-under=90
+
+torture: setup
+	@.venv/bin/python -m tests.torture
 
 channel: setup
 	@.venv/bin/python -m tests.channel serve

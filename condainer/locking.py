@@ -206,7 +206,7 @@ def _resolve_pip(
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
             prefix = scratch / "prefix"
-            packages.link(archives, prefix, prefix, settings, reporter)
+            packages.link(archives, prefix, prefix, scratch, settings, reporter)
             resolved = wheels.resolve(inputs, prefix, scratch, reporter)
     if resolved.replaced:
         reporter.warn(

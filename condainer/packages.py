@@ -157,48 +157,41 @@ def link(
     archives: Sequence[Path],
     directory: Path,
     prefix: Path,
+    scratch: Path,
     settings: Settings,
     reporter: Reporter,
 ) -> list[str]:
     """Install packages into `directory`, with the paths in their files pointing below `prefix`.
 
-    Returns the names of the packages, dependencies first. Raises IntegrityError when an archive
-    cannot be unpacked, BuildError when linking fails.
+    Returns the names of the packages, dependencies first. They are unpacked in the package cache
+    or, where rattler cannot lock that, in the private directory `scratch`. Raises IntegrityError
+    when an archive cannot be unpacked, BuildError when linking fails.
     """
     reporter.step("Linking conda packages", "packages")
-    return asyncio.run(_link(archives, directory, prefix, settings, reporter))
+    return asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter))
 
 
 async def _link(
     archives: Sequence[Path],
     directory: Path,
     prefix: Path,
+    scratch: Path,
     settings: Settings,
     reporter: Reporter,
 ) -> list[str]:
     import rattler
     from rattler import exceptions
-    from rattler.package_cache import ValidationMode
 
     records = await asyncio.gather(*(_record(archive) for archive in archives))
-    unpacked = [settings.package_cache / "unpacked"]
+    progress = _LinkProgress(reporter, len(records))
     try:
-        await rattler.install(
-            list(records),
-            target_prefix=directory,
-            alternative_target_prefix=prefix,
-            # The archives were checked, but what was unpacked from them earlier can have changed.
-            package_cache=rattler.PackageCache.new_layered(
-                list(unpacked), validation_mode=ValidationMode.full()
-            ),
-            # With hard links, whatever is written in the prefix would be written in the cache.
-            config=rattler.Config.from_toml("allow-hard-links = false"),
-            installed_packages=[],
-            execute_link_scripts=False,
-            show_progress=False,
-            reporter=_LinkProgress(reporter, len(records)),  # type: ignore[arg-type]
-            client=rattler.Client.default_client(),
-        )
+        try:
+            await _install(records, directory, prefix, settings.package_cache, progress)
+        except exceptions.InstallerError as error:
+            if "cache lock" not in str(error):
+                raise
+            reporter.warn(f"Locks do not work in {settings.package_cache}: unpacking elsewhere")
+            await _install(records, directory, prefix, scratch, progress)
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
         raise BuildError(
             f"Linking the conda packages into {directory} failed: {error}",
@@ -207,6 +200,34 @@ async def _link(
         ) from None
     by_name = sorted(records, key=_name)
     return [_name(record) for record in rattler.PackageRecord.sort_topologically(list(by_name))]
+
+
+async def _install(
+    records: Sequence[RepoDataRecord],
+    directory: Path,
+    prefix: Path,
+    cache: Path,
+    progress: _LinkProgress,
+) -> None:
+    import rattler
+    from rattler.package_cache import ValidationMode
+
+    await rattler.install(
+        list(records),
+        target_prefix=directory,
+        alternative_target_prefix=prefix,
+        # The archives were checked, but what was unpacked from them earlier can have changed.
+        package_cache=rattler.PackageCache.new_layered(
+            [cache / "unpacked"], validation_mode=ValidationMode.full()
+        ),
+        # With hard links, whatever is written in the prefix would be written in the cache.
+        config=rattler.Config.from_toml("allow-hard-links = false"),
+        installed_packages=[],
+        execute_link_scripts=False,
+        show_progress=False,
+        reporter=progress,  # type: ignore[arg-type]
+        client=rattler.Client.default_client(),
+    )
 
 
 def _name(record: PackageRecord) -> str:

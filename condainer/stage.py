@@ -62,7 +62,9 @@ def _fill(
     reporter: Reporter,
 ) -> None:
     with storage_errors(f"build in {stage.directory}"):
-        order = packages.link(archives, stage.directory, stage.prefix, settings, reporter)
+        order = packages.link(
+            archives, stage.directory, stage.prefix, stage.scratch, settings, reporter
+        )
         scripts = post_link_scripts(stage.directory, lock.conda, order)
         if scripts and lock.post_link_scripts:
             _run_post_link_scripts(stage, scripts, reporter)

@@ -1,0 +1,41 @@
+"""The fault campaigns of `make torture`, short and with fixed seeds."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.torture import crowd, kills
+from tests.torture.bench import PYTHON, Bench
+
+
+@pytest.mark.timeout(300)
+def test_killed_builds(tmp_path: Path, channel: Path) -> None:
+    bench = Bench(tmp_path / "bench", channel)
+    result = kills.campaign(bench, 12, seed=1)
+    assert result.problems == []
+    assert result.total == 12
+    assert result.absent + result.published == 12
+
+
+@pytest.mark.timeout(300)
+def test_killed_builds_with_python(tmp_path: Path, channel: Path) -> None:
+    result = kills.campaign(Bench(tmp_path / "bench", channel, PYTHON), 3, seed=2)
+    assert result.problems == []
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["working", "absent", "granted"])
+def test_builders_at_once(tmp_path: Path, channel: Path, how: str) -> None:
+    if shutil.which("gcc") is None:
+        pytest.fail("gcc is needed")
+    bench = Bench(tmp_path / "bench", channel)
+    below = bench.cache if how == "granted" else bench.root
+    shim = {} if how == "working" else crowd.broken_locks(tmp_path, how, below)
+    outcome = crowd.campaign(bench, 8, **shim)
+    assert outcome.problems == ()
+    assert (outcome.entries, outcome.images) == (1, 1)
+    if how == "working":
+        assert outcome.built == 1

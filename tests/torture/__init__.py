@@ -1,0 +1,1 @@
+"""Fault campaigns against the cache: `make torture` runs them at full length."""
