@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,8 @@ MANIFEST = "manifest.json"
 LOCK = "explicit.lock"
 # Places of one entry: more than one only where members' incomplete entries pile up.
 PLACES = 10
+# The name of an entry's directory.
+ENTRY = re.compile(r"[0-9a-f]{32}(\.[0-9])?")
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,12 @@ class Manifest:
     created: str
     tools: dict[str, str]
     format: int = FORMAT
+
+
+# What parse_manifest() raises.
+UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
+# The type of each value in a manifest, by name; anybody can have written one.
+KINDS = {item.name: str(item.type).partition("[")[0] for item in fields(Manifest)}
 
 
 @dataclass(frozen=True)
@@ -93,7 +104,7 @@ def places(root: Path, digest: str) -> list[Path]:
 
 def _look_into(root: Path, digest: str) -> Entry | None:
     for place in places(root, digest):
-        entry = _read_entry(place)
+        entry = read_entry(place)
         if entry is not None or not place.exists():
             return entry
     return None
@@ -128,7 +139,7 @@ def find(digits: str, settings: Settings) -> Entry:
     for root in roots(settings):
         pattern = f"images/{digits[:2]}/{digits}*"
         for directory in sorted(root.glob(pattern)):
-            entry = _read_entry(directory)
+            entry = read_entry(directory)
             if entry is not None:
                 found.setdefault(entry.address, entry)
     places = ", ".join(str(root) for root in roots(settings))
@@ -160,22 +171,55 @@ def _check_pinned(entry: Entry) -> None:
         )
 
 
-def _read_entry(directory: Path) -> Entry | None:
+def entry_directories(root: Path, digits: str = "") -> Iterator[Path]:
+    """Yield where entries stand in a cache, whole ones or not, whose address begins with `digits`.
+
+    A cache that is missing or cannot be read has none.
+    """
+    for group in _directories(root / "images", digits[:2]):
+        if re.fullmatch(r"[0-9a-f]{2}", group.name):
+            for directory in _directories(group, digits):
+                if ENTRY.fullmatch(directory.name):
+                    yield directory
+
+
+def _directories(parent: Path, beginning: str) -> list[Path]:
+    """Return the directories, not links, in `parent` whose names begin so, in order."""
+    try:
+        with os.scandir(parent) as found:
+            names = [
+                item.name
+                for item in found
+                if item.name.startswith(beginning) and item.is_dir(follow_symlinks=False)
+            ]
+    except OSError:
+        return []
+    return [parent / name for name in sorted(names)]
+
+
+def read_entry(directory: Path) -> Entry | None:
     """Read an entry; a missing, incomplete or unreadable one is none."""
     try:
-        content = json.loads(read_text(directory / MANIFEST))
-        manifest = _manifest(content)
+        manifest = parse_manifest(read_text(directory / MANIFEST))
         status = (directory / IMAGE).stat()
         (directory / LOCK).stat()
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, *UNREADABLE):
         return None
     whole = status.st_size == manifest.size and stat.S_ISREG(status.st_mode)
     whole = whole and directory.name.partition(".")[0] == manifest.address
     return Entry(manifest.address, directory, manifest) if whole else None
 
 
-def _manifest(content: dict[str, Any]) -> Manifest:
+def parse_manifest(text: str) -> Manifest:
+    """Read the text of a manifest.
+
+    Raises ValueError, TypeError, KeyError or RecursionError (UNREADABLE) if it is none.
+    """
+    content: dict[str, Any] = json.loads(text)
     if content["format"] > FORMAT:
         raise ValueError("made by a later version")
-    known = {item.name for item in fields(Manifest)}
-    return Manifest(**{name: value for name, value in content.items() if name in known})
+    known = {name: value for name, value in content.items() if name in KINDS}
+    for name, value in known.items():
+        if type(value).__name__ != KINDS[name]:
+            raise TypeError(f"{name} is not of the type {KINDS[name]}")
+    return Manifest(**known)

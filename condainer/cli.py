@@ -61,7 +61,16 @@ class Commands(click.Group):
     """A group whose rarer commands stand in modules that are imported when one is called."""
 
     # Command: module of condainer that defines it.
-    elsewhere: ClassVar[dict[str, str]] = {}
+    elsewhere: ClassVar[dict[str, str]] = {
+        "diff": "cli_images",
+        "export": "cli_verify",
+        "import": "cli_verify",
+        "list": "cli_images",
+        "rm": "cli_images",
+        "share": "cli_images",
+        "show": "cli_images",
+        "verify": "cli_verify",
+    }
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted({*super().list_commands(context), *self.elsewhere})

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from condainer.errors import StorageError
 
@@ -67,11 +68,17 @@ def read_bytes(path: Path) -> bytes:
 
     Raises OSError for anything else: a FIFO or a device would keep the reader waiting for ever.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with open_regular(path) as stream:
         return stream.read()
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; raises OSError as read_bytes()."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return open(descriptor, "rb")
 
 
 def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
@@ -80,6 +87,13 @@ def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> st
 
 
 def publish_text(path: Path, text: str, mode: int | None = None) -> None:
+    """Write a text file as published_file() does; line ends and surrogates are kept."""
+    with published_file(path, mode) as stream:
+        stream.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def published_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Write a file so that readers see the old or the new content, and a crash leaves one of both.
 
     Parameters: `mode` sets the permission bits; by default those that the umask gives. A symbolic
@@ -91,10 +105,8 @@ def publish_text(path: Path, text: str, mode: int | None = None) -> None:
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
-        with open(
-            descriptor, "w", encoding="utf-8", errors="surrogateescape", newline="\n"
-        ) as stream:
-            stream.write(text)
+        with open(descriptor, "wb") as stream:
+            yield stream
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
             os.fsync(stream.fileno())

@@ -6,8 +6,10 @@ import hashlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import xxhash
 
@@ -16,7 +18,7 @@ from condainer.address import OURS
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
 from condainer.process import CommandFailed
-from condainer.report import Reporter
+from condainer.report import Reporter, Silent
 
 # 1980-01-02: zip tools refuse times before 1980, in any time zone.
 FIXED_TIME = 315_619_200
@@ -126,12 +128,35 @@ def _total_size(directory: Path) -> int:
 
 def digests(path: Path) -> tuple[str, str]:
     """Return sha256 and XXH3-128 of a file, read once."""
-    sha256, xxh3 = hashlib.sha256(), xxhash.xxh3_128()
+    hasher = Hasher()
     with path.open("rb") as stream:
-        while block := stream.read(BLOCK):
-            sha256.update(block)
-            xxh3.update(block)
-    return sha256.hexdigest(), xxh3.hexdigest()
+        hasher.read(stream, os.fstat(stream.fileno()).st_size)
+    return hasher.sha256.hexdigest(), hasher.xxh3.hexdigest()
+
+
+class Hasher:
+    """Takes both digests of what it reads, in one go."""
+
+    def __init__(self, reporter: Reporter | None = None) -> None:
+        self.sha256 = hashlib.sha256()
+        self.xxh3 = xxhash.xxh3_128()
+        self.reporter = reporter or Silent()
+
+    def read(self, source: BinaryIO, size: int, target: BinaryIO | None = None) -> int:
+        """Read `size` bytes, or to the end of the file, and copy them to `target`; return how many.
+
+        The reporter is told the percentage.
+        """
+        done = 0
+        buffer = memoryview(bytearray(BLOCK))
+        while count := source.readinto(buffer[: min(BLOCK, size - done)]):  # type: ignore[attr-defined]
+            self.sha256.update(buffer[:count])
+            self.xxh3.update(buffer[:count])
+            if target is not None:
+                target.write(buffer[:count])
+            done += count
+            self.reporter.progress(100 * done // size, 100)
+        return done
 
 
 def tree_digest(directory: Path) -> str:
@@ -140,21 +165,30 @@ def tree_digest(directory: Path) -> str:
     Unlike the image's, it does not depend on how squashfs packs; cache_layout.md has the format.
     """
     total = hashlib.sha256()
+    for line in tree_lines(directory):
+        total.update(line)
+    return total.hexdigest()
+
+
+def tree_lines(directory: Path) -> Iterator[bytes]:
+    """Yield the record of every directory, file and link of a tree; the path is its third field.
+
+    Raises BuildError for anything else.
+    """
     for root, folders, names in os.walk(directory):
         folders.sort(key=os.fsencode)
         base = os.path.relpath(root, directory)
         links = [name for name in folders if os.path.islink(os.path.join(root, name))]
-        total.update(_line("directory", root, base, ""))
+        yield _line("directory", root, base, "")
         for name in sorted([*names, *links], key=os.fsencode):
             path = os.path.join(root, name)
             relative = os.path.normpath(os.path.join(base, name))
             if os.path.islink(path):
-                total.update(_line("link", path, relative, os.readlink(path)))
+                yield _line("link", path, relative, os.readlink(path))
             elif stat.S_ISREG(os.lstat(path).st_mode):
-                total.update(_line("file", path, relative, _file_sha256(path)))
+                yield _line("file", path, relative, _file_sha256(path))
             else:
                 raise BuildError(f"{path} is neither a file, a directory nor a link")
-    return total.hexdigest()
 
 
 def _line(kind: str, path: str, relative: str, content: str) -> bytes:
@@ -184,3 +218,15 @@ def read_recipe(path: Path, settings: Settings) -> str:
         raise IntegrityError(
             f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"
         ) from None
+
+
+def unpack(path: Path, directory: Path, settings: Settings) -> None:
+    """Unpack an image into a new directory; raises IntegrityError if that is not possible."""
+    tool = process.find_tool("unsquashfs", settings.tool_directory)
+    if tool is None:
+        raise ToolError("unsquashfs is not installed", HINT)
+    command = [tool, "-no-progress", "-no-xattrs", "-quiet", "-d", str(directory), str(path)]
+    try:
+        process.run(command)
+    except CommandFailed as error:
+        raise IntegrityError(f"{path} cannot be unpacked: {error.stderr.strip()[:500]}") from None

@@ -120,6 +120,12 @@ def _build(
         return entry, False
 
 
+def build_anew(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Entry:
+    """Build an image in the cache of the settings, which is a private one."""
+    entry, _ = _build(lock, address, settings, reporter)
+    return entry
+
+
 @contextlib.contextmanager
 def _no_umask() -> Iterator[None]:
     """Let the modes of staged files be what their packages say, whoever builds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -33,6 +34,7 @@ from condainer.files import (
     publish_text,
     remove_tree,
     storage_errors,
+    sync_directory,
     umask,
     user_name,
 )
@@ -40,6 +42,10 @@ from condainer.report import Reporter
 
 # How often a waiting builder says whom it waits for, in seconds.
 REMINDER = 30.0
+# What the file `format` of a cache says.
+FORMAT_LINE = f"condainer-cache {FORMAT}\n"
+# Where damaged entries go.
+QUARANTINE = "quarantine"
 
 
 @contextlib.contextmanager
@@ -70,21 +76,32 @@ def prepare(root: Path) -> None:
     """
     if not root.exists():
         make_directory(root, 0o777 & ~umask())
-    tag = root / "CACHEDIR.TAG"
-    if not tag.exists():
-        if any(root.iterdir()):
-            _refuse_other_content(root)
-        publish_text(tag, CACHEDIR_TAG, 0o444)
-        publish_text(root / "format", f"condainer-cache {FORMAT}\n", 0o444)
+    papers = {"CACHEDIR.TAG": CACHEDIR_TAG, "format": FORMAT_LINE}
+    absent = [name for name in papers if not (root / name).exists()]
+    if len(absent) == len(papers):
+        refuse_other_content(root)
+    for name in absent:
+        publish_text(root / name, papers[name], 0o444)
     mode = stat.S_IMODE(root.stat().st_mode)
-    for name in ("images", "tmp", "locks"):
-        make_directory(root / name, mode)
+    for path in missing(root):
+        make_directory(path, mode)
 
 
-def _refuse_other_content(root: Path) -> None:
-    known = {"images", "tmp", "locks", "packages", "format", "CACHEDIR.TAG"}
+def missing(root: Path) -> list[Path]:
+    """Return the directories that a cache should have and has not."""
+    paths = (root / name for name in ("images", "tmp", "locks"))
+    return [path for path in paths if not path.is_dir()]
+
+
+def refuse_other_content(root: Path, hidden: bool = False) -> None:
+    """Raise StorageError if a directory holds what belongs to no cache.
+
+    Parameters: `hidden` looks at hidden files as well, except at a file system's snapshots.
+    """
+    known = {"images", "tmp", "locks", "packages", QUARANTINE, "format", "CACHEDIR.TAG"}
+    known |= {".snapshot", ".snapshots", ".zfs"}
     strangers = sorted(path.name for path in root.iterdir() if path.name not in known)
-    strangers = [name for name in strangers if not name.startswith(".")]
+    strangers = [name for name in strangers if hidden or not name.startswith(".")]
     if strangers:
         raise StorageError(
             f"{root} holds something else than a cache of Condainer: {', '.join(strangers[:5])}",
@@ -195,3 +212,20 @@ def _set_aside(target: Path, root: Path) -> bool:
     finally:
         remove_tree(aside)
     return True
+
+
+def quarantine(directory: Path, root: Path) -> Path:
+    """Move a damaged entry, by one rename, to where no reader looks; return the new place.
+
+    Raises OSError where that is not permitted.
+    """
+    make_directory(root / QUARANTINE, stat.S_IMODE(root.stat().st_mode))
+    if (root / QUARANTINE).is_symlink():
+        # Another member of the group may have made it, to get at what is moved there.
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root / QUARANTINE))
+    now = time.time()
+    since = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1e6):06}Z"
+    target = root / QUARANTINE / f"{directory.name.partition('.')[0]}.{since}"
+    os.rename(directory, target)
+    sync_directory(directory.parent)
+    return target
