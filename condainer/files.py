@@ -8,12 +8,16 @@ import pwd
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from condainer.errors import StorageError
+
+# How often a tree that changes while it is deleted is tried again.
+REMOVALS = 10
 
 CACHEDIR_TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -186,14 +190,18 @@ def remove_tree(path: Path) -> None:
     if path.is_symlink():
         path.unlink()
         return
-    try:
-        shutil.rmtree(path)
-        return
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError:
-        pass
-    _make_writable(path)
+    for _ in range(REMOVALS):
+        if not path.is_dir():
+            return
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            # Something in it went by itself, or is gone altogether.
+            continue
+        except OSError:
+            # Not writable, or a process that was just killed wrote its last file.
+            _make_writable(path)
+            time.sleep(0.05)
     shutil.rmtree(path, ignore_errors=True)
 
 
