@@ -38,6 +38,7 @@ PR_CAP_AMBIENT_LOWER = 3
 CAP_SYS_ADMIN = 21
 CAPABILITY_VERSION_3 = 0x20080522
 
+PROBE = "--probe"
 REMEDY = (
     "Ask the administrator to allow user namespaces (user.max_user_namespaces above 0; "
     "kernel.unprivileged_userns_clone=1 on Debian 10; "
@@ -83,17 +84,15 @@ def _write(path: str, text: str) -> None:
 
 
 def available() -> bool:
-    """Tell whether this machine lets us enter a namespace and mount there, by trying in a child."""
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            enter()
-            status = 0
-        finally:
-            # Nothing of the parent's may run in the child, not even while an error unwinds.
-            os._exit(status)
-    return os.waitpid(child, 0)[1] == 0
+    """Tell whether this machine lets us enter a namespace and mount there, by trying.
+
+    In a fresh process: a fork of ours would wait for threads that wait for a file system.
+    """
+    try:
+        process.run([*process.module_command("condainer.namespace"), PROBE])
+    except process.CommandFailed:
+        return False
+    return True
 
 
 def bind(source: Path, target: Path) -> None:
@@ -229,7 +228,13 @@ def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `SOURCE TARGET -- COMMAND …`; returns only when the command could not be started."""
+    """Run `SOURCE TARGET -- COMMAND …`; returns only when the command could not be started.
+
+    With `--probe` alone, only try to enter a namespace.
+    """
+    if list(arguments) == [PROBE]:
+        enter()
+        return 0
     if len(arguments) < 4 or arguments[2] != "--":
         print("usage: python -m condainer.namespace SOURCE TARGET -- COMMAND …", file=sys.stderr)
         return 2

@@ -8,10 +8,12 @@ import json
 import os
 import stat
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from condainer.address import Address
 from condainer.cache import (
@@ -40,8 +42,13 @@ from condainer.files import (
 )
 from condainer.report import Reporter
 
+if TYPE_CHECKING:
+    from filelock import FileLock
+
 # How often a waiting builder says whom it waits for, in seconds.
 REMINDER = 30.0
+# How long a file system may take to answer a request for a lock, in seconds.
+PATIENCE = 10.0
 # What the file `format` of a cache says.
 FORMAT_LINE = f"condainer-cache {FORMAT}\n"
 # Where damaged entries go.
@@ -111,36 +118,67 @@ def refuse_other_content(root: Path, hidden: bool = False) -> None:
 
 @contextlib.contextmanager
 def _one_builder(address: Address, settings: Settings, reporter: Reporter) -> Iterator[None]:
-    from filelock import FileLock, Timeout
+    from filelock import FileLock
 
     root = settings.cache_directory
     group = stat.S_IMODE(root.stat().st_mode) & 0o666
-    lock = FileLock(root / "locks" / f"{address.digest}.lock", mode=group, fallback_to_soft=False)
+    lock = FileLock(
+        root / "locks" / f"{address.digest}.lock",
+        mode=group,
+        fallback_to_soft=False,
+        thread_local=False,
+    )
     deadline = time.monotonic() + settings.lock_timeout
+    waited = 0.0
     held = False
-    while not held:
-        left = deadline - time.monotonic()
-        try:
-            lock.acquire(timeout=0)
-            held = True
-        except Timeout:
+    try:
+        while not (held := _acquired(lock, waited)):
+            left = deadline - time.monotonic()
             if left <= 0:
                 reporter.warn(
                     f"Waited {settings.lock_timeout:g} s for another builder: building as well"
                 )
                 break
             reporter.note(f"Waiting for {_who_builds(root, address.digest)}")
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=min(REMINDER, left))
-                held = True
-        except OSError as error:
-            reporter.warn(f"Locks do not work in {root} ({error.strerror}): building without one")
-            break
+            waited = min(REMINDER, left)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        reporter.warn(f"Locks do not work in {root} ({reason}): building without one")
     try:
         yield
     finally:
         # The file stays: to unlink it would let two builders in.
-        lock.release(force=True)
+        if held:
+            lock.release(force=True)
+
+
+def _acquired(lock: FileLock, seconds: float) -> bool:
+    """Wait so long for a lock, and tell whether it is ours.
+
+    In a thread, because a file system whose server is gone may never answer. Raises OSError when
+    it does not answer, or when locks do not work at all.
+    """
+    from filelock import Timeout
+
+    outcome: list[bool | OSError] = []
+
+    def acquire() -> None:
+        try:
+            lock.acquire(timeout=seconds)
+            outcome.append(True)
+        except Timeout:
+            outcome.append(False)
+        except OSError as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=acquire, daemon=True)
+    thread.start()
+    thread.join(seconds + PATIENCE)
+    if not outcome:
+        raise OSError(errno.ETIMEDOUT, "the file system does not answer")
+    if isinstance(outcome[0], OSError):
+        raise outcome[0]
+    return outcome[0]
 
 
 def _who_builds(root: Path, digest: str) -> str:

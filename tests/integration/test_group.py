@@ -15,6 +15,9 @@ from typing import Any
 
 import pytest
 
+# useradd locks /etc/passwd: whoever makes accounts does so in one worker.
+pytestmark = pytest.mark.xdist_group("accounts")
+
 CND = (sys.executable, "-m", "condainer")
 # The accounts may look into any directory, because the interpreter of the tests may stand in one
 # that is closed to them; what they may write and replace is that of ordinary users.

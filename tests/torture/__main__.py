@@ -40,9 +40,9 @@ def main() -> int:
             )
             print(f"  {time.monotonic() - start:.0f} s", flush=True)
         bench = Bench(root / "crowd", channel, SMALL)
-        for how in ("working", "absent", "granted"):
+        for how in ("working", "absent", "granted", "hanging"):
             # Cache and package cache, but not the local disk where environments are staged.
-            below = bench.root / "cache" if how == "granted" else bench.root
+            below = bench.root / "cache" if how != "absent" else bench.root
             shim = {} if how == "working" else crowd.broken_locks(root, how, below)
             outcome = crowd.campaign(bench, options.builders, **shim)
             problems += outcome.problems

@@ -27,6 +27,8 @@ int flock(int descriptor, int how) {
     if (readlink(link, path, sizeof path - 1) < 0 || strncmp(path, below, strlen(below)) != 0)
         return syscall(SYS_flock, descriptor, how);
     if (strcmp(getenv("FLOCK"), "granted") == 0) return 0;
+    if (strcmp(getenv("FLOCK"), "hanging") == 0 && strstr(path, "/locks/")) for (;;) pause();
+    if (strcmp(getenv("FLOCK"), "hanging") == 0) return syscall(SYS_flock, descriptor, how);
     errno = ENOSYS;
     return -1;
 }
@@ -67,7 +69,7 @@ def campaign(bench: Bench, builders: int, **environment: str) -> Crowd:
 
 
 def broken_locks(directory: Path, how: str, below: Path) -> Mapping[str, str]:
-    """Return the environment in which flock(2) is `absent` (ENOSYS) or always `granted`.
+    """Return the environment in which flock(2) is `absent`, `granted` to all, or `hanging`.
 
     Parameters: only for files `below` a directory, as on one file system.
     """
