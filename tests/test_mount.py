@@ -24,7 +24,8 @@ from condainer import backends, keeper, mount, namespace
 from condainer.errors import CondainerError, MountError, StorageError, ToolError
 from condainer.mount import Image, State
 
-pytestmark = pytest.mark.timeout(60)
+# useradd locks /etc/passwd: whoever makes accounts does so in one worker.
+pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 LINGER = 0.3
