@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import struct
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,6 +41,8 @@ CAP_SYS_ADMIN = 21
 CAPABILITY_VERSION_3 = 0x20080522
 
 PROBE = "--probe"
+# How often entering a namespace is tried, 10 ms apart.
+ATTEMPTS = 50
 REMEDY = (
     "Ask the administrator to allow user namespaces (user.max_user_namespaces above 0; "
     "kernel.unprivileged_userns_clone=1 on Debian 10; "
@@ -68,7 +72,15 @@ def enter() -> None:
 
 def _enter_as_user() -> None:
     user, group = os.geteuid(), os.getegid()
-    _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+    for attempt in range(ATTEMPTS):
+        try:
+            _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+            break
+        except OSError as error:
+            # A thread that was joined is still there for the kernel for a moment.
+            if error.errno != errno.EINVAL or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(0.01)
     # The kernel lets an ordinary user map a group only after this.
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{user} {user} 1")

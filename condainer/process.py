@@ -91,7 +91,8 @@ def run(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ToolError(f"{argv[0]} cannot be executed: {reason}") from None
-    threading.Thread(target=_end_orphans, args=(child,), daemon=True).start()
+    watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
+    watcher.start()
     with child:
         try:
             stdout, stderr = _communicate(child, on_line)
@@ -102,6 +103,8 @@ def run(
             except subprocess.TimeoutExpired:
                 _signal_session(child, signal.SIGKILL)
             raise
+    # It ends with the child; whoever enters a namespace next must be alone.
+    watcher.join()
     if child.returncode:
         raise CommandFailed(argv, child.returncode, stderr or stdout[-STDERR_LIMIT:])
     return Completed(stdout, stderr)
