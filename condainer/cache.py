@@ -73,7 +73,7 @@ class Entry:
     @property
     def root(self) -> Path:
         """The cache that holds the entry."""
-        return self.directory.parents[2]
+        return root_of(self.directory)
 
     @property
     def explicit_lock(self) -> Path:
@@ -94,6 +94,17 @@ def roots(settings: Settings) -> tuple[Path, ...]:
 def entry_directory(root: Path, digest: str) -> Path:
     """Return where the entry of an address stands in a cache."""
     return root / "images" / digest[:2] / digest
+
+
+def address_in(directory: Path) -> str:
+    """Return the address that the name of an entry's directory states."""
+    return directory.name.partition(".")[0]
+
+
+def root_of(directory: Path) -> Path:
+    """Return the cache in which an entry's directory stands."""
+    # Not parents[2], which a directory near the root does not have.
+    return directory.parent.parent.parent
 
 
 def places(root: Path, digest: str) -> list[Path]:
@@ -206,7 +217,7 @@ def read_entry(directory: Path) -> Entry | None:
     except (OSError, *UNREADABLE):
         return None
     whole = status.st_size == manifest.size and stat.S_ISREG(status.st_mode)
-    whole = whole and directory.name.partition(".")[0] == manifest.address
+    whole = whole and address_in(directory) == manifest.address
     return Entry(manifest.address, directory, manifest) if whole else None
 
 

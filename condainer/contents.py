@@ -9,12 +9,11 @@ from urllib.parse import quote
 
 from condainer.errors import IntegrityError
 from condainer.lock import CondaPackage, Lock, PipPackage, unescape
+from condainer.normalise import CHANNEL
 
 HEAD = re.compile(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
 LINE = re.compile(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
 SDIST_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
-# Where packages that are known by their file names alone are said to come from.
-NOWHERE = "https://channel.invalid"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ def contents_of_recipe(text: str, where: str) -> Contents:
     for line in lines:
         name, equals, value = line.removeprefix("variable ").partition("=")
         if match := LINE.fullmatch(line):
-            url = f"{NOWHERE}/{quote(match['path'])}"
+            url = f"{CHANNEL}/{quote(match['path'])}"
             if match["kind"] == "conda":
                 conda.append(CondaPackage(url, match["sha256"]))
             else:

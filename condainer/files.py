@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import pwd
 import shutil
@@ -86,6 +87,15 @@ def open_regular(path: Path) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     return open(descriptor, "rb")
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the sha256 of a file of any size; raises OSError."""
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            sha256.update(block)
+    return sha256.hexdigest()
 
 
 def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:

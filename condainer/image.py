@@ -17,6 +17,7 @@ from condainer import process
 from condainer.address import OURS
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
+from condainer.files import sha256_of
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 
@@ -186,7 +187,7 @@ def tree_lines(directory: Path) -> Iterator[bytes]:
             if os.path.islink(path):
                 yield _line("link", path, relative, os.readlink(path))
             elif stat.S_ISREG(os.lstat(path).st_mode):
-                yield _line("file", path, relative, _file_sha256(path))
+                yield _line("file", path, relative, sha256_of(path))
             else:
                 raise BuildError(f"{path} is neither a file, a directory nor a link")
 
@@ -194,14 +195,6 @@ def tree_lines(directory: Path) -> Iterator[bytes]:
 def _line(kind: str, path: str, relative: str, content: str) -> bytes:
     mode = "" if kind == "link" else f"{stat.S_IMODE(os.lstat(path).st_mode):04o}"
     return b"\0".join(os.fsencode(part) for part in (kind, mode, relative, content)) + b"\n"
-
-
-def _file_sha256(path: str) -> str:
-    sha256 = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(BLOCK):
-            sha256.update(block)
-    return sha256.hexdigest()
 
 
 def read_recipe(path: Path, settings: Settings) -> str:

@@ -112,7 +112,7 @@ def read_item(root: Path, directory: Path, mounts: Mounts) -> Item:
     with suppress(OSError):
         status = os.stat(directory / cache.IMAGE)
         used = max(status.st_atime, status.st_mtime)
-    address = directory.name.partition(".")[0]
+    address = cache.address_in(directory)
     mounted = entry is not None and mounts.has(entry.prefix)
     return Item(address, root, directory, entry, used, mounted)
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, NetworkError
-from condainer.files import storage_errors
+from condainer.files import sha256_of, storage_errors
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
 from condainer.solver import channel_of
@@ -51,17 +51,9 @@ def archive_path(package: CondaPackage, settings: Settings) -> Path:
 
 def _is_good(path: Path, package: CondaPackage) -> bool:
     try:
-        return _digest(path) == package.sha256
+        return sha256_of(path) == package.sha256
     except FileNotFoundError:
         return False
-
-
-def _digest(path: Path) -> str:
-    sha256 = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            sha256.update(block)
-    return sha256.hexdigest()
 
 
 async def _fetch_all(

@@ -106,7 +106,7 @@ def subject_of(text: str, settings: Settings, base: Path) -> Subject:
 
 def _entry_at(directory: Path) -> Item | None:
     """Return the entry that a directory is; one that stands alone belongs to no cache of ours."""
-    item = inventory.read_item(directory.parent.parent.parent, directory, inventory.Mounts())
+    item = inventory.read_item(cache.root_of(directory), directory, inventory.Mounts())
     return item if item.entry is not None else None
 
 

@@ -94,7 +94,7 @@ def served(digits: str | None, settings: Settings) -> Path:
     digits = digits or settings.address or pipeline.mount_of(settings).address
     roots = cache.roots(settings)
     found = [place for root in roots for place in cache.entry_directories(root, digits)]
-    addresses = sorted({_address_of(place) for place in found})
+    addresses = sorted({cache.address_in(place) for place in found})
     if len(addresses) > 1:
         raise NotBuiltError(
             f"{digits} is the beginning of several addresses: {', '.join(addresses)}",
@@ -111,16 +111,12 @@ def is_entry(directory: Path) -> bool:
     return bool(cache.ENTRY.fullmatch(directory.name))
 
 
-def _address_of(directory: Path) -> str:
-    return directory.name.partition(".")[0]
-
-
 def verify_entry(directory: Path, settings: Settings, reporter: Reporter) -> Verdict:
     """Check an entry: bytes against manifest, manifest against lock, lock against address.
 
     What is inside the image is looked at only when its bytes are what they should be.
     """
-    named = _address_of(directory)
+    named = cache.address_in(directory)
     reporter.step(f"Verifying {named}", "percent")
     verdict = Verdict(directory, named)
     try:
@@ -225,11 +221,11 @@ def _bare_image(path: Path, settings: Settings, reporter: Reporter) -> Verdict:
 def move_away(verdict: Verdict, settings: Settings) -> Verdict:
     """Move a damaged entry of the writable cache where no reader looks, or say why not."""
     root, directory = settings.cache_directory, verdict.path
-    if not verdict.problems or directory.parent.parent.parent not in cache.roots(settings):
+    if not verdict.problems or cache.root_of(directory) not in cache.roots(settings):
         return verdict
     if not verdict.certain:
         return _stays(verdict, "It could not be read, which need not be its own fault")
-    if directory.parent.parent.parent != root or root in settings.readonly_caches:
+    if cache.root_of(directory) != root or root in settings.readonly_caches:
         return _stays(verdict, "This cache is only read here")
     try:
         if directory.stat().st_ino != verdict.inode:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,20 @@ class Project:
     @property
     def lockfile(self) -> Path:
         return next(self.path.glob("conda-*-*.lock"))
+
+
+def build_at_once(projects: Sequence[Project]) -> list[Any]:
+    """Build projects side by side and return what `cnd build --json` prints of each."""
+    results: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda p=project: results.append(p.json("build")))
+        for project in projects
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 from condainer.address import address_of
 from condainer.explicit import read_explicit
 from tests.channel import ChannelServer
-from tests.integration.conftest import PYTHON, SMALL, Project
+from tests.integration.conftest import PYTHON, SMALL, Project, build_at_once
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:
@@ -206,15 +205,7 @@ def test_a_second_builder_waits_and_then_hits(make_project: Any) -> None:
     projects = [make_project(name) for name in ("one", "two", "three")]
     for project in projects:
         project.cnd("lock")
-    results: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda p=project: results.append(p.json("build")))
-        for project in projects
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = build_at_once(projects)
     assert sorted(result["hit"] for result in results) == [False, True, True]
     assert len({result["image"] for result in results}) == 1
 

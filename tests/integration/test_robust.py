@@ -10,14 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import PYTHON, SMALL, Project
+from tests.integration.conftest import PYTHON, SMALL, Project, build_at_once
 
 CND = [sys.executable, "-m", "condainer"]
 
@@ -85,15 +84,7 @@ def test_builds_into_two_caches_at_once(make_project: Any, tmp_path: Path) -> No
     ]
     for project in projects:
         project.cnd("lock")
-    results: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda p=project: results.append(p.json("build")))
-        for project in projects
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = build_at_once(projects)
     assert [result["hit"] for result in results] == [False, False]
     assert len({result["sha256"] for result in results}) == 1
     base = Path(results[0]["prefix"]).parent
