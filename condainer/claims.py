@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ class Claim:
 def read_claim(path: Path) -> Claim | None:
     """Return the claim that a directory's name states, or None if it states none."""
     parts = path.name.rsplit(".", 3)
-    if len(parts) != 4 or not parts[2].isdigit():
+    if len(parts) != 4 or not re.fullmatch("[0-9]+", parts[2]):
         return None
     return Claim(parts[0], parts[1], int(parts[2]))
 

@@ -72,6 +72,8 @@ def test_other_hosts_and_other_names_are_left_alone(tmp_path: Path) -> None:
     claims.reclaim(tmp_path)
     assert all(path.is_dir() for path in names)
     assert claims.read_claim(tmp_path / "a.b.c.d") is None
+    # A digit to str.isdigit() that int() does not know.
+    assert claims.read_claim(tmp_path / "a.b.\u00b2.d") is None
     link = tmp_path / f"x.{claims.this_host()}.999999999.abc"
     link.symlink_to(other)
     claims.reclaim(tmp_path)
