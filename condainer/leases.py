@@ -1,0 +1,180 @@
+"""Who uses which image of a cache, on any node: leases of mounts that live, and times of use.
+
+Both are small files that their users own; cache_layout.md describes them. Nothing here fails:
+a cache that cannot be written, or that has no place for them, is used without.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer.claims import read_claim, this_host
+from condainer.files import user_name
+
+LEASES = "leases"
+USES = "uses"
+# How often the keeper of a mount refreshes its lease, in seconds.
+REFRESH = 300.0
+# How long a lease counts after it was last refreshed: some file systems take times from their
+# clients, whose clocks may be an hour off.
+LIVE = 2 * 3600.0
+# How old a file of use may become before a refresh touches it.
+DAY = 86400.0
+
+ADDRESS = re.compile(r"[0-9a-f]{32}")
+USE = re.compile(r"([0-9a-f]{32})\.[0-9]+")
+# Never a link, nor a FIFO that would keep us waiting, in the place of a file.
+FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A mount of an image: where, whose, and when it was last known to live.
+
+    `host` also names the boot; `user` is a number.
+    """
+
+    address: str
+    host: str
+    pid: int
+    user: int
+    refreshed: float
+
+    def __str__(self) -> str:
+        return f"{user_name(self.user)} on {self.host.rpartition('-')[0]}"
+
+
+def take(root: Path, address: str) -> Path | None:
+    """Say that this process, or the keeper that it starts, uses an image; return the lease.
+
+    None where the cache has no place for leases or cannot be written. Never raises OSError.
+    """
+    path = None
+    with suppress(OSError):
+        name = f"{address}.{this_host()}.{os.getpid()}.{os.urandom(4).hex()}"
+        _make(root / LEASES, name)
+        path = root / LEASES / name
+    use(root, address)
+    return path
+
+
+def refresh(path: Path) -> None:
+    """Say that the mount of a lease still lives; a lease that was deleted is made again."""
+    root, address = _subject(path)
+    with suppress(OSError):
+        try:
+            # No time of ours: where a file server has a clock of its own, that one counts.
+            os.utime(path, follow_symlinks=False)
+        except FileNotFoundError:
+            _make(path.parent, path.name)
+        now = path.lstat().st_mtime
+        if now - _time_of(root / USES / _use_name(address)) > DAY:
+            use(root, address)
+
+
+def end(path: Path) -> None:
+    """Take back a lease: the mount has gone just now."""
+    root, address = _subject(path)
+    use(root, address)
+    with suppress(OSError):
+        path.unlink()
+
+
+def use(root: Path, address: str) -> None:
+    """Note that this user uses an image now, where the cache has a place for that."""
+    with suppress(OSError), _directory(root / USES) as place:
+        descriptor = os.open(_use_name(address), FLAGS, 0o644, dir_fd=place)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.utime(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def live(root: Path, now: float) -> dict[str, list[Lease]]:
+    """Return the leases of a cache that count, by address.
+
+    Parameters: `now` is the time of the cache's file system, in seconds. Only the age of a lease
+    counts: processes of other nodes cannot be seen, and the numbers of ours are used again.
+    """
+    found: dict[str, list[Lease]] = {}
+    for name, status in _files(root / LEASES):
+        claim = read_claim(Path(name))
+        if claim is not None and ADDRESS.fullmatch(claim.purpose):
+            refreshed = _seen(status)
+            if now - refreshed < LIVE:
+                lease = Lease(claim.purpose, claim.host, claim.pid, status.st_uid, refreshed)
+                found.setdefault(claim.purpose, []).append(lease)
+    return found
+
+
+def last_uses(root: Path) -> dict[str, float]:
+    """Return when each image of a cache was last used by anybody who noted it."""
+    found: dict[str, float] = {}
+    for name, status in _files(root / USES):
+        match = USE.fullmatch(name)
+        if match is not None:
+            found[match[1]] = max(found.get(match[1], 0.0), _seen(status))
+    return found
+
+
+def _seen(status: os.stat_result) -> float:
+    # Anybody can give a file a time to come, but not such a time of change.
+    return min(status.st_mtime, status.st_ctime)
+
+
+def _files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the names and states of the regular files in a directory, which need not exist."""
+    with suppress(OSError), _directory(directory) as place, os.scandir(place) as found:
+        for item in found:
+            with suppress(OSError):
+                status = item.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield item.name, status
+
+
+@contextmanager
+def _directory(path: Path) -> Iterator[int]:
+    """Open a directory of the cache; a link in its place leads where a member wants us to write."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _make(directory: Path, name: str) -> None:
+    with _directory(directory) as place:
+        descriptor = os.open(name, FLAGS | os.O_EXCL, 0o644, dir_fd=place)
+        try:
+            # For people, whatever the umask; on a full disk, an empty one counts as well.
+            os.fchmod(descriptor, 0o644)
+            since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+            text = f"mounted by {user_name(os.geteuid())} on {name.split('.')[1]}, {since}\n"
+            with suppress(OSError):
+                os.write(descriptor, os.fsencode(text))
+        finally:
+            os.close(descriptor)
+
+
+def _subject(path: Path) -> tuple[Path, str]:
+    """Return the cache and the address that a lease belongs to."""
+    return path.parent.parent, path.name.partition(".")[0]
+
+
+def _use_name(address: str) -> str:
+    return f"{address}.{os.geteuid()}"
+
+
+def _time_of(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
