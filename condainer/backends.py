@@ -7,12 +7,13 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-from condainer import files, namespace, process
+from condainer import files, guard, namespace, process
 from condainer.errors import MountError, ToolError
+from condainer.mounttable import mounted_at
 
 SENTINEL = Path(".condainer", "address")
 OPTIONS = "ro,nosuid,nodev"
@@ -20,16 +21,20 @@ OPTIONS = "ro,nosuid,nodev"
 # What stat says of a FUSE mount whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
 
+# The kernel's own file system, which only root can mount, also where there are user namespaces.
+KERNEL = "squashfs"
+
 SUPERBLOCK_MAGIC = b"hsqs"
 SUPERBLOCK_SIZE = 96
 BYTES_USED_OFFSET = 40
 
 
 class State(enum.Enum):
-    """What is at a mount point."""
+    """What is at a mount point; PROVIDED is what root has mounted for everybody."""
 
     ABSENT = "absent"
     MOUNTED = "mounted"
+    PROVIDED = "provided"
     DEAD = "dead"
     FOREIGN = "foreign"
 
@@ -38,58 +43,12 @@ class Busy(MountError):
     """A file system is in use and therefore was not unmounted."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A line of the mount table; `owner` is the user of a FUSE mount, `peers` its peer group."""
-
-    id: int
-    parent: int
-    device: int
-    path: str
-    kind: str
-    owner: int | None
-    peers: str
-
-
-def mount_table() -> Iterator[Entry]:
-    """Yield the mounts that this process sees, oldest first."""
-    text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
-    for line in text.splitlines():
-        own, _, rest = line.partition(" - ")
-        fields = own.split(" ")
-        kind, _, options = rest.split(" ", 2)
-        major, minor = fields[2].split(":")
-        owner = [o[8:] for o in options.split(",") if o.startswith("user_id=")]
-        yield Entry(
-            id=int(fields[0]),
-            parent=int(fields[1]),
-            device=os.makedev(int(major), int(minor)),
-            path=_unescape(fields[4]),
-            kind=kind,
-            owner=int(owner[0]) if owner and kind.startswith("fuse") else None,
-            peers=next((f[7:] for f in fields[6:] if f.startswith("shared:")), ""),
-        )
-
-
-def _unescape(text: str) -> str:
-    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, character)
-    return text
-
-
-def mounted_at(prefix: Path) -> Entry | None:
-    """Return the topmost mount exactly at `prefix`, or None; the path itself is not touched."""
-    real = os.path.join(os.path.realpath(prefix.parent), prefix.name)
-    stack = [entry for entry in mount_table() if entry.path == real]
-    covered = {entry.parent for entry in stack}
-    return next((entry for entry in reversed(stack) if entry.id not in covered), None)
-
-
 def examine(prefix: Path, address: str) -> State:
     """Find out what is at a mount point, by asking it and not only the mount table.
 
-    MOUNTED means: a FUSE mount of this user, which no other user can have made, whose content
-    says that it has this address.
+    MOUNTED means: a mount of this user, which no other user can have made, whose content says that
+    it has this address. PROVIDED is the same of a mount of root by the kernel, which nobody else
+    can make either.
     """
     try:
         status = prefix.lstat()
@@ -102,40 +61,81 @@ def examine(prefix: Path, address: str) -> State:
     if not stat.S_ISDIR(status.st_mode):
         return State.FOREIGN
     entry = mounted_at(prefix)
-    if entry is None or entry.device != status.st_dev:
+    if entry is None or entry.device != status.st_dev or entry.kind == "tmpfs":
         return State.ABSENT if _is_free(prefix) else State.FOREIGN
-    if entry.owner != os.geteuid():
+    if entry.kind != KERNEL and entry.owner != os.geteuid():
         return State.FOREIGN
     try:
         found = (prefix / SENTINEL).read_text(encoding="ascii", errors="replace")
     except OSError as error:
         return State.DEAD if error.errno in DEAD_ERRORS else State.FOREIGN
-    return State.MOUNTED if found == f"{address}\n" else State.FOREIGN
+    if found != f"{address}\n":
+        return State.FOREIGN
+    provided = entry.kind == KERNEL and os.geteuid() != 0
+    return State.PROVIDED if provided else State.MOUNTED
 
 
 def _is_free(prefix: Path) -> bool:
-    """Tell whether a directory is ours, closed to others' writing and empty."""
+    """Tell whether a directory is ours, closed to others' writing, and holds nothing of anybody."""
     try:
-        return files.is_private_directory(prefix) and not os.listdir(prefix)
+        ours = files.is_private_directory(prefix)
+        return ours and (not os.listdir(prefix) or guard.is_put(prefix))
     except OSError:
         return False
 
 
-@dataclass(frozen=True)
-class Tools:
-    """The programs that mount, and the environment in which they run."""
+class Backend(Protocol):
+    """A way to make a file system appear from an image file."""
 
-    squashfuse: str
+    @property
+    def name(self) -> str:
+        """What the program or the kernel's part is called."""
+
+    def start(self, image: Path, prefix: Path) -> None:
+        """Mount an image file at an existing directory; raises MountError."""
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """squashfuse, whose daemon serves the files; `environment` is the one in which it runs."""
+
+    program: str
     environment: dict[str, str]
     setuid_helper: bool
+
+    @property
+    def name(self) -> str:
+        return Path(self.program).name
 
     @property
     def direct(self) -> bool:
         """Whether this process can mount where everybody sees it, outside of a namespace."""
         return os.geteuid() == 0 or (self.setuid_helper and not _privileges_frozen())
 
+    def start(self, image: Path, prefix: Path) -> None:
+        _mount([self.program, "-o", OPTIONS], self.environment, image, prefix)
 
-def find_tools(directory: Path | None) -> Tools:
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel's squashfs on a loop device, for root."""
+
+    environment: dict[str, str]
+    name: str = KERNEL
+
+    def start(self, image: Path, prefix: Path) -> None:
+        command = ["mount", "-t", KERNEL, "-o", f"{OPTIONS},loop"]
+        _mount(command, self.environment, image, prefix)
+
+
+def kernel_works() -> bool:
+    """Tell whether this process can let the kernel mount an image, as far as can be seen."""
+    known = Path("/proc/filesystems").read_text(encoding="ascii").split()
+    loops = os.access("/dev/loop-control", os.R_OK | os.W_OK)
+    return os.geteuid() == 0 and KERNEL in known and loops
+
+
+def find_fuse(directory: Path | None) -> Fuse:
     """Return the programs for mounting, `directory` looked into before PATH.
 
     Raises ToolError when squashfuse or a usable /dev/fuse is missing.
@@ -153,7 +153,7 @@ def find_tools(directory: Path | None) -> Tools:
     helper = fusermount(directory)
     status = os.stat(helper) if helper else None
     setuid = status is not None and status.st_uid == 0 and bool(status.st_mode & stat.S_ISUID)
-    return Tools(squashfuse, tool_environment(directory), setuid)
+    return Fuse(squashfuse, tool_environment(directory), setuid)
 
 
 def fusermount(directory: Path | None) -> str | None:
@@ -193,24 +193,17 @@ def _privileges_frozen() -> bool:
     return "NoNewPrivs:\t1" in status
 
 
-def start(tools: Tools, image: Path, prefix: Path) -> None:
-    """Mount an image file at an existing directory; its daemon goes on in the background.
-
-    Raises MountError that names the image and the remedy.
-    """
+def _mount(command: list[str], environment: dict[str, str], image: Path, prefix: Path) -> None:
+    """Run a command that mounts; raises MountError that names the image and the remedy."""
     _check_file(image)
     try:
-        process.run(
-            [tools.squashfuse, "-o", OPTIONS, str(image), str(prefix)],
-            env=tools.environment,
-            cwd=Path("/"),
-        )
+        process.run([*command, str(image), str(prefix)], env=environment, cwd=Path("/"))
     except process.CommandFailed as error:
         said = error.stderr.strip()
         hint = ""
         if "compress" in said:
             hint = "Install a newer squashfuse, which knows this compression."
-        elif "squashfs image" in said:
+        elif "squashfs image" in said or "bad superblock" in said:
             hint = _damaged_hint(image)
         elif "mount_max" in said:
             hint = "Unmount what is not needed any more (`cnd umount`)."

@@ -231,18 +231,27 @@ def subshell(call: Call) -> None:
 
 @cli.command("mount")
 @click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
+@click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
+@click.option("--shell", type=int, metavar="PID", hidden=True)
 @click.pass_obj
-def mount_image(call: Call, show: bool) -> None:
-    """Mount the image, until `cnd umount`."""
+def mount_image(call: Call, show: bool, all_users: bool, shell: int | None) -> None:
+    """Mount the image, until `cnd umount`.
+
+    With --all-users, the kernel mounts it where all users of this machine see it: for a prolog,
+    or a shared login node.
+    """
     from condainer import mount, pipeline
 
-    settings = call.settings()
+    settings = call.settings(*(["mount=kernel"] if all_users else []))
     entry, _ = pipeline.current_entry(settings)
     if call.dry:
         call.would(f"mount {entry.image} at {entry.prefix}")
     else:
-        image = mount.Image(entry.image, entry.address, entry.prefix)
-        mount.mount(image, tool_directory=settings.tool_directory, report=call.reporter())
+        options = mount.Options.of(settings)
+        claim = mount.mount(mount.Image.of(entry), options, call.reporter(), shell)
+        if claim is not None:
+            # What `deactivate` deletes.
+            print(claim)
         call.say(f"Mounted {entry.image} at {entry.prefix}")
     if show:
         print(entry.prefix)
@@ -250,19 +259,29 @@ def mount_image(call: Call, show: bool) -> None:
 
 @cli.command("umount")
 @click.option("--force", is_flag=True, help="Unmount even while it is in use.")
+@click.option("--all", "everything", is_flag=True, help="Unmount all of yours on this machine.")
 @click.pass_obj
-def unmount_image(call: Call, force: bool) -> None:
+def unmount_image(call: Call, force: bool, everything: bool) -> None:
     """Unmount the image.
 
     Refuses while processes use it, and names them.
     """
-    from condainer import mount, pipeline
+    from condainer import pipeline, unmount
 
     settings = call.settings()
+    if everything:
+        if call.dry:
+            call.would("unmount every image of yours on this machine")
+            return
+        cleared = unmount.unmount_all(settings, force)
+        for line in unmount.lines(cleared):
+            call.say(line)
+        unmount.demand(cleared)
+        return
     image = pipeline.mount_of(settings)
     if call.dry:
         call.would(f"unmount {image.prefix}")
-    elif mount.unmount(image, force=force, tool_directory=settings.tool_directory):
+    elif unmount.unmount(image, force=force, tool_directory=settings.tool_directory):
         call.say(f"Unmounted {image.prefix}")
     else:
         call.say(f"{image.prefix} is not mounted")
@@ -334,6 +353,8 @@ def _print_table(rows: dict[str, Any]) -> None:
     for name, value in rows.items():
         if isinstance(value, bool):
             value = "yes" if value else "no"
+        if isinstance(value, dict):
+            value = f"{value['with']}: {value['why']}"
         print(f"{name:{width}}  {'-' if value is None else value}")
 
 

@@ -17,7 +17,9 @@ PROJECT_FILE = "condainer.yml"
 # What the private directories of builds in the staging directory are called.
 STAGE = "condainer-stage"
 SITE_FILE = Path("/etc/condainer/condainer.yml")
+WAYS = ("auto", "direct", "private", "kernel")
 COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
+CHOICES = {"compressor": COMPRESSORS, "mount": WAYS}
 # Thirty years; what waits cannot count much further.
 MAX_SECONDS = 1e9
 LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
@@ -84,6 +86,7 @@ class Settings:
     address: str | None = key(None, "pin: use this image of the cache instead of the lock's")
     post_link_scripts: bool = key(False, "run the post-link scripts of packages")
     locked: bool = key(False, "never solve: refuse a missing or stale lock", "CONDAINER_LOCKED")
+    mount: str = key("auto", "how to mount: one of " + ", ".join(WAYS), "CONDAINER_MOUNT")
     linger: float = key(
         2.0, "seconds a mount is kept after its last `cnd exec`", "CONDAINER_LINGER"
     )
@@ -259,7 +262,7 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind == "float" and number and 0 <= value <= MAX_SECONDS:
         return float(value)
-    if name == "compressor" and value in COMPRESSORS:
+    if value in CHOICES.get(name, ()):
         return value
     if name == "address":
         return _address(value, where)
@@ -267,7 +270,7 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
         "bool": "true or false",
         "int": "a whole number from 0",
         "float": f"a number from 0 to {MAX_SECONDS:g}",
-        "str": "one of " + ", ".join(COMPRESSORS),
+        "str": "one of " + ", ".join(CHOICES.get(name, ())),
     }[kind]
     raise ConfigError(f"{where}: must be {wanted}, not {value!r}")
 

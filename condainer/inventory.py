@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from condainer import backends, cache
+from condainer import cache, mounttable
 from condainer.address import DIGITS
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
@@ -68,7 +68,7 @@ class Mounts:
     """The mount table as it was at one moment; asking it for every entry would take seconds."""
 
     def __init__(self) -> None:
-        self._points = {entry.path for entry in backends.mount_table()}
+        self._points = {entry.path for entry in mounttable.mount_table()}
         self._names = {os.path.basename(path) for path in self._points}
 
     def has(self, prefix: Path) -> bool:

@@ -1,292 +1,177 @@
-"""The locks of a mount, and the process that unmounts it when its last user has gone.
+"""The process that looks after one mount, and unmounts it when its last user has gone.
 
-Users hold a shared lock on the file `users`, which the commands they start inherit. One keeper per
-mount waits until it can have that lock for itself. Who mounts or repairs holds `mount` meanwhile;
-`persistent` says that the mount stays although nobody holds a lock.
-
-A lock file is never unlinked: somebody could hold a lock on the file that is gone.
+It lives in the view in which the mount is: that of everybody, or a private namespace, which it
+holds together. It refreshes the lease of the image, and repairs the mount for shells, which look
+for their commands there without asking us.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
+import json
 import os
-import stat
+import signal
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from condainer import backends, files, namespace, process
+from condainer import backends, leases, mountlocks, mounttable, private, process
 from condainer.backends import Busy, State
-from condainer.errors import CondainerError, MountError, StorageError
+from condainer.errors import CondainerError
+from condainer.mountlocks import Locks, remove_mount_point
 
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
-NAMES = 10
 
 
 @dataclass(frozen=True)
-class Locks:
-    """The lock files of one mount on one node."""
+class Duty:
+    """What a keeper has to know to look after a mount.
 
-    users: Path
-    keeper: Path
-    mount: Path
-    persistent: Path
-
-
-def locks_for(prefix: Path) -> Locks:
-    """Return the lock files of a mount point, in a private directory beside it.
-
-    The names tell apart what shares the directory but not the mount: nodes, boots and mount
-    namespaces. Raises MountError when no directory of ours can be had.
+    `locks` are the files of Locks, and `held` is the locked descriptor of the keeper's own; `lease`
+    is that of the image; `again` the command that mounts it once more. A private mount has a
+    `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place).
     """
-    directory = _private_directory(prefix.parent)
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    stem = f"{prefix.name}-{boot}-{_view(prefix.parent)}"
-    return Locks(*(directory / f"{stem}.{field}" for field in Locks.__dataclass_fields__))
+
+    prefix: str
+    address: str
+    linger: float
+    tools: str
+    locks: tuple[str, ...] = ()
+    held: int = -1
+    lease: str = ""
+    again: tuple[str, ...] = ()
+    notice: str = ""
+    announced: int = -1
+    cover: str = ""
 
 
-def _private_directory(base: Path) -> Path:
-    """Return our directory of lock files below `base`.
-
-    Somebody may have taken the name in a directory that all can write. Then it is the next name;
-    one that is there and ours always wins, so that all our processes agree.
-    """
-    name = f".condainer-{os.geteuid()}"
-    candidates = [base / name, *(base / f"{name}.{number}" for number in range(1, NAMES))]
-    for _ in range(2):
-        for candidate in candidates:
-            if files.is_private_directory(candidate):
-                return candidate
-        for candidate in candidates:
-            try:
-                candidate.mkdir(0o700)
-                return candidate
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise files.storage_error(f"create {candidate}", error) from error
-    raise MountError(
-        f"{candidates[0]} and the names after it belong to others",
-        "Ask the administrator to remove them, or choose another `mount_base_directory`.",
-    )
-
-
-def _view(base: Path) -> str:
-    """Name the set of processes that see the same mounts below `base` as we do."""
-    real = os.path.realpath(base)
-    holder = None
-    for entry in backends.mount_table():
-        inside = real == entry.path or real.startswith(entry.path.rstrip("/") + "/")
-        if inside and (holder is None or len(entry.path) >= len(holder.path)):
-            holder = entry
-    if holder is not None and holder.peers:
-        return f"s{holder.peers}"
-    return "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
-
-
-def take(path: Path, exclusive: bool, wait: bool = True) -> int | None:
-    """Lock a file and return its descriptor, or None when others hold it and `wait` is false.
-
-    Raises MountError when the file is not ours, or its file system has no locks.
-    """
-    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
-    while True:
-        descriptor = _open(path)
-        try:
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-            if _is_at(descriptor, path):
-                return descriptor
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except OSError as error:
-            os.close(descriptor)
-            raise MountError(
-                f"{path} cannot be locked: {error.strerror}",
-                "Choose a `mount_base_directory` on a local file system.",
-            ) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # A cleaner of temporary files removed it while we waited: others lock the new one.
-        os.close(descriptor)
-
-
-def _open(path: Path) -> int:
-    try:
-        files.make_directory(path.parent, 0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise files.storage_error(f"open the lock file {path}", error) from error
-    status = os.fstat(descriptor)
-    if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise StorageError(f"{path} is not a file of yours", "Remove it.")
-    return descriptor
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def visitors(prefix: Path) -> bool:
-    """Tell whether another user has a private mount on top of this mount point.
-
-    Removing the directory would take their mount away: the kernel detaches it in every namespace.
-    """
-    for notice in prefix.parent.glob(f"{prefix.name}.visitor-*"):
-        try:
-            descriptor = os.open(notice, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
-
-
-def announce(prefix: Path) -> tuple[Path, int]:
-    """Say, by a locked file that everybody can read, that we mount on top of a mount point."""
-    notice = prefix.with_name(f"{prefix.name}.visitor-{os.geteuid()}-{os.getpid()}")
-    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    with files.storage_errors(f"create {notice}"):
-        descriptor = os.open(notice, flags, 0o644)
-        os.fchmod(descriptor, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return notice, descriptor
-
-
-def remove_mount_point(prefix: Path) -> None:
-    """Remove an empty mount point of ours, unless others need the directory to stay."""
-    if files.is_private_directory(prefix) and not visitors(prefix):
-        try:
-            os.rmdir(prefix)
-        except OSError:
-            return
-
-
-def ensure(locks: Locks, prefix: Path, address: str, linger: float, tools: Path | None) -> None:
-    """Make sure that exactly one keeper looks after a shared mount.
+def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
+    """Make sure that exactly one keeper looks after a mount; tell whether this one was started.
 
     The caller holds the users' lock, so that a keeper can end only before or after this.
+    Parameters: `cache` is that of the image; `held`, `locks` and `lease` of the duty are filled
+    in.
     """
-    descriptor = take(locks.keeper, exclusive=True, wait=False)
+    descriptor = mountlocks.take(locks.keeper, exclusive=True, wait=False)
     if descriptor is None:
-        return
+        return False
     try:
-        _start(["shared", str(prefix), address, str(linger), str(descriptor)], tools, [descriptor])
+        given = asdict(duty)
+        given["held"] = descriptor
+        given["locks"] = [str(path) for path in vars(locks).values()]
+        lease = leases.take(cache, duty.address) if cache is not None else None
+        given["lease"] = str(lease or "")
+        kept = [number for number in (descriptor, duty.announced) if number >= 0]
+        tools = Path(duty.tools) if duty.tools else None
+        argv = [*process.module_command("condainer.keeper"), json.dumps(given)]
+        process.start_daemon(argv, backends.tool_environment(tools), kept)
+        return True
     finally:
         os.close(descriptor)
 
 
-def start_private(prefix: Path, users: int, notice: Path, announced: int) -> None:
-    """Start the keeper of a mount in the namespace of this process.
+class Keeper:
+    """Looks after one mount until it is gone."""
 
-    Parameters: `users` is a descriptor of the users' lock, opened apart from those that hold it;
-    `announced` the locked descriptor of the `notice`.
-    """
-    arguments = ["private", str(prefix), str(users), str(notice)]
-    with namespace.mount_right():
-        _start(arguments, None, [users, announced])
+    def __init__(self, duty: Duty) -> None:
+        self.duty = duty
+        self.prefix = Path(duty.prefix)
+        self.locks = Locks(*map(Path, duty.locks))
+        self.tools = Path(duty.tools) if duty.tools else None
 
-
-def _start(arguments: Sequence[str], tools: Path | None, descriptors: Sequence[int]) -> None:
-    argv = [*process.module_command("condainer.keeper"), *arguments, str(tools or "")]
-    process.start_daemon(argv, backends.tool_environment(tools), descriptors)
-
-
-def keep_shared(
-    prefix: Path, address: str, linger: float, held: int, tool_directory: Path | None
-) -> None:
-    """Unmount when nobody has held the users' lock for `linger` seconds, and then end."""
-    pause = FIRST_PAUSE
-    locks = locks_for(prefix)
-    while True:
-        seen = _wait_until_unused(locks)
-        time.sleep(linger)
-        users = take(locks.users, exclusive=True, wait=False)
-        if users is None:
-            continue
-        if os.fstat(users).st_mtime_ns == seen:
-            if locks.persistent.exists() or _unmounted(prefix, address, tool_directory):
-                # In this order: who gets the users' lock after us must see that we are gone.
-                os.close(held)
+    def keep(self) -> None:
+        """Unmount when nobody has used the mount for `linger` seconds, and then end."""
+        if self.duty.notice:
+            private.write_down(self.locks, os.getpid())
+        if self.duty.lease:
+            # Python goes on waiting for a lock after this, and so does it for everything else.
+            signal.signal(signal.SIGALRM, lambda *_: leases.refresh(Path(self.duty.lease)))
+            signal.setitimer(signal.ITIMER_REAL, leases.REFRESH, leases.REFRESH)
+        pause = FIRST_PAUSE
+        while True:
+            seen = self._wait_until_unused()
+            time.sleep(self.duty.linger)
+            users = mountlocks.take(self.locks.users, exclusive=True, wait=False)
+            if users is None:
+                continue
+            try:
+                if os.fstat(users).st_mtime_ns != seen:
+                    continue
+                kept = self._is_kept()
+                if not kept and self._unmounted():
+                    self._clean_up()
+                    # Before the users' lock: who gets that one must see that we are gone.
+                    os.close(self.duty.held)
+                    return
+            finally:
                 os.close(users)
-                return
-            os.close(users)
-            time.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-            continue
-        os.close(users)
+            if kept:
+                self._stand_by()
+            else:
+                # In use by somebody who closed the lock's descriptor, or who never had it.
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
 
-
-def _wait_until_unused(locks: Locks) -> int:
-    """Return once nobody holds the users' lock, with the time at which somebody last took it."""
-    users = take(locks.users, exclusive=True)
-    assert users is not None
-    try:
-        return os.fstat(users).st_mtime_ns
-    finally:
-        os.close(users)
-
-
-def _unmounted(prefix: Path, address: str, tool_directory: Path | None) -> bool:
-    """Unmount, and tell whether nothing of ours is mounted any more."""
-    state = backends.examine(prefix, address)
-    try:
-        if state in (State.MOUNTED, State.DEAD):
-            backends.stop(prefix, tool_directory, lazy=state is State.DEAD)
-    except Busy:
-        # In use by somebody who closed the lock's descriptor, or who never had it.
-        return False
-    except CondainerError:
-        return backends.examine(prefix, address) not in (State.MOUNTED, State.DEAD)
-    remove_mount_point(prefix)
-    return True
-
-
-def keep_private(prefix: Path, users: int, notice: Path) -> None:
-    """Unmount inside our namespace when its commands have ended; then nothing holds it together."""
-    fcntl.flock(users, fcntl.LOCK_EX)
-    pause = FIRST_PAUSE
-    while True:
+    def _wait_until_unused(self) -> int:
+        """Return once nobody holds the users' lock, with the time when somebody last took it."""
+        users = mountlocks.wait_for(self.locks.users, exclusive=True)
         try:
-            namespace.unmount(prefix)
-            break
-        except OSError as error:
-            if error.errno != errno.EBUSY:
-                break
-        time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-    notice.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        # What our mount covered; the directory is ours where nobody else had one there.
-        namespace.unmount(prefix)
-        remove_mount_point(prefix)
+            return os.fstat(users).st_mtime_ns
+        finally:
+            os.close(users)
+
+    def _is_kept(self) -> bool:
+        """Tell whether we are needed although nobody holds a lock.
+
+        A shell needs the mount point to stay ours even when its image was taken away.
+        """
+        if mountlocks.shells(self.locks):
+            return True
+        state = backends.examine(self.prefix, self.duty.address)
+        return state in (State.MOUNTED, State.DEAD) and self.locks.persistent.exists()
+
+    def _stand_by(self) -> None:
+        """Wait a while; a mount that a shell uses is repaired without being asked for."""
+        shells = bool(mountlocks.shells(self.locks))
+        mounttable.wait_for_change(LONGEST_PAUSE if shells else leases.REFRESH)
+        dead = backends.examine(self.prefix, self.duty.address) is State.DEAD
+        if shells and dead and self.duty.again:
+            with contextlib.suppress(CondainerError):
+                process.run(self.duty.again)
+
+    def _unmounted(self) -> bool:
+        state = backends.examine(self.prefix, self.duty.address)
+        try:
+            if state in (State.MOUNTED, State.DEAD):
+                backends.stop(self.prefix, self.tools, lazy=state is State.DEAD)
+        except Busy:
+            return False
+        except CondainerError:
+            left = backends.examine(self.prefix, self.duty.address)
+            return left not in (State.MOUNTED, State.DEAD)
+        return True
+
+    def _clean_up(self) -> None:
+        for path in (self.locks.persistent, self.locks.verified):
+            path.unlink(missing_ok=True)
+        if self.duty.lease:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            leases.end(Path(self.duty.lease))
+        if self.duty.notice:
+            self.locks.namespace.unlink(missing_ok=True)
+            private.leave(self.prefix, Path(self.duty.cover) if self.duty.cover else None)
+            Path(self.duty.notice).unlink(missing_ok=True)
+        remove_mount_point(self.prefix)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Keep a mount: `shared PREFIX ADDRESS LINGER LOCK TOOLS`, `private PREFIX USERS NOTICE ""`."""
-    kind, prefix, *rest = arguments
-    if kind == "shared":
-        address, linger, held, tools = rest
-        keep_shared(Path(prefix), address, float(linger), int(held), Path(tools) if tools else None)
-    else:
-        keep_private(Path(prefix), int(rest[0]), Path(rest[1]))
+def main(argument: str) -> None:
+    """Keep a mount: the argument is a Duty as JSON."""
+    given = json.loads(argument)
+    Keeper(Duty(**given)).keep()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(sys.argv[1])

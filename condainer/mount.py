@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
-import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import backends, files, keeper, namespace
-from condainer.backends import Busy, State, Tools
-from condainer.errors import MountError
-from condainer.files import user_name
-from condainer.keeper import Locks
+from condainer import backends, files, mountlocks, namespace, private, ways
+from condainer.backends import State
+from condainer.errors import CondainerError, MountError
+from condainer.mounttable import mounted_at
+from condainer.mountwork import (
+    DEFAULT,
+    Image,
+    Options,
+    Taken,
+    Work,
+    probe,
+    provide,
+    unverified,
+    work_in,
+)
+from condainer.private import Joined, Place, owner
 from condainer.report import Reporter, Silent
-from condainer.users import users_of
+from condainer.ways import Way
 
-__all__ = ["Hold", "Image", "State", "hold", "mount", "probe", "unmount"]
-
-# How long `unmount` waits for a keeper that is just looking whether the mount is in use, seconds.
-PATIENCE = 1.0
-# Dead mounts can lie on top of each other.
-LAYERS = 16
-
-
-@dataclass(frozen=True)
-class Image:
-    """An image file, its content address, and where it belongs."""
-
-    path: Path
-    address: str
-    prefix: Path
+__all__ = ["Hold", "Image", "Options", "State", "check_base", "hold", "mount", "outlook", "probe"]
 
 
 @dataclass(frozen=True)
 class Hold:
     """A claim on a mount: it lasts until every process that has the descriptor has ended.
 
-    `private` says that the mount is in a namespace of this process, seen by nobody else.
+    `private` says that the mount is in a namespace that only processes of ours have entered.
     """
 
     descriptor: int
@@ -49,39 +45,60 @@ class Hold:
         os.close(self.descriptor)
 
 
-class _Taken(Exception):
-    """Something that is not our mount stands at the prefix."""
-
-
-def probe(image: Image) -> State:
-    """Find out what is at the image's mount point; see `backends.examine`."""
-    return backends.examine(image.prefix, image.address)
+def outlook(image: Image, options: Options) -> dict[str, str | bool]:
+    """Return by what an image is mounted for commands, or would be, and why: for `cnd status`."""
+    state = probe(image)
+    entry = mounted_at(image.prefix)
+    if mountlocks.of_our_namespace(image.prefix) is not None and state is State.MOUNTED:
+        return {"with": entry.kind if entry else "", "private": True, "why": "we are inside of it"}
+    if state is State.PROVIDED and options.way in (ways.AUTO, ways.KERNEL):
+        return {"with": backends.KERNEL, "private": False, "why": "root mounted it for everybody"}
+    if state is State.MOUNTED and entry is not None and not _wants_its_own(options):
+        kind = entry.kind.removeprefix("fuse.")
+        return {"with": kind, "private": False, "why": "it is mounted already"}
+    try:
+        return ways.choose(options.way, image.path, state, options.tool_directory).report()
+    except CondainerError as error:
+        return {"with": "nothing", "private": False, "why": error.message}
 
 
 def mount(
-    image: Image, *, tool_directory: Path | None = None, report: Reporter | None = None
-) -> None:
+    image: Image,
+    options: Options = DEFAULT,
+    report: Reporter | None = None,
+    shell: int | None = None,
+) -> Path | None:
     """Mount an image where every process of this user sees it, until `unmount`.
 
-    Raises MountError when it cannot be, ToolError when a tool or device is missing.
+    Parameters: `shell` is the number of a process; the mount is kept until that has ended, or the
+    claim is given up by deleting the file that is returned then.
+    Raises MountError when it cannot be mounted, ToolError when a tool or device is missing.
     """
     check_base(image.prefix.parent)
-    locks = keeper.locks_for(image.prefix)
-    claim = _claim(locks)
+    locks = mountlocks.locks_for(image.prefix)
+    claim = mountlocks.claim(locks)
     try:
-        if probe(image) is not State.MOUNTED:
-            tools = backends.find_tools(tool_directory)
-            if not tools.direct:
-                raise MountError(
-                    "Ordinary users can mount only with a fusermount3 that is set-user-ID root",
-                    "Ask for the package fuse3, or use `cnd shell` and `cnd exec`, which do "
-                    "without it.",
-                )
-            _mount_shared(image, locks, tools, tool_directory, report or Silent())
-        os.close(os.open(locks.persistent, os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
-    except _Taken:
+        state = probe(image)
+        if state is State.PROVIDED:
+            return None
+        way = ways.for_everybody_of_ours(options.way, image.path, state, options.tool_directory)
+        if way.private:
+            raise Taken
+        noted = None
+        try:
+            if shell is not None:
+                noted = mountlocks.claim_for_shell(locks, shell)
+            provide(Work(image, options, locks, report or Silent(), way, kept=True))
+        except BaseException:
+            if noted is not None:
+                noted.unlink(missing_ok=True)
+            raise
+        if shell is None:
+            mountlocks.write(locks.persistent)
+        return noted
+    except Taken:
         raise MountError(
-            f"{image.prefix} is taken by {_owner(image.prefix)}",
+            f"{image.prefix} is taken by {owner(image.prefix)}",
             "Use `cnd shell` or `cnd exec`: they mount the image for themselves alone.",
         ) from None
     finally:
@@ -90,105 +107,67 @@ def mount(
 
 def hold(
     image: Image,
-    *,
-    linger: float,
-    tool_directory: Path | None = None,
+    options: Options = DEFAULT,
     report: Reporter | None = None,
 ) -> Hold:
     """Mount an image if it is not, and claim it for this process and what it executes.
 
     The claim ends with the last process that inherited it; `linger` seconds later the image is
     unmounted. Where the prefix is taken, this process, which must have one thread, enters a
-    namespace in which the image is mounted for it alone. Raises MountError, ToolError.
+    namespace that all processes of this user share and in which the image is mounted.
+    Raises MountError, ToolError, IntegrityError.
     """
     check_base(image.prefix.parent)
-    locks = keeper.locks_for(image.prefix)
-    claim = _claim(locks)
+    report = report or Silent()
+    inside = mountlocks.of_our_namespace(image.prefix)
+    state = probe(image)
+    if inside is not None and state is State.MOUNTED:
+        return _held(mountlocks.claim(inside), private=True)
+    if state is State.PROVIDED and options.way in (ways.AUTO, ways.KERNEL):
+        return _hold_provided(image)
+    if not (state is State.FOREIGN or _wants_its_own(options)):
+        with suppress(Taken):
+            return _hold_shared(image, options, report)
+        state = State.FOREIGN
+    way = ways.choose(options.way, image.path, state, options.tool_directory)
+    return _hold_private(image, options, way, report)
+
+
+def _wants_its_own(options: Options) -> bool:
+    """Tell whether a mount that all our processes see is not the one to use.
+
+    The daemon of a job's step ends with it, and takes the mount away from all others.
+    """
+    return options.way == ways.PRIVATE or bool(options.way == ways.AUTO and mountlocks.job())
+
+
+def _hold_shared(image: Image, options: Options, report: Reporter) -> Hold:
+    """Claim the mount that all our processes see, and make it if it is not there; or Taken."""
+    locks = mountlocks.locks_for(image.prefix)
+    claim = mountlocks.claim(locks)
     try:
-        state = probe(image)
-        tools = None if state is State.MOUNTED else backends.find_tools(tool_directory)
-        if state is State.FOREIGN or (tools and not tools.direct):
-            raise _Taken
-        if tools or not locks.persistent.exists():
-            # Before the mount is there: nothing is left even if we are killed in between.
-            keeper.ensure(locks, image.prefix, image.address, linger, tool_directory)
-        if tools:
-            _mount_shared(image, locks, tools, tool_directory, report or Silent())
-    except _Taken:
-        os.close(claim)
-        return _hold_private(image, backends.find_tools(tool_directory))
+        provide(Work(image, options, locks, report))
     except BaseException:
         os.close(claim)
         raise
+    return _held(claim, private=False)
+
+
+def _held(claim: int, private: bool) -> Hold:
     os.set_inheritable(claim, True)
-    return Hold(claim, private=False)
+    return Hold(claim, private)
 
 
-def _claim(locks: Locks) -> int:
-    """Take the users' lock with the others, and note the time for the keeper."""
-    claim = keeper.take(locks.users, exclusive=False)
-    assert claim is not None
-    os.utime(claim)
-    return claim
-
-
-def _mount_shared(
-    image: Image, locks: Locks, tools: Tools, tool_directory: Path | None, report: Reporter
-) -> None:
-    """Mount where everybody looks; the caller has claimed the mount. Raises _Taken."""
-    turn = keeper.take(locks.mount, exclusive=True)
-    assert turn is not None
+def _hold_provided(image: Image) -> Hold:
+    """Claim what root has mounted: nobody can unmount what a process has open."""
     try:
-        state = probe(image)
-        if state is State.MOUNTED:
-            return
-        if state is State.DEAD:
-            report.note(f"Repairing the mount of {image.prefix}, whose daemon has gone.")
-            _clear(image, tool_directory)
-        else:
-            # What was kept has been unmounted by other means; a repaired mount stays kept.
-            locks.persistent.unlink(missing_ok=True)
-        if probe(image) is not State.ABSENT:
-            raise _Taken
-        _make_mount_point(image.prefix)
-        try:
-            backends.start(tools, image.path, image.prefix)
-            _confirm(image)
-        except BaseException:
-            _clear(image, tool_directory)
-            keeper.remove_mount_point(image.prefix)
-            raise
-    finally:
-        os.close(turn)
-
-
-def _clear(image: Image, tool_directory: Path | None) -> None:
-    """Take away our mounts at the prefix, also under processes that still use dead ones."""
-    for _ in range(LAYERS):
-        entry = backends.mounted_at(image.prefix)
-        if entry is None or entry.owner != os.geteuid():
-            return
-        backends.stop(image.prefix, tool_directory, lazy=True)
-
-
-def _confirm(image: Image) -> None:
-    """Believe a mount only when the content has the address that it should have."""
-    if probe(image) is not State.MOUNTED:
-        raise MountError(
-            f"{image.path} does not hold the environment {image.address}",
-            f"Delete {image.path.parent} and build it again with `cnd build`.",
-        )
-
-
-def _make_mount_point(prefix: Path) -> None:
-    try:
-        prefix.mkdir(0o700)
-    except FileExistsError:
-        pass
+        descriptor = os.open(image.prefix, os.O_PATH | os.O_DIRECTORY)
     except OSError as error:
-        raise files.storage_error(f"create the mount point {prefix}", error) from error
-    if not files.is_private_directory(prefix):
-        raise _Taken
+        raise MountError(f"{image.prefix} has gone: {error.strerror}", "Try again.") from error
+    if probe(image) is not State.PROVIDED:
+        os.close(descriptor)
+        raise MountError(f"{image.prefix} has been unmounted just now", "Try again.")
+    return _held(descriptor, private=False)
 
 
 def check_base(base: Path) -> None:
@@ -217,116 +196,44 @@ def check_base(base: Path) -> None:
             )
 
 
-def _hold_private(image: Image, tools: Tools) -> Hold:
-    """Mount over what is at the prefix, for this process and what it starts."""
-    prefix = image.prefix
+def _hold_private(image: Image, options: Options, way: Way, report: Reporter) -> Hold:
+    """Join, or make, the namespace in which the image is mounted for our processes alone."""
+    words = ["private", mountlocks.job()] if options.way == ways.AUTO else ["private"]
+    locks = mountlocks.locks_for(image.prefix, "-".join(filter(None, words)))
+    claim = mountlocks.claim(locks)
+    work = Work(image, options, locks, report, way)
     try:
-        unusable = not stat.S_ISDIR(prefix.lstat().st_mode)
-    except FileNotFoundError:
-        _make_mount_point(prefix)
-        unusable = False
-    except OSError:
-        # Somebody's FUSE file system, closed to us; it can be mounted over nevertheless.
-        unusable = False
-    if unusable:
-        raise MountError(
-            f"{prefix} is not a directory and belongs to {_owner(prefix)}",
-            "It must be removed before the image can be mounted.",
-        )
-    if not namespace.available():
-        raise MountError(
-            f"{prefix} is not available to us for a mount ({_owner(prefix)}), and this machine "
-            "does not allow a private one in a user namespace",
-            namespace.REMEDY,
-        )
-    claim = os.memfd_create("condainer-users", os.MFD_CLOEXEC)
-    fcntl.flock(claim, fcntl.LOCK_SH)
-    # A lock belongs to an opening of the file: the keeper must wait on one of its own.
-    watched = os.open(f"/proc/self/fd/{claim}", os.O_RDWR | os.O_CLOEXEC)
-    notice, announced = keeper.announce(prefix)
-    try:
-        _mount_privately(image, tools)
-        keeper.start_private(prefix, watched, notice, announced)
+        joined = private.join(locks) is Joined.BY_KEEPER
+        if not joined or probe(image) is not State.MOUNTED or unverified(work):
+            _mount_privately(work)
     except BaseException:
         os.close(claim)
-        notice.unlink(missing_ok=True)
         raise
+    return _held(claim, private=True)
+
+
+def _mount_privately(work: Work) -> None:
+    prefix = work.image.prefix
+    turn = mountlocks.wait_for(work.locks.mount, exclusive=True)
+    place = None
+    try:
+        if private.join(work.locks) is not Joined.NOT:
+            place = Place(*mountlocks.announce(prefix), None)
+            private.lay(prefix)
+        else:
+            place = private.enter(prefix, work.locks, work.options.trusted)
+        if place.cover is not None:
+            work.report.note(
+                f"{owner(prefix)} stands at {prefix}: what this command writes to {prefix.parent} "
+                f"goes to {place.cover}"
+            )
+        with namespace.mount_right():
+            work_in(work, place)
+    except Taken:
+        raise MountError(f"{prefix} cannot be mounted, even privately") from None
     finally:
-        os.close(watched)
-        os.close(announced)
-    os.set_inheritable(claim, True)
-    return Hold(claim, private=True)
-
-
-def _mount_privately(image: Image, tools: Tools) -> None:
-    try:
-        namespace.enter()
-        # A place that we own, for squashfuse to mount at.
-        namespace.tmpfs(image.prefix)
-    except OSError as error:
-        raise MountError(
-            f"{image.prefix} cannot be mounted privately: {error.strerror}", namespace.REMEDY
-        ) from error
-    with namespace.mount_right():
-        backends.start(tools, image.path, image.prefix)
-    try:
-        _confirm(image)
-    except MountError:
-        namespace.unmount(image.prefix, lazy=True)
-        raise
-
-
-def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = None) -> bool:
-    """Unmount an image and remove its mount point; False if it was not mounted by us.
-
-    Parameters: `force` takes it away from the processes that use it. Raises MountError that names
-    those processes when there are any.
-    """
-    check_base(image.prefix.parent)
-    locks = keeper.locks_for(image.prefix)
-    sole = _take_alone(locks)
-    try:
-        state = probe(image)
-        if state not in (State.MOUNTED, State.DEAD):
-            keeper.remove_mount_point(image.prefix)
-            return False
-        if sole is None and not force:
-            raise _in_use(image, locks)
-        try:
-            backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
-        except Busy:
-            raise _in_use(image, locks) from None
-        locks.persistent.unlink(missing_ok=True)
-        keeper.remove_mount_point(image.prefix)
-        return True
-    finally:
-        if sole is not None:
-            os.close(sole)
-
-
-def _take_alone(locks: Locks) -> int | None:
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        sole = keeper.take(locks.users, exclusive=True, wait=False)
-        if sole is not None or time.monotonic() > deadline:
-            return sole
-        time.sleep(0.02)
-
-
-def _in_use(image: Image, locks: Locks) -> MountError:
-    found = "".join(f"\n  {user}" for user in users_of(image.prefix, locks))
-    return MountError(
-        f"{image.prefix} is in use" + (f" by{found}" if found else ""),
-        "Wait for these processes or end them; `--force` takes the image away from them.",
-    )
-
-
-def _owner(path: Path) -> str:
-    """Say who has the path, as far as can be seen."""
-    entry = backends.mounted_at(path)
-    try:
-        owner = entry.owner if entry else path.lstat().st_uid
-    except OSError:
-        owner = None
-    what = "a mount" if entry else "something"
-    return f"{what} of {user_name(owner)}" if owner is not None else f"{what} of somebody else"
+        os.close(turn)
+        if place is not None:
+            # The keeper has it as well, unless there was one.
+            os.close(place.announced)
+            mountlocks.withdraw(place.notice)

@@ -95,6 +95,36 @@ def _write(path: str, text: str) -> None:
         os.close(descriptor)
 
 
+def join(user: str, mount: str, pid: int) -> bool:
+    """Move this process into the namespaces of another one of ours, as enter() made them.
+
+    Parameters: `user` and `mount` are what these namespaces are called; a process that has others
+    has got the number of one that ended. False if it is not there or may not be joined. The process
+    must have one thread.
+    """
+    here = os.getcwd()
+    with contextlib.ExitStack() as stack:
+        descriptors = []
+        for kind, name in (("user", user), ("mnt", mount)):
+            try:
+                found = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return False
+            stack.callback(os.close, found)
+            if os.readlink(f"/proc/self/fd/{found}") != name:
+                return False
+            if os.readlink(f"/proc/self/ns/{kind}") != name:
+                descriptors.append(found)
+        try:
+            for descriptor in descriptors:
+                _call("setns", descriptor, 0)
+        except OSError:
+            return False
+    # To enter a mount namespace leads to its root directory.
+    os.chdir(here)
+    return True
+
+
 def available() -> bool:
     """Tell whether this machine lets us enter a namespace and mount there, by trying.
 
@@ -174,17 +204,23 @@ def _call(name: str, *arguments: object, path: str | None = None) -> None:
         raise OSError(number, os.strerror(number), path)
 
 
-def private_view(directory: Path) -> None:
+def private_view(directory: Path, backing: Path | None = None, without: str = "") -> None:
     """Cover a directory with a file system of ours that shows the same entries.
 
     In it we can add what nobody else sees, and nobody else can take away: whoever owns an entry
     of the real directory may remove it, and with it every mount on it in any namespace. Entries
-    that cannot be looked at, such as other users' FUSE mounts, are left out. Raises OSError.
+    that cannot be looked at, such as other users' FUSE mounts, are left out.
+    Parameters: new entries go into memory, or into `backing`, an empty directory; `without` is the
+    name of an entry to leave out. Raises OSError.
     """
     real = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
-        _mount("condainer", str(directory), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
-        for name in os.listdir(f"/proc/self/fd/{real}"):
+        names = [name for name in os.listdir(f"/proc/self/fd/{real}") if name != without]
+        if backing is None:
+            _mount("condainer", str(directory), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
+        else:
+            bind(backing, directory)
+        for name in names:
             source, target = Path(f"/proc/self/fd/{real}", name), directory / name
             with contextlib.suppress(OSError):
                 _show(source, target)

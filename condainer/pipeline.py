@@ -85,7 +85,7 @@ def mount_of(settings: Settings) -> Image:
     """
     if settings.address is not None:
         entry = cache.find(settings.address, settings)
-        return Image(entry.image, entry.address, entry.prefix)
+        return Image.of(entry)
     state = lock_state(settings)
     if state.lock is None:
         raise NotBuiltError(

@@ -139,6 +139,9 @@ def status(settings: Settings) -> dict[str, Any]:
         "size": entry.manifest.size if entry else None,
         "prefix": str(prefix) if prefix else None,
         "mounted": entry is not None and _is_mounted(entry),
+        "mount": mount.outlook(mount.Image.of(entry), mount.Options.of(settings))
+        if entry
+        else None,
         "cache": str(settings.cache_directory),
     }
 
@@ -149,9 +152,12 @@ def _prefix(digest: str | None, settings: Settings) -> Path | None:
     return prefix_of(digest, settings.mount_base_directory) if digest and whole else None
 
 
+def _outlook(entry: cache.Entry, settings: Settings) -> dict[str, str | bool]:
+    return mount.outlook(mount.Image.of(entry), mount.Options.of(settings))
+
+
 def _is_mounted(entry: cache.Entry) -> bool:
-    image = mount.Image(entry.image, entry.address, entry.prefix)
-    return mount.probe(image) is mount.State.MOUNTED
+    return mount.probe(mount.Image.of(entry)) in (mount.State.MOUNTED, mount.State.PROVIDED)
 
 
 def _lock_state(settings: Settings) -> LockState:

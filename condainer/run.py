@@ -36,11 +36,7 @@ def subshell(entry: Entry, lock: Lock, settings: Settings) -> NoReturn:
 
 def _enter(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
     """Claim the mount of an image, and return the environment that activation gives."""
-    mount.hold(
-        mount.Image(entry.image, entry.address, entry.prefix),
-        linger=settings.linger,
-        tool_directory=settings.tool_directory,
-    )
+    mount.hold(mount.Image.of(entry), mount.Options.of(settings))
     return shell.environment(
         entry.prefix,
         dict(lock.variables),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.files import user_name
-from condainer.keeper import Locks
+from condainer.mountlocks import Locks
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,13 @@ class User:
         return f"{self.pid} ({self.name}): {self.command}"
 
 
-def users_of(prefix: Path, locks: Locks | None = None) -> list[User]:
-    """Return the processes that use a mount or have claimed it, as far as we may see them."""
+def users_of(
+    prefix: Path, locks: Locks | None = None, shells: frozenset[int] = frozenset()
+) -> list[User]:
+    """Return the processes that use a mount or have claimed it, as far as we may see them.
+
+    Parameters: `shells` are the numbers of processes that have claimed it by a file.
+    """
     view = os.readlink("/proc/self/ns/mnt")
     claimed = str(locks.users) if locks else None
     found = []
@@ -37,7 +42,8 @@ def users_of(prefix: Path, locks: Locks | None = None) -> list[User]:
             paths = set(_paths(process))
             if locks and str(locks.keeper) in paths:
                 continue
-            if claimed in paths or any(_inside(path, str(prefix)) for path in paths):
+            shell = int(process.name) in shells
+            if shell or claimed in paths or any(_inside(path, str(prefix)) for path in paths):
                 words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 command = os.fsdecode(b" ".join(words)).replace("\n", " ")
                 found.append(User(int(process.name), user_name(process.stat().st_uid), command))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pwd
 import random
@@ -11,216 +10,33 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-import condainer
-from condainer import backends, keeper, mount, namespace
+from condainer import backends, mount, mountlocks, mounttable, namespace, unmount
 from condainer.errors import CondainerError, MountError, StorageError, ToolError
-from condainer.mount import Image, State
+from condainer.mount import Image, Options, State
+from tests.mounting import (
+    ADDRESS,
+    LINGER,
+    ME,
+    Account,
+    accounts,
+    daemons,
+    image,
+    is_gone,
+    keepers,
+    make_image,
+    place,
+    until,
+)
+
+__all__ = ["accounts", "image", "place"]
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]
-
-ADDRESS = "00112233445566778899aabbccddeeff"
-LINGER = 0.3
-NEEDED = ("mksquashfs", "squashfuse_ll", "fusermount3")
-
-# Claims the image, says whether privately, and becomes a command.
-DRIVER = """
-import json, os, sys
-from pathlib import Path
-given = json.loads(sys.argv[1])
-sys.path.insert(0, given["source"])
-from condainer import mount, namespace
-from condainer.errors import CondainerError
-exec(given["before"])
-image = mount.Image(Path(given["path"]), given["address"], Path(given["prefix"]))
-try:
-    hold = mount.hold(image, linger=given["linger"])
-except CondainerError as error:
-    print(f"{type(error).__name__}: {error.message} | {error.hint}", file=sys.stderr)
-    sys.exit(error.exit_code)
-print("private" if hold.private else "shared", flush=True)
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-
-
-def missing(what: str) -> None:
-    """Skip where something is missing, but not in continuous integration."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
-
-
-@dataclass(frozen=True)
-class Account:
-    """A user that runs drivers: ourselves, or an account made for the tests."""
-
-    python: str = sys.executable
-    source: str = str(Path(condainer.__file__).parent.parent)
-    linger: float = LINGER
-    user: dict[str, object] = field(default_factory=dict)
-
-    def driver(self, image: Image, *command: str, before: str = "") -> list[str]:
-        given = {
-            "source": self.source,
-            "before": before,
-            "path": str(image.path),
-            "address": image.address,
-            "prefix": str(image.prefix),
-            "linger": self.linger,
-        }
-        return [self.python, "-c", DRIVER, json.dumps(given), *command]
-
-    def start(self, image: Image, *command: str, before: str = "") -> subprocess.Popen[str]:
-        return self.popen(self.driver(image, *command, before=before))
-
-    def popen(self, argv: list[str]) -> subprocess.Popen[str]:
-        child: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]
-            argv,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd="/",
-            **self.user,
-        )
-        return child
-
-    def run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        with self.popen(argv) as child:
-            stdout, stderr = child.communicate(timeout=30)
-        return subprocess.CompletedProcess(argv, child.returncode, stdout, stderr)
-
-    def hold(
-        self, image: Image, *command: str, before: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        return self.run(self.driver(image, *command, before=before))
-
-
-ME = Account()
-
-
-def processes(*words: str) -> list[int]:
-    """Return the living processes whose command line has all these words."""
-    found = []
-    for directory in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if directory.name.isdigit():
-                line = (directory / "cmdline").read_bytes().decode(errors="replace")
-                if all(word in line for word in words):
-                    found.append(int(directory.name))
-    return found
-
-
-def daemons(image: Image) -> list[int]:
-    return [p for p in processes(str(image.prefix), "squashfuse") if p not in keepers(image)]
-
-
-def keepers(image: Image) -> list[int]:
-    return processes(str(image.prefix), "condainer.keeper")
-
-
-def is_gone(image: Image) -> bool:
-    """Tell whether nothing of a mount is left: no process, no mount, no directory."""
-    return not (daemons(image) or keepers(image) or os.path.lexists(image.prefix))
-
-
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """A directory like /tmp that every account can use, with our code and an image in it."""
-    for tool in NEEDED:
-        if shutil.which(tool) is None:
-            missing(tool)
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        missing("/dev/fuse")
-    place = Path(tempfile.mkdtemp(prefix="condainer-test-", dir="/tmp"))
-    place.chmod(0o1777)
-    package = Path(condainer.__file__).parent
-    shutil.copytree(package, place / "code/condainer", ignore=shutil.ignore_patterns("__pycache__"))
-    make_image(place / "image.squashfs", ADDRESS)
-    yield place
-    shutil.rmtree(place)
-
-
-def make_image(path: Path, address: str) -> Path:
-    with tempfile.TemporaryDirectory() as directory:
-        source = Path(directory)
-        (source / ".condainer").mkdir()
-        (source / ".condainer/address").write_text(f"{address}\n")
-        (source / "bin").mkdir()
-        shutil.copy(shutil.which("sleep") or "/bin/sleep", source / "bin/doze")
-        (source / "data").write_bytes(os.urandom(300_000))
-        command = ["mksquashfs", directory, str(path), "-all-root", "-no-progress", "-quiet"]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    path.chmod(0o444)
-    return path
-
-
-@pytest.fixture
-def image(place: Path) -> Iterator[Image]:
-    """An image whose mount point is in a fresh directory that all can write."""
-    base = Path(tempfile.mkdtemp(prefix="base ", dir=place))
-    base.chmod(0o1777)
-    image = Image(place / "image.squashfs", ADDRESS, base / f"condainer-{ADDRESS}")
-    yield image
-    for pid in (*keepers(image), *daemons(image)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    while backends.mounted_at(image.prefix):
-        backends.stop(image.prefix, None, lazy=True)
-
-
-@pytest.fixture(scope="module")
-def accounts(place: Path) -> Iterator[list[Account]]:
-    """Two ordinary users of this node."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make test accounts")
-    if shutil.which("useradd") is None:
-        missing("useradd")
-    if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
-        missing("/dev/fuse that everybody can use")
-    names = [f"cndtest{os.getpid()}{letter}" for letter in "ab"]
-    for name in names:
-        subprocess.run(["useradd", "--no-create-home", name], check=True)
-    try:
-        yield [account(name, place) for name in names]
-    finally:
-        for name in names:
-            subprocess.run(["userdel", name], check=True, capture_output=True)
-
-
-def account(name: str, place: Path) -> Account:
-    entry = pwd.getpwnam(name)
-    user: dict[str, object] = {
-        "user": entry.pw_uid,
-        "group": entry.pw_gid,
-        "extra_groups": [],
-        "env": {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/", "USER": name},
-    }
-    check = "import sys; sys.exit(sys.version_info < (3, 10))"
-    for python in (sys.executable, "/usr/bin/python3"):
-        found = Account(python, str(place / "code"), user=user)
-        with contextlib.suppress(PermissionError, FileNotFoundError):
-            if found.run([python, "-c", check]).returncode == 0:
-                return found
-    missing("a python3 that other accounts can run")
-    raise AssertionError
-
 
 # Namespaces
 
@@ -303,13 +119,9 @@ def test_probe_of_what_is_not_our_mount(image: Image) -> None:
     prefix.unlink()
     prefix.symlink_to(image.prefix.parent)
     assert mount.probe(image) is State.FOREIGN
-    for attempt in (
-        lambda: mount.mount(image),
-        lambda: mount.hold(image, linger=0),
-    ):
-        with pytest.raises(MountError) as caught:
-            attempt()
-        assert caught.value.hint
+    with pytest.raises(MountError) as caught:
+        mount.mount(image)
+    assert caught.value.hint
 
 
 def test_mount_stays_until_unmount(image: Image) -> None:
@@ -317,25 +129,27 @@ def test_mount_stays_until_unmount(image: Image) -> None:
     mount.mount(image)
     assert mount.probe(image) is State.MOUNTED
     assert len(daemons(image)) == 1
-    entry = backends.mounted_at(image.prefix)
+    entry = mounttable.mounted_at(image.prefix)
     assert entry is not None
     assert entry.owner == os.geteuid()
     assert (image.prefix / "data").stat().st_size == 300_000
     assert ME.hold(image, "true").stdout == "shared\n"
     time.sleep(3 * LINGER)
     assert mount.probe(image) is State.MOUNTED
-    assert not keepers(image)
-    assert mount.unmount(image)
+    # It refreshes the lease.
+    assert len(keepers(image)) == 1
+    assert unmount.unmount(image)
     until(lambda: is_gone(image))
-    assert not mount.unmount(image)
+    assert not unmount.unmount(image)
 
 
 def test_mount_upgrades_a_mount_that_only_lingers(image: Image) -> None:
     assert ME.hold(image, "true").returncode == 0
     mount.mount(image)
-    until(lambda: not keepers(image))
+    time.sleep(3 * LINGER)
     assert mount.probe(image) is State.MOUNTED
-    mount.unmount(image)
+    unmount.unmount(image)
+    until(lambda: is_gone(image))
 
 
 def test_dead_mount_is_recognised_and_repaired(image: Image) -> None:
@@ -351,10 +165,10 @@ def test_dead_mount_is_recognised_and_repaired(image: Image) -> None:
         assert mount.probe(image) is State.MOUNTED
         os.kill(daemons(image)[0], signal.SIGKILL)
         until(lambda: mount.probe(image) is State.DEAD)
-        assert mount.unmount(image)
+        assert unmount.unmount(image)
     finally:
         os.close(inside)
-    assert is_gone(image)
+    until(lambda: is_gone(image))
 
 
 def test_unmounted_by_hand_is_no_longer_kept(image: Image) -> None:
@@ -414,7 +228,7 @@ def test_one_after_the_other_reuses_the_mount(image: Image) -> None:
         patient.hold(image, "true")
     assert daemons(image) == first
     assert len(first) == 1
-    mount.unmount(image)
+    unmount.unmount(image)
     until(lambda: is_gone(image))
 
 
@@ -444,7 +258,7 @@ def test_busy_mount_is_not_taken_away_even_without_the_lock(image: Image) -> Non
     time.sleep(3 * LINGER)
     assert mount.probe(image) is State.MOUNTED
     with pytest.raises(MountError, match=rf"{child.pid} \(.*\): .*time.sleep"):
-        mount.unmount(image)
+        unmount.unmount(image)
     child.communicate()
     until(lambda: is_gone(image))
 
@@ -476,7 +290,7 @@ def test_removed_lock_files_lead_to_no_early_unmount(image: Image) -> None:
     first = ME.start(image, "cat")
     assert first.stdout is not None
     first.stdout.readline()
-    shutil.rmtree(keeper.locks_for(image.prefix).users.parent)
+    shutil.rmtree(mountlocks.locks_for(image.prefix).users.parent)
     second = ME.start(image, "cat")
     assert second.stdout is not None
     assert second.stdout.readline() == "shared\n"
@@ -488,8 +302,8 @@ def test_removed_lock_files_lead_to_no_early_unmount(image: Image) -> None:
 
 
 def test_release_gives_up_the_claim(image: Image) -> None:
-    first = mount.hold(image, linger=LINGER)
-    second = mount.hold(image, linger=LINGER)
+    first = mount.hold(image, Options(linger=LINGER))
+    second = mount.hold(image, Options(linger=LINGER))
     assert not first.private
     assert os.get_inheritable(first.descriptor)
     first.release()
@@ -523,10 +337,10 @@ def test_unmount_names_those_who_use_it(image: Image) -> None:
     child.stdout.readline()
     user = pwd.getpwuid(os.geteuid()).pw_name
     with pytest.raises(MountError) as caught:
-        mount.unmount(image)
+        unmount.unmount(image)
     assert f"\n  {child.pid} ({user}): {image.prefix}/bin/doze 60" in caught.value.message
     assert "keeper" not in caught.value.message
-    assert mount.unmount(image, force=True)
+    assert unmount.unmount(image, force=True)
     assert child.poll() is None
     child.kill()
     child.communicate()
@@ -578,8 +392,8 @@ def test_missing_tools(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(ToolError, match="squashfuse") as caught:
         mount.mount(image)
     assert "Debian" in caught.value.hint
-    mount.mount(image, tool_directory=Path("/usr/bin"))
-    assert mount.unmount(image)
+    mount.mount(image, Options(tool_directory=Path("/usr/bin")))
+    assert unmount.unmount(image)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a device needs root")
@@ -596,7 +410,7 @@ def test_unsafe_places_are_refused(image: Image) -> None:
     base.mkdir()
     base.chmod(0o777)
     loose = Image(image.path, ADDRESS, base / image.prefix.name)
-    for attempt in (lambda: mount.mount(loose), lambda: mount.hold(loose, linger=0)):
+    for attempt in (lambda: mount.mount(loose), lambda: mount.hold(loose, Options(linger=0))):
         with pytest.raises(MountError, match="no safe place"):
             attempt()
     inside = Image(image.path, ADDRESS, base / "deeper" / image.prefix.name)
@@ -607,7 +421,7 @@ def test_unsafe_places_are_refused(image: Image) -> None:
 def test_missing_base_is_made(image: Image) -> None:
     deeper = Image(image.path, ADDRESS, image.prefix.parent / "a/b" / image.prefix.name)
     mount.mount(deeper)
-    assert mount.unmount(deeper)
+    assert unmount.unmount(deeper)
     blocked = image.prefix.parent / "file"
     blocked.touch()
     with pytest.raises(CondainerError):
@@ -701,7 +515,7 @@ def test_name_of_the_lock_directory_taken_by_another(accounts: list[Account], im
 
 
 def test_lock_file_that_is_not_a_file(image: Image) -> None:
-    locks = keeper.locks_for(image.prefix)
+    locks = mountlocks.locks_for(image.prefix)
     locks.users.symlink_to("/etc/passwd")
     with pytest.raises(StorageError):
         mount.mount(image)

@@ -1,0 +1,285 @@
+"""How an image comes to its prefix in the view of this process: mounted, repaired, confirmed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from condainer import backends, files, guard, keeper, mountlocks, process, ways
+from condainer.backends import State
+from condainer.claims import claimed_directory
+from condainer.errors import IntegrityError, MountError
+from condainer.mountlocks import Locks
+from condainer.mounttable import mounted_at
+from condainer.private import Place
+from condainer.report import Reporter, Silent
+from condainer.ways import Way
+
+if TYPE_CHECKING:
+    # Mounting must do with the standard library alone.
+    from condainer.cache import Entry
+    from condainer.config import Settings
+
+# Dead mounts can lie on top of each other.
+LAYERS = 16
+BLOCK = 1 << 20
+# What the private directories are called in which verified copies stand for a moment.
+COPY = "condainer-copy"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file, its content address, and where it belongs.
+
+    With `sha256`, a private copy of exactly these bytes is mounted instead of the file itself.
+    `cache` is the cache of the image, which gets a lease while it is mounted.
+    """
+
+    path: Path
+    address: str
+    prefix: Path
+    sha256: str | None = None
+    cache: Path | None = None
+
+    @classmethod
+    def of(cls, entry: Entry, sha256: str | None = None) -> Image:
+        """Return the image of a cache's entry."""
+        return cls(entry.image, entry.address, entry.prefix, sha256, entry.root)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to mount: one of config.WAYS, seconds to linger, and where tools and copies are.
+
+    `trusted` says of the number of a user whether we may mount on a directory of theirs.
+    """
+
+    way: str = ways.AUTO
+    linger: float = 2.0
+    tool_directory: Path | None = None
+    copies: Path = Path("/tmp")
+    trusted: Callable[[int], bool] = lambda user: True
+
+    @classmethod
+    def of(cls, settings: Settings) -> Options:
+        """Return what the settings say."""
+        return cls(
+            settings.mount, settings.linger, settings.tool_directory, settings.staging_directory
+        )
+
+
+DEFAULT = Options()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be mounted, and with which lock files.
+
+    Without a `way`, it is found when it is needed; `kept` says that the mount stays even if nobody
+    uses it.
+    """
+
+    image: Image
+    options: Options
+    locks: Locks
+    report: Reporter
+    way: Way | None = None
+    kept: bool = False
+
+
+class Taken(Exception):
+    """Something that is not our mount stands at the prefix."""
+
+
+def probe(image: Image) -> State:
+    """Find out what is at the image's mount point; see `backends.examine`."""
+    return backends.examine(image.prefix, image.address)
+
+
+def provide(work: Work) -> None:
+    """Have the image mounted in the view of this process, looked after by a keeper.
+
+    The caller has claimed the mount. Raises Taken.
+    """
+    if probe(work.image) is State.MOUNTED and not unverified(work):
+        # Also a mount that is kept: its keeper refreshes the lease.
+        _look_after(work)
+        return
+    turn = mountlocks.wait_for(work.locks.mount, exclusive=True)
+    try:
+        work_in(work)
+    finally:
+        os.close(turn)
+
+
+def unverified(work: Work) -> bool:
+    """Tell whether verified bytes are wanted and others are mounted."""
+    if work.image.sha256 is None:
+        return False
+    try:
+        return work.locks.verified.read_text(encoding="ascii") != work.image.sha256
+    except OSError:
+        return True
+
+
+def _look_after(work: Work, place: Place | None = None) -> None:
+    """Make sure that there is a keeper, which has a lease of the image."""
+    duty = keeper.Duty(
+        prefix=str(work.image.prefix),
+        address=work.image.address,
+        linger=work.options.linger,
+        tools=str(work.options.tool_directory or ""),
+        again=_command(work),
+    )
+    if place is not None:
+        cover = str(place.cover or "")
+        notice, announced = str(place.notice), place.announced
+        duty = replace(duty, notice=notice, announced=announced, cover=cover)
+    keeper.ensure(duty, work.locks, work.image.cache)
+
+
+def _command(work: Work) -> tuple[str, ...]:
+    """Return the command with which a keeper repairs a mount that everybody sees."""
+    image, options = work.image, work.options
+    places = (image.path, image.prefix, image.cache, options.tool_directory, options.copies)
+    texts = [None if place is None else str(place) for place in places]
+    given = [*texts, image.address, image.sha256, options.way]
+    return (*process.module_command("condainer.mountwork"), json.dumps(given))
+
+
+def main(argument: str) -> None:
+    """Repair a mount; the argument is what _command() gave."""
+    *texts, address, sha256, way = json.loads(argument)
+    path, prefix, cache, tools, copies = (None if text is None else Path(text) for text in texts)
+    assert path is not None
+    assert prefix is not None
+    assert copies is not None
+    image = Image(path, address, prefix, sha256, cache)
+    options = Options(way=way, tool_directory=tools, copies=copies)
+    locks = mountlocks.locks_for(prefix)
+    claim = mountlocks.claim(locks)
+    try:
+        provide(Work(image, options, locks, Silent(), kept=True))
+    finally:
+        os.close(claim)
+
+
+def work_in(work: Work, place: Place | None = None) -> None:
+    """Mount in the view of this process, whose turn it is. Raises Taken."""
+    image, locks = work.image, work.locks
+    state = probe(image)
+    if state is State.MOUNTED:
+        if unverified(work):
+            raise MountError(
+                f"{image.prefix} was mounted without verification",
+                "Run `cnd umount` first.",
+            )
+        _look_after(work, place)
+        return
+    way = work.way or ways.choose(work.options.way, image.path, state, work.options.tool_directory)
+    if way.private and place is None:
+        raise Taken
+    if not work.kept:
+        # Before the mount is there: nothing is left even if we are killed in between.
+        _look_after(work, place)
+    if state is State.DEAD:
+        work.report.note(f"Repairing the mount of {image.prefix}, whose daemon has gone.")
+        _clear(image, work.options.tool_directory)
+    else:
+        # What was kept has been unmounted by other means; a repaired mount stays kept.
+        locks.persistent.unlink(missing_ok=True)
+    locks.verified.unlink(missing_ok=True)
+    if probe(image) is not State.ABSENT:
+        raise Taken
+    if place is None:
+        _make_mount_point(image.prefix)
+    guard.remove(image.prefix)
+    try:
+        _start(work, way)
+        _confirm(image)
+        if image.sha256 is not None:
+            mountlocks.write(locks.verified, image.sha256)
+        if work.kept:
+            _look_after(work)
+    except BaseException:
+        _clear(image, work.options.tool_directory)
+        mountlocks.remove_mount_point(image.prefix)
+        raise
+
+
+def _start(work: Work, way: Way) -> None:
+    if work.image.sha256 is None:
+        _start_with(way, work.image.path, work.image.prefix)
+        return
+    with (
+        files.storage_errors(f"copy {work.image.path} to {work.options.copies}"),
+        claimed_directory(work.options.copies, COPY) as directory,
+    ):
+        copy = directory / "image.squashfs"
+        _copy_verified(work.image.path, copy, work.image.sha256)
+        # What is mounted keeps it open, and nobody else can open what has no name any more.
+        _start_with(way, copy, work.image.prefix)
+
+
+def _start_with(way: Way, path: Path, prefix: Path) -> None:
+    """Mount by the first back end that can."""
+    for backend in way.backends[:-1]:
+        with suppress(MountError):
+            backend.start(path, prefix)
+            return
+    way.backends[-1].start(path, prefix)
+
+
+def _copy_verified(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file, and raise IntegrityError unless the copy has exactly these bytes."""
+    digest = hashlib.sha256()
+    with files.open_regular(source) as stream, target.open("xb") as copy:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+            copy.write(block)
+    if digest.hexdigest() != sha256:
+        raise IntegrityError(
+            f"{source} has the sha256 {digest.hexdigest()}, not the {sha256} that was verified",
+            "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",
+        )
+
+
+def _clear(image: Image, tool_directory: Path | None) -> None:
+    """Take away our mounts at the prefix, also under processes that still use dead ones."""
+    for _ in range(LAYERS):
+        entry = mounted_at(image.prefix)
+        kernel = entry is not None and entry.kind == backends.KERNEL and os.geteuid() == 0
+        if entry is None or not (kernel or entry.owner == os.geteuid()):
+            return
+        backends.stop(image.prefix, tool_directory, lazy=True)
+
+
+def _confirm(image: Image) -> None:
+    """Believe a mount only when the content has the address that it should have."""
+    if probe(image) is not State.MOUNTED:
+        raise MountError(
+            f"{image.path} does not hold the environment {image.address}",
+            f"Delete {image.path.parent} and build it again with `cnd build`.",
+        )
+
+
+def _make_mount_point(prefix: Path) -> None:
+    try:
+        prefix.mkdir(0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise files.storage_error(f"create the mount point {prefix}", error) from error
+    if not files.is_private_directory(prefix):
+        raise Taken
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
