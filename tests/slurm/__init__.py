@@ -1,0 +1,22 @@
+"""Real Slurm on this one machine, started for a test and ended after it."""
+
+from __future__ import annotations
+
+from tests.slurm.accounts import Account, accounts
+from tests.slurm.cluster import Cluster, StartFailed, cluster
+from tests.slurm.settings import Tracking, cgroup_problem, harshest, missing_tools
+from tests.slurm.site import Site, site
+
+__all__ = [
+    "Account",
+    "Cluster",
+    "Site",
+    "StartFailed",
+    "Tracking",
+    "accounts",
+    "cgroup_problem",
+    "cluster",
+    "harshest",
+    "missing_tools",
+    "site",
+]

@@ -1,0 +1,267 @@
+"""A cluster of one node: munged, slurmctld and slurmd of our own, beside those of the system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.slurm.accounts import Account
+from tests.slurm.settings import (
+    ADOPT,
+    CGROUPS,
+    PATH,
+    Ports,
+    Tracking,
+    cgroup_conf,
+    slurm_conf,
+)
+
+# How long the daemons may take to start, and to end, in seconds.
+STARTING = 20.0
+ENDING = 10.0
+CPUS = 64
+LAST_LINES = 15
+
+
+class StartFailed(Exception):
+    """Slurm did not start; the text has the ends of the logs."""
+
+
+@dataclass
+class Cluster:
+    """A running cluster, and the commands by which its users run jobs."""
+
+    directory: Path
+    node: str
+    tracking: Tracking
+    settings: Mapping[str, str]
+    daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a command needs to talk to this cluster and no other, and the settings."""
+        conf = str(self.directory / "slurm.conf")
+        return {"PATH": PATH, "LC_ALL": "C.UTF-8", "SLURM_CONF": conf, **self.settings}
+
+    def start(self, *argv: str, account: Account | None = None) -> subprocess.Popen[str]:
+        """Start a command of Slurm, by default as root."""
+        child: subprocess.Popen[str] = subprocess.Popen(
+            argv,
+            cwd=account.home if account else self.directory,
+            env={
+                **self.environment,
+                "HOME": str(account.home) if account else "/",
+                "USER": account.name if account else "root",
+            },
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+        return child
+
+    def run(
+        self,
+        *argv: str,
+        account: Account | None = None,
+        status: int | None = 0,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command of Slurm to its end; a status other than the expected one is an error.
+
+        Parameters: `status` None allows any, `timeout` in seconds.
+        """
+        with self.start(*argv, account=account) as child:
+            try:
+                stdout, stderr = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+                raise
+        if status is not None and child.returncode != status:
+            raise AssertionError(f"{argv}: status {child.returncode}\n{stdout}\n{stderr}")
+        return subprocess.CompletedProcess(argv, child.returncode, stdout, stderr)
+
+    def submit(self, script: str, *options: str, account: Account) -> str:
+        """Submit a shell script as a batch job and return its number.
+
+        What task `T` of job `J` says goes to `J.T.out` in the home directory; without an array,
+        T is 4294967294.
+        """
+        options = ("--output=%A.%a.out", "--export=ALL", *options)
+        argv = ["sbatch", "--parsable", *options, f"--wrap={script}"]
+        return self.run(*argv, account=account).stdout.strip()
+
+    def jobs(self) -> list[str]:
+        """Return the numbers of the jobs that have not ended."""
+        return self.run("squeue", "-h", "-r", "-o", "%A").stdout.split()
+
+    def state(self, job: str) -> str:
+        """Return the state of a job as `scontrol` has it: RUNNING, COMPLETED, CANCELLED, …"""
+        shown = self.run("scontrol", "-o", "show", "job", job).stdout
+        return shown.split("JobState=")[1].split()[0]
+
+    def wait(self, *jobs: str, seconds: float = 60) -> None:
+        """Wait until jobs have ended, with all their tasks."""
+        _until(
+            lambda: not self.run("squeue", "-h", "-o", "%A", "-j", ",".join(jobs)).stdout.split(),
+            seconds,
+            f"jobs {', '.join(jobs)} have not ended: {self.log_ends()}",
+        )
+
+    def log_ends(self) -> str:
+        """Return the last lines of the daemons' logs."""
+        return "".join(
+            f"\n== {path.name}\n"
+            + "\n".join(path.read_text(errors="replace").splitlines()[-LAST_LINES:])
+            for path in sorted((self.directory / "log").iterdir())
+        )
+
+
+@contextmanager
+def cluster(
+    directory: Path, tracking: Tracking, settings: Mapping[str, str] | None = None, cpus: int = CPUS
+) -> Iterator[Cluster]:
+    """Start a cluster of one node in an empty directory, and end it afterwards.
+
+    The caller is root, and all directories above are root's. Nothing of a munge or Slurm of the
+    system is touched: keys, sockets, ports and state are our own. Parameters: `settings` are
+    environment variables for all commands, `cpus` is what the node claims to have.
+    Raises StartFailed.
+    """
+    made = Cluster(directory, f"cnd{os.getpid()}", tracking, settings or {})
+    _prepare(made, cpus)
+    try:
+        _start(made)
+        yield made
+    finally:
+        _stop(made)
+
+
+def _prepare(made: Cluster, cpus: int) -> None:
+    directory = made.directory
+    directory.chmod(0o755)
+    for name in ("munge", "state", "spool", "log"):
+        (directory / name).mkdir()
+        (directory / name).chmod(0o755)
+    key = directory / "munge" / "key"
+    key.touch(0o600)
+    key.write_bytes(os.urandom(1024))
+    text = slurm_conf(directory, made.node, cpus, made.tracking, _free_ports())
+    (directory / "slurm.conf").write_text(text, encoding="utf-8")
+    (directory / "cgroup.conf").write_text(cgroup_conf(), encoding="utf-8")
+
+
+def _free_ports() -> Ports:
+    with socket.socket() as first, socket.socket() as second:
+        first.bind(("127.0.0.1", 0))
+        second.bind(("127.0.0.1", 0))
+        return Ports(first.getsockname()[1], second.getsockname()[1])
+
+
+def _start(made: Cluster) -> None:
+    munge = made.directory / "munge"
+    own = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
+    own.append(f"--socket={munge / 'socket'}")
+    _daemon(made, {}, "munged", "--foreground", "--force", "--origin=127.0.0.1", *own)
+    _until(lambda: _answers(munge / "socket"), STARTING, "munged does not answer", made)
+    conf = str(made.directory / "slurm.conf")
+    _daemon(made, {}, "slurmctld", "-D", "-f", conf)
+    more = {"LD_PRELOAD": _adopt(made.directory)} if made.tracking is Tracking.DESCENDANTS else {}
+    _daemon(made, more, "slurmd", "-D", "-f", conf)
+    _until(lambda: _is_idle(made), STARTING, "the node does not become idle", made)
+
+
+def _daemon(made: Cluster, environment: Mapping[str, str], *argv: str) -> None:
+    with (made.directory / "log" / f"{argv[0]}.output").open("wb") as output:
+        child = subprocess.Popen(
+            [shutil.which(argv[0], path=PATH) or argv[0], *argv[1:]],
+            cwd=made.directory,
+            env={"PATH": PATH, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    made.daemons.append(child)
+
+
+def _adopt(directory: Path) -> str:
+    library = directory / "adopt.so"
+    (directory / "adopt.c").write_text(ADOPT, encoding="utf-8")
+    command = ["gcc", "-shared", "-fPIC", "-o", str(library), str(directory / "adopt.c")]
+    subprocess.run(command, check=True)
+    return str(library)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(OSError):
+        client.connect(str(path))
+        return True
+    return False
+
+
+def _is_idle(made: Cluster) -> bool:
+    return made.run("sinfo", "-h", "-o", "%T", status=None).stdout.strip() == "idle"
+
+
+def _until(
+    condition: Callable[[], object], seconds: float, what: str, made: Cluster | None = None
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        dead = made is not None and any(child.poll() is not None for child in made.daemons)
+        if dead or time.monotonic() > deadline:
+            raise StartFailed(what + (made.log_ends() if made else ""))
+        time.sleep(0.05)
+
+
+def _stop(made: Cluster) -> None:
+    """End the jobs and then the daemons, each by its number."""
+    if len(made.daemons) == 3:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired, StartFailed):
+            if jobs := made.jobs():
+                made.run("scancel", *jobs, timeout=ENDING)
+                made.run("scancel", "--signal=KILL", *jobs, timeout=ENDING, status=None)
+            _until(lambda: not _steps(made), ENDING, "steps are still there")
+    for child in reversed(made.daemons):
+        child.terminate()
+        try:
+            child.wait(ENDING)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+    for step in _steps(made):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(step, signal.SIGKILL)
+    for place in (CGROUPS, CGROUPS / "freezer"):
+        _remove_cgroup(place / f"slurm_{made.node}")
+
+
+def _steps(made: Cluster) -> list[int]:
+    """Return the slurmstepd processes of this cluster: those that write to its log."""
+    found, log = [], str(made.directory / "log" / "slurmd")
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "comm").read_text() == "slurmstepd\n":
+                opened = {os.readlink(item) for item in (process / "fd").iterdir()}
+                if log in opened:
+                    found.append(int(process.name))
+    return found
+
+
+def _remove_cgroup(top: Path) -> None:
+    for directory, _, _ in os.walk(top, topdown=False):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)

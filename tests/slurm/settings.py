@@ -1,0 +1,127 @@
+"""What Slurm is told, and which of its ways to follow processes work on this machine."""
+
+from __future__ import annotations
+
+import enum
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+CLIENTS = ("srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol")
+DAEMONS = ("munged", "slurmctld", "slurmd")
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+PATH = f"/usr/local/bin:/usr/bin:/bin:{SBIN}"
+CGROUPS = Path("/sys/fs/cgroup")
+
+# Loaded into slurmstepd: daemons become its children when their parents end, and so
+# proctrack/linuxproc, which follows parents, finds and kills them as proctrack/cgroup does.
+ADOPT = """
+#include <sys/prctl.h>
+__attribute__((constructor)) static void adopt(void) { prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
+"""
+
+
+class Tracking(enum.Enum):
+    """How Slurm knows the processes of a step, all of which it kills when the step ends.
+
+    DESCENDANTS stands in for CGROUP where the cgroups of the machine cannot be written: real Slurm
+    with another method, which finds daemons all the same.
+    """
+
+    CGROUP = "proctrack/cgroup"
+    DESCENDANTS = "descendants"
+    LINUXPROC = "proctrack/linuxproc"
+    PGID = "proctrack/pgid"
+
+    @property
+    def plugin(self) -> str:
+        """The name that slurm.conf has for it."""
+        return Tracking.LINUXPROC.value if self is Tracking.DESCENDANTS else self.value
+
+    @property
+    def kills_daemons(self) -> bool:
+        """Whether what a step left in the background is killed with it."""
+        return self in (Tracking.CGROUP, Tracking.DESCENDANTS)
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The ports of the two daemons, on loopback."""
+
+    controller: int
+    node: int
+
+
+def missing_tools() -> list[str]:
+    """Return the programs that a cluster needs and this machine does not have."""
+    path = f"{os.environ.get('PATH', '')}:{SBIN}"
+    return [name for name in (*CLIENTS, *DAEMONS) if shutil.which(name, path=path) is None]
+
+
+def cgroup_problem() -> str | None:
+    """Say why proctrack/cgroup cannot work on this machine, or None if it should."""
+    freezer, unified = CGROUPS / "freezer", CGROUPS / "cgroup.controllers"
+    if unified.exists():
+        place = CGROUPS
+    elif (freezer / "cgroup.procs").exists():
+        place = freezer
+    else:
+        return f"{CGROUPS} has neither the freezer of cgroup v1 nor cgroup v2"
+    trial = place / f"condainer-trial-{os.getpid()}"
+    try:
+        trial.mkdir()
+        trial.rmdir()
+    except OSError as error:
+        return f"{place} cannot be written ({error.strerror})"
+    return None
+
+
+def harshest() -> Tracking:
+    """Return the method that kills daemons: Slurm's own with cgroups, or what stands in for it."""
+    return Tracking.CGROUP if cgroup_problem() is None else Tracking.DESCENDANTS
+
+
+def slurm_conf(directory: Path, node: str, cpus: int, tracking: Tracking, ports: Ports) -> str:
+    """Return slurm.conf for one controller and one node, both on this machine's loopback.
+
+    Parameters: `cpus` may be more than the machine has.
+    """
+    host = platform.node().split(".")[0]
+    return f"""\
+ClusterName={node}
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports.controller}
+SlurmdPort={ports.node}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={directory}/munge/socket
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+StateSaveLocation={directory}/state
+SlurmdSpoolDir={directory}/spool
+SlurmctldPidFile={directory}/slurmctld.pid
+SlurmdPidFile={directory}/slurmd.pid
+SlurmctldLogFile={directory}/log/slurmctld
+SlurmdLogFile={directory}/log/slurmd
+SlurmctldDebug=info
+SlurmdDebug=debug
+SlurmdParameters=config_overrides
+ProctrackType={tracking.plugin}
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
+ReturnToService=2
+MailProg=/bin/true
+KillWait=2
+UnkillableStepTimeout=20
+NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=500 State=UNKNOWN
+PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def cgroup_conf() -> str:
+    """Return cgroup.conf; without a systemd, Slurm has to make its cgroups itself."""
+    unified = (CGROUPS / "cgroup.controllers").exists()
+    return f"CgroupMountpoint={CGROUPS}\n" + ("IgnoreSystemd=yes\n" if unified else "")
