@@ -59,9 +59,12 @@ class Site:
         return found
 
     def left(self) -> list[str]:
-        """Return what users left: mounts, processes and mount points."""
-        points = [str(path) for path in self.base.glob("condainer-*")]
-        return [*self.mounts(), *self.processes().values(), *points]
+        """Return what users left: mounts and processes."""
+        return [*self.mounts(), *self.processes().values()]
+
+    def points(self) -> list[str]:
+        """Return the mount points below the base, mounted or not."""
+        return [str(path) for path in self.base.glob("condainer-*")]
 
     def clear(self) -> None:
         """End and unmount what a failed test left."""

@@ -1,0 +1,266 @@
+"""Jobs of a real Slurm run from one image, whatever Slurm kills at the end of a step."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import slurm
+from tests.slurm import Account, Cluster, Site, Tracking
+
+# useradd locks /etc/passwd: whoever makes accounts does so in one worker.
+pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
+
+# How long what a user has left may still be there, in seconds.
+GONE = 8.0
+# Reads from the image until told to end; a listing is never answered from the page cache.
+READER = """
+    touch "$1.runs"
+    until [ -e "$1.end" ]; do ls "$CONDA_PREFIX/conda-meta" >/dev/null || exit 70; sleep 0.05; done
+    exec probe-prefix
+"""
+
+
+def needs(what: str) -> None:
+    """Skip where something is missing, but not in continuous integration."""
+    if os.environ.get("CI"):
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
+    """Wait for something to become true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def site(channel: Path) -> Iterator[Site]:
+    """What the users of the node find there."""
+    missing = slurm.missing_tools()
+    missing += [tool for tool in ("useradd", "squashfuse_ll") if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        needs(f"root and {', '.join(missing) or 'nothing else'}")
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(slurm.site(channel))
+        except LookupError as error:
+            needs(str(error))
+        yield made
+
+
+@pytest.fixture(scope="module")
+def users(site: Site) -> Iterator[list[Account]]:
+    """Two ordinary users of the node."""
+    with slurm.accounts(site.place, 2) as accounts:
+        yield accounts
+
+
+@pytest.fixture(scope="module")
+def harsh(site: Site) -> Iterator[Cluster]:
+    """A cluster that kills also the daemons of a step when it ends."""
+    tracking = slurm.harshest()
+    if tracking is not Tracking.CGROUP:
+        warnings.warn(f"proctrack/cgroup is not tested: {slurm.cgroup_problem()}", stacklevel=1)
+    with _cluster(site, tracking) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _cluster(site: Site, tracking: Tracking) -> Iterator[Cluster]:
+    directory = site.place / tracking.name
+    directory.mkdir()
+    with slurm.cluster(directory, tracking, site.environment) as running:
+        yield running
+
+
+def tidy(site: Site, points: bool = False) -> None:
+    """Nothing is left, a moment after the last user.
+
+    Parameters: `points` includes empty mount points, which nobody can remove when Slurm has
+    killed all that a step has started.
+    """
+    left: list[str] = []
+    deadline = time.monotonic() + GONE
+    while True:
+        left = [*site.left(), *(site.points() if points else ())]
+        if not left or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    # The next test must not suffer.
+    site.clear()
+    assert left == []
+
+
+def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Return the status and the outputs of a command."""
+    stdout, stderr = child.communicate(timeout=60)
+    return child.returncode, stdout, stderr
+
+
+def test_ranks_share_one_image(site: Site, users: list[Account], harsh: Cluster) -> None:
+    done = harsh.run("srun", "-n", "32", site.cnd, "exec", "--", "probe-prefix", account=users[0])
+    assert Counter(done.stdout.splitlines()) == {str(site.prefix): 32}, done.stderr
+    tidy(site)
+
+
+@pytest.mark.parametrize("tracking", [Tracking.LINUXPROC, Tracking.PGID])
+def test_a_step_where_daemons_live_on(site: Site, users: list[Account], tracking: Tracking) -> None:
+    user = users[0]
+    with _cluster(site, tracking) as cluster:
+        done = cluster.run("srun", "-n", "4", site.cnd, "exec", "probe-prefix", account=user)
+        assert done.stdout == 4 * f"{site.prefix}\n", done.stderr
+        tidy(site, points=True)
+
+
+@pytest.mark.parametrize("tracking", sorted({slurm.harshest(), Tracking.DESCENDANTS}, key=str))
+def test_daemons_are_killed_with_the_step(
+    site: Site, users: list[Account], harsh: Cluster, tracking: Tracking
+) -> None:
+    """The stand-in for proctrack/cgroup does what that does; neither may kill before the end."""
+    script = """
+        setsid sh -c 'sleep 300 & echo $!' >"$HOME/daemon"
+        sleep 0.5; kill -0 $(cat "$HOME/daemon") && echo alive
+    """
+    with contextlib.ExitStack() as stack:
+        cluster = harsh
+        if harsh.tracking is not tracking:
+            cluster = stack.enter_context(_cluster(site, tracking))
+        argv = ["srun", "-n", "1", "sh", "-c", script]
+        assert cluster.run(*argv, account=users[0]).stdout == "alive\n"
+    daemon = Path("/proc", (users[0].home / "daemon").read_text().strip())
+    until(lambda: not daemon.exists(), f"{daemon} lives")
+
+
+def test_srun_returns_the_highest_status(site: Site, users: list[Account], harsh: Cluster) -> None:
+    script = "exit $((SLURM_PROCID * 7))"
+    argv = ["srun", "-n", "6", site.cnd, "exec", "--", "sh", "-c", script]
+    done = harsh.run(*argv, account=users[0], status=35)
+    assert done.stdout == ""
+    argv[-1] = "kill -TERM $$"
+    assert harsh.run(*argv, account=users[0], status=None).returncode == 128 + 15
+    tidy(site)
+
+
+def test_job_array(site: Site, users: list[Account], harsh: Cluster) -> None:
+    user = users[0]
+    script = f"{site.cnd} exec -- sh -c 'probe-prefix; exit $SLURM_ARRAY_TASK_ID'"
+    job = harsh.submit(script, "--array=0-7", account=user)
+    harsh.wait(job)
+    outputs = sorted(user.home.glob(f"{job}.*.out"))
+    assert [path.read_text() for path in outputs] == [f"{site.prefix}\n"] * 8
+    states = [harsh.state(f"{job}_{task}") for task in range(8)]
+    assert states == ["COMPLETED"] + 7 * ["FAILED"]
+    tidy(site)
+
+
+def test_cancelled_job(site: Site, users: list[Account], harsh: Cluster) -> None:
+    user = users[0]
+    # A batch step, and a step of its own with several tasks, both in the image.
+    inner = f"srun -n 4 {site.cnd} exec -- sh -c 'touch cancelled.runs; exec sleep 300'"
+    script = f"{site.cnd} exec -- sleep 300 & {inner}"
+    job = harsh.submit(script, "--ntasks=4", account=user)
+    until((user.home / "cancelled.runs").exists, harsh.log_ends())
+    harsh.run("scancel", job, account=user)
+    harsh.wait(job)
+    assert harsh.state(job) == "CANCELLED"
+    tidy(site)
+    done = harsh.run("srun", "-n", "2", site.cnd, "exec", "probe-prefix", account=user)
+    assert done.stdout == 2 * f"{site.prefix}\n"
+    tidy(site)
+
+
+def test_step_that_ends_while_another_goes_on(
+    site: Site, users: list[Account], harsh: Cluster
+) -> None:
+    user = users[0]
+    first, second = (user.home / name for name in ("step one", "step two"))
+    run = f"srun --overlap --exact -n 2 {site.cnd} exec -- sh -c '{READER}' sh"
+    script = f"""
+        {run} '{first}' & one=$!
+        until [ -e '{first}.runs' ]; do sleep 0.05; done
+        {run} '{second}' & two=$!
+        until [ -e '{second}.runs' ]; do sleep 0.05; done
+        touch '{first}.end'; wait $one; echo "first $?"
+        sleep 1.5
+        touch '{second}.end'; wait $two; echo "second $?"
+        srun -n 1 {site.cnd} exec probe-prefix; echo "third $?"
+    """
+    job = harsh.submit(script, "--ntasks=4", account=user)
+    harsh.wait(job)
+    said = (user.home / f"{job}.4294967294.out").read_text()
+    prefix = f"{site.prefix}\n"
+    assert said == f"{2 * prefix}first 0\n{2 * prefix}second 0\n{prefix}third 0\n"
+    tidy(site)
+
+
+def test_job_that_ends_while_another_of_the_user_goes_on(
+    site: Site, users: list[Account], harsh: Cluster
+) -> None:
+    user = users[0]
+    children = []
+    for name in ("job one", "job two"):
+        argv = [site.cnd, "exec", "--", "sh", "-c", READER, "sh", str(user.home / name)]
+        children.append(harsh.start("srun", "-n", "2", *argv, account=user))
+        until((user.home / f"{name}.runs").exists, harsh.log_ends())
+    for name, child in zip(("job one", "job two"), children, strict=True):
+        (user.home / f"{name}.end").touch()
+        status, stdout, stderr = ended(child)
+        assert (status, stdout) == (0, 2 * f"{site.prefix}\n"), f"{name}: {stderr}"
+        time.sleep(1)
+    tidy(site)
+
+
+def test_first_rank_that_leaves_breaks_nobody(
+    site: Site, users: list[Account], harsh: Cluster
+) -> None:
+    script = """
+        [ $SLURM_PROCID = 0 ] && exec probe-prefix
+        for turn in 1 2 3 4 5 6 7 8 9 10; do ls "$CONDA_PREFIX/conda-meta" >/dev/null || exit 70
+            sleep 0.2; done
+        exec probe-prefix
+    """
+    # The first one mounts.
+    late = f"[ $SLURM_PROCID = 0 ] || sleep 0.5; exec {site.cnd} exec -- sh -c '{script}'"
+    done = harsh.run("srun", "-n", "4", "sh", "-c", late, account=users[0])
+    assert done.stdout == 4 * f"{site.prefix}\n", done.stderr
+    tidy(site)
+
+
+def test_mount_that_was_made_before_the_jobs(
+    site: Site, users: list[Account], harsh: Cluster
+) -> None:
+    user = users[0]
+    kept = harsh.start(site.cnd, "exec", "cat", account=user)
+    until(site.mounts, "not mounted")
+    done = harsh.run("srun", "-n", "4", site.cnd, "exec", "probe-prefix", account=user)
+    assert done.stdout == 4 * f"{site.prefix}\n"
+    assert len(site.mounts()) == 1
+    assert ended(kept)[0] == 0
+    tidy(site)
+
+
+def test_two_users_at_once(site: Site, users: list[Account], harsh: Cluster) -> None:
+    children = []
+    for user in users:
+        argv = [site.cnd, "exec", "--", "sh", "-c", READER, "sh", str(user.home / "both")]
+        children.append(harsh.start("srun", "-n", "4", *argv, account=user))
+    for user in users:
+        until((user.home / "both.runs").exists, harsh.log_ends())
+    for user, child in zip(users, children, strict=True):
+        (user.home / "both.end").touch()
+        status, stdout, stderr = ended(child)
+        assert (status, stdout) == (0, 4 * f"{site.prefix}\n"), stderr
+        time.sleep(1)
+    tidy(site)
