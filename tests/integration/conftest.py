@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +17,9 @@ from typing import Any
 
 import pytest
 
+from tests import slurm
 from tests.channel import ChannelServer, ensure_channel, serve
+from tests.slurm import Account, Cluster, Site, Tracking
 
 TOP = Path(__file__).resolve().parents[2]
 SMALL = "dependencies: [probe-prefix, probe-activate, probe-files]\nvariables: {GREETING: hello}\n"
@@ -154,3 +159,43 @@ def project(make_project: Any) -> Project:
     """A small project without Python."""
     made: Project = make_project()
     return made
+
+
+def needs(what: str) -> None:
+    """Skip where something is missing, but not in continuous integration."""
+    if os.environ.get("CI"):
+        pytest.fail(f"needs {what}")
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def site(channel: Path) -> Iterator[Site]:
+    """A directory in which every account finds `cnd` and an image."""
+    missing = [tool for tool in ("useradd", "squashfuse_ll") if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        needs(" and ".join(["root", *missing]))
+    with contextlib.ExitStack() as stack:
+        try:
+            made = stack.enter_context(slurm.site(channel))
+        except LookupError as error:
+            needs(str(error))
+        yield made
+
+
+@pytest.fixture(scope="session")
+def users(site: Site) -> Iterator[list[Account]]:
+    """Two ordinary users."""
+    with slurm.accounts(site.place, 2) as accounts:
+        yield accounts
+
+
+@pytest.fixture(scope="session")
+def harsh(site: Site) -> Iterator[Cluster]:
+    """A Slurm that kills also the daemons of a step when it ends."""
+    if missing := slurm.missing_tools():
+        needs(", ".join(missing))
+    tracking = slurm.harshest()
+    if tracking is not Tracking.CGROUP:
+        warnings.warn(f"proctrack/cgroup is not tested: {slurm.cgroup_problem()}", stacklevel=1)
+    with site.cluster(tracking) as running:
+        yield running

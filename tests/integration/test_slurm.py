@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import subprocess
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,21 +17,12 @@ from tests.slurm import Account, Cluster, Site, Tracking
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
 
-# How long what a user has left may still be there, in seconds.
-GONE = 8.0
 # Reads from the image until told to end; a listing is never answered from the page cache.
 READER = """
     touch "$1.runs"
     until [ -e "$1.end" ]; do ls "$CONDA_PREFIX/conda-meta" >/dev/null || exit 70; sleep 0.05; done
     exec probe-prefix
 """
-
-
-def needs(what: str) -> None:
-    """Skip where something is missing, but not in continuous integration."""
-    if os.environ.get("CI"):
-        pytest.fail(f"needs {what}")
-    pytest.skip(f"needs {what}")
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
@@ -45,62 +33,11 @@ def until(condition: Callable[[], object], what: str, seconds: float = 15) -> No
         time.sleep(0.05)
 
 
-@pytest.fixture(scope="module")
-def site(channel: Path) -> Iterator[Site]:
-    """What the users of the node find there."""
-    missing = slurm.missing_tools()
-    missing += [tool for tool in ("useradd", "squashfuse_ll") if shutil.which(tool) is None]
-    if missing or os.geteuid() != 0:
-        needs(f"root and {', '.join(missing) or 'nothing else'}")
-    with contextlib.ExitStack() as stack:
-        try:
-            made = stack.enter_context(slurm.site(channel))
-        except LookupError as error:
-            needs(str(error))
-        yield made
-
-
-@pytest.fixture(scope="module")
-def users(site: Site) -> Iterator[list[Account]]:
-    """Two ordinary users of the node."""
-    with slurm.accounts(site.place, 2) as accounts:
-        yield accounts
-
-
-@pytest.fixture(scope="module")
-def harsh(site: Site) -> Iterator[Cluster]:
-    """A cluster that kills also the daemons of a step when it ends."""
-    tracking = slurm.harshest()
-    if tracking is not Tracking.CGROUP:
-        warnings.warn(f"proctrack/cgroup is not tested: {slurm.cgroup_problem()}", stacklevel=1)
-    with _cluster(site, tracking) as running:
-        yield running
-
-
-@contextlib.contextmanager
-def _cluster(site: Site, tracking: Tracking) -> Iterator[Cluster]:
-    directory = site.place / tracking.name
-    directory.mkdir()
-    with slurm.cluster(directory, tracking, site.environment) as running:
-        yield running
-
-
-def tidy(site: Site, points: bool = False) -> None:
-    """Nothing is left, a moment after the last user.
-
-    Parameters: `points` includes empty mount points, which nobody can remove when Slurm has
-    killed all that a step has started.
-    """
-    left: list[str] = []
-    deadline = time.monotonic() + GONE
-    while True:
-        left = [*site.left(), *(site.points() if points else ())]
-        if not left or time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    # The next test must not suffer.
+@pytest.fixture(autouse=True)
+def cleared(site: Site) -> Iterator[None]:
+    """A test that fails must not make others fail."""
+    yield
     site.clear()
-    assert left == []
 
 
 def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -112,16 +49,16 @@ def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
 def test_ranks_share_one_image(site: Site, users: list[Account], harsh: Cluster) -> None:
     done = harsh.run("srun", "-n", "32", site.cnd, "exec", "--", "probe-prefix", account=users[0])
     assert Counter(done.stdout.splitlines()) == {str(site.prefix): 32}, done.stderr
-    tidy(site)
+    site.tidy()
 
 
 @pytest.mark.parametrize("tracking", [Tracking.LINUXPROC, Tracking.PGID])
 def test_a_step_where_daemons_live_on(site: Site, users: list[Account], tracking: Tracking) -> None:
     user = users[0]
-    with _cluster(site, tracking) as cluster:
+    with site.cluster(tracking) as cluster:
         done = cluster.run("srun", "-n", "4", site.cnd, "exec", "probe-prefix", account=user)
         assert done.stdout == 4 * f"{site.prefix}\n", done.stderr
-        tidy(site, points=True)
+        site.tidy(points=True)
 
 
 @pytest.mark.parametrize("tracking", sorted({slurm.harshest(), Tracking.DESCENDANTS}, key=str))
@@ -136,7 +73,7 @@ def test_daemons_are_killed_with_the_step(
     with contextlib.ExitStack() as stack:
         cluster = harsh
         if harsh.tracking is not tracking:
-            cluster = stack.enter_context(_cluster(site, tracking))
+            cluster = stack.enter_context(site.cluster(tracking))
         argv = ["srun", "-n", "1", "sh", "-c", script]
         assert cluster.run(*argv, account=users[0]).stdout == "alive\n"
     daemon = Path("/proc", (users[0].home / "daemon").read_text().strip())
@@ -150,7 +87,7 @@ def test_srun_returns_the_highest_status(site: Site, users: list[Account], harsh
     assert done.stdout == ""
     argv[-1] = "kill -TERM $$"
     assert harsh.run(*argv, account=users[0], status=None).returncode == 128 + 15
-    tidy(site)
+    site.tidy()
 
 
 def test_job_array(site: Site, users: list[Account], harsh: Cluster) -> None:
@@ -162,7 +99,7 @@ def test_job_array(site: Site, users: list[Account], harsh: Cluster) -> None:
     assert [path.read_text() for path in outputs] == [f"{site.prefix}\n"] * 8
     states = [harsh.state(f"{job}_{task}") for task in range(8)]
     assert states == ["COMPLETED"] + 7 * ["FAILED"]
-    tidy(site)
+    site.tidy()
 
 
 def test_cancelled_job(site: Site, users: list[Account], harsh: Cluster) -> None:
@@ -175,10 +112,10 @@ def test_cancelled_job(site: Site, users: list[Account], harsh: Cluster) -> None
     harsh.run("scancel", job, account=user)
     harsh.wait(job)
     assert harsh.state(job) == "CANCELLED"
-    tidy(site)
+    site.tidy()
     done = harsh.run("srun", "-n", "2", site.cnd, "exec", "probe-prefix", account=user)
     assert done.stdout == 2 * f"{site.prefix}\n"
-    tidy(site)
+    site.tidy()
 
 
 def test_step_that_ends_while_another_goes_on(
@@ -202,7 +139,7 @@ def test_step_that_ends_while_another_goes_on(
     said = (user.home / f"{job}.4294967294.out").read_text()
     prefix = f"{site.prefix}\n"
     assert said == f"{2 * prefix}first 0\n{2 * prefix}second 0\n{prefix}third 0\n"
-    tidy(site)
+    site.tidy()
 
 
 def test_job_that_ends_while_another_of_the_user_goes_on(
@@ -219,7 +156,7 @@ def test_job_that_ends_while_another_of_the_user_goes_on(
         status, stdout, stderr = ended(child)
         assert (status, stdout) == (0, 2 * f"{site.prefix}\n"), f"{name}: {stderr}"
         time.sleep(1)
-    tidy(site)
+    site.tidy()
 
 
 def test_first_rank_that_leaves_breaks_nobody(
@@ -235,7 +172,7 @@ def test_first_rank_that_leaves_breaks_nobody(
     late = f"[ $SLURM_PROCID = 0 ] || sleep 0.5; exec {site.cnd} exec -- sh -c '{script}'"
     done = harsh.run("srun", "-n", "4", "sh", "-c", late, account=users[0])
     assert done.stdout == 4 * f"{site.prefix}\n", done.stderr
-    tidy(site)
+    site.tidy()
 
 
 def test_mount_that_was_made_before_the_jobs(
@@ -248,7 +185,7 @@ def test_mount_that_was_made_before_the_jobs(
     assert done.stdout == 4 * f"{site.prefix}\n"
     assert len(site.mounts()) == 1
     assert ended(kept)[0] == 0
-    tidy(site)
+    site.tidy()
 
 
 def test_two_users_at_once(site: Site, users: list[Account], harsh: Cluster) -> None:
@@ -263,4 +200,4 @@ def test_two_users_at_once(site: Site, users: list[Account], harsh: Cluster) -> 
         status, stdout, stderr = ended(child)
         assert (status, stdout) == (0, 4 * f"{site.prefix}\n"), stderr
         time.sleep(1)
-    tidy(site)
+    site.tidy()

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from tests.channel import ensure_channel
 from tests.slurm.accounts import accounts
-from tests.slurm.cluster import cluster
-from tests.slurm.settings import Tracking, cgroup_problem, harshest, missing_tools
+from tests.slurm.settings import PATH, Tracking, cgroup_problem, harshest, missing_tools
 from tests.slurm.site import site
 
 TOP = Path(__file__).resolve().parents[2]
@@ -38,14 +37,12 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(site(ensure_channel(TOP / ".channel"), linger=options.linger))
         first, second = stack.enter_context(accounts(found.place, 2))
-        directory = found.place / "slurm"
-        directory.mkdir()
-        running = stack.enter_context(cluster(directory, tracking, found.environment))
-        print(f"Slurm runs with {tracking.value}; its logs are in {directory}/log.")
+        running = stack.enter_context(found.cluster(tracking))
+        print(f"Slurm runs with {tracking.value}; its logs are in {running.directory}/log.")
         print("In another terminal, as root:\n")
         for name, value in running.environment.items():
             print(f"export {name}={shlex.quote(value)}")
-        print(f"export PATH={found.place}/bin:$PATH\ncd {found.place}")
+        print(f"export PATH={found.place}/bin:{PATH}\ncd {found.place}")
         for account in (first, second):
             print(
                 f"alias {account.name[-1]}='setpriv --reuid={account.name} --regid={account.name} "

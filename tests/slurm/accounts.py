@@ -6,10 +6,12 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.slurm.settings import PATH
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,47 @@ class Account:
     uid: int
     gid: int
     home: Path
+
+    def start(self, *argv: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
+        """Start a command in the home directory; `environment` is added to a bare one."""
+        child: subprocess.Popen[str] = subprocess.Popen(
+            argv,
+            cwd=self.home,
+            env={"PATH": PATH, "HOME": str(self.home), "USER": self.name, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            user=self.uid,
+            group=self.gid,
+            extra_groups=[],
+            umask=0o022,
+        )
+        return child
+
+    def run(
+        self,
+        *argv: str,
+        environment: Mapping[str, str],
+        status: int | None = 0,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end; a status other than the expected one is an error.
+
+        Parameters: `status` None allows any, `timeout` in seconds.
+        """
+        with self.start(*argv, environment=environment) as child:
+            try:
+                stdout, stderr = child.communicate(timeout=timeout)
+            except subprocess.TimeoutExpired:
+                child.terminate()
+                raise
+        if status is not None and child.returncode != status:
+            raise AssertionError(f"{argv}: status {child.returncode}\n{stdout}\n{stderr}")
+        return subprocess.CompletedProcess(argv, child.returncode, stdout, stderr)
+
+
+ROOT = Account("root", 0, 0, Path("/"))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.slurm.accounts import Account
+from tests.slurm.accounts import ROOT, Account
 from tests.slurm.settings import (
     ADOPT,
     CGROUPS,
@@ -50,48 +50,17 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """What a command needs to talk to this cluster and no other, and the settings."""
         conf = str(self.directory / "slurm.conf")
-        return {"PATH": PATH, "LC_ALL": "C.UTF-8", "SLURM_CONF": conf, **self.settings}
+        return {"LC_ALL": "C.UTF-8", "SLURM_CONF": conf, **self.settings}
 
-    def start(self, *argv: str, account: Account | None = None) -> subprocess.Popen[str]:
-        """Start a command of Slurm, by default as root."""
-        child: subprocess.Popen[str] = subprocess.Popen(
-            argv,
-            cwd=account.home if account else self.directory,
-            env={
-                **self.environment,
-                "HOME": str(account.home) if account else "/",
-                "USER": account.name if account else "root",
-            },
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            user=account.uid if account else None,
-            group=account.gid if account else None,
-            extra_groups=[] if account else None,
-        )
-        return child
+    def start(self, *argv: str, account: Account = ROOT) -> subprocess.Popen[str]:
+        """Start a command of Slurm; see `Account.start`."""
+        return account.start(*argv, environment=self.environment)
 
     def run(
-        self,
-        *argv: str,
-        account: Account | None = None,
-        status: int | None = 0,
-        timeout: float = 120,
+        self, *argv: str, account: Account = ROOT, status: int | None = 0, timeout: float = 120
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of Slurm to its end; a status other than the expected one is an error.
-
-        Parameters: `status` None allows any, `timeout` in seconds.
-        """
-        with self.start(*argv, account=account) as child:
-            try:
-                stdout, stderr = child.communicate(timeout=timeout)
-            except subprocess.TimeoutExpired:
-                child.terminate()
-                raise
-        if status is not None and child.returncode != status:
-            raise AssertionError(f"{argv}: status {child.returncode}\n{stdout}\n{stderr}")
-        return subprocess.CompletedProcess(argv, child.returncode, stdout, stderr)
+        """Run a command of Slurm to its end; see `Account.run`."""
+        return account.run(*argv, environment=self.environment, status=status, timeout=timeout)
 
     def submit(self, script: str, *options: str, account: Account) -> str:
         """Submit a shell script as a batch job and return its number.

@@ -13,14 +13,19 @@ import stat
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import backends
+from tests.slurm.cluster import Cluster, cluster
+from tests.slurm.settings import Tracking
 from tests.torture.bench import CND, SMALL
 
+# How long what a user has left may still be there, in seconds.
+GONE = 8.0
 # What `cnd exec` imports besides the standard library.
 MODULES = ("click", "yaml", "_yaml", "xxhash", "filelock")
 
@@ -66,6 +71,18 @@ class Site:
         """Return the mount points below the base, mounted or not."""
         return [str(path) for path in self.base.glob("condainer-*")]
 
+    def tidy(self, points: bool = False) -> None:
+        """Raise AssertionError unless, a moment after the last user, nothing is left.
+
+        Parameters: `points` includes empty mount points, which nobody can remove when Slurm has
+        killed all that a step has started.
+        """
+        deadline = time.monotonic() + GONE
+        while left := [*self.left(), *(self.points() if points else ())]:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"left behind: {left}")
+            time.sleep(0.05)
+
     def clear(self) -> None:
         """End and unmount what a failed test left."""
         for process in self.processes():
@@ -73,6 +90,16 @@ class Site:
                 os.kill(process, signal.SIGKILL)
         for point in self.mounts():
             backends.stop(Path(point), None, lazy=True)
+        for point in self.points():
+            with contextlib.suppress(OSError):
+                os.rmdir(point)
+
+    @contextmanager
+    def cluster(self, tracking: Tracking) -> Iterator[Cluster]:
+        """Start a cluster whose users find all this; see `tests.slurm.cluster`."""
+        directory = Path(tempfile.mkdtemp(prefix="slurm-", dir=self.place))
+        with cluster(directory, tracking, self.environment) as running:
+            yield running
 
 
 @contextmanager
