@@ -12,7 +12,14 @@ from pathlib import Path
 
 from tests.channel import ensure_channel
 from tests.slurm.accounts import accounts
-from tests.slurm.settings import PATH, Tracking, cgroup_problem, harshest, missing_tools
+from tests.slurm.settings import (
+    AS_LOCALHOST,
+    PATH,
+    Tracking,
+    cgroup_problem,
+    harshest,
+    missing_tools,
+)
 from tests.slurm.site import site
 
 TOP = Path(__file__).resolve().parents[2]
@@ -44,10 +51,9 @@ def main() -> int:
             print(f"export {name}={shlex.quote(value)}")
         print(f"export PATH={found.place}/bin:{PATH}\ncd {found.place}")
         for account in (first, second):
-            print(
-                f"alias {account.name[-1]}='setpriv --reuid={account.name} --regid={account.name} "
-                f"--clear-groups env HOME={account.home} USER={account.name}'"
-            )
+            home = f"HOME={account.home} USER={account.name}"
+            words = shlex.join([*AS_LOCALHOST, *account.become])
+            print(f'{account.name[-1]}() {{ env {home} {words} "$@"; }}')
         print("a srun -n 32 cnd exec -- probe-prefix\n\n^C ends it all.", flush=True)
         ended.wait()
     return 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
+import signal
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,19 +25,27 @@ class Account:
     gid: int
     home: Path
 
-    def start(self, *argv: str, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        """Start a command in the home directory; `environment` is added to a bare one."""
+    @property
+    def become(self) -> tuple[str, ...]:
+        """What root writes before a command that this user shall run."""
+        return ("setpriv", f"--reuid={self.uid}", f"--regid={self.gid}", "--clear-groups")
+
+    def start(
+        self, *argv: str, environment: Mapping[str, str], before: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        """Start a command in the home directory.
+
+        Parameters: `environment` is added to a bare one, `before` are words that root writes
+        before the command.
+        """
         child: subprocess.Popen[str] = subprocess.Popen(
-            argv,
+            [*before, *self.become, *argv],
             cwd=self.home,
             env={"PATH": PATH, "HOME": str(self.home), "USER": self.name, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            user=self.uid,
-            group=self.gid,
-            extra_groups=[],
             umask=0o022,
         )
         return child
@@ -44,14 +54,15 @@ class Account:
         self,
         *argv: str,
         environment: Mapping[str, str],
+        before: Sequence[str] = (),
         status: int | None = 0,
         timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; a status other than the expected one is an error.
 
-        Parameters: `status` None allows any, `timeout` in seconds.
+        Parameters: as for `start`; `status` None allows any, `timeout` in seconds.
         """
-        with self.start(*argv, environment=environment) as child:
+        with self.start(*argv, environment=environment, before=before) as child:
             try:
                 stdout, stderr = child.communicate(timeout=timeout)
             except subprocess.TimeoutExpired:
@@ -73,7 +84,9 @@ def accounts(place: Path, number: int) -> Iterator[list[Account]]:
         yield [_make(name, place / "home" / name) for name in names]
     finally:
         for name in names:
-            subprocess.run(["userdel", name], check=False, capture_output=True)
+            with contextlib.suppress(KeyError):
+                _end_processes(pwd.getpwnam(name).pw_uid)
+            subprocess.run(["userdel", "--force", name], check=False, capture_output=True)
 
 
 def _make(name: str, home: Path) -> Account:
@@ -82,3 +95,11 @@ def _make(name: str, home: Path) -> Account:
     home.mkdir(parents=True)
     shutil.chown(home, entry.pw_uid, entry.pw_gid)
     return Account(name, entry.pw_uid, entry.pw_gid, home)
+
+
+def _end_processes(uid: int) -> None:
+    """End what still runs for an account of ours."""
+    for directory in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if directory.stat().st_uid == uid:
+                os.kill(int(directory.name), signal.SIGKILL)

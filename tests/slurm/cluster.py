@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from tests.slurm.accounts import ROOT, Account
 from tests.slurm.settings import (
     ADOPT,
+    AS_LOCALHOST,
     CGROUPS,
     PATH,
     Ports,
@@ -54,13 +54,27 @@ class Cluster:
 
     def start(self, *argv: str, account: Account = ROOT) -> subprocess.Popen[str]:
         """Start a command of Slurm; see `Account.start`."""
-        return account.start(*argv, environment=self.environment)
+        return account.start(*argv, environment=self.environment, before=AS_LOCALHOST)
 
     def run(
-        self, *argv: str, account: Account = ROOT, status: int | None = 0, timeout: float = 120
+        self,
+        *argv: str,
+        account: Account = ROOT,
+        status: int | None = 0,
+        timeout: float = 120,
+        more: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command of Slurm to its end; see `Account.run`."""
-        return account.run(*argv, environment=self.environment, status=status, timeout=timeout)
+        """Run a command of Slurm to its end; see `Account.run`.
+
+        Parameters: `more` are environment variables.
+        """
+        return account.run(
+            *argv,
+            environment={**self.environment, **(more or {})},
+            before=AS_LOCALHOST,
+            status=status,
+            timeout=timeout,
+        )
 
     def submit(self, script: str, *options: str, account: Account) -> str:
         """Submit a shell script as a batch job and return its number.
@@ -155,7 +169,7 @@ def _start(made: Cluster) -> None:
 def _daemon(made: Cluster, environment: Mapping[str, str], *argv: str) -> None:
     with (made.directory / "log" / f"{argv[0]}.output").open("wb") as output:
         child = subprocess.Popen(
-            [shutil.which(argv[0], path=PATH) or argv[0], *argv[1:]],
+            [*AS_LOCALHOST, *argv],
             cwd=made.directory,
             env={"PATH": PATH, **environment},
             stdin=subprocess.DEVNULL,

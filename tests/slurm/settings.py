@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,14 @@ ADOPT = """
 #include <sys/prctl.h>
 __attribute__((constructor)) static void adopt(void) { prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); }
 """
+
+# Slurm listens at the address that the machine's name has, wherever that is: what is written
+# before its commands gives the machine another name, for them alone.
+AS_LOCALHOST = (
+    *("unshare", "--uts", "sh", "-c"),
+    'echo localhost >/proc/sys/kernel/hostname && exec "$@"',
+    "sh",
+)
 
 
 class Tracking(enum.Enum):
@@ -88,10 +95,9 @@ def slurm_conf(directory: Path, node: str, cpus: int, tracking: Tracking, ports:
 
     Parameters: `cpus` may be more than the machine has.
     """
-    host = platform.node().split(".")[0]
     return f"""\
 ClusterName={node}
-SlurmctldHost={host}(127.0.0.1)
+SlurmctldHost=localhost(127.0.0.1)
 SlurmctldPort={ports.controller}
 SlurmdPort={ports.node}
 SlurmUser=root
@@ -116,7 +122,7 @@ ReturnToService=2
 MailProg=/bin/true
 KillWait=2
 UnkillableStepTimeout=20
-NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=500 State=UNKNOWN
+NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=500 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 

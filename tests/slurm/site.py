@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import json
 import os
+import pwd
 import shlex
 import shutil
 import signal
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,15 +52,18 @@ class Site:
         return [line.split()[1] for line in lines if line.split()[1].startswith(f"{self.base}/")]
 
     def processes(self) -> dict[int, str]:
-        """Return the command lines of living processes that name the base, by their numbers."""
+        """Return the command lines of processes of our accounts, or that name the base."""
+        accounts = {entry.pw_uid for entry in pwd.getpwall() if self.place in _parents(entry)}
         found = {}
         for directory in Path("/proc").glob("[0-9]*"):
             try:
                 words = (directory / "cmdline").read_bytes().split(b"\0")
+                owner = directory.stat().st_uid
             except OSError:
                 continue
             line = b" ".join(words).decode(errors="replace").strip()
-            if f"{self.base}/" in line:
+            # A process that has ended has no command line.
+            if line and (owner in accounts or f"{self.base}/" in line):
                 found[int(directory.name)] = line
         return found
 
@@ -68,7 +72,7 @@ class Site:
         return [*self.mounts(), *self.processes().values()]
 
     def points(self) -> list[str]:
-        """Return the mount points below the base, mounted or not."""
+        """Return what stands in the base: mount points, mounted or not, and notices of visitors."""
         return [str(path) for path in self.base.glob("condainer-*")]
 
     def tidy(self, points: bool = False) -> None:
@@ -92,7 +96,7 @@ class Site:
             backends.stop(Path(point), None, lazy=True)
         for point in self.points():
             with contextlib.suppress(OSError):
-                os.rmdir(point)
+                os.rmdir(point) if os.path.isdir(point) else os.unlink(point)
 
     @contextmanager
     def cluster(self, tracking: Tracking) -> Iterator[Cluster]:
@@ -100,6 +104,10 @@ class Site:
         directory = Path(tempfile.mkdtemp(prefix="slurm-", dir=self.place))
         with cluster(directory, tracking, self.environment) as running:
             yield running
+
+
+def _parents(entry: pwd.struct_passwd) -> Iterable[Path]:
+    return Path(entry.pw_dir).parents
 
 
 @contextmanager
