@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.torture import crowd, kills
+from tests.slurm import Account, Cluster, Site
+from tests.torture import crowd, kills, slurm
 from tests.torture.bench import PYTHON, Bench
 
 
@@ -39,3 +40,14 @@ def test_builders_at_once(tmp_path: Path, channel: Path, how: str) -> None:
     assert (outcome.entries, outcome.images) == (1, 1)
     if how == "working":
         assert outcome.built == 1
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.xdist_group("accounts")
+def test_steps_of_slurm(site: Site, users: list[Account], harsh: Cluster) -> None:
+    try:
+        result = slurm.campaign(site, users, harsh, 12, seed=1)
+    finally:
+        site.clear()
+    assert result.problems == []
+    assert result.total == 12

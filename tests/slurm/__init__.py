@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.slurm.accounts import Account, accounts
-from tests.slurm.cluster import Cluster, StartFailed, cluster
+from tests.slurm.cluster import Cluster, SlurmFailed, cluster
 from tests.slurm.settings import Tracking, cgroup_problem, harshest, missing_tools
 from tests.slurm.site import Site, site
 
@@ -11,7 +11,7 @@ __all__ = [
     "Account",
     "Cluster",
     "Site",
-    "StartFailed",
+    "SlurmFailed",
     "Tracking",
     "accounts",
     "cgroup_problem",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import socket
@@ -21,7 +22,6 @@ from tests.slurm.settings import (
     PATH,
     Ports,
     Tracking,
-    cgroup_conf,
     slurm_conf,
 )
 
@@ -31,9 +31,11 @@ ENDING = 10.0
 CPUS = 64
 LAST_LINES = 15
 
+_numbers = itertools.count()
 
-class StartFailed(Exception):
-    """Slurm did not start; the text has the ends of the logs."""
+
+class SlurmFailed(Exception):
+    """Slurm did not do in time what it should; the text has the ends of its logs."""
 
 
 @dataclass
@@ -95,6 +97,14 @@ class Cluster:
         shown = self.run("scontrol", "-o", "show", "job", job).stdout
         return shown.split("JobState=")[1].split()[0]
 
+    def wait_for_start(self, *jobs: str, seconds: float = 30) -> None:
+        """Wait until jobs run."""
+        _until(
+            lambda: all(self.state(job) == "RUNNING" for job in jobs),
+            seconds,
+            f"jobs {', '.join(jobs)} do not run: {self.log_ends()}",
+        )
+
     def wait(self, *jobs: str, seconds: float = 60) -> None:
         """Wait until jobs have ended, with all their tasks."""
         _until(
@@ -121,9 +131,9 @@ def cluster(
     The caller is root, and all directories above are root's. Nothing of a munge or Slurm of the
     system is touched: keys, sockets, ports and state are our own. Parameters: `settings` are
     environment variables for all commands, `cpus` is what the node claims to have.
-    Raises StartFailed.
+    Raises SlurmFailed.
     """
-    made = Cluster(directory, f"cnd{os.getpid()}", tracking, settings or {})
+    made = Cluster(directory, f"cnd{os.getpid()}x{next(_numbers)}", tracking, settings or {})
     _prepare(made, cpus)
     try:
         _start(made)
@@ -143,7 +153,7 @@ def _prepare(made: Cluster, cpus: int) -> None:
     key.write_bytes(os.urandom(1024))
     text = slurm_conf(directory, made.node, cpus, made.tracking, _free_ports())
     (directory / "slurm.conf").write_text(text, encoding="utf-8")
-    (directory / "cgroup.conf").write_text(cgroup_conf(), encoding="utf-8")
+    (directory / "cgroup.conf").write_text(f"CgroupMountpoint={CGROUPS}\n", encoding="utf-8")
 
 
 def _free_ports() -> Ports:
@@ -206,14 +216,14 @@ def _until(
     while not condition():
         dead = made is not None and any(child.poll() is not None for child in made.daemons)
         if dead or time.monotonic() > deadline:
-            raise StartFailed(what + (made.log_ends() if made else ""))
+            raise SlurmFailed(what + (made.log_ends() if made else ""))
         time.sleep(0.05)
 
 
 def _stop(made: Cluster) -> None:
     """End the jobs and then the daemons, each by its number."""
     if len(made.daemons) == 3:
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired, StartFailed):
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired, SlurmFailed):
             if jobs := made.jobs():
                 made.run("scancel", *jobs, timeout=ENDING)
                 made.run("scancel", "--signal=KILL", *jobs, timeout=ENDING, status=None)
@@ -228,8 +238,7 @@ def _stop(made: Cluster) -> None:
     for step in _steps(made):
         with contextlib.suppress(ProcessLookupError):
             os.kill(step, signal.SIGKILL)
-    for place in (CGROUPS, CGROUPS / "freezer"):
-        _remove_cgroup(place / f"slurm_{made.node}")
+    _remove_cgroup(CGROUPS / "freezer" / f"slurm_{made.node}")
 
 
 def _steps(made: Cluster) -> list[int]:

@@ -25,7 +25,7 @@ __attribute__((constructor)) static void adopt(void) { prctl(PR_SET_CHILD_SUBREA
 # before its commands gives the machine another name, for them alone.
 AS_LOCALHOST = (
     *("unshare", "--uts", "sh", "-c"),
-    'echo localhost >/proc/sys/kernel/hostname && exec "$@"',
+    'hostname localhost && exec "$@"',
     "sh",
 )
 
@@ -69,19 +69,16 @@ def missing_tools() -> list[str]:
 
 def cgroup_problem() -> str | None:
     """Say why proctrack/cgroup cannot work on this machine, or None if it should."""
-    freezer, unified = CGROUPS / "freezer", CGROUPS / "cgroup.controllers"
-    if unified.exists():
-        place = CGROUPS
-    elif (freezer / "cgroup.procs").exists():
-        place = freezer
-    else:
-        return f"{CGROUPS} has neither the freezer of cgroup v1 nor cgroup v2"
-    trial = place / f"condainer-trial-{os.getpid()}"
+    freezer = CGROUPS / "freezer"
+    if not (freezer / "cgroup.procs").exists():
+        # For cgroup v2, Slurm wants a systemd to make its cgroups, or changes those of the machine.
+        return f"{freezer} of cgroup v1 is not there"
+    trial = freezer / f"condainer-trial-{os.getpid()}"
     try:
         trial.mkdir()
         trial.rmdir()
     except OSError as error:
-        return f"{place} cannot be written ({error.strerror})"
+        return f"{freezer} cannot be written ({error.strerror})"
     return None
 
 
@@ -125,9 +122,3 @@ UnkillableStepTimeout=20
 NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=500 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-
-
-def cgroup_conf() -> str:
-    """Return cgroup.conf; without a systemd, Slurm has to make its cgroups itself."""
-    unified = (CGROUPS / "cgroup.controllers").exists()
-    return f"CgroupMountpoint={CGROUPS}\n" + ("IgnoreSystemd=yes\n" if unified else "")

@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 
 from tests.channel import ensure_channel
-from tests.torture import crowd, kills
+from tests.slurm import Tracking, accounts, harshest, missing_tools, site
+from tests.torture import crowd, kills, slurm
 from tests.torture.bench import PYTHON, SMALL, Bench
 
 TOP = Path(__file__).resolve().parents[2]
@@ -20,9 +21,41 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=500, help="killed builds in all")
     parser.add_argument("--builders", type=int, default=64, help="builders at once")
+    parser.add_argument("--steps", type=int, default=200, help="steps of Slurm, of each kind")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", choices=["builds", "slurm"], help="leave out the others")
     options = parser.parse_args()
     channel = ensure_channel(TOP / ".channel")
+    problems: list[str] = []
+    if options.only != "builds":
+        problems += _slurm(channel, options.steps, options.seed)
+    if options.only != "slurm":
+        problems += _builds(channel, options)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _slurm(channel: Path, steps: int, seed: int) -> list[str]:
+    if missing := missing_tools():
+        return [f"slurm: not run, {', '.join(missing)} missing"]
+    problems: list[str] = []
+    with site(channel) as place, accounts(place.place, 3) as users:
+        for tracking in (harshest(), Tracking.LINUXPROC):
+            start = time.monotonic()
+            with place.cluster(tracking) as cluster:
+                result = slurm.campaign(place, users, cluster, steps, seed)
+            problems += result.problems
+            place.clear()
+            ends = ", ".join(f"{end} {count}" for end, count in sorted(result.ends.items()))
+            print(f"{result.total} steps of Slurm ({tracking.value}), seed {seed}: {ends}")
+            print(
+                f"  {len(result.problems)} problems, {time.monotonic() - start:.0f} s", flush=True
+            )
+    return problems
+
+
+def _builds(channel: Path, options: argparse.Namespace) -> list[str]:
     problems: list[str] = []
     with tempfile.TemporaryDirectory(prefix="condainer-torture-") as name:
         root = Path(name)
@@ -52,9 +85,7 @@ def main() -> int:
                 f"{len(outcome.problems)} problems",
                 flush=True,
             )
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    return problems
 
 
 if __name__ == "__main__":
