@@ -77,9 +77,19 @@ def read_bytes(path: Path) -> bytes:
         return stream.read()
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open a regular file for reading; raises OSError as read_bytes()."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+def open_regular(path: Path, more: int = 0) -> BinaryIO:
+    """Open a regular file for reading; raises OSError as read_bytes().
+
+    To look at a file is not to use it: its time of access stays where that is permitted, which is
+    to its owner. Parameters: `more` are further flags of open(2).
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | more
+    try:
+        descriptor = os.open(path, flags | os.O_NOATIME)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:
+            raise
+        descriptor = os.open(path, flags)
     mode = os.fstat(descriptor).st_mode
     if not stat.S_ISREG(mode):
         os.close(descriptor)
@@ -103,20 +113,34 @@ def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> st
     return read_bytes(path).decode(encoding, errors)
 
 
-def publish_text(path: Path, text: str, mode: int | None = None) -> None:
+def read_small(path: Path, limit: int) -> tuple[str, os.stat_result]:
+    """Return the text and the state of a regular file that anybody may have made.
+
+    Raises OSError for a link and for what is larger than `limit` bytes, UnicodeDecodeError.
+    """
+    with open_regular(path, os.O_NOFOLLOW) as stream:
+        status = os.fstat(stream.fileno())
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+    return content.decode("utf-8"), status
+
+
+def publish_text(path: Path, text: str, mode: int | None = None, follow: bool = True) -> None:
     """Write a text file as published_file() does; line ends and surrogates are kept."""
-    with published_file(path, mode) as stream:
+    with published_file(path, mode, follow) as stream:
         stream.write(text.encode("utf-8", "surrogateescape"))
 
 
 @contextmanager
-def published_file(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+def published_file(path: Path, mode: int | None = None, follow: bool = True) -> Iterator[BinaryIO]:
     """Write a file so that readers see the old or the new content, and a crash leaves one of both.
 
     Parameters: `mode` sets the permission bits; by default those that the umask gives. A symbolic
-    link at `path` is followed, so that a linked file stays linked. Raises OSError.
+    link at `path` is followed, so that a linked file stays linked; without `follow`, which is for
+    directories that others write, it is replaced. Raises OSError.
     """
-    target = Path(os.path.realpath(path))
+    target = Path(os.path.realpath(path)) if follow else path
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
     except OSError as error:
@@ -211,11 +235,14 @@ def remove_tree(path: Path) -> None:
         except FileNotFoundError:
             # Something in it went by itself, or is gone altogether.
             continue
-        except OSError:
-            # Not writable, or a process that was just killed wrote its last file.
-            _make_writable(path)
+        except (OSError, RecursionError):
+            # Not writable, or a process that was just killed wrote its last file. Root needs no
+            # modes, and could be made to change those of other files while it follows a path.
+            if os.geteuid() != 0:
+                _make_writable(path)
             time.sleep(0.05)
-    shutil.rmtree(path, ignore_errors=True)
+    with suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _make_writable(path: Path) -> None:
@@ -225,6 +252,20 @@ def _make_writable(path: Path) -> None:
         for entry in os.scandir(path):
             if entry.is_dir(follow_symlinks=False):
                 _make_writable(Path(entry.path))
+
+
+@contextmanager
+def access_time_kept(path: Path) -> Iterator[None]:
+    """Let a program read a file of ours without its being used; others' are read as ever."""
+    before = None
+    with suppress(OSError):
+        before = path.stat()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if before is not None and path.stat().st_atime_ns != before.st_atime_ns:
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 def is_private_directory(path: Path) -> bool:

@@ -17,7 +17,7 @@ from condainer import process
 from condainer.address import OURS
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
-from condainer.files import sha256_of
+from condainer.files import access_time_kept, sha256_of
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 
@@ -206,7 +206,8 @@ def read_recipe(path: Path, settings: Settings) -> str:
     if tool is None:
         raise ToolError("unsquashfs is not installed", HINT)
     try:
-        return process.run([tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]).stdout
+        with access_time_kept(path):
+            return process.run([tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]).stdout
     except CommandFailed as error:
         raise IntegrityError(
             f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"
