@@ -70,11 +70,16 @@ def reclaim(parent: Path) -> None:
     hosts' directories are left alone, for neither can be seen.
     """
     for path in parent.glob("*.*.*.*"):
-        claim = read_claim(path)
-        if claim is None or claim.host != this_host() or _is_alive(claim.pid):
-            continue
-        with suppress(OSError):
-            _remove_if_unlocked(path)
+        if has_ended(path):
+            with suppress(OSError), held(path) as free:
+                if free and path.lstat().st_uid == os.geteuid():
+                    remove_tree(path)
+
+
+def has_ended(path: Path) -> bool:
+    """Tell whether a claim is one of this host whose process is not seen to live."""
+    claim = read_claim(path)
+    return claim is not None and claim.host == this_host() and not _is_alive(claim.pid)
 
 
 def _is_alive(pid: int) -> bool:
@@ -87,11 +92,21 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def _remove_if_unlocked(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+@contextmanager
+def held(path: Path) -> Iterator[bool | None]:
+    """Hold the lock of a claimed directory, and yield whether it was free; None without locks.
+
+    Raises OSError if it is no directory any more.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    free: bool | None = True
     try:
-        if os.fstat(descriptor).st_uid == os.geteuid():
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            remove_tree(path)
+        except BlockingIOError:
+            free = False
+        except OSError:
+            free = None
+        yield free
     finally:
         os.close(descriptor)

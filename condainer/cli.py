@@ -64,6 +64,7 @@ class Commands(click.Group):
     elsewhere: ClassVar[dict[str, str]] = {
         "diff": "cli_images",
         "export": "cli_verify",
+        "gc": "cli_gc",
         "import": "cli_verify",
         "list": "cli_images",
         "rm": "cli_images",

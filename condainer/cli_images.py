@@ -25,26 +25,36 @@ LIST_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON
     help="Close it to everybody else, or let others read. By default, a cache stays as it is, "
     "and a new one is open.",
 )
+@click.option("--older-than", metavar="AGE", help="Let `cnd gc` take what was not used so long.")
+@click.option("--max-size", metavar="SIZE", help="Let `cnd gc` take what is more than that.")
+@click.option("--grace", metavar="AGE", help="How long `cnd gc` keeps it in the trash.")
 @JSON
 @click.pass_obj
 def share(
-    call: Call, directory: Path, group: str | None, private: bool | None, as_json: bool
+    call: Call,
+    /,
+    directory: Path,
+    group: str | None,
+    private: bool | None,
+    as_json: bool,
+    **limits: str | None,
 ) -> None:
     """Make a directory the cache of a group.
 
     Members add images, and nobody replaces or deletes those of others. Run it again to repair
     groups and modes that have drifted. A directory that holds something else is left untouched.
+    The limits are written into its policy.yml, which `cnd gc` goes by.
     """
-    from condainer import share, tables
+    from condainer import policy, share, tables
 
-    done = share.share(directory, group, private, call.dry)
+    done = share.share(directory, group, private, policy.policy_of(limits), call.dry)
     if call.dry:
         call.would(*tables.sharing_plan(done), as_json=as_json)
         return
     for line in tables.sharing(done):
         call.say(line)
     setting = f"export CONDAINER_CACHE={shlex.quote(str(done.root))}"
-    print(json.dumps(share.report(done, setting)) if as_json else setting)
+    print(json.dumps(done.report(setting)) if as_json else setting)
 
 
 @cli.command("list")
@@ -53,8 +63,9 @@ def share(
 def list_images(call: Call, as_json: bool) -> None:
     """List the images of all caches.
 
-    AGE is the time since the build, USED since the image was last read, as far as the file system
-    records it; MOUNTED tells of this machine alone. What is not whole is `(broken)`.
+    AGE is the time since the build, USED since the image was last used, as far as anybody noted
+    it; MOUNTED tells of this machine, or `elsewhere`; PINNED is the number of projects that name
+    it. What is not whole is `(broken)`.
     """
     from condainer import inventory, tables
 

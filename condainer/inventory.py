@@ -17,20 +17,26 @@ from condainer import cache, mounttable
 from condainer.address import DIGITS
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
+from condainer.leases import LIVE, Lease
+from condainer.records import Records, read_records
+from condainer.register import Project
 
 # As for a pin in condainer.yml: fewer digits are rather a word than an address.
 LEAST_DIGITS = 4
 ADDRESS = re.compile(rf"[0-9a-fA-F]{{{LEAST_DIGITS},{DIGITS}}}")
 # How many addresses are shown to somebody who mistyped one.
 SHOWN = 8
+# How long a file system with projects may take to answer somebody who lists images, in seconds.
+PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
 class Item:
     """The place of an entry in a cache; `entry` is None when what stands there is not whole.
 
-    `last_used` is when the image was last read or written, as far as its file system records it.
-    `mounted` says that it is at its prefix in this process's view.
+    `last_used` is when the image was last read, written or noted to be used, as far as its file
+    system records it. `mounted` says that it is at its prefix in this process's view, `leases` are
+    its mounts on any node, and `pinned_by` the projects that name it.
     """
 
     address: str
@@ -39,6 +45,8 @@ class Item:
     entry: cache.Entry | None
     last_used: float
     mounted: bool
+    leases: tuple[Lease, ...] = ()
+    pinned_by: tuple[Project, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,6 +69,8 @@ class Item:
             "image": str(self.entry.image) if self.entry else None,
             "last_used": utc(self.last_used) if self.last_used else None,
             "mounted": self.mounted,
+            "leases": [lease.report() for lease in self.leases],
+            "pinned_by": [str(project.directory) for project in self.pinned_by],
         }
 
 
@@ -101,20 +111,30 @@ def inventory(settings: Settings) -> list[Item]:
 def _items(settings: Settings, digits: str) -> Iterator[Item]:
     mounts = Mounts()
     for root in dict.fromkeys(cache.roots(settings)):
+        records = read_records(root, time.time(), PATIENCE)
         for directory in cache.entry_directories(root, digits):
-            yield read_item(root, directory, mounts)
+            yield read_item(root, directory, mounts, records)
 
 
-def read_item(root: Path, directory: Path, mounts: Mounts) -> Item:
-    """Return what stands in the place of an entry."""
+def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> Item:
+    """Return what stands in the place of an entry, and what was noted of it."""
     entry = cache.read_entry(directory)
-    used = 0.0
-    with suppress(OSError):
-        status = os.stat(directory / cache.IMAGE)
-        used = max(status.st_atime, status.st_mtime)
     address = cache.address_in(directory)
+    used = max(_last_read(directory, records.now), records.last_use(address))
     mounted = entry is not None and mounts.has(entry.prefix)
-    return Item(address, root, directory, entry, used, mounted)
+    leases = tuple(records.leases.get(address, ()))
+    projects = tuple(records.projects.get(address, ()))
+    return Item(address, root, directory, entry, used, mounted, leases, projects)
+
+
+def _last_read(directory: Path, now: float) -> float:
+    try:
+        status = os.stat(directory / cache.IMAGE)
+    except OSError:
+        return 0.0
+    used = max(status.st_atime, status.st_mtime)
+    # A time to come would make an image the last one used for ever.
+    return used if used < now + LIVE else status.st_ctime
 
 
 def is_address(text: str) -> bool:

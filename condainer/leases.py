@@ -50,6 +50,15 @@ class Lease:
     def __str__(self) -> str:
         return f"{user_name(self.user)} on {self.host.rpartition('-')[0]}"
 
+    def report(self) -> dict[str, object]:
+        """Return what `--json` prints of it."""
+        return {
+            "host": self.host.rpartition("-")[0],
+            "user": user_name(self.user),
+            "process": self.pid,
+            "refreshed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.refreshed)),
+        }
+
 
 def take(root: Path, address: str) -> Path | None:
     """Say that this process, or the keeper that it starts, uses an image; return the lease.
@@ -108,7 +117,7 @@ def live(root: Path, now: float) -> dict[str, list[Lease]]:
     for name, status in _files(root / LEASES):
         claim = read_claim(Path(name))
         if claim is not None and ADDRESS.fullmatch(claim.purpose):
-            refreshed = _seen(status)
+            refreshed = seen(status)
             if now - refreshed < LIVE:
                 lease = Lease(claim.purpose, claim.host, claim.pid, status.st_uid, refreshed)
                 found.setdefault(claim.purpose, []).append(lease)
@@ -121,11 +130,12 @@ def last_uses(root: Path) -> dict[str, float]:
     for name, status in _files(root / USES):
         match = USE.fullmatch(name)
         if match is not None:
-            found[match[1]] = max(found.get(match[1], 0.0), _seen(status))
+            found[match[1]] = max(found.get(match[1], 0.0), seen(status))
     return found
 
 
-def _seen(status: os.stat_result) -> float:
+def seen(status: os.stat_result) -> float:
+    """Return when a note of somebody else was last touched."""
     # Anybody can give a file a time to come, but not such a time of change.
     return min(status.st_mtime, status.st_ctime)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import __version__, activation, cache, publish
+from condainer import __version__, activation, cache, publish, register
 from condainer.address import RECIPE, Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
@@ -25,6 +25,9 @@ from condainer.report import Reporter
 
 if TYPE_CHECKING:
     from condainer.image import Packed
+
+# How often an image that is collected between look-up and use is looked up again.
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -44,11 +47,11 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
         entry = cache.find(settings.address, settings)
         lock = read_explicit(entry.explicit_lock, this_platform())
         hit, locked = True, False
+        register.note(entry, settings)
     else:
         lock, locked = ensure_lock(settings, reporter)
         address = address_of(lock, settings.mount_base_directory)
-        found = cache.look_up(address, settings)
-        entry, hit = (found, True) if found else _build(lock, address, settings, reporter)
+        entry, hit = _found_or_built(lock, address, settings, reporter)
     write_activation(entry, lock, settings, reporter)
     reporter.finish()
     return Built(entry, hit, locked, time.monotonic() - start)
@@ -97,18 +100,35 @@ def mount_of(settings: Settings) -> Image:
     return Image(directory / cache.IMAGE, address.digest, address.prefix)
 
 
+def _found_or_built(
+    lock: Lock, address: Address, settings: Settings, reporter: Reporter
+) -> tuple[Entry, bool]:
+    """Return the image of an address, and whether it was there; from now on the project names it.
+
+    A garbage collection that chose the image before it could read so moves it away, and back; who
+    finds it gone takes it back.
+    """
+    for _ in range(ATTEMPTS):
+        found = cache.look_up(address, settings)
+        entry, hit = (found, True) if found else _build(lock, address, settings, reporter)
+        register.note(entry, settings)
+        if entry.image.exists():
+            break
+    return entry, hit
+
+
 def _build(
     lock: Lock, address: Address, settings: Settings, reporter: Reporter
 ) -> tuple[Entry, bool]:
     """Build an image and publish it; also tell whether another builder did in the meantime."""
     # A hit needs neither the engines nor what starts them.
-    from condainer import image, stage
+    from condainer import image, stage, trash
 
     # Missing tools and places are told before anything is downloaded.
     image.find_mksquashfs(settings)
     check_base(address.base)
     with publish.building(address, settings, reporter) as directory:
-        found = cache.look_up(address, settings)
+        found = cache.look_up(address, settings) or trash.restored(address, settings)
         if found is not None:
             return found, True
         with _no_umask(), stage.staged(lock, address, settings, reporter) as staged:

@@ -40,6 +40,7 @@ from condainer.files import (
     umask,
     user_name,
 )
+from condainer.leases import LEASES, USES
 from condainer.report import Reporter
 
 if TYPE_CHECKING:
@@ -49,10 +50,16 @@ if TYPE_CHECKING:
 REMINDER = 30.0
 # How long a file system may take to answer a request for a lock, in seconds.
 PATIENCE = 10.0
+# Where projects say which image they use.
+PROJECTS = "projects"
 # What the file `format` of a cache says.
 FORMAT_LINE = f"condainer-cache {FORMAT}\n"
-# Where damaged entries go.
-QUARANTINE = "quarantine"
+# Where damaged entries go, and those that a garbage collection takes away.
+QUARANTINE, TRASH = "quarantine", "trash"
+# Where members note what they use: without these, a cache works as well.
+NOTES = (LEASES, USES, PROJECTS, TRASH)
+# What a cache's owner lets `cnd gc` do.
+POLICY = "policy.yml"
 
 
 @contextlib.contextmanager
@@ -91,13 +98,16 @@ def prepare(root: Path) -> None:
         publish_text(root / name, papers[name], 0o444)
     mode = stat.S_IMODE(root.stat().st_mode)
     for path in missing(root):
-        make_directory(path, mode)
+        with contextlib.suppress(OSError) if path.name in NOTES else contextlib.nullcontext():
+            make_directory(path, mode)
 
 
 def missing(root: Path) -> list[Path]:
     """Return the directories that a cache should have and has not."""
-    paths = (root / name for name in ("images", "tmp", "locks"))
-    return [path for path in paths if not path.is_dir()]
+    paths = [root / name for name in ("images", "tmp", "locks")]
+    notes = [root / name for name in NOTES]
+    absent = [path for path in paths if not path.is_dir()]
+    return absent + [path for path in notes if not os.path.lexists(path)]
 
 
 def refuse_other_content(root: Path, hidden: bool = False) -> None:
@@ -106,6 +116,7 @@ def refuse_other_content(root: Path, hidden: bool = False) -> None:
     Parameters: `hidden` looks at hidden files as well, except at a file system's snapshots.
     """
     known = {"images", "tmp", "locks", "packages", QUARANTINE, "format", "CACHEDIR.TAG"}
+    known |= {*NOTES, POLICY}
     known |= {".snapshot", ".snapshots", ".zfs"}
     strangers = sorted(path.name for path in root.iterdir() if path.name not in known)
     strangers = [name for name in strangers if hidden or not name.startswith(".")]
@@ -252,18 +263,24 @@ def _set_aside(target: Path, root: Path) -> bool:
     return True
 
 
-def quarantine(directory: Path, root: Path) -> Path:
-    """Move a damaged entry, by one rename, to where no reader looks; return the new place.
+def move_aside(directory: Path, root: Path, where: str) -> Path:
+    """Move an entry, by one rename, to where no reader looks; return the new place.
 
-    Raises OSError where that is not permitted.
+    Parameters: `where` is QUARANTINE or TRASH. Raises OSError where that is not permitted.
     """
-    make_directory(root / QUARANTINE, stat.S_IMODE(root.stat().st_mode))
-    if (root / QUARANTINE).is_symlink():
+    make_directory(root / where, stat.S_IMODE(root.stat().st_mode))
+    if (root / where).is_symlink():
         # Another member of the group may have made it, to get at what is moved there.
-        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root / QUARANTINE))
+        raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root / where))
     now = time.time()
     since = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now))}.{int(now % 1 * 1e6):06}Z"
-    target = root / QUARANTINE / f"{directory.name.partition('.')[0]}.{since}"
+    target = root / where / f"{directory.name.partition('.')[0]}.{since}"
     os.rename(directory, target)
+    return target
+
+
+def quarantine(directory: Path, root: Path) -> Path:
+    """Move a damaged entry where no reader looks, as move_aside() does; return the new place."""
+    target = move_aside(directory, root, QUARANTINE)
     sync_directory(directory.parent)
     return target

@@ -64,7 +64,7 @@ def _check_unused(item: Item) -> None:
             f"{item.address} is mounted at {item.entry.prefix}",
             "Unmount it first, in its project with `cnd umount`; `--force` removes it even so.",
         )
-    with _lock_of(item) as free:
+    with lock_of(item.root, item.address) as free:
         if not free:
             raise CondainerError(
                 f"{item.address} is being built just now",
@@ -73,7 +73,7 @@ def _check_unused(item: Item) -> None:
 
 
 @contextlib.contextmanager
-def _lock_of(item: Item) -> Iterator[bool]:
+def lock_of(root: Path, address: str) -> Iterator[bool]:
     """Hold off builders of an address for a moment; False if one is at work.
 
     Where there is no lock, or locks do not work, there is nothing to wait for.
@@ -81,7 +81,7 @@ def _lock_of(item: Item) -> Iterator[bool]:
     descriptor = None
     free = True
     with contextlib.suppress(OSError):
-        path = item.root / "locks" / f"{item.address}.lock"
+        path = root / "locks" / f"{address}.lock"
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
             # Shared: some file systems want a file open for writing before they lock exclusively.
@@ -100,7 +100,7 @@ def remove(item: Item) -> None:
 
     What is gone already is fine. Raises StorageError when it cannot be moved.
     """
-    with _lock_of(item), storage_errors(f"remove {item.directory}"):
+    with lock_of(item.root, item.address), storage_errors(f"remove {item.directory}"):
         publish.prepare(item.root)
         with claimed_directory(item.root / "tmp", f"removed-{item.address}") as aside:
             with contextlib.suppress(FileNotFoundError):

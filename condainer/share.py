@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from condainer import cache, publish
+from condainer import cache, policy, publish
 from condainer.errors import ConfigError, StorageError
-from condainer.files import read_text, storage_errors, user_name
+from condainer.files import make_directory, read_text, storage_errors, user_name
+from condainer.policy import Policy
 
 # Setgid and sticky: members add, and nobody replaces what another added.
 OPEN, PRIVATE = 0o3775, 0o3770
-ENTRY_MODE, FILE_MODE = 0o755, 0o444
+ENTRY_MODE, FILE_MODE, POLICY_MODE = 0o755, 0o444, 0o644
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,17 @@ class Note:
     path: Path
     what: str
 
+    def report(self) -> dict[str, str]:
+        """Return what `--json` prints of it."""
+        return {"path": str(self.path), "what": self.what}
+
 
 @dataclass(frozen=True)
 class Shared:
     """A cache that a group shares, and what was done to make it so.
 
-    `closed` are the directories above it through which members may not pass.
+    `closed` are the directories above it through which members may not pass, `policy` is what its
+    collections go by.
     """
 
     root: Path
@@ -61,6 +67,21 @@ class Shared:
     repaired: tuple[Note, ...]
     refused: tuple[Note, ...]
     closed: tuple[Path, ...]
+    policy: Policy
+
+    def report(self, setting: str) -> dict[str, Any]:
+        """Return what `cnd share --json` prints; `setting` is the line that members need."""
+        return {
+            "cache": str(self.root),
+            "group": self.group,
+            "mode": f"{self.mode:04o}",
+            "created": self.created,
+            "repaired": [note.report() for note in self.repaired],
+            "refused": [note.report() for note in self.refused],
+            "closed": [str(path) for path in self.closed],
+            "policy": self.policy.report(),
+            "setting": setting,
+        }
 
 
 @dataclass
@@ -70,11 +91,14 @@ class _Log:
     refused: list[Note] = field(default_factory=list)
 
 
-def share(directory: Path, group: str | None, private: bool | None, dry: bool) -> Shared:
+def share(
+    directory: Path, group: str | None, private: bool | None, limits: Policy, dry: bool
+) -> Shared:
     """Make a directory the cache of a group, or repair one that is.
 
     Parameters: `group` is a name, None for the group that the directory has; `private` closes it
-    to all others, None leaves it as it is; `dry` touches nothing and says what would be changed.
+    to all others, None leaves it as it is; `limits` are written down for its collections, if there
+    are any; `dry` touches nothing and says what would be changed.
     Raises StorageError, with the directory untouched, if it holds something else or may not be
     changed, ConfigError for a group that does not exist.
     """
@@ -82,13 +106,15 @@ def share(directory: Path, group: str | None, private: bool | None, dry: bool) -
     number = None if group is None else _group_number(group)
     if root.exists():
         with storage_errors(f"use {root} as a cache"):
-            _check_content(root)
+            # Hidden files as well: a home directory must not be given to a group.
+            check_content(root, hidden=True)
     created = not root.exists()
     log = _Log(dry)
     if created and dry:
         log.repaired.append(Note(root, "make it"))
         mode = PRIVATE if private else OPEN
-        return Shared(root, group or _group_name(os.getegid()), mode, True, *_notes(log), ())
+        name = group or _group_name(os.getegid())
+        return Shared(root, name, mode, True, *_notes(log), (), limits)
     with storage_errors(f"make {root} a cache of a group"):
         if created:
             root.parent.mkdir(parents=True, exist_ok=True)
@@ -103,15 +129,38 @@ def share(directory: Path, group: str | None, private: bool | None, dry: bool) -
             raise
         if created:
             log.repaired.clear()
-        if dry:
-            log.repaired.extend(Note(path, "make it") for path in publish.missing(root))
-        else:
-            publish.prepare(root)
+        _complete(root, wanted, limits, log)
         with _held(root, None) as descriptor:
             _tend_below(descriptor, root, _layout(wanted), log)
     closed = tuple(path for path in root.parents if not _passable(path, wanted.group))
     name = _group_name(wanted.group)
-    return Shared(root, name, wanted.mode, created, *_notes(log), closed)
+    return Shared(root, name, wanted.mode, created, *_notes(log), closed, policy.read(root))
+
+
+def _complete(root: Path, wanted: Wanted, limits: Policy, log: _Log) -> None:
+    """Make what is missing, and write down what collections may take away.
+
+    Whoever makes a sticky directory may rename what others put there: so none is left to members.
+    """
+    groups = [root / "images" / f"{number:02x}" for number in range(256)]
+    absent = [path for path in groups if not os.path.lexists(path)]
+    if log.dry:
+        log.repaired.extend(Note(path, "make it") for path in publish.missing(root))
+        if absent:
+            log.repaired.append(Note(root / "images", f"make {len(absent)} directories in it"))
+        if limits.texts:
+            log.repaired.append(Note(root / publish.POLICY, "write it"))
+        return
+    publish.prepare(root)
+    place = root / publish.QUARANTINE
+    for path in [*absent, *([] if os.path.lexists(place) else [place])]:
+        try:
+            make_directory(path, wanted.mode)
+        except OSError as error:
+            log.refused.append(Note(path, f"cannot be made: {error.strerror}"))
+            break
+    if limits.texts:
+        policy.write(root, limits)
 
 
 def _notes(log: _Log) -> tuple[tuple[Note, ...], tuple[Note, ...]]:
@@ -133,13 +182,15 @@ def _group_name(number: int) -> str:
         return f"group {number}"
 
 
-def _check_content(root: Path) -> None:
-    """Refuse what is neither a cache of a version that we know nor empty."""
+def check_content(root: Path, hidden: bool = False) -> None:
+    """Refuse what is neither a cache of a version that we know nor empty.
+
+    Parameters: `hidden` is as for publish.refuse_other_content(). Raises StorageError, OSError.
+    """
     try:
         line = read_text(root / "format", errors="replace")
     except FileNotFoundError:
-        # Hidden files as well: a home directory must not be given to a group.
-        publish.refuse_other_content(root, hidden=True)
+        publish.refuse_other_content(root, hidden)
         return
     if line != publish.FORMAT_LINE:
         raise StorageError(
@@ -180,7 +231,8 @@ def _layout(wanted: Wanted) -> tuple[Level, ...]:
     entry = Level(cache.ENTRY.pattern, Wanted(ENTRY_MODE, wanted.group), (_file(".+", file),))
     return (
         _file("CACHEDIR[.]TAG|format", file),
-        Level(f"tmp|{publish.QUARANTINE}", wanted),
+        _file(re.escape(publish.POLICY), Wanted(POLICY_MODE, wanted.group)),
+        Level("|".join(("tmp", publish.QUARANTINE, *publish.NOTES)), wanted),
         Level("locks", wanted, (_file(".+[.]lock", lock),)),
         Level("images", wanted, (Level("[0-9a-f]{2}", wanted, (entry,)),)),
     )
@@ -267,21 +319,3 @@ def _change(descriptor: int, path: Path, wanted: Wanted, what: str, log: _Log) -
         log.refused.append(Note(path, f"{left}: you are not in the group"))
     else:
         log.repaired.append(Note(path, what))
-
-
-def report(shared: Shared, setting: str) -> dict[str, Any]:
-    """Return what `cnd share --json` prints; `setting` is the line that members need."""
-    return {
-        "cache": str(shared.root),
-        "group": shared.group,
-        "mode": f"{shared.mode:04o}",
-        "created": shared.created,
-        "repaired": [_noted(note) for note in shared.repaired],
-        "refused": [_noted(note) for note in shared.refused],
-        "closed": [str(path) for path in shared.closed],
-        "setting": setting,
-    }
-
-
-def _noted(note: Note) -> dict[str, str]:
-    return {"path": str(note.path), "what": note.what}

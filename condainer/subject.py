@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from condainer.explicit import parse_explicit
 from condainer.files import read_text, storage_errors
 from condainer.inventory import Item
 from condainer.lock import Lock, this_platform
+from condainer.records import read_records
 
 SQUASHFS = b"hsqs"
 PLATFORM = re.compile(r"^# platform: (\S+)\s*$", re.MULTILINE)
@@ -106,7 +108,9 @@ def subject_of(text: str, settings: Settings, base: Path) -> Subject:
 
 def _entry_at(directory: Path) -> Item | None:
     """Return the entry that a directory is; one that stands alone belongs to no cache of ours."""
-    item = inventory.read_item(cache.root_of(directory), directory, inventory.Mounts())
+    root = cache.root_of(directory)
+    records = read_records(root, time.time(), inventory.PATIENCE)
+    item = inventory.read_item(root, directory, inventory.Mounts(), records)
     return item if item.entry is not None else None
 
 

@@ -1,4 +1,4 @@
-"""What `cnd list`, `show`, `diff` and `share` print for people, as lines of text."""
+"""What `cnd list`, `show`, `diff`, `share` and `gc` print for people, as lines of text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from condainer.lock import escape
 
 if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.
+    from condainer.choice import Image
     from condainer.contents import Difference, Package
+    from condainer.gc import Collected
     from condainer.inventory import Item
     from condainer.share import Shared
     from condainer.subject import Subject
@@ -61,7 +63,7 @@ def images(items: Sequence[Item], width: int) -> Iterator[str]:
     """Yield a line for each image, below a line of titles."""
     several = len({item.root for item in items}) > 1
     now = time.time()
-    titles = ["ADDRESS", "NAME", "SIZE", "BUILDER", "AGE", "USED", "MOUNTED"]
+    titles = ["ADDRESS", "NAME", "SIZE", "BUILDER", "AGE", "USED", "MOUNTED", "PINNED"]
     rows = [titles + (["CACHE"] if several else [])]
     for item in items:
         rows.append(_image(item, now) + ([printable(str(item.root))] if several else []))
@@ -71,7 +73,7 @@ def images(items: Sequence[Item], width: int) -> Iterator[str]:
 def _image(item: Item, now: float) -> list[str]:
     used = ago(item.last_used, now)
     if item.entry is None:
-        return [item.address[:SHORT], "(broken)", "-", "-", "-", used, "-"]
+        return [item.address[:SHORT], "(broken)", "-", "-", "-", used, "-", "-"]
     manifest = item.entry.manifest
     return [
         item.address[:SHORT],
@@ -80,7 +82,8 @@ def _image(item: Item, now: float) -> list[str]:
         printable(manifest.builder),
         ago(item.created, now),
         used,
-        "yes" if item.mounted else "-",
+        "yes" if item.mounted else "elsewhere" if item.leases else "-",
+        str(len(item.pinned_by) or "-"),
     ]
 
 
@@ -116,6 +119,8 @@ def _manifest(item: Item | None) -> list[tuple[str, str]]:
         ("with", ", ".join(f"{name} {value}" for name, value in manifest.tools.items())),
         ("used", f"{ago(item.last_used, time.time())} ago".replace("now ago", "now")),
         ("mounted", "yes" if item.mounted else "no"),
+        *(("leased", f"by {lease}") for lease in item.leases),
+        *(("pinned", f"by {project}") for project in item.pinned_by),
     ]
 
 
@@ -139,6 +144,65 @@ def changes(difference: Difference) -> Iterator[str]:
             rows.append([sign, kind, change.name, printable(" -> ".join(values)), ""])
     if rows:
         yield from aligned(rows)
+
+
+# Why an image stays, as people say it.
+STAYS = {
+    "project": "named by projects",
+    "lease": "mounted on some node",
+    "mounted": "mounted here",
+    "building": "being built",
+    "recent": "used or made just now",
+    "owner": "of other owners",
+    "limits": "within the limits",
+    "order": "before one that stays",
+    "unknown": "not understood",
+    "refused": "that cannot be moved",
+}
+GOES = {"unused": "not used for long", "space": "least recently used", "broken": "not whole"}
+
+
+def collection(done: Collected) -> Iterator[str]:
+    """Yield what `cnd gc` says: what it takes, what that frees, and what keeps the rest."""
+    move, delete, free = ("Moved", "Deleted", "Freed")
+    if done.dry:
+        move, delete, free = ("Would move", "Would delete", "Would free")
+    if done.policy.ignored:
+        yield f"Warning: {printable(done.policy.ignored)}"
+    now = time.time()
+    for image in done.moved:
+        used = f"used {ago(image.used, now)} ago".replace("now ago", "now")
+        what = f"{printable(image.item.name) or '-'}, {human_size(image.size)}, {used}"
+        yield f"{move} {image.item.address} to the trash: {GOES[image.why]} ({what})"
+    for image in done.back:
+        yield f"Put back {_kept(image)}"
+    for left in (*done.deleted, *(left for left in done.cleared if left.size)):
+        yield f"{delete} {printable(str(left.path))}: {left.what} ({human_size(left.size)})"
+    later = f"{human_size(done.later)} more when the time of grace is over"
+    yield f"{free} {human_size(done.freed)}, {later}"
+    yield from _rest(done)
+
+
+def _rest(done: Collected) -> Iterator[str]:
+    """Yield what is kept for which reason, and each image if that is more than is allowed."""
+    sizes: dict[str, list[int]] = {}
+    for image in done.kept:
+        sizes.setdefault(image.why, []).append(image.size)
+    parts = [
+        f"{len(found)} {STAYS[why]} ({human_size(sum(found))})"
+        for why, found in sorted(sizes.items())
+    ]
+    if parts:
+        yield f"Kept {', '.join(parts)}"
+    if done.too_large and done.policy.max_size is not None:
+        wanted = human_size(done.policy.max_size)
+        yield f"Warning: {human_size(done.after)} have to stay, which is more than {wanted}:"
+        yield from (f"  {_kept(image)}" for image in done.kept if image.why != "limits")
+
+
+def _kept(image: Image) -> str:
+    detail = f": {printable(image.detail)}" if image.detail else ""
+    return f"{image.item.address[:SHORT]}, {STAYS[image.why]}{detail}"
 
 
 def sharing(done: Shared) -> Iterator[str]:

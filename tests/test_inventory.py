@@ -93,7 +93,8 @@ print(status, opened, sorted(heavy), file=sys.stderr)
         text=True,
     )
     seconds = time.monotonic() - start
-    assert done.stderr == f"0 {MANY} []\n"
+    # Each manifest, and the directories of leases and of uses.
+    assert done.stderr == f"0 {MANY + 2} []\n"
     assert len(json.loads(done.stdout)) == MANY
     # About 0.8 s on an idle machine; an access more for each entry would hardly show here, but
     # anything that is not linear does.

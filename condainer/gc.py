@@ -1,0 +1,186 @@
+"""The garbage collection of a cache: least recently used images go first, what is needed stays.
+
+In two phases: an image is moved into the trash, and deleted when the time of grace is over. In
+between, a build takes it back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from condainer import cache, choice, inventory, leftovers, publish, share, trash
+from condainer.choice import Image
+from condainer.config import STAGE, Settings
+from condainer.errors import StorageError
+from condainer.files import storage_errors, sync_directory
+from condainer.inventory import Mounts
+from condainer.leftovers import Leftover, ours
+from condainer.policy import Policy
+from condainer.records import Records, clock, read_records
+from condainer.removal import lock_of
+
+# How many images are moved before the notes of users are read again.
+BATCH = 100
+
+
+@dataclass
+class Collected:
+    """What a collection did, or would do: `before` and `after` are the bytes of all images."""
+
+    root: Path
+    policy: Policy
+    dry: bool
+    before: int = 0
+    moved: list[Image] = field(default_factory=list)
+    back: list[Image] = field(default_factory=list)
+    kept: list[Image] = field(default_factory=list)
+    deleted: list[Leftover] = field(default_factory=list)
+    waiting: list[Leftover] = field(default_factory=list)
+    cleared: list[Leftover] = field(default_factory=list)
+
+    @property
+    def after(self) -> int:
+        """The bytes of the images that stay."""
+        return self.before - sum(image.size for image in self.moved)
+
+    @property
+    def freed(self) -> int:
+        """The bytes that were freed."""
+        return sum(left.size for left in (*self.deleted, *self.cleared))
+
+    @property
+    def later(self) -> int:
+        """The bytes that are freed when their time of grace is over."""
+        return sum(left.size for left in self.waiting)
+
+    @property
+    def too_large(self) -> bool:
+        """Tell whether the images that have to stay are more than the cache may hold."""
+        return self.policy.max_size is not None and self.after > self.policy.max_size
+
+    def report(self) -> dict[str, Any]:
+        """Return what `--json` prints."""
+        images = {name: getattr(self, name) for name in ("moved", "back", "kept")}
+        others = {name: getattr(self, name) for name in ("deleted", "waiting", "cleared")}
+        return {
+            "cache": str(self.root),
+            "dry_run": self.dry,
+            "policy": self.policy.report(),
+            **{name: [item.report() for item in found] for name, found in images.items()},
+            **{name: [item.report() for item in found] for name, found in others.items()},
+            "freed": self.freed,
+            "freed_later": self.later,
+            "size_before": self.before,
+            "size_after": self.after,
+            "too_large": self.too_large,
+        }
+
+
+def collect(settings: Settings, policy: Policy, dry: bool) -> Collected:
+    """Take away what the policy lets go and nobody needs from the cache that we write.
+
+    Parameters: `dry` touches nothing. Raises StorageError for what is no cache of ours.
+    """
+    root = settings.cache_directory
+    done = Collected(root, policy, dry)
+    if root in settings.readonly_caches:
+        raise StorageError(
+            f"{root} is a cache that is only read", "Run `cnd gc` where it is `cache_directory:`."
+        )
+    if not root.is_dir():
+        return done
+    with storage_errors(f"read {root}"):
+        share.check_content(root)
+    records = read_records(root, clock(root, dry))
+    images = list(choice.read_images(root, records))
+    done.before = sum(image.size for image in images)
+    chosen, done.kept = choice.choose(images, policy, records, root)
+    if dry:
+        done.moved = chosen
+    else:
+        _move(chosen, done)
+        records = read_records(root, clock(root))
+    _empty_trash(done, records)
+    _clear(settings, done, records)
+    return done
+
+
+def _move(chosen: Sequence[Image], done: Collected) -> None:
+    """Move images into the trash, and back what somebody began to use in the meantime."""
+    with suppress(StorageError, OSError):
+        publish.prepare(done.root)
+    for start in range(0, len(chosen), BATCH):
+        moved = list(_thrown(chosen[start : start + BATCH], done))
+        records = read_records(done.root, clock(done.root))
+        mounts = Mounts()
+        for image in moved:
+            assert image.place is not None
+            item = inventory.read_item(done.root, image.place, mounts, records)
+            now = replace(image, item=item, used=max(item.last_used, image.used))
+            stays = choice.why_it_stays(now, records, set())
+            if stays and (back := trash.put_back(image.place, done.root)):
+                item = replace(image.item, directory=back)
+                done.back.append(replace(image, item=item, why=stays[0], detail=stays[1]))
+            elif image.place.exists():
+                done.moved.append(image)
+            else:
+                done.back.append(replace(image, why="building", detail="a build took it back"))
+        _make_durable(moved, done.root)
+
+
+def _thrown(images: Iterable[Image], done: Collected) -> Iterator[Image]:
+    for image in images:
+        item = image.item
+        with lock_of(item.root, item.address) as free:
+            if not free:
+                done.kept.append(replace(image, why="building"))
+                continue
+            try:
+                yield replace(image, place=trash.throw(item.directory, item.root))
+            except FileNotFoundError:
+                # Another collection, or `cnd rm`, was first.
+                done.before -= image.size
+            except OSError as error:
+                detail = error.strerror or str(error)
+                done.kept.append(replace(image, why="refused", detail=detail))
+
+
+def _make_durable(moved: Iterable[Image], root: Path) -> None:
+    for directory in {root / publish.TRASH, *(i.item.directory.parent for i in moved)}:
+        with suppress(OSError):
+            sync_directory(directory)
+
+
+def _empty_trash(done: Collected, records: Records) -> None:
+    """Delete what has been in the trash for long enough; what is mounted somewhere waits."""
+    if done.dry:
+        images = [Leftover(i.item.directory, "image", i.size) for i in done.moved]
+        (done.waiting if done.policy.grace > 0 else done.deleted).extend(images)
+    for thrown in trash.content(done.root):
+        left = Leftover(thrown.path, "image", leftovers.size_of(thrown.path))
+        early = records.now - thrown.since < done.policy.grace
+        if early or thrown.address in records.leases or not ours(thrown.owner):
+            done.waiting.append(left)
+        elif done.dry or leftovers.discard(left.path, done.root / "tmp"):
+            done.deleted.append(left)
+
+
+def _clear(settings: Settings, done: Collected, records: Records) -> None:
+    """Delete what processes, mounts and projects left when they ended."""
+    root, staging = done.root, settings.staging_directory
+    addresses = {cache.address_in(path) for path in cache.entry_directories(root)}
+    addresses |= {thrown.address for thrown in trash.content(root)}
+    found = [
+        *leftovers.abandoned(root / "tmp", records.now),
+        *leftovers.quarantined(root, records.now),
+        *leftovers.notes(root, addresses, records.gone, records.now),
+    ]
+    done.cleared += [i for i in found if done.dry or leftovers.clear(i, root / "tmp")]
+    # Mostly another file system, with a clock of its own: that of this node.
+    staged = list(leftovers.abandoned(staging, time.time(), STAGE))
+    done.cleared += [i for i in staged if done.dry or leftovers.clear(i, staging)]
