@@ -235,7 +235,10 @@ def remove_tree(path: Path) -> None:
         except FileNotFoundError:
             # Something in it went by itself, or is gone altogether.
             continue
-        except (OSError, RecursionError):
+        except RecursionError:
+            # Nobody's work: so deep a tree was made to be in the way, and stays.
+            return
+        except OSError:
             # Not writable, or a process that was just killed wrote its last file. Root needs no
             # modes, and could be made to change those of other files while it follows a path.
             if os.geteuid() != 0:

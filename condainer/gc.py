@@ -6,7 +6,6 @@ between, a build takes it back.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -96,7 +95,7 @@ def collect(settings: Settings, policy: Policy, dry: bool) -> Collected:
         return done
     with storage_errors(f"read {root}"):
         share.check_content(root)
-    records = read_records(root, clock(root, dry))
+    records = read_records(root, clock(root / "tmp", dry))
     images = list(choice.read_images(root, records))
     done.before = sum(image.size for image in images)
     chosen, done.kept = choice.choose(images, policy, records, root)
@@ -104,7 +103,7 @@ def collect(settings: Settings, policy: Policy, dry: bool) -> Collected:
         done.moved = chosen
     else:
         _move(chosen, done)
-        records = read_records(root, clock(root))
+        records = read_records(root, clock(root / "tmp"))
     _empty_trash(done, records)
     _clear(settings, done, records)
     return done
@@ -116,7 +115,7 @@ def _move(chosen: Sequence[Image], done: Collected) -> None:
         publish.prepare(done.root)
     for start in range(0, len(chosen), BATCH):
         moved = list(_thrown(chosen[start : start + BATCH], done))
-        records = read_records(done.root, clock(done.root))
+        records = read_records(done.root, clock(done.root / "tmp"))
         mounts = Mounts()
         for image in moved:
             assert image.place is not None
@@ -181,6 +180,6 @@ def _clear(settings: Settings, done: Collected, records: Records) -> None:
         *leftovers.notes(root, addresses, records.gone, records.now),
     ]
     done.cleared += [i for i in found if done.dry or leftovers.clear(i, root / "tmp")]
-    # Mostly another file system, with a clock of its own: that of this node.
-    staged = list(leftovers.abandoned(staging, time.time(), STAGE))
+    # Mostly another file system, with a clock of its own.
+    staged = list(leftovers.abandoned(staging, clock(staging, done.dry), STAGE))
     done.cleared += [i for i in staged if done.dry or leftovers.clear(i, staging)]

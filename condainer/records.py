@@ -48,13 +48,12 @@ def read_records(root: Path, now: float, patience: float = PATIENCE) -> Records:
     )
 
 
-def clock(root: Path, dry: bool = False) -> float:
-    """Return the time of a cache's file system, which that of this node need not be.
+def clock(place: Path, dry: bool = False) -> float:
+    """Return the time of a directory's file system, which that of this node need not be.
 
     Parameters: `dry` leaves no trace; where that is not possible, or nothing can be written, it is
     the time of this node.
     """
-    place = root / "tmp"
     with suppress(OSError):
         # A file without a name.
         descriptor = os.open(place, os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600)

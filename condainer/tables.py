@@ -146,6 +146,8 @@ def changes(difference: Difference) -> Iterator[str]:
         yield from aligned(rows)
 
 
+# How many images that have to stay are named.
+LARGEST = 20
 # Why an image stays, as people say it.
 STAYS = {
     "project": "named by projects",
@@ -197,7 +199,10 @@ def _rest(done: Collected) -> Iterator[str]:
     if done.too_large and done.policy.max_size is not None:
         wanted = human_size(done.policy.max_size)
         yield f"Warning: {human_size(done.after)} have to stay, which is more than {wanted}:"
-        yield from (f"  {_kept(image)}" for image in done.kept if image.why != "limits")
+        stay = sorted((i for i in done.kept if i.why != "limits"), key=lambda i: -i.size)
+        yield from (f"  {_kept(image)} ({human_size(image.size)})" for image in stay[:LARGEST])
+        if len(stay) > LARGEST:
+            yield f"  and {len(stay) - LARGEST} smaller ones (`--json` names all)"
 
 
 def _kept(image: Image) -> str:
