@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 # Dead mounts can lie on top of each other.
 LAYERS = 16
 BLOCK = 1 << 20
-# What the private directories are called in which verified copies stand for a moment.
-COPY = "condainer-copy"
+# As config.STAGE, so that what a killed process left is found: where verified copies are made.
+COPY = "condainer-stage"
 
 
 @dataclass(frozen=True)
