@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from condainer import yamlfile
+from condainer import ownership, yamlfile
 from condainer.errors import ConfigError
-from condainer.files import read_text
+from condainer.files import open_regular
 
 PROJECT_FILE = "condainer.yml"
 # What the private directories of builds in the staging directory are called.
@@ -19,10 +19,17 @@ STAGE = "condainer-stage"
 SITE_FILE = Path("/etc/condainer/condainer.yml")
 WAYS = ("auto", "direct", "private", "kernel")
 COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
-CHOICES = {"compressor": COMPRESSORS, "mount": WAYS}
+# Whose images are run; docs/security.md says what each protects from.
+POLICIES = ("anyone", "group", "signed")
 # Thirty years; what waits cannot count much further.
 MAX_SECONDS = 1e9
 LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
+
+CHOICES = {"compressor": COMPRESSORS, "mount": WAYS, "trust": POLICIES}
+# What the README says after the meaning of a personal key.
+PERSONAL = " (user's or site's file only)"
+# Where a file names caches.
+CACHES = ("cache_directory", "readonly_caches", "trusted_caches")
 
 # What the original's configuration had, and what takes its place.
 REPLACED = {
@@ -34,9 +41,15 @@ REPLACED = {
 }
 
 
-def key(default: Any, doc: str, variable: str = "", factory: Any = MISSING) -> Any:
-    """Declare a configuration key: its default, its meaning, its environment variable."""
-    metadata = {"doc": doc, "variable": variable}
+def key(
+    default: Any, doc: str, variable: str = "", factory: Any = MISSING, personal: bool = False
+) -> Any:
+    """Declare a configuration key: its default, its meaning, its environment variable.
+
+    A `personal` key is taken from the site's and the user's file only: whoever else wrote a
+    project or started us must not decide about it.
+    """
+    metadata = {"doc": doc + PERSONAL * personal, "variable": variable, "personal": personal}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -44,9 +57,13 @@ def key(default: Any, doc: str, variable: str = "", factory: Any = MISSING) -> A
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that the user, the site or the project chose; paths are absolute."""
+    """Everything that the user, the site or the project chose; paths are absolute.
+
+    `named_caches` are those that the site's or the user's file names, by whatever key.
+    """
 
     project: Path
+    named_caches: tuple[Path, ...] = ()
     environment_yml: Path = key(Path("environment.yml"), "the environment file")
     requirements_txt: Path = key(Path("requirements.txt"), "the requirements file, if it exists")
     mount_base_directory: Path = key(
@@ -92,6 +109,16 @@ class Settings:
     )
     lock_timeout: float = key(
         3600.0, "seconds to wait for another builder of the same image", "CONDAINER_LOCK_TIMEOUT"
+    )
+    trust: str = key("group", "whose images are run: " + ", ".join(POLICIES), personal=True)
+    allowed_signers: Path | None = key(
+        None, "with `trust: signed`: who may sign, as ssh-keygen(1) has it", personal=True
+    )
+    signing_key: Path | None = key(
+        None, "SSH key that signs what you build and import, private or public part", personal=True
+    )
+    trusted_caches: tuple[Path, ...] = key(
+        (), "caches that are used although others own them or can write them", personal=True
     )
 
     @property
@@ -145,9 +172,17 @@ def load_settings(
     environ = os.environ if environ is None else environ
     project = project.absolute()
     values: dict[str, Any] = {}
-    for path in (SITE_FILE, user_file(), project / PROJECT_FILE):
-        values.update(_read_file(path, project))
+    named: list[Path] = []
+    personal = (SITE_FILE, user_file())
+    for path in personal:
+        found = _read_file(path, personal=True)
+        named += found.pop("named_caches", ())
+        values.update(found)
+    of_project = _read_file(project / PROJECT_FILE, project / PROJECT_FILE in personal)
+    of_project.pop("named_caches", None)
+    values.update(of_project)
     for item in fields(Settings):
+        _refuse_variable(item.name, environ)
         variable = item.metadata.get("variable")
         if variable and environ.get(variable):
             where = f"the environment variable {variable}"
@@ -160,9 +195,30 @@ def load_settings(
         values[name] = _from_text(name, text, f"--set {override}", Path.cwd())
     values.setdefault("environment_yml", project / "environment.yml")
     values.setdefault("requirements_txt", project / "requirements.txt")
-    settings = Settings(project=project, **values)
+    settings = Settings(project=project, named_caches=tuple(dict.fromkeys(named)), **values)
     _check_level(settings)
+    if settings.trust == "signed" and "tool_directory" in of_project:
+        raise ConfigError(
+            f"{project / PROJECT_FILE}: `tool_directory` is not taken from a project where only "
+            "signed images are trusted",
+            "Its tools would be run, and nobody signed them. " + _belongs(),
+        )
     return settings
+
+
+def _belongs() -> str:
+    return f"It belongs into {user_file()} or {SITE_FILE}."
+
+
+def _refuse_variable(name: str, environ: Mapping[str, str]) -> None:
+    variable = f"CONDAINER_{name.upper()}"
+    if _is_personal(name) and environ.get(variable):
+        raise ConfigError(f"{variable}: `{name}` is not taken from the environment", _belongs())
+
+
+def _is_personal(name: str) -> bool:
+    item = Settings.__dataclass_fields__.get(name)
+    return item is not None and bool(item.metadata.get("personal"))
 
 
 def _check_level(settings: Settings) -> None:
@@ -177,9 +233,15 @@ def _check_level(settings: Settings) -> None:
         )
 
 
-def _read_file(path: Path, project: Path) -> dict[str, Any]:
+def _read_file(path: Path, personal: bool = False) -> dict[str, Any]:
+    """Return the values in a file, checked and converted.
+
+    A `personal` one, the user's or the site's, may have all keys, and `named_caches` with them.
+    """
     try:
-        text = read_text(path, "utf-8-sig")
+        with open_regular(path) as stream:
+            guarded = ownership.is_guarded(os.fstat(stream.fileno()))
+            text = stream.read().decode("utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except UnicodeDecodeError:
@@ -197,18 +259,33 @@ def _read_file(path: Path, project: Path) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in document.value.items():
         where = document.where(name)
-        _check_key(str(name), where)
+        _check_key(str(name), where, personal)
+        if _is_personal(str(name)) and not guarded:
+            raise ConfigError(
+                f"{where}: `{name}` is not taken from a file that others can write or own",
+                f"`chmod go-w {path}`; it must belong to you or to root.",
+            )
         if name == "address" and value is not None:
             # As it is written: an address can have digits only, and begin with 0.
             value = document.texts.get((name,), value)
         if value is not None:
             values[str(name)] = _typed(str(name), value, f"{where}: {name}", path.parent)
+    if personal and guarded:
+        values["named_caches"] = tuple(_caches(values))
     return values
 
 
-def _check_key(name: str, where: str) -> None:
+def _caches(values: Mapping[str, Any]) -> Iterator[Path]:
+    for name in CACHES:
+        found = values.get(name, ())
+        yield from (found,) if isinstance(found, Path) else found
+
+
+def _check_key(name: str, where: str, personal: bool = False) -> None:
     known = [item.name for item in fields(Settings) if "doc" in item.metadata]
     if name in known:
+        if _is_personal(name) and not personal:
+            raise ConfigError(f"{where}: `{name}` is not taken from here", _belongs())
         return
     if name in REPLACED:
         raise ConfigError(
@@ -248,7 +325,7 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
     kind = _kind(name)
     if kind.startswith("Path"):
         return _path(value, where, base)
-    if name == "readonly_caches":
+    if name in ("readonly_caches", "trusted_caches"):
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list):
             raise ConfigError(f"{where}: must be a list of directories")
@@ -262,7 +339,7 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind == "float" and number and 0 <= value <= MAX_SECONDS:
         return float(value)
-    if value in CHOICES.get(name, ()):
+    if name in CHOICES and value in CHOICES[name]:
         return value
     if name == "address":
         return _address(value, where)

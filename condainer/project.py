@@ -9,7 +9,7 @@ from typing import Any
 
 from condainer import __version__, cache, mount
 from condainer.address import DIGITS, address_of, prefix_of
-from condainer.config import PROJECT_FILE, Settings, documented
+from condainer.config import PERSONAL, PROJECT_FILE, Settings, documented
 from condainer.errors import NotBuiltError
 from condainer.explicit import lockfile_path
 from condainer.files import publish_text, storage_errors
@@ -54,6 +54,9 @@ def initialise(directory: Path, dry: bool) -> list[tuple[Path, bool]]:
 def _template() -> str:
     lines = [HEAD]
     for name, default, variable, doc in documented():
+        if doc.endswith(PERSONAL):
+            # Not for a project to decide.
+            continue
         also = f" (also {variable})" if variable else ""
         lines.append(f"# {doc}{also}\n# {name}: {default}\n")
     return "\n".join(lines)

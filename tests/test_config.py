@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError, fields
+from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -451,16 +451,27 @@ def test_levels_must_fit_the_compressor(load: Load, write: Write, text: str, wha
     assert what in refused(load).message
 
 
-def test_what_is_documented_as_default_is_the_default(load: Load, write: Write) -> None:
+def test_what_is_documented_as_default_is_the_default(load: Load, isolated_user: Path) -> None:
     before = load()
-    write("condainer.yml", "".join(f"{name}: {default}\n" for name, default, _, _ in documented()))
-    assert load() == before
+    path = isolated_user / ".config/condainer/condainer.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"{name}: {default}\n" for name, default, _, _ in documented()))
+    # Paths are relative to that file.
+    assert (
+        replace(
+            load(),
+            environment_yml=before.environment_yml,
+            requirements_txt=before.requirements_txt,
+            named_caches=(),
+        )
+        == before
+    )
 
 
 def test_every_key_is_documented_once_and_every_variable_is_ours() -> None:
     names = [name for name, *_ in documented()]
     variables = [variable for _, _, variable, _ in documented() if variable]
-    assert set(names) == {item.name for item in fields(Settings)} - {"project"}
+    assert set(names) == {item.name for item in fields(Settings)} - {"project", "named_caches"}
     assert len(names) == len(set(names))
     assert len(variables) == len(set(variables))
     assert all(variable.startswith("CONDAINER_") for variable in variables)
@@ -474,3 +485,100 @@ def test_other_variables_of_the_environment_do_not_matter(
     monkeypatch.setenv("CONDAINER_UNKNOWN", "x")
     assert "CONDAINER_UNKNOWN" in os.environ
     assert load() == before
+
+
+PERSONAL = {
+    "trust": "signed",
+    "allowed_signers": "/etc/signers",
+    "signing_key": "/home/me/key",
+    "trusted_caches": "/project/images",
+}
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_nobody_else_decides_whom_we_trust(
+    load: Load, write: Write, project: Path, name: str
+) -> None:
+    value = PERSONAL[name]
+    assert f"`{name}` is not taken from here" in refused(load, f"{name}={value}").message
+    with pytest.raises(ConfigError, match="not taken from the environment") as caught:
+        load_settings(project, (), {f"CONDAINER_{name.upper()}": value})
+    assert str(config.user_file()) in caught.value.hint
+    write("condainer.yml", f"{name}: {value}\n")
+    assert f"condainer.yml:1: `{name}` is not taken from here" in refused(load).message
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+@pytest.mark.parametrize("whose", ["site", "user"])
+def test_site_and_user_decide_whom_they_trust(load: Load, whose: str, name: str) -> None:
+    path = config.SITE_FILE if whose == "site" else config.user_file()
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{name}: {PERSONAL[name]}\n")
+    found = getattr(load(), name)
+    assert str(found[0] if name == "trusted_caches" else found) == PERSONAL[name]
+    # Not from a file in which others could have written it.
+    path.chmod(0o666)
+    assert "others can write" in refused(load).message
+
+
+@pytest.mark.parametrize("name", PERSONAL)
+def test_files_of_others_decide_nothing(load: Load, name: str) -> None:
+    if os.getuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("needs root to make files of others")
+        pytest.skip("needs root to make files of others")
+    path = config.user_file()
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{name}: {PERSONAL[name]}\n")
+    os.chown(path, -1, 62234)
+    path.chmod(0o664)
+    assert "others can write" in refused(load).message
+    path.chmod(0o644)
+    os.chown(path, 61234, -1)
+    assert "others can write or own" in refused(load).message
+
+
+def test_policies_have_names(load: Load) -> None:
+    config.user_file().parent.mkdir(parents=True)
+    config.user_file().write_text("trust: everybody\n")
+    assert "must be one of anyone, group, signed" in refused(load).message
+    config.user_file().write_text("trusted_caches: 3\n")
+    assert "must be a list of directories" in refused(load).message
+
+
+def test_which_caches_site_and_user_name(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, names in ((config.SITE_FILE, "ab"), (config.user_file(), "cd")):
+        path.parent.mkdir(parents=True)
+        path.write_text(
+            f"cache_directory: /{names[0]}\nreadonly_caches: [/{names[1]}]\n"
+            f"trusted_caches: [/t/{names[0]}]\n"
+        )
+    write("condainer.yml", "cache_directory: /project\nreadonly_caches: [/project]\n")
+    monkeypatch.setenv("CONDAINER_CACHE", "/variable")
+    settings = load("readonly_caches=/option")
+    named = {Path(name) for name in ("/a", "/b", "/t/a", "/c", "/d", "/t/c")}
+    assert set(settings.named_caches) == named
+    # Others could have added a name.
+    config.user_file().write_text("cache_directory: /c\n")
+    config.user_file().chmod(0o666)
+    assert set(load().named_caches) == {Path("/a"), Path("/b"), Path("/t/a")}
+
+
+def test_where_signatures_count_a_project_brings_no_tools(load: Load, write: Write) -> None:
+    config.user_file().parent.mkdir(parents=True)
+    config.user_file().write_text("trust: signed\n")
+    write("condainer.yml", "tool_directory: tools\n")
+    assert "`tool_directory` is not taken from a project" in refused(load).message
+    config.user_file().write_text("trust: group\n")
+    assert load().tool_directory is not None
+
+
+def test_a_template_leaves_out_what_a_project_does_not_decide(project: Path) -> None:
+    from condainer.project import initialise
+
+    initialise(project, dry=False)
+    text = (project / "condainer.yml").read_text()
+    assert not [name for name in PERSONAL if f"{name}:" in text]
+    assert str(config.user_file()) not in text

@@ -1,0 +1,111 @@
+"""Who owns what stands on the way to a file, and who else could put something in its place."""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+WRITABLE = stat.S_IWGRP | stat.S_IWOTH
+# As many links as Linux follows.
+LINKS = 40
+
+
+def ours() -> frozenset[int]:
+    """Return the numbers of this user and of root."""
+    return frozenset((0, os.geteuid()))
+
+
+def is_above(user: int) -> bool:
+    """Tell whether a user may own the directories above a file of ours: this user and root may.
+
+    In a user namespace that does not map root, root's directories show the overflow user.
+    """
+    return user in ours() or user == _unmapped_root()
+
+
+def _unmapped_root() -> int | None:
+    known = Path("/proc/self/uid_map").read_bytes().splitlines()
+    if any(line.split()[0] == b"0" for line in known):
+        return None
+    return int(Path("/proc/sys/kernel/overflowuid").read_bytes())
+
+
+def our_groups() -> frozenset[int]:
+    """Return the groups of this process."""
+    return frozenset((os.getegid(), *os.getgroups()))
+
+
+def is_private(group: int) -> bool:
+    """Tell whether a group has no members but this user, as many systems give one to each."""
+    try:
+        user = pwd.getpwuid(os.geteuid())
+        found = grp.getgrgid(group)
+    except KeyError:
+        return False
+    return (
+        group == user.pw_gid
+        and found.gr_name == user.pw_name
+        and not {*found.gr_mem} - {user.pw_name}
+    )
+
+
+def is_member(user: int, group: int) -> bool:
+    """Tell whether a user is in a group, as far as this machine knows."""
+    try:
+        account = pwd.getpwuid(user)
+        return account.pw_gid == group or account.pw_name in grp.getgrgid(group).gr_mem
+    except KeyError:
+        return False
+
+
+def others_write(status: os.stat_result) -> bool:
+    """Tell whether users besides this one and root may write a file or directory."""
+    if status.st_mode & stat.S_IWOTH:
+        return True
+    shared = status.st_mode & stat.S_IWGRP and status.st_gid != 0
+    return bool(shared) and not is_private(status.st_gid)
+
+
+def is_guarded(status: os.stat_result) -> bool:
+    """Tell whether what a file says can only be what this user or root wrote there."""
+    return is_above(status.st_uid) and not others_write(status)
+
+
+def way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
+    """Yield every directory and symbolic link that is passed on the way to a path, not itself.
+
+    Whoever may change one of them can put another thing in its place. The way ends where nothing
+    is yet. Raises OSError for what cannot be passed.
+    """
+    here = Path("/")
+    rest = list(reversed(path.parts[1:]))
+    links = 0
+    status = here.lstat()
+    while rest:
+        yield here, status
+        name = rest.pop()
+        if name == os.pardir:
+            here = here.parent
+            status = here.lstat()
+            continue
+        try:
+            status = (here / name).lstat()
+        except FileNotFoundError:
+            return
+        if not stat.S_ISLNK(status.st_mode):
+            here /= name
+            continue
+        yield here / name, status
+        links += 1
+        if links > LINKS:
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+        target = Path(os.readlink(here / name))
+        if target.is_absolute():
+            here = Path("/")
+        rest.extend(reversed(target.parts[1:] if target.is_absolute() else target.parts))
+        status = here.lstat()
