@@ -14,11 +14,9 @@ from typing import Any
 from condainer.address import Address, address_of
 from condainer.config import Settings
 from condainer.errors import CollisionError, NotBuiltError
-from condainer.explicit import read_explicit
-from condainer.files import (
-    read_text,
-)
-from condainer.lock import this_platform
+from condainer.explicit import parse_explicit
+from condainer.files import read_text, storage_errors
+from condainer.lock import Lock, this_platform
 
 FORMAT = 1
 IMAGE = "image.squashfs"
@@ -116,7 +114,7 @@ def places(root: Path, digest: str) -> list[Path]:
 def _look_into(root: Path, digest: str) -> Entry | None:
     for place in places(root, digest):
         entry = read_entry(place)
-        if entry is not None or not place.exists():
+        if entry is not None or not os.path.lexists(place):
             return entry
     return None
 
@@ -144,7 +142,16 @@ def look_up(address: Address, settings: Settings) -> Entry | None:
 def find(digits: str, settings: Settings) -> Entry:
     """Return the entry of an address that may be shortened.
 
-    Raises NotBuiltError if there is none, or more than one.
+    Raises as pinned().
+    """
+    return pinned(digits, settings)[0]
+
+
+def pinned(digits: str, settings: Settings) -> tuple[Entry, Lock]:
+    """Return the entry of an address that may be shortened, and the lock that it was made from.
+
+    Raises NotBuiltError if there is none, or more than one, CollisionError if the lock has another
+    address.
     """
     found: dict[str, Entry] = {}
     for root in roots(settings):
@@ -165,13 +172,15 @@ def find(digits: str, settings: Settings) -> Entry:
             "Write more of its digits.",
         )
     entry = next(iter(found.values()))
-    _check_pinned(entry)
-    return entry
+    return entry, _checked_lock(entry)
 
 
-def _check_pinned(entry: Entry) -> None:
-    """Hold an entry that is named by its address alone to its own lock."""
-    lock = read_explicit(entry.explicit_lock, this_platform())
+def _checked_lock(entry: Entry) -> Lock:
+    """Hold an entry that is named by its address alone to its own lock, and return that."""
+    path = entry.explicit_lock
+    with storage_errors(f"read {path}"):
+        text = read_text(path, "utf-8-sig", "replace", follow=False)
+    lock = parse_explicit(text, str(path), this_platform())
     address = address_of(lock, entry.prefix.parent)
     promised = (entry.manifest.address, entry.manifest.recipe_sha256, entry.prefix)
     if promised != (address.digest, address.sha256, address.prefix):
@@ -180,6 +189,7 @@ def _check_pinned(entry: Entry) -> None:
             f"{address.digest}",
             "It is not served; its owner can delete that directory.",
         )
+    return lock
 
 
 def entry_directories(root: Path, digits: str = "") -> Iterator[Path]:
@@ -209,15 +219,19 @@ def _directories(parent: Path, beginning: str) -> list[Path]:
 
 
 def read_entry(directory: Path) -> Entry | None:
-    """Read an entry; a missing, incomplete or unreadable one is none."""
+    """Read an entry; a missing, incomplete or unreadable one is none.
+
+    Links, FIFOs and whatever else stands in the place of a file are neither followed nor opened.
+    """
     try:
-        manifest = parse_manifest(read_text(directory / MANIFEST))
-        status = (directory / IMAGE).stat()
-        (directory / LOCK).stat()
+        kinds = [(directory / name).lstat().st_mode for name in (IMAGE, MANIFEST, LOCK)]
+        if not stat.S_ISDIR(directory.lstat().st_mode) or not all(map(stat.S_ISREG, kinds)):
+            return None
+        manifest = parse_manifest(read_text(directory / MANIFEST, follow=False))
+        size = (directory / IMAGE).lstat().st_size
     except (OSError, *UNREADABLE):
         return None
-    whole = status.st_size == manifest.size and stat.S_ISREG(status.st_mode)
-    whole = whole and address_in(directory) == manifest.address
+    whole = size == manifest.size and address_in(directory) == manifest.address
     return Entry(manifest.address, directory, manifest) if whole else None
 
 

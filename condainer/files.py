@@ -68,22 +68,23 @@ def umask() -> int:
     return 0o022
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path, follow: bool = True) -> bytes:
     """Return the content of a regular file.
 
-    Raises OSError for anything else: a FIFO or a device would keep the reader waiting for ever.
+    Parameters: without `follow`, a symbolic link is no regular file. Raises OSError for anything
+    else: a FIFO or a device would keep the reader waiting for ever.
     """
-    with open_regular(path) as stream:
+    with open_regular(path, follow) as stream:
         return stream.read()
 
 
-def open_regular(path: Path, more: int = 0) -> BinaryIO:
-    """Open a regular file for reading; raises OSError as read_bytes().
+def open_regular(path: Path, follow: bool = True) -> BinaryIO:
+    """Open a regular file for reading; `follow` and what it raises as read_bytes().
 
     To look at a file is not to use it: its time of access stays where that is permitted, which is
-    to its owner. Parameters: `more` are further flags of open(2).
+    to its owner.
     """
-    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | more
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags | os.O_NOATIME)
     except PermissionError as error:
@@ -108,9 +109,11 @@ def sha256_of(path: str | Path) -> str:
     return sha256.hexdigest()
 
 
-def read_text(path: Path, encoding: str = "utf-8", errors: str = "strict") -> str:
+def read_text(
+    path: Path, encoding: str = "utf-8", errors: str = "strict", follow: bool = True
+) -> str:
     """Return the text of a regular file; raises OSError as read_bytes(), UnicodeDecodeError."""
-    return read_bytes(path).decode(encoding, errors)
+    return read_bytes(path, follow).decode(encoding, errors)
 
 
 def read_small(path: Path, limit: int) -> tuple[str, os.stat_result]:
@@ -118,7 +121,7 @@ def read_small(path: Path, limit: int) -> tuple[str, os.stat_result]:
 
     Raises OSError for a link and for what is larger than `limit` bytes, UnicodeDecodeError.
     """
-    with open_regular(path, os.O_NOFOLLOW) as stream:
+    with open_regular(path, follow=False) as stream:
         status = os.fstat(stream.fileno())
         content = stream.read(limit + 1)
     if len(content) > limit:
@@ -191,9 +194,10 @@ def publish_directory(source: Path, target: Path) -> bool:
     try:
         os.rename(source, target)
     except OSError as error:
-        # In a sticky directory, what is refused is to replace another member's entry.
-        taken = (errno.EEXIST, errno.ENOTEMPTY, errno.EPERM, errno.EACCES, errno.EBUSY)
-        if error.errno in taken and os.path.lexists(target):
+        # In a sticky directory, what is refused is to replace another member's entry; ENOTDIR says
+        # that a file or a link stands there.
+        refused = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.ENOTDIR)
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, *refused) and os.path.lexists(target):
             return False
         raise
     sync_directory(target.parent)

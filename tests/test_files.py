@@ -212,7 +212,20 @@ def test_an_empty_directory_is_no_entry(tmp_path: Path) -> None:
     assert (tmp_path / "target" / "a").exists()
 
 
-@pytest.mark.parametrize("target", ["file", "gone/target"])
+@pytest.mark.parametrize("target", ["file", "link", "nowhere"])
+def test_what_is_no_directory_is_in_the_way_like_an_entry(tmp_path: Path, target: str) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    (tmp_path / "nowhere").symlink_to("gone")
+    assert not files.publish_directory(tmp_path / "source", tmp_path / target)
+    assert (tmp_path / "source").is_dir()
+    assert (tmp_path / "file").read_text() == "kept"
+    assert not list((tmp_path / "there").iterdir())
+
+
+@pytest.mark.parametrize("target", ["file/target", "gone/target"])
 def test_other_failures_to_publish_are_raised(tmp_path: Path, target: str) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "file").write_text("kept")
