@@ -70,6 +70,7 @@ class Commands(click.Group):
         "rm": "cli_images",
         "share": "cli_images",
         "show": "cli_images",
+        "sign": "cli_trust",
         "verify": "cli_verify",
     }
 
@@ -241,15 +242,16 @@ def mount_image(call: Call, show: bool, all_users: bool, shell: int | None) -> N
     With --all-users, the kernel mounts it where all users of this machine see it: for a prolog,
     or a shared login node.
     """
-    from condainer import mount, pipeline
+    from condainer import mount, pipeline, trust
 
     settings = call.settings(*(["mount=kernel"] if all_users else []))
     entry, _ = pipeline.current_entry(settings)
+    image = mount.Image.of(entry, trust.demand(entry, settings))
     if call.dry:
         call.would(f"mount {entry.image} at {entry.prefix}")
     else:
         options = mount.Options.of(settings)
-        claim = mount.mount(mount.Image.of(entry), options, call.reporter(), shell)
+        claim = mount.mount(image, options, call.reporter(), shell)
         if claim is not None:
             # What `deactivate` deletes.
             print(claim)

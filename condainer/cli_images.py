@@ -67,9 +67,12 @@ def list_images(call: Call, as_json: bool) -> None:
     it; MOUNTED tells of this machine, or `elsewhere`; PINNED is the number of projects that name
     it. What is not whole is `(broken)`.
     """
-    from condainer import inventory, tables
+    from condainer import inventory, tables, trust
 
-    items = inventory.inventory(call.settings())
+    settings = call.settings()
+    items = inventory.inventory(settings)
+    for problem in trust.warnings(settings):
+        call.say(f"Warning: {problem}")
     if as_json:
         print(json.dumps([item.report() for item in items]))
     elif items:

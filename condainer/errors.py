@@ -94,3 +94,9 @@ class NotBuiltError(CondainerError):
     """The command needs an image that is not in any cache."""
 
     exit_code = 15
+
+
+class TrustError(CondainerError):
+    """A cache or an image is not one that the user's configuration trusts; it is never run."""
+
+    exit_code = 16

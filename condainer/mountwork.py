@@ -68,11 +68,10 @@ class Options:
     trusted: Callable[[int], bool] = lambda user: True
 
     @classmethod
-    def of(cls, settings: Settings) -> Options:
+    def of(cls, settings: Settings, trusted: Callable[[int], bool] = lambda user: True) -> Options:
         """Return what the settings say."""
-        return cls(
-            settings.mount, settings.linger, settings.tool_directory, settings.staging_directory
-        )
+        copies = settings.staging_directory
+        return cls(settings.mount, settings.linger, settings.tool_directory, copies, trusted)
 
 
 DEFAULT = Options()

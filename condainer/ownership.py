@@ -7,7 +7,8 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH
@@ -54,13 +55,17 @@ def is_private(group: int) -> bool:
     )
 
 
-def is_member(user: int, group: int) -> bool:
-    """Tell whether a user is in a group, as far as this machine knows."""
+def is_member(user: int, groups: Iterable[int]) -> bool:
+    """Tell whether a user is in one of some groups, as far as this machine knows."""
     try:
         account = pwd.getpwuid(user)
-        return account.pw_gid == group or account.pw_name in grp.getgrgid(group).gr_mem
     except KeyError:
         return False
+    for group in groups:
+        with suppress(KeyError):
+            if account.pw_gid == group or account.pw_name in grp.getgrgid(group).gr_mem:
+                return True
+    return False
 
 
 def others_write(status: os.stat_result) -> bool:

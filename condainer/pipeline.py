@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import __version__, activation, cache, publish, register
+from condainer import __version__, activation, cache, publish, register, signing, trust
 from condainer.address import RECIPE, Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
-from condainer.explicit import read_explicit, render_explicit
+from condainer.explicit import render_explicit
 from condainer.files import publish_text, read_text
-from condainer.lock import Lock, this_platform
+from condainer.lock import Lock
 from condainer.locking import ensure_lock, lock_state
 from condainer.mount import Image, check_base
 from condainer.report import Reporter
@@ -41,17 +41,20 @@ class Built:
 
 
 def ensure(settings: Settings, reporter: Reporter) -> Built:
-    """Return the image of a project, building it only if no cache has it."""
+    """Return the image of a project, building it only if no cache has it.
+
+    Raises TrustError for one that the user's configuration does not trust, and what a build raises.
+    """
     start = time.monotonic()
     if settings.address is not None:
-        entry = cache.find(settings.address, settings)
-        lock = read_explicit(entry.explicit_lock, this_platform())
+        entry, lock = cache.pinned(settings.address, settings)
         hit, locked = True, False
         register.note(entry, settings)
     else:
         lock, locked = ensure_lock(settings, reporter)
         address = address_of(lock, settings.mount_base_directory)
         entry, hit = _found_or_built(lock, address, settings, reporter)
+    trust.demand(entry, settings)
     write_activation(entry, lock, settings, reporter)
     reporter.finish()
     return Built(entry, hit, locked, time.monotonic() - start)
@@ -63,8 +66,7 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
     Raises NotBuiltError when it has to be built first.
     """
     if settings.address is not None:
-        entry = cache.find(settings.address, settings)
-        return entry, read_explicit(entry.explicit_lock, this_platform())
+        return cache.pinned(settings.address, settings)
     state = lock_state(settings)
     if state.lock is None or state.status != "current":
         raise NotBuiltError(
@@ -110,10 +112,22 @@ def _found_or_built(
     """
     for _ in range(ATTEMPTS):
         found = cache.look_up(address, settings)
-        entry, hit = (found, True) if found else _build(lock, address, settings, reporter)
+        entry, hit = (found, True) if found else _build_ours(lock, address, settings, reporter)
         register.note(entry, settings)
         if entry.image.exists():
             break
+    return entry, hit
+
+
+def _build_ours(
+    lock: Lock, address: Address, settings: Settings, reporter: Reporter
+) -> tuple[Entry, bool]:
+    """Build an image into a cache that can be trusted, and sign it if a key is configured."""
+    trust.check_cache(settings.cache_directory, settings)
+    entry, hit = _build(lock, address, settings, reporter)
+    if not hit:
+        reporter.finish()
+        signing.add_to_ours(entry, settings, reporter)
     return entry, hit
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from condainer import image, namespace, process, wheels
+from condainer import image, namespace, process, signing, wheels
 from condainer.config import Settings
 from condainer.errors import CondainerError, ToolError
 
@@ -45,6 +45,7 @@ def check(settings: Settings) -> list[Check]:
         _fuse_device(),
         _uv(),
         _tool("bash", settings, "bash", required=False),
+        _ssh_keygen(),
         _namespaces(),
     ]
 
@@ -100,6 +101,14 @@ def _uv() -> Check:
     except CondainerError as error:
         return Check("uv", "", error.message)
     return Check("uv", path)
+
+
+def _ssh_keygen() -> Check:
+    try:
+        path = signing.tool()
+    except CondainerError as error:
+        return Check("ssh-keygen", "", f"{error.message}: images cannot be signed", required=False)
+    return Check("ssh-keygen", path, required=False)
 
 
 def _namespaces() -> Check:

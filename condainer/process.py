@@ -64,13 +64,16 @@ def run(
     cwd: Path | None = None,
     on_line: Callable[[str], None] | None = None,
     pass_fds: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
+    terminal: bool = False,
 ) -> Completed:
     """Run a command to its end and return what it wrote.
 
     It gets a session of its own, so that neither it nor what it started outlives this call.
     Parameters: `env` replaces the environment, `on_line` receives each line of stdout as it comes
     instead of collecting it (a carriage return ends a line too, as progress bars write them),
-    `pass_fds` are descriptors that it inherits.
+    `pass_fds` are descriptors that it inherits, `stdin` is the one that it reads. With `terminal`
+    it stays in our session instead and shares our stdin, so that it can ask for a passphrase.
     Raises CommandFailed when the status is not zero, ToolError when the command cannot be started.
     """
     try:
@@ -78,13 +81,13 @@ def run(
             argv,
             env=None if env is None else dict(env),
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=None if terminal else stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
             pass_fds=pass_fds,
-            start_new_session=True,
+            start_new_session=not terminal,
         )
     except FileNotFoundError as error:
         raise ToolError(f"{error.filename or argv[0]}: no such file or command") from None
@@ -98,6 +101,8 @@ def run(
             stdout, stderr = _communicate(child, on_line)
         except BaseException:
             _signal_session(child, signal.SIGTERM)
+            if terminal:
+                child.terminate()
             try:
                 child.wait(5)
             except subprocess.TimeoutExpired:

@@ -60,6 +60,8 @@ QUARANTINE, TRASH = "quarantine", "trash"
 NOTES = (LEASES, USES, PROJECTS, TRASH)
 # What a cache's owner lets `cnd gc` do.
 POLICY = "policy.yml"
+# Where those who vouch for entries put their signatures.
+SIGNATURES = "signatures"
 
 
 @contextlib.contextmanager
@@ -104,7 +106,7 @@ def prepare(root: Path) -> None:
 
 def missing(root: Path) -> list[Path]:
     """Return the directories that a cache should have and has not."""
-    paths = [root / name for name in ("images", "tmp", "locks")]
+    paths = [root / name for name in ("images", "tmp", "locks", SIGNATURES)]
     notes = [root / name for name in NOTES]
     absent = [path for path in paths if not path.is_dir()]
     return absent + [path for path in notes if not os.path.lexists(path)]
@@ -116,7 +118,7 @@ def refuse_other_content(root: Path, hidden: bool = False) -> None:
     Parameters: `hidden` looks at hidden files as well, except at a file system's snapshots.
     """
     known = {"images", "tmp", "locks", "packages", QUARANTINE, "format", "CACHEDIR.TAG"}
-    known |= {*NOTES, POLICY}
+    known |= {*NOTES, POLICY, SIGNATURES}
     known |= {".snapshot", ".snapshots", ".zfs"}
     strangers = sorted(path.name for path in root.iterdir() if path.name not in known)
     strangers = [name for name in strangers if hidden or not name.startswith(".")]

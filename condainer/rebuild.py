@@ -26,11 +26,15 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class Rebuilt:
-    """How a second build compares; `compared` says what with what, `paths` where they differ."""
+    """How a second build compares; `compared` says what with what, `paths` where they differ.
+
+    `sha256` is that of the image of the second build.
+    """
 
     result: str
     compared: str
     paths: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 def rebuild_entry(verdict: Verdict, settings: Settings, reporter: Reporter) -> Verdict:
@@ -88,7 +92,7 @@ def compare(
     A tree_sha256 in a manifest is what its builder says: the images themselves are unpacked.
     """
     if papers.manifest.sha256 == rebuilt.manifest.sha256:
-        return Rebuilt(IDENTICAL, "the bytes of the images")
+        return Rebuilt(IDENTICAL, "the bytes of the images", sha256=rebuilt.manifest.sha256)
     trees = []
     for name, path in (("served", served), ("rebuilt", rebuilt.image)):
         image.unpack(path, private / name, settings)

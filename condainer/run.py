@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from condainer import mount, shell
+from condainer import mount, shell, trust
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import MountError
@@ -35,8 +35,9 @@ def subshell(entry: Entry, lock: Lock, settings: Settings) -> NoReturn:
 
 
 def _enter(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
-    """Claim the mount of an image, and return the environment that activation gives."""
-    mount.hold(mount.Image.of(entry), mount.Options.of(settings))
+    """Claim the mount of an image that is trusted, and return what activation sets."""
+    options = mount.Options.of(settings, lambda user: trust.trusts_user(user, entry, settings))
+    mount.hold(mount.Image.of(entry, trust.demand(entry, settings)), options)
     return shell.environment(
         entry.prefix,
         dict(lock.variables),

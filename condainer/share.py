@@ -234,6 +234,7 @@ def _layout(wanted: Wanted) -> tuple[Level, ...]:
         _file(re.escape(publish.POLICY), Wanted(POLICY_MODE, wanted.group)),
         Level("|".join(("tmp", publish.QUARANTINE, *publish.NOTES)), wanted),
         Level("locks", wanted, (_file(".+[.]lock", lock),)),
+        Level(publish.SIGNATURES, wanted, (_file(".+[.]sig", file),)),
         Level("images", wanted, (Level("[0-9a-f]{2}", wanted, (entry,)),)),
     )
 

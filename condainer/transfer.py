@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from condainer import bundle, cache, publish
+from condainer import bundle, cache, publish, signing, trust
 from condainer.bundle import Bundle
 from condainer.cache import Entry
 from condainer.config import Settings
@@ -73,8 +73,8 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
     """Put the entry that a file holds into the cache, after everything in it was checked.
 
     Raises IntegrityError for a file that is damaged or is no such file, LockfileError for one of
-    another platform, CollisionError as cache.look_up(), StorageError when the cache cannot be
-    written.
+    another platform, CollisionError as cache.look_up(), TrustError for a cache that is not to be
+    used, StorageError when it cannot be written.
     """
     start = time.monotonic()
     with storage_errors(f"read {path}"):
@@ -86,6 +86,7 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
         entry = cache.look_up(address, settings)
         present = entry is not None
         if entry is None:
+            trust.check_cache(settings.cache_directory, settings)
             with publish.building(address, settings, reporter) as directory:
                 image = directory / cache.IMAGE
                 with storage_errors(f"copy {path} to {image}"), image.open("wb") as target:
@@ -99,6 +100,8 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
             with storage_errors(f"read {path}"):
                 _refuse(path, bundle.check(found, stream, reporter))
     reporter.finish()
+    if not present:
+        signing.add_to_ours(entry, settings, reporter)
     return Moved(entry, path, found.size, time.monotonic() - start, present)
 
 

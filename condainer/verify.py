@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from condainer import bundle, cache, pipeline, publish
+from condainer import bundle, cache, pipeline, publish, signing
 from condainer.config import Settings
-from condainer.errors import IntegrityError, NotBuiltError, StorageError, ToolError
+from condainer.errors import (
+    CondainerError,
+    IntegrityError,
+    NotBuiltError,
+    StorageError,
+    ToolError,
+)
 from condainer.files import open_regular, read_bytes, user_name
 from condainer.image import Hasher, read_recipe
 from condainer.papers import (
@@ -26,6 +32,7 @@ from condainer.papers import (
     recipe_problems,
 )
 from condainer.report import Reporter
+from condainer.signing import Signature
 
 if TYPE_CHECKING:
     from condainer.rebuild import Rebuilt
@@ -40,7 +47,8 @@ NO_UNSQUASHFS = "the recipe inside was not checked: unsquashfs is not installed"
 class Verdict:
     """What the check of an image found.
 
-    `checked` names what was held against what, `size` and `seconds` what was read of the image.
+    `checked` names what was held against what, `size` and `seconds` what was read of the image;
+    `manifest` is the text that all was held against, `signatures` what vouches for it.
     Without `certain`, something could not be read, which need not be the image's fault. `inode` is
     that of the directory that was checked.
     """
@@ -56,6 +64,8 @@ class Verdict:
     inode: int = 0
     quarantined: Path | None = None
     rebuilt: Rebuilt | None = None
+    manifest: bytes = b""
+    signatures: tuple[Signature, ...] = ()
 
     @property
     def rate(self) -> float:
@@ -76,6 +86,7 @@ class Verdict:
             "quarantined": str(self.quarantined) if self.quarantined else None,
             "rebuild": self.rebuilt.result if self.rebuilt else None,
             "compared": self.rebuilt.compared if self.rebuilt else None,
+            "signatures": [signature.report() for signature in self.signatures],
         }
 
 
@@ -121,11 +132,10 @@ def verify_entry(directory: Path, settings: Settings, reporter: Reporter) -> Ver
     verdict = Verdict(directory, named)
     try:
         verdict = replace(verdict, inode=directory.stat().st_ino)
-        papers = read_papers(
-            read_bytes(directory / cache.MANIFEST),
-            read_bytes(directory / cache.LOCK),
-            str(directory),
-        )
+        manifest = read_bytes(directory / cache.MANIFEST, follow=False)
+        lock = read_bytes(directory / cache.LOCK, follow=False)
+        papers = read_papers(manifest, lock, str(directory))
+        verdict = _check_signatures(replace(verdict, manifest=manifest), papers, settings)
         verdict = _check_bytes(verdict, papers, reporter)
         problems = list(verdict.problems)
         checked = ["image against manifest", "manifest against lock", "lock against address"]
@@ -146,10 +156,22 @@ def verify_entry(directory: Path, settings: Settings, reporter: Reporter) -> Ver
     return verdict
 
 
+def _check_signatures(verdict: Verdict, papers: Papers, settings: Settings) -> Verdict:
+    """Add what the signatures of an entry are worth; the image is no worse without them."""
+    entry = cache.Entry(cache.address_in(verdict.path), verdict.path, papers.manifest)
+    try:
+        found = tuple(signing.signatures(entry, verdict.manifest, settings.allowed_signers))
+    except CondainerError as error:
+        note = f"signatures were not checked: {error.message}"
+        return replace(verdict, notes=(*verdict.notes, note))
+    notes = (*verdict.notes, *(signature.line() for signature in found))
+    return replace(verdict, notes=notes, signatures=found)
+
+
 def _check_bytes(verdict: Verdict, papers: Papers, reporter: Reporter) -> Verdict:
     start = time.monotonic()
     hasher = Hasher(reporter)
-    with open_regular(verdict.path / cache.IMAGE) as stream:
+    with open_regular(verdict.path / cache.IMAGE, follow=False) as stream:
         size = hasher.read(stream, os.fstat(stream.fileno()).st_size)
     problems = tuple(differences(papers.manifest, hasher, size))
     return replace(verdict, problems=problems, size=size, seconds=time.monotonic() - start)

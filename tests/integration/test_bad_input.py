@@ -268,7 +268,9 @@ def small_disk(tmp_path: Path) -> Any:
     def make(name: str, size: str) -> Path:
         path = tmp_path / name
         path.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", path], check=True)
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size},mode=755", "none", path], check=True
+        )
         mounted.append(path)
         return path
 

@@ -95,7 +95,8 @@ def members(place: Path, channel: Path) -> Iterator[tuple[Member, Member]]:
         yield made[0], made[1]
     finally:
         for name in names:
-            subprocess.run(["userdel", name], check=False, capture_output=True)
+            # By force, for a keeper may still be about to end.
+            subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
         subprocess.run(["groupdel", group], check=False, capture_output=True)
 
 

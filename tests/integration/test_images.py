@@ -231,7 +231,7 @@ def test_members_of_a_group_share(
     assert team.gr_name in stranger.stderr
     made = as_user(first, place, "share", str(root), "--group", team.gr_name, groups=(team.gr_gid,))
     assert made.returncode == 0, made.stderr
-    for name in ("", "images", "tmp", "locks"):
+    for name in ("", "images", "tmp", "locks", "signatures"):
         assert (mode(root / name), (root / name).stat().st_gid) == (0o3775, team.gr_gid)
     # What the first cannot change is named to the second, and no failure.
     (root / "tmp").chmod(0o755)

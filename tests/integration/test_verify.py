@@ -314,8 +314,8 @@ def test_another_members_entry_is_reported_with_its_owner(
 ) -> None:
     shared = open_directory / "cache"
     shared.mkdir()
-    shared.chmod(0o1777)
     project = make_project(CONDAINER_CACHE=str(shared))
+    shared.chmod(0o3775)
     directory = Path(project.json("build")["image"]).parent
     flip_one_bit(directory / "image.squashfs")
     settings = settings_of(project)
