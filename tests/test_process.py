@@ -292,3 +292,29 @@ def test_a_daemon_that_cannot_start_does_no_harm(tmp_path: Path) -> None:
     pid = os.getpid()
     process.start_daemon([str(tmp_path / "gone")], {})
     assert os.getpid() == pid
+
+
+def test_a_descriptor_can_be_the_input(tmp_path: Path) -> None:
+    (tmp_path / "input").write_text("read me")
+    with (tmp_path / "input").open("rb") as stream:
+        assert process.run(["cat"], stdin=stream.fileno()).stdout == "read me"
+
+
+def test_a_command_that_may_ask_stays_in_our_session_and_ends_with_us() -> None:
+    script = "import os; print(os.getsid(0), os.getpgrp())"
+    said = process.run([sys.executable, "-c", script], terminal=True).stdout.split()
+    assert said == [str(os.getsid(0)), str(os.getpgrp())]
+    said = process.run([sys.executable, "-c", script]).stdout.split()
+    assert said != [str(os.getsid(0)), str(os.getpgrp())]
+
+
+def test_an_interruption_ends_a_command_that_may_ask(tmp_path: Path) -> None:
+    def interrupt(line: str) -> None:
+        (tmp_path / "pid").write_text(line)
+        raise KeyboardInterrupt
+
+    script = "echo $$; exec sleep 60"
+    with pytest.raises(KeyboardInterrupt):
+        process.run(["sh", "-c", script], terminal=True, on_line=interrupt)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
