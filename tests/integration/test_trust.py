@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,20 @@ def test_signed_after_it_was_built_again(project: Project, key: Key, tmp_path: P
 
 def plant(image: Path, work: Path) -> None:
     """Put another program into an image, and papers beside it that look right."""
+
+    def change(tree: Path) -> None:
+        (tree / "bin" / "probe-prefix").unlink()
+        (tree / "bin" / "probe-prefix").write_text(EVIL)
+        (tree / "bin" / "probe-prefix").chmod(0o755)
+
+    repack(image, work, change)
+
+
+def repack(image: Path, work: Path, change: Callable[[Path], None]) -> None:
+    """Change what is in an image, and what its manifest says of its bytes."""
     tree = work / "tree"
     subprocess.run(["unsquashfs", "-q", "-n", "-d", tree, image], check=True)
-    (tree / "bin" / "probe-prefix").unlink()
-    (tree / "bin" / "probe-prefix").write_text(EVIL)
-    (tree / "bin" / "probe-prefix").chmod(0o755)
+    change(tree)
     owner = image.stat()
     image.unlink()
     subprocess.run(["mksquashfs", tree, image, "-quiet", "-no-progress"], check=True)
