@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import grp
 import os
 import pwd
@@ -31,14 +32,18 @@ def is_above(user: int) -> bool:
 
 def _unmapped_root() -> int | None:
     known = Path("/proc/self/uid_map").read_bytes().splitlines()
-    if any(line.split()[0] == b"0" for line in known):
-        return None
-    return int(Path("/proc/sys/kernel/overflowuid").read_bytes())
+    return None if any(line.split()[0] == b"0" for line in known) else _overflow("uid")
+
+
+@functools.cache
+def _overflow(kind: str) -> int:
+    """Return the number that stands for all users or groups that a user namespace does not map."""
+    return int(Path(f"/proc/sys/kernel/overflow{kind}").read_bytes())
 
 
 def our_groups() -> frozenset[int]:
-    """Return the groups of this process."""
-    return frozenset((os.getegid(), *os.getgroups()))
+    """Return the groups of this process; one that could be any group is none of them."""
+    return frozenset((os.getegid(), *os.getgroups())) - {_overflow("gid")}
 
 
 def is_private(group: int) -> bool:

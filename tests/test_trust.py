@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import pwd
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer import cache, ownership, process, publish, signing, trust
+from condainer import cache, namespace, ownership, process, publish, signing, trust
 from condainer.cache import Entry, Manifest
 from condainer.config import POLICIES, Settings, load_settings
 from condainer.errors import CondainerError, ConfigError, TrustError
@@ -23,6 +24,8 @@ from tests.keys import Key, allow, make_key
 US, OTHER = 61234, 61235
 TEAM, OTHER_TEAM = 62234, 62235
 ADDRESS = "0123456789abcdef0123456789abcdef"
+LIBC = ctypes.CDLL(None)
+PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,8 @@ def as_us(function: Callable[[], object], groups: tuple[int, ...] = (TEAM,)) -> 
             os.setgroups(list(groups))
             os.setresgid(US, US, US)
             os.setresuid(US, US, US)
+            # Who changed its user may not enter namespaces otherwise.
+            LIBC.prctl(PR_SET_DUMPABLE, 1)
             said = str(function())
         except BaseException as error:
             said = f"{type(error).__name__}: {getattr(error, 'message', error)}"
@@ -244,6 +249,27 @@ def test_a_named_cache_can_be_named_by_its_link(place: Path, project: Path) -> N
     assert not trust.refused(place / "link", settings)
     assert not trust.refused(place / "cache", settings)
     assert trust.refused(place / "link", settings_with(project, "group", place / "other"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"), [("own", False), ("root's", True), ("our group's", True)]
+)
+def test_where_owners_cannot_be_told_apart(
+    place: Path, project: Path, kind: str, refused: bool
+) -> None:
+    owned, builder, _ = CACHES[kind]
+    entry = make_cache(place / "cache", owned, builder)
+
+    def ask(settings: Settings) -> object:
+        # As in a private `cnd shell`: all users but us look alike.
+        namespace.enter()
+        return trust.demand(entry, settings)
+
+    settings = settings_with(project, "group")
+    said = as_us(lambda: ask(settings))
+    assert said.startswith("TrustError") if refused else said == "None"
+    named = settings_with(project, "group", place / "cache")
+    assert as_us(lambda: ask(named)) == "None"
 
 
 # Entries
