@@ -79,6 +79,8 @@ def start_worker(paths: list[str], reader: int, writer: int) -> int:
         os.close(reader)
         work(paths, writer)
         status = 0
+    except OSError as error:
+        print(error, file=sys.stderr)
     except Exception:
         traceback.print_exc()
     finally:

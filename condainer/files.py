@@ -47,6 +47,8 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
         "(`cache_directory:`, `staging_directory:`).",
         errno.EDQUOT: "Your quota there is used up: free some space, or name another place in "
         "condainer.yml (`cache_directory:`, `staging_directory:`).",
+        errno.EIO: "The disk, or its server, failed: try again, or name another place in "
+        "condainer.yml (`cache_directory:`, `staging_directory:`), and tell whoever keeps it.",
         errno.EACCES: "Ask its owner for permission, or name another place in condainer.yml.",
         errno.EPERM: "Ask its owner for permission, or name another place in condainer.yml.",
         errno.EROFS: "That file system is read-only: name another place in condainer.yml.",
@@ -57,6 +59,18 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
     return StorageError(
         f"Cannot {doing}: {reason}{place}", remedy or hints.get(error.errno or 0, "")
     )
+
+
+def storage_error_told(doing: str, told: str) -> StorageError | None:
+    """Return the StorageError that a program tells of in its own words; None if it is another one.
+
+    Parameters: `told` is its message, which names the file.
+    """
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if os.strerror(number) in told:
+            error = storage_error(doing, OSError(number, os.strerror(number)))
+            return StorageError(f"{error.message}\n{told.strip()}", error.hint)
+    return None
 
 
 def umask() -> int:

@@ -17,7 +17,7 @@ from condainer import process
 from condainer.address import OURS
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
-from condainer.files import access_time_kept, sha256_of
+from condainer.files import access_time_kept, sha256_of, storage_error_told, storage_errors
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 
@@ -99,8 +99,10 @@ def pack(directory: Path, target: Path, settings: Settings, reporter: Reporter) 
         process.run([*command, "-info", "-no-progress"], env=environment, on_line=on_line)
     except CommandFailed as error:
         raise _explained(error, target) from None
-    sha256, xxh3 = digests(target)
-    return Packed(target, target.stat().st_size, sha256, xxh3, tree_digest(directory), version)
+    with storage_errors(f"read the image {target}, or {directory}"):
+        sha256, xxh3 = digests(target)
+        tree = tree_digest(directory)
+        return Packed(target, target.stat().st_size, sha256, xxh3, tree, version)
 
 
 def _explained(error: CommandFailed, target: Path) -> Exception:
@@ -110,7 +112,9 @@ def _explained(error: CommandFailed, target: Path) -> Exception:
             f"No space left for the image {target}",
             "Free some space there, or name a larger `cache_directory:` in condainer.yml.",
         )
-    return BuildError(f"mksquashfs failed: {error.reason}")
+    return storage_error_told(f"write the image {target}", text) or BuildError(
+        f"mksquashfs failed: {error.reason}"
+    )
 
 
 def _is_full(directory: Path) -> bool:
@@ -200,7 +204,8 @@ def _line(kind: str, path: str, relative: str, content: str) -> bytes:
 def read_recipe(path: Path, settings: Settings) -> str:
     """Return the canonical text that an image carries inside.
 
-    Raises IntegrityError if the file is no image of ours, ToolError without unsquashfs.
+    Raises IntegrityError if the file is no image of ours, StorageError if it cannot be read,
+    ToolError without unsquashfs.
     """
     tool = process.find_tool("unsquashfs", settings.tool_directory)
     if tool is None:
@@ -209,7 +214,7 @@ def read_recipe(path: Path, settings: Settings) -> str:
         with access_time_kept(path):
             return process.run([tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]).stdout
     except CommandFailed as error:
-        raise IntegrityError(
+        raise storage_error_told(f"read {path}", error.stderr) or IntegrityError(
             f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"
         ) from None
 

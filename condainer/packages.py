@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, NetworkError
-from condainer.files import sha256_of, storage_errors
+from condainer.files import sha256_of, storage_error_told, storage_errors
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
 from condainer.solver import channel_of
@@ -157,7 +157,8 @@ def link(
 
     Returns the names of the packages, dependencies first. They are unpacked in the package cache
     or, where rattler cannot lock that, in the private directory `scratch`. Raises IntegrityError
-    when an archive cannot be unpacked, BuildError when linking fails.
+    when an archive cannot be unpacked, BuildError when linking fails, StorageError when a disk is
+    full.
     """
     reporter.step("Linking conda packages", "packages")
     return asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter))
@@ -185,7 +186,7 @@ async def _link(
             reporter.warn(f"Locks do not work in {settings.package_cache}: unpacking elsewhere")
             await _install(records, directory, prefix, scratch, progress)
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
-        raise BuildError(
+        raise storage_error_told(f"link conda packages into {directory}", str(error)) or BuildError(
             f"Linking the conda packages into {directory} failed: {error}",
             f"If a package in {settings.package_cache} is damaged, delete that directory: "
             "it is filled again by the next build.",

@@ -17,6 +17,7 @@ from condainer.errors import BuildError, StorageError, ToolError
 from condainer.files import (
     is_private_directory,
     remove_tree,
+    storage_error_told,
     storage_errors,
 )
 from condainer.lock import CondaPackage, Lock
@@ -107,7 +108,8 @@ def _private_stage(address: Address, settings: Settings) -> Iterator[Stage]:
             yield Stage(address.prefix, address.prefix, scratch, ())
             return
         directory = scratch / "prefix"
-        directory.mkdir()
+        with storage_errors(f"make a staging directory in {where}"):
+            directory.mkdir()
         runner = tuple(namespace.command(directory, address.prefix))
         yield Stage(directory, address.prefix, scratch, runner)
 
@@ -170,7 +172,8 @@ def _compile(stage: Stage, settings: Settings, reporter: Reporter) -> None:
     try:
         process.run([*stage.runner, *command, *arguments], env=_bare(stage), on_line=on_line)
     except CommandFailed as error:
-        raise BuildError(f"Compiling the Python modules failed: {error.reason}") from None
+        full = storage_error_told(f"compile Python modules in {stage.directory}", error.reason)
+        raise full or BuildError(f"Compiling the Python modules failed: {error.reason}") from None
 
 
 def _version(library: Path) -> tuple[int, ...]:

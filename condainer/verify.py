@@ -147,6 +147,8 @@ def verify_entry(directory: Path, settings: Settings, reporter: Reporter) -> Ver
             verdict = _look_inside(verdict, directory / cache.IMAGE, papers, settings)
     except IntegrityError as error:
         verdict = replace(verdict, problems=(*verdict.problems, error.message))
+    except StorageError as error:
+        verdict = replace(verdict, problems=(*verdict.problems, error.message), certain=False)
     except (FileNotFoundError, NotADirectoryError) as error:
         verdict = replace(verdict, problems=(f"{Path(error.filename).name} is missing",))
     except OSError as error:

@@ -13,6 +13,7 @@ from typing import Any
 
 from condainer import process
 from condainer.errors import BuildError, InputError, IntegrityError, NetworkError, ToolError
+from condainer.files import storage_error_told
 from condainer.inputs import Inputs
 from condainer.lock import PipPackage
 from condainer.process import CommandFailed
@@ -132,7 +133,8 @@ def install(
             ) from None
         if _is_network(error.stderr):
             raise _network_error(error) from None
-        raise BuildError(f"Installing the pip packages failed: {error.reason}") from None
+        full = storage_error_told(f"install pip packages in {scratch}", error.reason)
+        raise full or BuildError(f"Installing the pip packages failed: {error.reason}") from None
 
 
 def find_uv() -> str:

@@ -55,7 +55,9 @@ def test_what_cannot_be_written_is_an_error(
 ) -> None:
     (tree / "package" / "__pycache__").write_text("in the way")
     assert run(monkeypatch, 2, tree) == 1
-    assert "__pycache__" in capfd.readouterr().err
+    stderr = capfd.readouterr().err
+    assert "__pycache__" in stderr
+    assert "Traceback" not in stderr
 
 
 def test_no_modules_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,8 @@ def mode(path: Path) -> int:
         (errno.EROFS, "read-only"),
         (errno.EEXIST, "move it away"),
         (errno.ENOTDIR, "move it away"),
-        (errno.EIO, ""),
+        (errno.EIO, "try again"),
+        (errno.ENXIO, ""),
     ],
 )
 def test_an_operating_system_error_names_place_reason_and_remedy(number: int, hint: str) -> None:
@@ -61,6 +62,17 @@ def test_an_operating_system_error_names_place_reason_and_remedy(number: int, hi
 
 def test_an_error_without_number_and_place() -> None:
     assert files.storage_error("do it", OSError("odd")).message == "Cannot do it: odd"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_a_full_disk_is_known_by_what_a_program_tells_of_it(number: int) -> None:
+    told = f"failed to write /place/file: {os.strerror(number)} (os error {number})\n"
+    error = files.storage_error_told("link packages into /place", told)
+    assert error is not None
+    assert error.message.startswith(f"Cannot link packages into /place: {os.strerror(number)}\n")
+    assert "/place/file" in error.message
+    assert "condainer.yml" in error.hint
+    assert files.storage_error_told("do it", "no such package") is None
 
 
 def test_other_errors_pass() -> None:
