@@ -32,7 +32,9 @@ def metadata(directory: Path, prefix: Path) -> None:
     """
     meta = directory / "conda-meta"
     for path in sorted(meta.glob("*.json")):
-        _replace(path, json.dumps(_record(json.loads(path.read_text("utf-8"))), sort_keys=True))
+        record = _record(json.loads(path.read_text("utf-8")))
+        _sizes(record, directory)
+        _replace(path, json.dumps(record, sort_keys=True))
     # The engine's advice to backup programs is about a directory on disk, not about an image.
     (directory / "CACHEDIR.TAG").unlink(missing_ok=True)
     # conda takes a directory for an environment if it has this file; its content is a log.
@@ -54,6 +56,14 @@ def _record(record: dict[str, Any]) -> dict[str, Any]:
     record["channel"] = CHANNEL
     record["url"] = f"{CHANNEL}/{record['subdir']}/{quote(record['fn'])}"
     return record
+
+
+def _sizes(record: dict[str, Any], directory: Path) -> None:
+    """Record the size of what the prefix was written into; the engine does not when it retries."""
+    for path in record.get("paths_data", {}).get("paths", ()):
+        file = directory / path["_path"]
+        if path.get("prefix_placeholder") and file.is_file() and not file.is_symlink():
+            path["size_in_bytes"] = file.stat().st_size
 
 
 def _dist_info(directory: Path) -> None:

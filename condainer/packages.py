@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
+from condainer import linked
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, NetworkError
 from condainer.files import sha256_of, storage_error_told, storage_errors
@@ -161,7 +162,9 @@ def link(
     full.
     """
     reporter.step("Linking conda packages", "packages")
-    return asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter))
+    order = asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter))
+    linked.check(directory)
+    return order
 
 
 async def _link(

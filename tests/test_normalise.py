@@ -101,6 +101,24 @@ def test_what_a_record_says_of_the_package_stays(tmp_path: Path) -> None:
     assert "/home" not in json.dumps(found)
 
 
+def test_the_size_of_what_the_prefix_was_written_into_is_the_file_s(tmp_path: Path) -> None:
+    paths = [
+        {"_path": "replaced", "prefix_placeholder": "/opt", "size_in_bytes": 99},
+        {"_path": "link", "prefix_placeholder": "/opt", "size_in_bytes": 99},
+        {"_path": "plain", "size_in_bytes": 99},
+    ]
+    meta = tmp_path / "conda-meta"
+    meta.mkdir()
+    content = record(paths_data={"paths_version": 1, "paths": paths})
+    (meta / "zlib.json").write_text(json.dumps(content))
+    for name in ("replaced", "plain"):
+        (tmp_path / name).write_text("12345")
+    (tmp_path / "link").symlink_to("plain")
+    normalise.metadata(tmp_path, PREFIX)
+    after = json.loads((meta / "zlib.json").read_text())["paths_data"]["paths"]
+    assert [path["size_in_bytes"] for path in after] == [5, 99, 99]
+
+
 def test_conda_takes_the_prefix_for_an_environment(tmp_path: Path) -> None:
     prefix = make(tmp_path / "p")
     normalise.metadata(prefix, PREFIX)

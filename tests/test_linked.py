@@ -1,0 +1,81 @@
+"""Files that an engine left half-written are found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condainer import linked
+from condainer.errors import StorageError
+
+CONTENT = b"text with /the/prefix"
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def path(name: str = "share/file", kind: str = linked.FILE, **more: Any) -> dict[str, Any]:
+    return {"_path": name, "path_type": kind, "size_in_bytes": len(CONTENT), **more}
+
+
+def prefix(directory: Path, *records: list[dict[str, Any]]) -> Path:
+    """Make a prefix whose files are as they should be."""
+    (directory / "conda-meta").mkdir()
+    for number, paths in enumerate(records):
+        text = json.dumps({"paths_data": {"paths": paths}})
+        (directory / "conda-meta" / f"package-{number}.json").write_text(text)
+        for item in paths:
+            place = directory / item["_path"]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if item["path_type"] == linked.LINK:
+                place.symlink_to("elsewhere")
+            else:
+                place.write_bytes(CONTENT)
+    return directory
+
+
+REPLACED = {"prefix_placeholder": "/opt/placeholder", "sha256_in_prefix": SHA256}
+CASES = {
+    "file": path(),
+    "prefix": path(**REPLACED),
+    "script": path(kind=linked.SCRIPT, sha256=SHA256),
+    "link": path(kind=linked.LINK),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("how", ["missing", "empty", "directory"])
+def test_what_is_not_as_recorded_is_found(tmp_path: Path, case: str, how: str) -> None:
+    directory = prefix(tmp_path, [CASES[case]])
+    linked.check(directory)
+    file = directory / "share" / "file"
+    file.unlink()
+    if how == "empty":
+        file.touch()
+    elif how == "directory":
+        file.mkdir()
+    with pytest.raises(StorageError) as caught:
+        linked.check(directory)
+    assert caught.value.message == f"{file} was not written as its package says"
+    assert "staging_directory" in caught.value.hint
+
+
+@pytest.mark.parametrize("case", ["prefix", "script"])
+def test_other_content_of_the_same_size_is_found_where_the_engine_wrote(
+    tmp_path: Path, case: str
+) -> None:
+    directory = prefix(tmp_path, [CASES[case], path("second", **REPLACED)])
+    (directory / "share" / "file").write_bytes(b"\0" * len(CONTENT))
+    (directory / "second").write_bytes(b"")
+    with pytest.raises(StorageError, match=r"second was not written .*, and 1 more"):
+        linked.check(directory)
+
+
+def test_what_records_leave_open_is_not_held_against_a_file(tmp_path: Path) -> None:
+    bare = {"_path": "bare", "path_type": linked.FILE}
+    other = path("other", kind="pyc_file")
+    directory = prefix(tmp_path, [bare, other, path("shared")], [path("shared", size_in_bytes=1)])
+    (directory / "other").unlink()
+    linked.check(directory)
