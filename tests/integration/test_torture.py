@@ -28,14 +28,12 @@ def test_killed_builds_with_python(tmp_path: Path, channel: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("how", ["working", "absent", "granted", "hanging"])
+@pytest.mark.parametrize("how", crowd.HOWS)
 def test_builders_at_once(tmp_path: Path, channel: Path, how: str) -> None:
     if shutil.which("gcc") is None:
         pytest.fail("gcc is needed")
     bench = Bench(tmp_path / "bench", channel)
-    below = bench.cache if how != "absent" else bench.root
-    shim = {} if how == "working" else crowd.broken_locks(tmp_path, how, below)
-    outcome = crowd.campaign(bench, 8, **shim)
+    outcome = crowd.campaign(bench, 8, **crowd.shim(bench, how))
     assert outcome.problems == ()
     assert (outcome.entries, outcome.images) == (1, 1)
     if how == "working":

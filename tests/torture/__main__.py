@@ -6,86 +6,135 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
+from condainer.config import load_settings
 from tests.channel import ensure_channel
 from tests.slurm import Tracking, accounts, harshest, missing_tools, site
-from tests.torture import crowd, kills, slurm
-from tests.torture.bench import PYTHON, SMALL, Bench
+from tests.torture import calls, clocks, crowd, disk, images, kills, purge, readonly, slurm
+from tests.torture.bench import PYTHON, SMALL, Bench, Figures
 
 TOP = Path(__file__).resolve().parents[2]
+Options = argparse.Namespace
 
 
-def main() -> int:
-    """Run everything; the status is 1 if a promise was broken."""
-    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=500, help="killed builds in all")
-    parser.add_argument("--builders", type=int, default=64, help="builders at once")
-    parser.add_argument("--steps", type=int, default=200, help="steps of Slurm, of each kind")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", choices=["builds", "slurm"], help="leave out the others")
-    options = parser.parse_args()
-    channel = ensure_channel(TOP / ".channel")
+def _kills(root: Path, channel: Path, options: Options) -> Figures:
+    small = kills.campaign(
+        Bench(root / "small", channel, SMALL), options.kills * 4 // 5, options.seed
+    )
+    python = kills.campaign(
+        Bench(root / "python", channel, PYTHON), options.kills // 5, options.seed
+    )
+    lines = (*small.lines("small"), *python.lines("with Python"))
+    return Figures(lines, (*small.problems, *python.problems))
+
+
+def _crowd(root: Path, channel: Path, options: Options) -> Figures:
+    bench = Bench(root / "crowd", channel, SMALL)
+    lines: list[str] = []
     problems: list[str] = []
-    if options.only != "builds":
-        problems += _slurm(channel, options.steps, options.seed)
-    if options.only != "slurm":
-        problems += _builds(channel, options)
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    return 1 if problems else 0
+    for how in crowd.HOWS:
+        outcome = crowd.campaign(bench, options.builders, **crowd.shim(bench, how))
+        lines.append(f"locks {how}: {outcome}")
+        problems += outcome.problems
+    return Figures(tuple(lines), tuple(problems))
 
 
-def _slurm(channel: Path, steps: int, seed: int) -> list[str]:
+def _disk(root: Path, channel: Path, options: Options) -> Figures:
+    return disk.campaign(root, channel, options.sizes)
+
+
+def _io(root: Path, channel: Path, options: Options) -> Figures:
+    return calls.both(Bench(root / "io", channel, SMALL), options.points, options.seed)
+
+
+def _readonly(root: Path, channel: Path, options: Options) -> Figures:
+    return readonly.campaign(Bench(root / "readonly", channel, SMALL))
+
+
+def _images(root: Path, channel: Path, options: Options) -> Figures:
+    bench = Bench(root / "images", channel, PYTHON)
+    base = bench.environment["CONDAINER_MOUNT_BASE"]
+    values = (f"cache_directory={bench.cache}", f"mount_base_directory={base}")
+    counts = {"bit": options.flips, "cut": options.flips // 5, "hole": options.flips // 5}
+    return images.campaign(bench, counts, load_settings(bench.project, values))
+
+
+def _clocks(root: Path, channel: Path, options: Options) -> Figures:
+    return clocks.both(Bench(root / "clocks", channel, SMALL), options.rounds)
+
+
+def _purge(root: Path, channel: Path, options: Options) -> Figures:
+    return purge.both(root, channel, options.runs, options.seed)
+
+
+def _slurm(root: Path, channel: Path, options: Options) -> Figures:
     if missing := missing_tools():
-        return [f"slurm: not run, {', '.join(missing)} missing"]
+        return Figures((), (f"not run, {', '.join(missing)} missing",))
+    lines: list[str] = []
     problems: list[str] = []
     with site(channel) as place, accounts(place.place, 3) as users:
         for tracking in (harshest(), Tracking.LINUXPROC):
-            start = time.monotonic()
             with place.cluster(tracking) as cluster:
-                result = slurm.campaign(place, users, cluster, steps, seed)
+                result = slurm.campaign(place, users, cluster, options.steps, options.seed)
             problems += result.problems
             place.clear()
             ends = ", ".join(f"{end} {count}" for end, count in sorted(result.ends.items()))
-            print(f"{result.total} steps of Slurm ({tracking.value}), seed {seed}: {ends}")
-            print(
-                f"  {len(result.problems)} problems, {time.monotonic() - start:.0f} s", flush=True
-            )
-    return problems
+            lines.append(f"{result.total} steps ({tracking.value}): {ends}")
+    return Figures(tuple(lines), tuple(problems))
 
 
-def _builds(channel: Path, options: argparse.Namespace) -> list[str]:
+CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
+    "kills": _kills,
+    "crowd": _crowd,
+    "disk": _disk,
+    "io": _io,
+    "readonly": _readonly,
+    "images": _images,
+    "clocks": _clocks,
+    "purge": _purge,
+    "slurm": _slurm,
+}
+
+
+def _options() -> Options:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    every = ",".join(CAMPAIGNS)
+    parser.add_argument("--only", default=every, help=f"some of {every}")
+    parser.add_argument("--kills", type=int, default=500, help="killed builds in all")
+    parser.add_argument("--builders", type=int, default=64, help="builders at once")
+    parser.add_argument("--sizes", type=int, default=20, help="sizes of too small file systems")
+    parser.add_argument("--points", type=int, default=0, help="calls that fail; 0: every one")
+    parser.add_argument("--flips", type=int, default=500, help="bit flips; a fifth of each other")
+    parser.add_argument("--rounds", type=int, default=10, help="rounds of each clock case")
+    parser.add_argument("--runs", type=int, default=200, help="builds, and commands, while purging")
+    parser.add_argument("--steps", type=int, default=200, help="steps of Slurm, of each kind")
+    parser.add_argument("--seed", type=int, default=1)
+    options = parser.parse_args()
+    options.only = options.only.split(",")
+    if unknown := set(options.only) - set(CAMPAIGNS):
+        parser.error(f"no such campaign: {', '.join(sorted(unknown))}")
+    return options
+
+
+def main() -> int:
+    """Run the campaigns; the status is 1 if a promise was broken."""
+    options = _options()
+    channel = ensure_channel(TOP / ".channel")
     problems: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="condainer-torture-") as name:
-        root = Path(name)
-        for title, text, share in (("small", SMALL, 0.8), ("with Python", PYTHON, 0.2)):
+    with tempfile.TemporaryDirectory(prefix="condainer-torture-") as directory:
+        for name in options.only:
             start = time.monotonic()
-            bench = Bench(root / title.replace(" ", "-"), channel, text)
-            result = kills.campaign(bench, round(options.kills * share), options.seed)
-            problems += result.problems
-            steps = ", ".join(f"{step} {count}" for step, count in sorted(result.landed.items()))
-            print(f"{result.total} killed builds ({title}), seed {options.seed}: {steps}")
-            print(
-                f"  entry absent {result.absent}, whole {result.published}, torn 0"
-                if not result.problems
-                else f"  problems: {result.problems}"
-            )
-            print(f"  {time.monotonic() - start:.0f} s", flush=True)
-        bench = Bench(root / "crowd", channel, SMALL)
-        for how in ("working", "absent", "granted", "hanging"):
-            # Cache and package cache, but not the local disk where environments are staged.
-            below = bench.root / "cache" if how != "absent" else bench.root
-            shim = {} if how == "working" else crowd.broken_locks(root, how, below)
-            outcome = crowd.campaign(bench, options.builders, **shim)
-            problems += outcome.problems
-            print(
-                f"{outcome.builders} builders at once, locks {how}: {outcome.built} built, "
-                f"{outcome.entries} entry, {outcome.images} image, "
-                f"{len(outcome.problems)} problems",
-                flush=True,
-            )
-    return problems
+            figures = CAMPAIGNS[name](Path(directory, name), channel, options)
+            seconds = time.monotonic() - start
+            print(f"{name}, seed {options.seed}, {seconds:.0f} s")
+            print("\n".join(f"  {line}" for line in figures.lines))
+            print(f"  problems: {len(figures.problems)}", flush=True)
+            problems += [f"{name}: {problem}" for problem in figures.problems]
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
 
 
 if __name__ == "__main__":

@@ -35,6 +35,9 @@ int flock(int descriptor, int how) {
 """
 
 
+HOWS = ("working", "absent", "granted", "hanging")
+
+
 @dataclass(frozen=True)
 class Crowd:
     """What came of builders that were started at once."""
@@ -44,6 +47,12 @@ class Crowd:
     entries: int
     images: int
     problems: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.builders} builders at once, {self.built} built, {self.entries} entry, "
+            f"{self.images} image, {len(self.problems)} problems"
+        )
 
 
 def campaign(bench: Bench, builders: int, **environment: str) -> Crowd:
@@ -66,6 +75,14 @@ def campaign(bench: Bench, builders: int, **environment: str) -> Crowd:
         len({result["sha256"] for result in results}),
         tuple(problems),
     )
+
+
+def shim(bench: Bench, how: str) -> Mapping[str, str]:
+    """Return the environment in which locks are as one of HOWS says, on a bench's cache."""
+    if how == "working":
+        return {}
+    # Cache and package cache, but not the local disk where environments are staged.
+    return broken_locks(bench.root, how, bench.cache if how != "absent" else bench.root)
 
 
 def broken_locks(directory: Path, how: str, below: Path) -> Mapping[str, str]:

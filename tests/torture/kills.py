@@ -31,6 +31,14 @@ class Kills:
         """The number of builds that were killed before they ended."""
         return sum(self.landed.values())
 
+    def lines(self, title: str) -> tuple[str, ...]:
+        """Return the figures; `title` says of which environment."""
+        steps = ", ".join(f"{step} {count}" for step, count in sorted(self.landed.items()))
+        return (
+            f"{self.total} killed builds ({title}): {steps}; entry absent {self.absent}, "
+            f"whole {self.published}, {len(self.problems)} problems",
+        )
+
 
 def campaign(bench: Bench, kills: int, seed: int) -> Kills:
     """Kill builds, half at named steps and half at random times, and look at what is left.
