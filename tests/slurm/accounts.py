@@ -8,12 +8,16 @@ import pwd
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.slurm.settings import PATH
+
+# How often an account is tried to be made while others hold the lock of /etc/passwd.
+LOCKED = 50
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,14 @@ def accounts(place: Path, number: int) -> Iterator[list[Account]]:
 
 
 def _make(name: str, home: Path) -> Account:
-    subprocess.run(["useradd", "--no-create-home", "--home-dir", str(home), name], check=True)
+    command = ["useradd", "--no-create-home", "--home-dir", str(home), name]
+    for _ in range(LOCKED):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if "lock" not in done.stderr:
+            break
+        # Somebody else is making accounts, too.
+        time.sleep(0.2)
+    done.check_returncode()
     entry = pwd.getpwnam(name)
     home.mkdir(parents=True)
     shutil.chown(home, entry.pw_uid, entry.pw_gid)
