@@ -14,8 +14,10 @@ from condainer.lock import Lock, escape
 OURS = ".condainer"
 # Hexadecimal digits of an address.
 DIGITS = 32
-# Raised whenever our own staging rules change what bytes a lock gives.
-RECIPE = 1
+# Raised whenever our own staging rules change what bytes a lock gives; cache_layout.md says how.
+RECIPE = 2
+# The first recipe whose images tell package managers that they cannot be changed.
+MARKED = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Address:
         return prefix_of(self.digest, self.base)
 
     @property
+    def recipe(self) -> int:
+        """The number of the staging rules, with which the canonical text begins."""
+        return int(self.text.partition("\n")[0].rpartition(" ")[2])
+
+    @property
     def sha256(self) -> str:
         """The sha256 of the canonical text, which tells a collision from a hit."""
         return hashlib.sha256(self.text.encode()).hexdigest()
@@ -42,9 +49,9 @@ def prefix_of(digest: str, base: Path) -> Path:
     return base / f"condainer-{digest}"
 
 
-def canonical_text(lock: Lock, base: Path) -> str:
+def canonical_text(lock: Lock, base: Path, recipe: int = RECIPE) -> str:
     """Return what the bytes of the image depend on, one item a line, sorted within each kind."""
-    lines = [f"condainer-recipe {RECIPE}", f"platform {lock.platform}", f"base {base}"]
+    lines = [f"condainer-recipe {recipe}", f"platform {lock.platform}", f"base {base}"]
     lines += sorted(f"conda {p.subdir}/{p.filename} sha256:{p.sha256}" for p in lock.conda)
     lines += sorted(f"pip {p.filename} sha256:{p.sha256}" for p in lock.pip if p.is_wheel)
     lines += sorted(f"sdist {p.filename} sha256:{p.sha256}" for p in lock.pip if not p.is_wheel)
@@ -54,7 +61,16 @@ def canonical_text(lock: Lock, base: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def address_of(lock: Lock, base: Path) -> Address:
+def address_of(lock: Lock, base: Path, recipe: int = RECIPE) -> Address:
     """Return the content address of a lock whose image is mounted below `base`."""
-    text = canonical_text(lock, base)
+    text = canonical_text(lock, base, recipe)
     return Address(xxhash.xxh3_128_hexdigest(text.encode()), text, base)
+
+
+def stated_address(lock: Lock, base: Path, digest: str) -> Address:
+    """Return the address of an image that exists: by the recipe that gives `digest`.
+
+    Images of earlier recipes stay what they are. If no recipe gives it, the present one's.
+    """
+    candidates = [address_of(lock, base, recipe) for recipe in range(RECIPE, 0, -1)]
+    return next((found for found in candidates if found.digest == digest), candidates[0])

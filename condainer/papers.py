@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.address import Address, address_of
+from condainer.address import Address, stated_address
 from condainer.cache import UNREADABLE, Manifest, parse_manifest
 from condainer.config import Settings
 from condainer.errors import IntegrityError, LockfileError
@@ -44,7 +44,7 @@ def read_papers(manifest_text: bytes, lock_text: bytes, where: str) -> Papers:
         lock = parse_explicit(text, f"{where}: the lock", platform_of(text))
     except (UnicodeDecodeError, LockfileError) as error:
         raise IntegrityError(str(error)) from None
-    return Papers(manifest, lock, text, address_of(lock, base))
+    return Papers(manifest, lock, text, stated_address(lock, base, manifest.address))
 
 
 def platform_of(lock_text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condainer import __version__, activation, cache, publish, register, signing, trust
-from condainer.address import RECIPE, Address, address_of
+from condainer.address import Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
@@ -191,7 +191,7 @@ def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) 
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         tools={
             "condainer": __version__,
-            "recipe": str(RECIPE),
+            "recipe": str(address.recipe),
             "mksquashfs": packed.tool,
             **versions,
         },

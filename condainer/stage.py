@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import namespace, normalise, packages, process, wheels
-from condainer.address import OURS, Address
+from condainer import mark, namespace, normalise, packages, process, wheels
+from condainer.address import MARKED, OURS, Address
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import STAGE, Settings
 from condainer.errors import BuildError, StorageError, ToolError
@@ -80,6 +80,8 @@ def _fill(
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
         _compile(stage, settings, reporter)
+        if address.recipe >= MARKED:
+            mark.unchangeable(stage.directory, library_of(stage.directory))
         normalise.modes(stage.directory)
 
 

@@ -14,7 +14,7 @@ import xxhash
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from condainer.address import Address, address_of, canonical_text, prefix_of
+from condainer.address import RECIPE, Address, address_of, canonical_text, prefix_of, stated_address
 from condainer.explicit import parse_explicit, render_explicit
 from condainer.lock import CondaPackage, Lock, PipPackage, Source
 from tests.test_lock import locks
@@ -34,7 +34,7 @@ LOCK = Lock(
     name="demo",
 )
 TEXT = f"""\
-condainer-recipe 1
+condainer-recipe 2
 platform linux-64
 base /tmp
 conda linux-64/python-3.12.1-0_cpython.conda sha256:{A}
@@ -65,7 +65,17 @@ def test_the_address_is_the_hash_of_the_text() -> None:
 def test_a_known_address() -> None:
     # A change of this value means that every image in every cache is lost.
     lock = Lock("linux-64", (CondaPackage("https://x.example/c/noarch/a-1-0.conda", A),))
-    assert digest(lock) == "7111d7ea6bcde51002fc65579709da0e"
+    assert digest(lock) == "0d8ef001a548ad25ef10d65f2a4970ab"
+    # What the first recipe gave is still found under its address.
+    assert address_of(lock, BASE, 1).digest == "7111d7ea6bcde51002fc65579709da0e"
+
+
+def test_the_recipe_that_an_address_was_made_with() -> None:
+    for recipe in range(1, RECIPE + 1):
+        address = address_of(LOCK, BASE, recipe)
+        assert address.recipe == recipe
+        assert stated_address(LOCK, BASE, address.digest) == address
+    assert stated_address(LOCK, BASE, "0" * 32) == address_of(LOCK, BASE)
 
 
 @given(locks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from condainer import normalise
+from condainer import mark, normalise
 
 PREFIX = Path("/tmp/condainer-0123")
 
@@ -260,3 +261,20 @@ def test_two_umasks_leave_the_same_modes(tmp_path: Path) -> None:
         normalise.modes(tmp_path / name)
     for below in ("", "bin", "bin/tool", "bin/data"):
         assert mode(tmp_path / "one" / below) == mode(tmp_path / "two" / below)
+
+
+# --- markers ----------------------------------------------------------------------------------
+
+
+def test_markers_replace_what_packages_bring_and_not_the_cache(tmp_path: Path) -> None:
+    library = tmp_path / "prefix" / "lib" / "python3.12"
+    library.mkdir(parents=True)
+    (tmp_path / "prefix" / "conda-meta").mkdir()
+    cached = tmp_path / "cached"
+    cached.write_text("[externally-managed]\nError=another\n")
+    os.link(cached, library / "EXTERNALLY-MANAGED")
+    mark.unchangeable(tmp_path / "prefix", [library])
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(library / "EXTERNALLY-MANAGED", encoding="utf-8")
+    assert parser["externally-managed"]["Error"] == mark.REASON
+    assert "another" in cached.read_text()
