@@ -5,13 +5,76 @@ from __future__ import annotations
 import shlex
 import string
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from condainer import comfort
+from condainer.comfort import Default
 from condainer.shell import IDENTIFIER, RESERVED, prompt_name
 
-# The first words of both scripts: what does not begin so is somebody else's.
+# The first words of all scripts: what does not begin so is somebody else's.
 OURS = "# Made by `cnd build`"
 
+
+@dataclass(frozen=True)
+class Activation:
+    """What the activation scripts of a project set up.
+
+    `cache` is the cache that holds the image, `command` the path of the `cnd` to use; by default
+    it is the one in PATH then. With `user_site`, packages in ~/.local are seen.
+    """
+
+    project: Path
+    prefix: Path
+    address: str
+    variables: Mapping[str, str]
+    name: str
+    cache: Path
+    user_site: bool = False
+    command: str = "cnd"
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The variables that are set whatever the shell has in them."""
+        chosen = {k: v for k, v in self.variables.items() if IDENTIFIER.match(k)}
+        return {
+            **{name: value for name, value in chosen.items() if not RESERVED.match(name)},
+            "CONDA_PREFIX": str(self.prefix),
+            "CONDAINER_PREFIX": str(self.prefix),
+            "CONDAINER_ADDRESS": self.address,
+            "CONDA_DEFAULT_ENV": self.name,
+            "CONDA_SHLVL": "1",
+        }
+
+    @property
+    def defaults(self) -> list[Default]:
+        """The variables that are set if they are unset."""
+        table = comfort.table(self.user_site)
+        return [default for default in table if default.variable not in self.fixed]
+
+    @property
+    def names(self) -> list[str]:
+        """All variables that are saved, and restored by deactivation."""
+        # PYTHONHOME is for another interpreter: it is unset.
+        return [*(default.variable for default in self.defaults), *self.fixed, "PYTHONHOME"]
+
+    @property
+    def mount(self) -> list[str]:
+        """The command that mounts the image.
+
+        All is named, so that neither an edited environment.yml nor another shell's settings matter.
+        """
+        pinned = ["--set", f"address={self.address}", "--set", f"cache_directory={self.cache}"]
+        options = ["--quiet", "-d", str(self.project), *pinned]
+        return [self.command, *options, "mount"]
+
+    @property
+    def prompt(self) -> str:
+        """What stands before the prompt."""
+        return f"({prompt_name(self.name)}) "
+
+
+# Also for shells other than bash and zsh: what cannot tell whether it is sourced refuses.
 SOURCED = """\
 if [ -n "${ZSH_VERSION-}" ]; then
     case "${ZSH_EVAL_CONTEXT-}" in *:file*) __condainer_ok=1 ;; *) __condainer_ok=0 ;; esac
@@ -26,6 +89,19 @@ if [ "$__condainer_ok" = 0 ]; then
     return 1 2>/dev/null || exit 1
 fi
 unset __condainer_ok
+"""
+USAGE = "cnd: use it as: source {path} (bash or zsh)"
+ELSEWHERE = "     Elsewhere, use `cnd exec` or `cnd shell`."
+
+DIRECTORIES = """\
+case "${XDG_CACHE_HOME-}" in
+    /*) __condainer_cache=$XDG_CACHE_HOME ;;
+    *) __condainer_cache=${HOME:+$HOME/.cache} ;;
+esac
+case "${XDG_CONFIG_HOME-}" in
+    /*) __condainer_config=$XDG_CONFIG_HOME ;;
+    *) __condainer_config=${HOME:+$HOME/.config} ;;
+esac
 """
 
 # Names with line breaks aside, this does without globs, which bash and zsh treat differently.
@@ -52,20 +128,20 @@ if [ -n "${CONDAINER_ADDRESS-}" ]; then
     printf "%s\\n" "Leave it with \\`source deactivate\\`, a cnd shell with \\`exit\\`." >&2
     return 1
 fi
-# All is named, so that neither an edited environment.yml nor another shell's settings matter.
-@cnd --quiet -d @project --set address=@address --set @cache mount || {
+@mount || {
     printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
     return 1
 }
 # Only this says that the image is there: without it, python would be that of the system.
-{ IFS= read -r __condainer_found < @prefix/@{sentinel}; } 2>/dev/null || __condainer_found=
+{ IFS= read -r __condainer_found < @prefix/.condainer/address; } 2>/dev/null || __condainer_found=
 if [ "$__condainer_found" != @address ]; then
     unset __condainer_found
     printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
     return 1
 fi
-unset __condainer_found
+@directories
 @settings
+unset __condainer_found __condainer_cache __condainer_config
 export __CONDAINER_NAMES=@names
 export PATH=@prefix/bin"${PATH:+:$PATH}"
 case $- in
@@ -76,7 +152,6 @@ case $- in
 esac
 hash -r 2>/dev/null || :
 @run_scripts"""
-ACTIVATE = ACTIVATE.replace("@{sentinel}", ".condainer/address")
 
 DEACTIVATE = """\
 # Made by `cnd build`: source it from bash or zsh.
@@ -120,69 +195,55 @@ hash -r 2>/dev/null || :
 """
 
 
-class _Script(string.Template):
+class Script(string.Template):
     """A template whose placeholders look unlike anything in a shell script."""
 
     delimiter = "@"
 
 
-def activation_script(
-    project: Path,
-    prefix: Path,
-    address: str,
-    variables: Mapping[str, str],
-    *,
-    name: str,
-    cache: Path,
-    command: str | None = None,
-) -> str:
-    """Return the text of a project's `activate`.
+def activation_script(of: Activation) -> str:
+    """Return the text of a project's `activate`."""
+    lines = [line for name in of.names for line in _saving(name)]
+    for default in of.defaults:
+        lines += _setting_default(default, of.address)
+    lines += [f"export {name}={shlex.quote(value)}" for name, value in of.fixed.items()]
+    return Script(ACTIVATE).substitute(
+        sourced=_sourced("activate", of.project),
+        mount=shlex.join(of.mount),
+        prefix=shlex.quote(str(of.prefix)),
+        address=of.address,
+        names="".join(f"{name}:" for name in of.names),
+        directories=DIRECTORIES,
+        settings="\n".join([*lines, "unset PYTHONHOME"]),
+        prompt=shlex.quote(of.prompt),
+        run_scripts=Script(RUN_SCRIPTS).substitute(kind="activate", order=""),
+    )
 
-    Parameters: `cache` is the cache that holds the image, `command` the path of the `cnd` to use;
-    by default it is the one in PATH then.
-    """
-    settings = {"PYTHONNOUSERSITE": '"${PYTHONNOUSERSITE-1}"'}
-    settings["PYTHONDONTWRITEBYTECODE"] = '"${PYTHONDONTWRITEBYTECODE-1}"'
-    for key, value in variables.items():
-        if IDENTIFIER.match(key) and not RESERVED.match(key):
-            settings[key] = shlex.quote(value)
-    settings["CONDA_PREFIX"] = settings["CONDAINER_PREFIX"] = shlex.quote(str(prefix))
-    settings["CONDAINER_ADDRESS"] = address
-    settings["CONDA_DEFAULT_ENV"] = shlex.quote(name)
-    settings["CONDA_SHLVL"] = "1"
-    lines = []
-    for key, value in settings.items():
-        saved = f"__CONDAINER_SAVED_{key}"
-        lines.append(f'    [ -z "${{{key}+x}}" ] || export {saved}="${key}"')
-        lines.append(f"    export {key}={value}")
-    # PYTHONHOME is for another interpreter.
-    lines.append(
-        '    [ -z "${PYTHONHOME+x}" ] || export __CONDAINER_SAVED_PYTHONHOME="$PYTHONHOME"'
-    )
-    lines.append("    unset PYTHONHOME")
-    cnd = f"{shlex.quote(command)}" if command else "cnd"
-    return _Script(ACTIVATE).substitute(
-        sourced=_sourced("activate", project),
-        cnd=cnd,
-        project=shlex.quote(str(project)),
-        prefix=shlex.quote(str(prefix)),
-        address=address,
-        cache=shlex.quote(f"cache_directory={cache}"),
-        names="".join(f"{key}:" for key in [*settings, "PYTHONHOME"]),
-        settings="\n".join(lines).replace("\n    ", "\n").removeprefix("    "),
-        prompt=shlex.quote(f"({prompt_name(name)}) "),
-        run_scripts=_Script(RUN_SCRIPTS).substitute(kind="activate", order=""),
-    )
+
+def _saving(name: str) -> list[str]:
+    saved = f"__CONDAINER_SAVED_{name}"
+    return [f"unset {saved}", f'[ -z "${{{name}+x}}" ] || export {saved}="${name}"']
+
+
+def _setting_default(default: Default, address: str) -> list[str]:
+    """Return the lines that set a variable if it is unset."""
+    given = f'[ -n "${{{default.variable}+x}}" ]'
+    if default.value:
+        return [f"{given} || export {default.variable}={shlex.quote(default.value)}"]
+    theirs = [f'[ -e "$__condainer_config/{path}" ]' for path in default.unless]
+    unless = " || ".join([given, '[ -z "$__condainer_cache" ]', *theirs])
+    value = f'"$__condainer_cache/{comfort.DIRECTORY}/{address}/{default.below}"'
+    return [f"{unless} ||", f"    export {default.variable}={value}"]
 
 
 def deactivation_script(project: Path) -> str:
     """Return the text of a project's `deactivate`, which undoes any activation of this shell."""
-    return _Script(DEACTIVATE).substitute(
+    return Script(DEACTIVATE).substitute(
         sourced=_sourced("deactivate", project),
-        run_scripts=_Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
+        run_scripts=Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
     )
 
 
 def _sourced(name: str, project: Path) -> str:
-    usage = shlex.quote(f"cnd: use it as: source {shlex.quote(str(project / name))} (bash or zsh)")
-    return _Script(SOURCED).substitute(usage=usage)
+    usage = USAGE.format(path=shlex.quote(str(project / name)))
+    return Script(SOURCED).substitute(usage=f"{shlex.quote(usage)} {shlex.quote(ELSEWHERE)}")

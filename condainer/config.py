@@ -104,6 +104,11 @@ class Settings:
     post_link_scripts: bool = key(False, "run the post-link scripts of packages")
     locked: bool = key(False, "never solve: refuse a missing or stale lock", "CONDAINER_LOCKED")
     mount: str = key("auto", "how to mount: one of " + ", ".join(WAYS), "CONDAINER_MOUNT")
+    user_site: bool = key(
+        False,
+        "let Python see packages in ~/.local (no PYTHONNOUSERSITE)",
+        "CONDAINER_USER_SITE",
+    )
     linger: float = key(
         2.0, "seconds a mount is kept after its last `cnd exec`", "CONDAINER_LINGER"
     )

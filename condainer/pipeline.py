@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condainer import __version__, activation, cache, publish, register, signing, trust
+from condainer.activation import Activation
 from condainer.address import Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
@@ -199,21 +200,24 @@ def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) 
 
 
 def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Reporter) -> None:
-    """Write `activate` and `deactivate` into the project, if they are not as they should be.
+    """Write the activation scripts into the project, if they are not as they should be.
 
-    A project that cannot be written is a normal state; it only lacks the two files.
+    A project that cannot be written is a normal state; it only lacks these files.
     """
+    activated = Activation(
+        settings.project,
+        entry.prefix,
+        entry.address,
+        dict(lock.variables),
+        name=lock.name,
+        cache=entry.root,
+        user_site=settings.user_site,
+    )
     scripts = {
-        "activate": activation.activation_script(
-            settings.project,
-            entry.prefix,
-            entry.address,
-            dict(lock.variables),
-            name=lock.name,
-            cache=entry.root,
-        ),
+        "activate": activation.activation_script(activated),
         "deactivate": activation.deactivation_script(settings.project),
     }
+    unwritten: dict[str, list[str]] = {}
     for name, text in scripts.items():
         path = settings.project / name
         try:
@@ -226,7 +230,9 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
             elif present != text:
                 publish_text(path, text, 0o644)
         except OSError as error:
-            reporter.warn(f"{path} cannot be written: {error.strerror}")
+            unwritten.setdefault(str(error.strerror), []).append(name)
+    for reason, names in unwritten.items():
+        reporter.warn(f"{', '.join(names)} in {settings.project} cannot be written: {reason}")
 
 
 def _read(path: Path) -> str | None:

@@ -44,5 +44,6 @@ def _enter(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
         os.environ,
         name=lock.name,
         address=entry.address,
+        user_site=settings.user_site,
         on_output=lambda text: print(text, end="", file=sys.stderr),
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from condainer import process
+from condainer import comfort, process
 from condainer.errors import CondainerError
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -51,13 +51,15 @@ def environment(
     *,
     name: str,
     address: str,
+    user_site: bool = False,
     on_output: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
     """Return the environment that a command has inside an activated image.
 
     As conda does it: PATH and CONDA_*, then the `variables` of the environment, then
     etc/conda/activate.d/*.sh in order. An environment that is active already is replaced.
-    Parameters: `environ` is the caller's environment, `on_output` receives what scripts print.
+    Parameters: `environ` is the caller's environment; with `user_site`, packages in ~/.local are
+    seen; `on_output` receives what scripts print.
     """
     result = {k: v for k, v in environ.items() if not re.fullmatch(r"CONDA_PREFIX_\d+", k)}
     result.pop("PYTHONHOME", None)
@@ -71,9 +73,7 @@ def environment(
     result["CONDA_DEFAULT_ENV"] = name
     result["CONDA_SHLVL"] = "1"
     result["CONDAINER_ADDRESS"] = address
-    # The image is complete and cannot be written: no packages from ~/.local, no new .pyc files.
-    result.setdefault("PYTHONNOUSERSITE", "1")
-    result.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    result.update(comfort.defaults(environ, address, user_site=user_site))
     result.update({k: v for k, v in variables.items() if not RESERVED.match(k)})
     scripts = sorted((prefix / "etc/conda/activate.d").glob("*.sh"))
     return _after_scripts(scripts, result, on_output) if scripts else result

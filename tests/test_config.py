@@ -233,6 +233,7 @@ def test_values_of_a_file(load: Load, write: Write, line: str, name: str, value:
         ("CONDAINER_LOCKED", "no", "locked", False),
         ("CONDAINER_PROCESSORS", "3", "processors", 3),
         ("CONDAINER_LINGER", "0.5", "linger", 0.5),
+        ("CONDAINER_USER_SITE", "yes", "user_site", True),
         ("CONDAINER_COMPRESSOR", "lz4", "compressor", "lz4"),
         ("CONDAINER_READONLY_CACHES", "/a:/b", "readonly_caches", (Path("/a"), Path("/b"))),
         ("CONDAINER_READONLY_CACHES", "/a::", "readonly_caches", (Path("/a"),)),

@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 
 from condainer import activation, shell
+from condainer.activation import Activation
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
 CACHE = Path("/group's cache/größe")
+# Notes how it is called.
+CND = '#!/bin/sh\nprintf "%s\\n" "$@" > "$(dirname "$0")/called"\n'
 SHELLS = {"bash": ["bash", "--norc", "--noprofile"], "zsh": ["zsh", "-f"]}
 
 
@@ -38,12 +41,12 @@ def project(tmp_path: Path, prefix: Path) -> Path:
     project.mkdir()
     cnd = tmp_path / "tools dir" / "cnd"
     cnd.parent.mkdir()
-    cnd.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > "$(dirname "$0")/called"\n')
+    cnd.write_text(CND)
     cnd.chmod(0o755)
-    script = activation.activation_script(
+    activated = Activation(
         project, prefix, ADDRESS, VARIABLES, name="demo", cache=CACHE, command=str(cnd)
     )
-    (project / "activate").write_text(script)
+    (project / "activate").write_text(activation.activation_script(activated))
     (project / "deactivate").write_text(activation.deactivation_script(project))
     return project
 
@@ -268,6 +271,7 @@ def test_activate_sets_and_deactivate_restores(
     called = (tmp_path / "tools dir" / "called").read_text().splitlines()
     pinned = ["--set", f"address={ADDRESS}", "--set", f"cache_directory={CACHE}"]
     assert called == ["--quiet", "-d", str(project), *pinned, "mount"]
+    assert not list((tmp_path / "tools dir").glob("claim*"))
 
 
 @pytest.mark.parametrize("kind", SHELLS)
