@@ -60,13 +60,13 @@ class Activation:
 
     @property
     def mount(self) -> list[str]:
-        """The command that mounts the image.
+        """The command that mounts the image; the number of the shell's process is to follow.
 
         All is named, so that neither an edited environment.yml nor another shell's settings matter.
         """
         pinned = ["--set", f"address={self.address}", "--set", f"cache_directory={self.cache}"]
         options = ["--quiet", "-d", str(self.project), *pinned]
-        return [self.command, *options, "mount"]
+        return [self.command, *options, "mount", "--shell"]
 
     @property
     def prompt(self) -> str:
@@ -92,6 +92,16 @@ unset __condainer_ok
 """
 USAGE = "cnd: use it as: source {path} (bash or zsh)"
 ELSEWHERE = "     Elsewhere, use `cnd exec` or `cnd shell`."
+
+# In a subshell, which has a claim of its own, $$ is that of the shell that started it.
+PROCESS = """\
+if [ -n "${ZSH_VERSION-}" ]; then
+    zmodload zsh/system 2>/dev/null || :
+    eval '__condainer_shell=${sysparams[pid]:-$$}'
+else
+    __condainer_shell=${BASHPID:-$$}
+fi
+"""
 
 DIRECTORIES = """\
 case "${XDG_CACHE_HOME-}" in
@@ -128,20 +138,27 @@ if [ -n "${CONDAINER_ADDRESS-}" ]; then
     printf "%s\\n" "Leave it with \\`source deactivate\\`, a cnd shell with \\`exit\\`." >&2
     return 1
 fi
-@mount || {
+@process
+__condainer_claim=$(@mount "$__condainer_shell") || {
+    unset __condainer_shell __condainer_claim
     printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
     return 1
 }
 # Only this says that the image is there: without it, python would be that of the system.
 { IFS= read -r __condainer_found < @prefix/.condainer/address; } 2>/dev/null || __condainer_found=
 if [ "$__condainer_found" != @address ]; then
-    unset __condainer_found
+    command rm -f -- "$__condainer_claim" || :
+    unset __condainer_found __condainer_shell __condainer_claim
     printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
     return 1
 fi
+# Not exported: the claim is this shell's own, and not that of a shell that it starts.
+unset __CONDAINER_CLAIM __CONDAINER_SHELL
+__CONDAINER_CLAIM=$__condainer_claim
+__CONDAINER_SHELL=$__condainer_shell
 @directories
 @settings
-unset __condainer_found __condainer_cache __condainer_config
+unset __condainer_found __condainer_shell __condainer_claim __condainer_cache __condainer_config
 export __CONDAINER_NAMES=@names
 export PATH=@prefix/bin"${PATH:+:$PATH}"
 case $- in
@@ -190,6 +207,11 @@ if [ -n "${__CONDAINER_PS1+x}" ]; then
     PS1=$__CONDAINER_PS1
     unset __CONDAINER_PS1
 fi
+@process
+if [ -n "${__CONDAINER_CLAIM-}" ] && [ "${__CONDAINER_SHELL-}" = "$__condainer_shell" ]; then
+    command rm -f -- "$__CONDAINER_CLAIM" || :
+fi
+unset __CONDAINER_CLAIM __CONDAINER_SHELL __condainer_shell
 unset __CONDAINER_NAMES __condainer_name __condainer_path __condainer_rest
 hash -r 2>/dev/null || :
 """
@@ -209,6 +231,7 @@ def activation_script(of: Activation) -> str:
     lines += [f"export {name}={shlex.quote(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
         sourced=_sourced("activate", of.project),
+        process=PROCESS,
         mount=shlex.join(of.mount),
         prefix=shlex.quote(str(of.prefix)),
         address=of.address,
@@ -240,6 +263,7 @@ def deactivation_script(project: Path) -> str:
     """Return the text of a project's `deactivate`, which undoes any activation of this shell."""
     return Script(DEACTIVATE).substitute(
         sourced=_sourced("deactivate", project),
+        process=PROCESS,
         run_scripts=Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
     )
 

@@ -234,7 +234,7 @@ def subshell(call: Call) -> None:
 @cli.command("mount")
 @click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
 @click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
-@click.option("--shell", type=int, metavar="PID", hidden=True)
+@click.option("--shell", type=int, metavar="PID", help="For this shell; print its claim's file.")
 @click.pass_obj
 def mount_image(call: Call, show: bool, all_users: bool, shell: int | None) -> None:
     """Mount the image, until `cnd umount`.

@@ -19,8 +19,15 @@ from condainer.activation import Activation
 ADDRESS = "00112233445566778899aabbccddeeff"
 VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
 CACHE = Path("/group's cache/größe")
-# Notes how it is called.
-CND = '#!/bin/sh\nprintf "%s\\n" "$@" > "$(dirname "$0")/called"\n'
+# Notes how it is called, and makes a claim as `cnd mount --shell PID` does.
+CND = """\
+#!/bin/sh
+here=$(dirname "$0")
+printf '%s\\n' "$@" >"$here/called"
+for pid; do :; done
+echo "$pid" >"$here/claim of $pid"
+printf '%s\\n' "$here/claim of $pid"
+"""
 SHELLS = {"bash": ["bash", "--norc", "--noprofile"], "zsh": ["zsh", "-f"]}
 
 
@@ -270,7 +277,7 @@ def test_activate_sets_and_deactivate_restores(
     assert "PYTHONHOME" not in active
     called = (tmp_path / "tools dir" / "called").read_text().splitlines()
     pinned = ["--set", f"address={ADDRESS}", "--set", f"cache_directory={CACHE}"]
-    assert called == ["--quiet", "-d", str(project), *pinned, "mount"]
+    assert called[:-1] == ["--quiet", "-d", str(project), *pinned, "mount", "--shell"]
     assert not list((tmp_path / "tools dir").glob("claim*"))
 
 
