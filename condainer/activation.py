@@ -91,7 +91,7 @@ fi
 unset __condainer_ok
 """
 USAGE = "cnd: use it as: source {path} (bash or zsh)"
-ELSEWHERE = "     Elsewhere, use `cnd exec` or `cnd shell`."
+ELSEWHERE = "     In fish and csh, source the file for that shell; elsewhere, use `cnd exec`."
 
 # In a subshell, which has a claim of its own, $$ is that of the shell that started it.
 PROCESS = """\

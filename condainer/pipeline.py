@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import __version__, activation, cache, publish, register, signing, trust
+from condainer import (
+    __version__,
+    activation,
+    activation_csh,
+    activation_fish,
+    cache,
+    publish,
+    register,
+    signing,
+    trust,
+)
 from condainer.activation import Activation
 from condainer.address import Address, address_of
 from condainer.cache import Entry, Manifest
@@ -216,6 +226,9 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
     scripts = {
         "activate": activation.activation_script(activated),
         "deactivate": activation.deactivation_script(settings.project),
+        "activate.fish": activation_fish.activation_script(activated),
+        "activate.csh": activation_csh.activation_script(activated),
+        "deactivate.csh": activation_csh.deactivation_script(),
     }
     unwritten: dict[str, list[str]] = {}
     for name, text in scripts.items():

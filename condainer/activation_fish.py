@@ -1,0 +1,154 @@
+"""The script `activate.fish` of a project, which also defines the function `deactivate`."""
+
+from __future__ import annotations
+
+from condainer import comfort
+from condainer.activation import Activation, Script
+from condainer.comfort import Default
+
+# In a function, because `return` from a sourced file is an error in older versions. What is saved
+# is not exported: only this shell has the function that restores it.
+ACTIVATE = """\
+# Made by `cnd build`: source it from fish.
+if test -n "$CONDAINER_ADDRESS"
+    set -q CONDA_DEFAULT_ENV; or set -l CONDA_DEFAULT_ENV 'an environment'
+    printf '%s\\n' "cnd: $CONDA_DEFAULT_ENV is already active" >&2
+    printf '%s\\n' 'Leave it with `deactivate`, a cnd shell with `exit`.' >&2
+    false
+else
+    function __condainer_activate
+        set -l claim (command @mount $fish_pid)
+        or begin
+            printf '%s\\n' 'cnd: not activated: the image could not be mounted' >&2
+            return 1
+        end
+        # Only this says that the image is there: without it, python would be that of the system.
+        set -l found (command cat @prefix/.condainer/address 2>/dev/null)
+        if test "$found" != @address
+            command rm -f -- "$claim"
+            printf '%s\\n' 'cnd: not activated: the image is not at its place:' @prefix >&2
+            return 1
+        end
+        set -g __CONDAINER_CLAIM $claim
+        set -l cache
+        if string match -q -- '/*' "$XDG_CACHE_HOME"
+            set cache "$XDG_CACHE_HOME"
+        else if test -n "$HOME"
+            set cache "$HOME/.cache"
+        end
+        set -l config
+        if string match -q -- '/*' "$XDG_CONFIG_HOME"
+            set config "$XDG_CONFIG_HOME"
+        else if test -n "$HOME"
+            set config "$HOME/.config"
+        end
+        for name in @names
+            set -eg __CONDAINER_SAVED_$name
+            set -q $name; and set -g __CONDAINER_SAVED_$name $$name
+        end
+@settings
+        set -eg PYTHONHOME
+        set -gx PATH @prefix/bin $PATH
+        status is-interactive; and __condainer_prompt_on
+        true
+    end
+
+    function __condainer_prompt_on
+        functions -q fish_prompt; and functions -c fish_prompt __condainer_prompt
+        function fish_prompt
+            # The user's prompt may show the status of the last command.
+            set -l last $status
+            printf '%s' @prompt
+            functions -q __condainer_prompt; or return
+            __condainer_status $last
+            __condainer_prompt
+        end
+    end
+
+    function __condainer_status
+        return $argv[1]
+    end
+
+    function __condainer_prompt_off
+        functions -e fish_prompt
+        functions -q __condainer_prompt; and functions -c __condainer_prompt fish_prompt
+        functions -e __condainer_prompt
+    end
+
+    function __condainer_scripts
+        command env LC_ALL=C ls $argv 2>/dev/null | string match -- '*.fish'
+    end
+
+    function __condainer_forget
+        functions -e __condainer_activate __condainer_scripts __condainer_status deactivate
+        functions -e __condainer_prompt_on __condainer_prompt_off __condainer_forget
+    end
+
+    function deactivate --description 'Leave the environment of Condainer'
+        for file in (__condainer_scripts -r @prefix/etc/conda/deactivate.d)
+            source @prefix/etc/conda/deactivate.d/$file
+        end
+        set -l path
+        for directory in $PATH
+            test "$directory" != @prefix/bin; and set path $path $directory
+        end
+        set -gx PATH $path
+        for name in @names
+            set -l saved __CONDAINER_SAVED_$name
+            if set -q $saved
+                set -gx $name $$saved
+                set -eg $saved
+            else
+                set -eg $name
+            end
+        end
+        status is-interactive; and __condainer_prompt_off
+        command rm -f -- "$__CONDAINER_CLAIM"
+        set -eg __CONDAINER_CLAIM
+        __condainer_forget
+        true
+    end
+
+    if __condainer_activate
+        for __condainer_file in (__condainer_scripts @prefix/etc/conda/activate.d)
+            source @prefix/etc/conda/activate.d/$__condainer_file
+        end
+        set -e __condainer_file
+        functions -e __condainer_activate
+        true
+    else
+        __condainer_forget
+        false
+    end
+end
+"""
+
+
+def activation_script(of: Activation) -> str:
+    """Return the text of a project's `activate.fish`."""
+    lines = [_setting_default(default, of.address) for default in of.defaults]
+    lines += [f"set -gx {name} {quoted(value)}" for name, value in of.fixed.items()]
+    return Script(ACTIVATE).substitute(
+        mount=" ".join(quoted(word) for word in of.mount),
+        prefix=quoted(str(of.prefix)),
+        address=of.address,
+        names=" ".join(of.names),
+        settings="\n".join(f"        {line}" for line in lines),
+        prompt=quoted(of.prompt),
+    )
+
+
+def _setting_default(default: Default, address: str) -> str:
+    """Return the line that sets a variable if it is unset."""
+    given = f"set -q {default.variable}"
+    if default.value:
+        return f"{given}; or set -gx {default.variable} {quoted(default.value)}"
+    theirs = [f'test -e "$config/{path}"' for path in default.unless]
+    unless = "; or ".join([given, 'test -z "$cache"', *theirs])
+    value = f'"$cache/{comfort.DIRECTORY}/{address}/{default.below}"'
+    return f"{unless}; or set -gx {default.variable} {value}"
+
+
+def quoted(text: str) -> str:
+    """Return a word of fish that stands for the text."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,421 @@
+"""The activation scripts of all shells, sourced by the real ones."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from condainer import activation, activation_csh, activation_fish, shell
+from condainer.activation import Activation
+
+ADDRESS = "00112233445566778899aabbccddeeff"
+VARIABLES = {
+    "ODD": 'it\'s $HOME "quoted" \\ \\\\ \\! !x {a,b} *.c ~ `echo` größe %d \\\nendif\nend \\',
+    "EMPTY": "",
+    "KEPT": "new",
+    "THEN": "then",
+}
+CACHE = Path("/group's ca!che/größe")
+# Makes a claim as `cnd mount --shell PID` does, and notes how it is called.
+CND = """\
+#!/bin/sh
+here=$(dirname "$0")
+[ ! -e "$here/fail" ] || exit 14
+for argument; do pid=$argument; printf '%s\\0' "$argument"; done >"$here/called"
+echo >"$here/claim of $pid"
+printf '%s\\n' "$here/claim of $pid"
+"""
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A shell, and how it is used."""
+
+    argv: tuple[str, ...]
+    activate: str
+    deactivate: str
+    kind: str
+    status: str = "$?"
+
+    def run(self, text: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+        """Run a script that is read from a file; csh reads `-c` in another way."""
+        needs(self.argv[0])
+        script = cwd.parent / "script"
+        script.write_text(text)
+        return subprocess.run(
+            [*self.argv, str(script)],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env=env,
+            check=False,
+            timeout=20,
+        )
+
+
+def needs(program: str) -> None:
+    if shutil.which(program) is None:
+        if os.environ.get("CI"):
+            pytest.fail(f"{program} is missing")
+        pytest.skip(f"{program} is not installed")
+
+
+POSIX = ("source ./activate", "source ./deactivate", "sh")
+BASH = Shell(("bash", "--norc", "--noprofile"), *POSIX)
+ZSH = Shell(("zsh", "-f"), *POSIX)
+FISH = Shell(("fish", "--no-config"), "source activate.fish", "deactivate", "fish", "$status")
+TCSH = Shell(("tcsh", "-f"), "source activate.csh", "deactivate", "csh", "$status")
+STRICT = {
+    "bash": (BASH, ""),
+    "bash -eu": (BASH, "set -eu; set -o pipefail"),
+    "bash posix": (BASH, "set -eu; set -o posix -o noclobber -o allexport"),
+    "zsh": (ZSH, ""),
+    "zsh -eu": (ZSH, "set -eu; set -o pipefail; setopt noclobber ksharrays shwordsplit"),
+    "fish": (FISH, ""),
+    "tcsh": (TCSH, ""),
+    "tcsh -e": (Shell(("tcsh", "-ef"), *list(vars(TCSH).values())[1:]), "set noclobber"),
+}
+SHELLS = {"bash": BASH, "zsh": ZSH, "fish": FISH, "tcsh": TCSH}
+every_shell = pytest.mark.parametrize("sh", SHELLS.values(), ids=SHELLS)
+
+
+@pytest.fixture
+def prefix(tmp_path: Path) -> Path:
+    """A directory that looks like a mounted image; each shell has scripts there."""
+    prefix = tmp_path / "base" / f"condainer-{ADDRESS}"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / ".condainer").mkdir()
+    (prefix / ".condainer/address").write_text(f"{ADDRESS}\n")
+    texts = {
+        "activate.d/a b.sh": 'export FIRST="${ODD:+set}"',
+        "activate.d/c.sh": 'export SECOND="after $FIRST"',
+        "activate.d/a b.fish": "test -n $ODD; and set -gx FIRST set",
+        "activate.d/c.fish": 'set -gx SECOND "after $FIRST"',
+        "activate.d/a b.csh": "if ( $?ODD ) setenv FIRST set",
+        "activate.d/c.csh": 'setenv SECOND "after $FIRST"',
+        "deactivate.d/a b.sh": 'echo "first ${SECOND-gone}"; unset FIRST',
+        "deactivate.d/c.sh": "unset SECOND",
+        "deactivate.d/a b.fish": "set -q SECOND; or echo first gone; set -e FIRST",
+        "deactivate.d/c.fish": "set -e SECOND",
+        "deactivate.d/a b.csh": "if ( ! $?SECOND ) echo first gone\nunsetenv FIRST",
+        "deactivate.d/c.csh": "unsetenv SECOND",
+    }
+    for name, text in texts.items():
+        path = prefix / "etc/conda" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    return prefix
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Path:
+    """Where `cnd` is."""
+    tools = tmp_path / "tools dir"
+    tools.mkdir()
+    (tools / "cnd").write_text(CND)
+    (tools / "cnd").chmod(0o755)
+    return tools
+
+
+@pytest.fixture
+def project(tmp_path: Path, prefix: Path, tools: Path) -> Path:
+    """A project with its scripts, in a directory with an unpleasant name."""
+    project = tmp_path / "pro ject's $x ü! \\"
+    project.mkdir()
+    write_scripts(project, prefix, tools)
+    return project
+
+
+def write_scripts(project: Path, prefix: Path, tools: Path, user_site: bool = False) -> None:
+    of = Activation(
+        project, prefix, ADDRESS, VARIABLES, "demo", CACHE, user_site, str(tools / "cnd")
+    )
+    texts = {
+        "activate": activation.activation_script(of),
+        "deactivate": activation.deactivation_script(project),
+        "activate.fish": activation_fish.activation_script(of),
+        "activate.csh": activation_csh.activation_script(of),
+        "deactivate.csh": activation_csh.deactivation_script(),
+    }
+    for name, text in texts.items():
+        assert text.startswith(activation.OURS)
+        (project / name).write_text(text)
+
+
+def environ_of(tmp_path: Path, **more: str) -> dict[str, str]:
+    common = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "TERM": "dumb", "LANG": "C.UTF-8"}
+    return {**common, "KEPT": "o  l'd\n\\!", "PYTHONHOME": "/home of python", **more}
+
+
+def dump(name: str) -> str:
+    return f"/bin/sh -c 'env -0 >../{name}'"
+
+
+def read_dump(path: Path) -> dict[str, str]:
+    entries = [entry.split("=", 1) for entry in path.read_text().split("\0") if entry]
+    own = ("_", "SHLVL", "PWD", "OLDPWD")
+    return {key: value for key, value in entries if key not in own}
+
+
+def expected(prefix: Path, before: Mapping[str, str], user_site: bool = False) -> dict[str, str]:
+    """Return what `cnd exec` would give a command that is started from such a shell."""
+    return shell.environment(
+        prefix, VARIABLES, before, name="demo", address=ADDRESS, user_site=user_site
+    )
+
+
+def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
+    return {k: v for k, v in environ.items() if not k.startswith("__CONDAINER")}
+
+
+@pytest.mark.parametrize(("sh", "options"), STRICT.values(), ids=STRICT)
+def test_activation_is_that_of_exec_and_deactivation_takes_it_all_back(
+    sh: Shell, options: str, project: Path, prefix: Path, tools: Path, tmp_path: Path
+) -> None:
+    text = f"""{options}
+{dump("before")}
+{sh.activate}
+{dump("active")}
+/bin/ls "{tools}"
+{sh.deactivate}
+{dump("after")}
+/bin/ls "{tools}"
+"""
+    done = sh.run(text, project, environ_of(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+    before, active, after = (read_dump(tmp_path / n) for n in ("before", "active", "after"))
+    assert without_ours(active) == expected(prefix, before)
+    assert active["ODD"] == VARIABLES["ODD"]
+    assert active["SECOND"] == "after set"
+    assert after == before
+    claim, *rest = done.stdout.splitlines()[1:]
+    assert claim.startswith("claim of ")
+    assert rest == ["cnd", "first gone", "called", "cnd"]
+    called = (tools / "called").read_text().split("\0")
+    pinned = ["--set", f"address={ADDRESS}", "--set", f"cache_directory={CACHE}"]
+    number = claim.removeprefix("claim of ")
+    assert called == ["--quiet", "-d", str(project), *pinned, "mount", "--shell", number, ""]
+
+
+CASES: dict[str, dict[str, str]] = {
+    "xdg": {"XDG_CACHE_HOME": "/a b/it's", "XDG_CONFIG_HOME": "/nowhere"},
+    "relative": {"XDG_CACHE_HOME": "relative", "XDG_CONFIG_HOME": ""},
+    "set": {"NUMBA_CACHE_DIR": "/mine", "MPLCONFIGDIR": "", "PYTHONNOUSERSITE": ""},
+    "configured": {"XDG_CONFIG_HOME": "{}/config"},
+    "user site": {},
+}
+
+
+@every_shell
+@pytest.mark.parametrize("case", CASES)
+def test_variables_for_tools_are_those_of_exec(
+    sh: Shell, case: str, project: Path, prefix: Path, tools: Path, tmp_path: Path
+) -> None:
+    given = {key: value.format(tmp_path) for key, value in CASES[case].items()}
+    (tmp_path / "config/matplotlib/stylelib").mkdir(parents=True)
+    user_site = case == "user site"
+    write_scripts(project, prefix, tools, user_site)
+    text = "\n".join([dump("before"), sh.activate, dump("active"), sh.deactivate, dump("after")])
+    done = sh.run(f"{text}\n", project, environ_of(tmp_path, **given))
+    assert (done.returncode, done.stderr) == (0, "")
+    before, active, after = (read_dump(tmp_path / n) for n in ("before", "active", "after"))
+    assert without_ours(active) == expected(prefix, before, user_site)
+    assert ("PYTHONNOUSERSITE" in active) == (not user_site)
+    assert ("MPLCONFIGDIR" in active) == (case != "configured")
+    assert after == before
+    assert not (tmp_path / ".cache").exists()
+
+
+@every_shell
+def test_nested_activation_and_needless_deactivation_are_refused(
+    sh: Shell, project: Path, tools: Path, tmp_path: Path
+) -> None:
+    again = "source deactivate.csh" if sh is TCSH else sh.deactivate
+    leave = "" if sh is FISH else f'{again}\necho "needless {sh.status}"\n'
+    text = f"""{leave}{sh.activate}
+echo "first {sh.status}"
+{sh.activate}
+echo "second {sh.status}"
+/bin/ls "{tools}"
+{sh.deactivate}
+echo "left {sh.status}"
+{leave}"""
+    done = sh.run(text, project, environ_of(tmp_path))
+    lines = [line for line in done.stdout.splitlines() if line not in ("called", "cnd")]
+    needless = ["needless 1"] * (sh is not FISH)
+    claim = lines.pop(len(needless) + 2)
+    assert claim.startswith("claim of ")
+    assert lines == [*needless, "first 0", "second 1", "first gone", "left 0", *needless]
+    assert "already active" in done.stderr
+    assert done.stderr.count("no environment is active") == 2 * len(needless)
+    env = environ_of(tmp_path, CONDAINER_ADDRESS=ADDRESS)
+    done = sh.run(f'{sh.activate}\necho "inside {sh.status}"\n', project, env)
+    assert done.stdout == "inside 1\n"
+    assert not list(tools.glob("claim*"))
+
+
+@every_shell
+@pytest.mark.parametrize("fault", ["no mount", "no sentinel", "another image", "no cnd"])
+def test_nothing_is_changed_where_the_image_is_not_at_its_place(
+    sh: Shell, fault: str, project: Path, prefix: Path, tools: Path, tmp_path: Path
+) -> None:
+    if fault == "no mount":
+        (tools / "fail").touch()
+    elif fault == "no sentinel":
+        (prefix / ".condainer/address").unlink()
+    elif fault == "another image":
+        (prefix / ".condainer/address").write_text("another\n")
+    else:
+        (tools / "cnd").unlink()
+    text = f'{dump("before")}\n{sh.activate}\necho "status {sh.status}"\n{dump("after")}\n'
+    done = sh.run(text, project, environ_of(tmp_path))
+    assert done.stdout == "status 1\n"
+    assert "cnd: not activated" in done.stderr
+    assert read_dump(tmp_path / "after") == read_dump(tmp_path / "before")
+    assert not list(tools.glob("claim*"))
+
+
+# Claims of shells, subshells and child shells
+
+
+@pytest.mark.parametrize("sh", [BASH, ZSH], ids=["bash", "zsh"])
+def test_a_claim_belongs_to_the_shell_that_activated(
+    sh: Shell, project: Path, tools: Path, tmp_path: Path
+) -> None:
+    count = f'ls "{tools}" | grep -c claim || :'
+    child = " ".join(sh.argv)
+    text = f"""
+        ( source ./activate; read -r own rest </proc/self/stat; {count} )
+        echo "after a subshell that ended without deactivation"; {count}
+        command rm -f -- "{tools}"/claim*
+        source ./activate
+        ( source ./deactivate ); {count}
+        {child} -c 'source ./deactivate'; {count}
+        source ./deactivate; {count}
+    """
+    done = sh.run(text, project, environ_of(tmp_path))
+    assert done.stderr == ""
+    counts = [line for line in done.stdout.splitlines() if line != "first gone"]
+    note = "after a subshell that ended without deactivation"
+    assert counts == ["1", note, "1", "1", "1", "0"]
+
+
+@pytest.mark.parametrize("sh", [BASH, ZSH], ids=["bash", "zsh"])
+def test_a_subshell_claims_for_itself(
+    sh: Shell, project: Path, tools: Path, tmp_path: Path
+) -> None:
+    text = "echo $$; ( source ./activate; exec sh -c 'echo $$' )\n"
+    done = sh.run(text, project, environ_of(tmp_path))
+    outer, inner = done.stdout.split()
+    assert outer != inner
+    assert [path.name for path in tools.glob("claim*")] == [f"claim of {inner}"]
+
+
+# Shells that cannot tell whether they read the file or run it
+
+
+@pytest.mark.parametrize("name", ["activate", "deactivate"])
+@pytest.mark.parametrize("program", ["dash", "sh"])
+def test_sh_scripts_are_told_what_to_use(
+    program: str, name: str, project: Path, tools: Path, tmp_path: Path
+) -> None:
+    needs(program)
+
+    def run(text: str) -> subprocess.CompletedProcess[str]:
+        env = environ_of(tmp_path)
+        argv = [program, "-c", text]
+        return subprocess.run(
+            argv, capture_output=True, text=True, cwd=project, env=env, check=False, timeout=20
+        )
+
+    done = run(f'set -eu; . ./{name} || echo "refused $?"; echo "on $PATH"')
+    if Path(f"/bin/{program}").resolve().name != "bash":
+        assert done.stdout == "refused 1\non /usr/bin:/bin\n"
+        assert "cnd exec" in done.stderr
+        done = run(f"set -eu; . ./{name}; echo not reached")
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "cnd exec" in done.stderr
+        assert not (tools / "called").exists()
+
+
+# Prompts
+
+
+def on_terminal(
+    argv: Sequence[str], env: Mapping[str, str], cwd: Path, typed: Sequence[str]
+) -> str:
+    """Type lines into a shell on a terminal, each when it has its prompt, and return the screen."""
+    needs(argv[0])
+    pid, terminal = pty.fork()
+    if pid == 0:
+        try:
+            os.chdir(cwd)
+            os.execvpe(argv[0], list(argv), dict(env))
+        finally:
+            os._exit(127)
+    shown = b""
+    try:
+        for line in typed:
+            shown += _until_quiet(terminal)
+            os.write(terminal, line.encode() + b"\n")
+        while chunk := os.read(terminal, 4096):
+            shown += chunk
+    except OSError:
+        pass
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    return shown.decode()
+
+
+def _until_quiet(terminal: int) -> bytes:
+    """Read until a prompt ends in `> ` or nothing has come for a while."""
+    import select
+
+    shown = b""
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        ready, _, _ = select.select([terminal], [], [], 0.3)
+        if not ready:
+            if shown:
+                break
+            continue
+        shown += os.read(terminal, 4096)
+    return shown
+
+
+PROMPTS = {
+    "bash": (BASH, "PS1='$(echo ex)pand> '; PROMPT_COMMAND='seen=$PS1'", "echo [$PS1]"),
+    "zsh": (ZSH, "setopt promptsubst; PS1='$(echo ex)pand> '", 'echo "[$PS1]"'),
+    "fish": (FISH, 'function fish_prompt; echo -n "expand $status> "; end', "false"),
+    "tcsh": (TCSH, "set prompt='expand%% \\!> '", 'echo "[$prompt:q]"'),
+}
+
+
+@pytest.mark.timeout(40)
+@pytest.mark.parametrize(("sh", "own", "show"), PROMPTS.values(), ids=PROMPTS)
+def test_the_prompt_names_the_environment_and_comes_back(
+    sh: Shell, own: str, show: str, project: Path, tmp_path: Path
+) -> None:
+    typed = [own, sh.activate, show, sh.deactivate, show, "exit"]
+    argv = [*sh.argv, "-i"] if sh in (BASH, ZSH) else sh.argv
+    shown = on_terminal(argv, environ_of(tmp_path), project, typed)
+    if sh is FISH:
+        # The user's own prompt still sees the status of the last command.
+        assert "(demo) expand 1> " in shown
+        rest = shown[shown.rindex("first gone") :]
+        assert "expand 1> " in rest
+    else:
+        assert "(demo) expand" in shown
+        assert "[(demo) " in shown
+        rest = shown[shown.rindex("first gone") :]
+        assert "[" in rest
+    assert "(demo)" not in rest
