@@ -1,14 +1,24 @@
-"""Images in real shells."""
+"""Images in real shells, and what a terminal and signals do to what runs in them."""
 
 from __future__ import annotations
 
 import os
+import pty
+import re
+import select
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from tests.integration.conftest import Project
-from tests.integration.test_run import prefix_of
+from tests.integration.test_run import mounted, prefix_of, wait_until
 
 SHELLS = {
     "bash": ("bash", "source activate", "source deactivate", "$?"),
@@ -84,3 +94,153 @@ def test_files_of_others_are_left_alone(built: Project) -> None:
     for name in ours:
         assert (built.path / name).read_text() == "mine\n"
         assert f"/{name} is not Condainer's" in warned
+
+
+# Terminals and signals
+
+
+class Terminal:
+    """A program on a terminal of its own, and what the screen shows."""
+
+    def __init__(self, project: Project, argv: list[str]) -> None:
+        environment = {**project.environment, "TERM": "dumb", "HOME": str(project.path.parent)}
+        environment.update(SHELL="/bin/bash", PS1="$ ", PYTHON_BASIC_REPL="1")
+        self.shown = ""
+        self.pid, self.descriptor = pty.fork()
+        if self.pid == 0:
+            try:
+                os.chdir(project.path)
+                os.execvpe(argv[0], argv, environment)
+            finally:
+                os._exit(127)
+
+    def type(self, text: str) -> None:
+        os.write(self.descriptor, text.encode())
+
+    def wait_for(self, pattern: str, seconds: float = 20) -> str:
+        """Return what matched, and forget what was shown until there."""
+        end = time.monotonic() + seconds
+        while not (match := re.search(pattern, self.shown)):
+            ready, _, _ = select.select([self.descriptor], [], [], max(0, end - time.monotonic()))
+            assert ready, f"{pattern!r} is not in {self.shown!r}"
+            try:
+                self.shown += os.read(self.descriptor, 4096).decode(errors="replace")
+            except OSError:
+                pytest.fail(f"ended without {pattern!r}: {self.shown!r}")
+        self.shown = self.shown[match.end() :]
+        return match[0]
+
+    def end(self) -> int:
+        """Read until the program has ended, and return its status."""
+        try:
+            while os.read(self.descriptor, 4096):
+                pass
+        except OSError:
+            pass
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@contextmanager
+def terminal(project: Project, *argv: str) -> Iterator[Terminal]:
+    running = Terminal(project, list(argv))
+    try:
+        yield running
+    finally:
+        try:
+            os.kill(running.pid, signal.SIGKILL)
+            os.waitpid(running.pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+        os.close(running.descriptor)
+
+
+CND = (sys.executable, "-m", "condainer")
+
+
+@pytest.mark.timeout(120)
+def test_interrupting_a_prompt_of_python_leaves_the_mount(make_project: Any) -> None:
+    project: Project = make_project(text="dependencies: [python]\n")
+    project.cnd("-q", "build")
+    prefix = prefix_of(project)
+    with terminal(project, *CND, "exec", "--", "python", "-q") as screen:
+        screen.wait_for(">>> ")
+        screen.type("import sys; print(sys.prefix)\n")
+        screen.wait_for(re.escape(str(prefix)) + r"\r\n>>> ")
+        for _ in range(3):
+            screen.type("\x03")
+            screen.wait_for(r"KeyboardInterrupt\r\n>>> ")
+        screen.type("while True: pass\n\n")
+        screen.wait_for(r"\.\.\. ")
+        time.sleep(0.3)
+        screen.type("\x03")
+        screen.wait_for(r"KeyboardInterrupt\r\n>>> ")
+        assert mounted(prefix)
+        # A module that has not been read before comes from the image.
+        screen.type("import wave; print(wave.__file__)\n")
+        screen.wait_for(re.escape(f"{prefix}/lib/") + r"\S+\r\n>>> ")
+        screen.type("exit(7)\n")
+        assert screen.end() == 7
+    assert wait_until(lambda: not mounted(prefix))
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("within", ["exec", "shell"])
+def test_job_control_reaches_the_command(built: Project, within: str) -> None:
+    """In an interactive shell: stopped, continued, interrupted, terminated."""
+    prefix = prefix_of(built)
+    beat = "while :; do echo beat; sleep 0.1; done"
+    caught = f"trap 'echo terminated; exit 9' TERM; trap 'echo continued' CONT; {beat}"
+    command = f'sh -c "{caught}"'
+    if within == "exec":
+        shell = ["bash", "--norc", "--noprofile", "-i"]
+        command = f"{' '.join(CND)} exec -- {command}"
+    else:
+        shell = [*CND, "shell"]
+    with terminal(built, *shell) as screen:
+        screen.wait_for("[#$] ")
+        screen.type(f"{command}\n")
+        screen.wait_for("\nbeat")
+        screen.type("\x1a")
+        screen.wait_for("Stopped")
+        assert mounted(prefix)
+        screen.type("fg\n")
+        screen.wait_for("continued")
+        screen.wait_for("\nbeat")
+        screen.type("\x1a")
+        screen.wait_for("Stopped")
+        screen.type("kill %1\n")
+        screen.wait_for("\nterminated")
+        time.sleep(0.3)
+        # The shell tells of it before its next prompt.
+        screen.type("\n")
+        screen.wait_for("Exit 9")
+        screen.type(f"{command}\n")
+        screen.wait_for("\nbeat")
+        screen.type("\x03")
+        screen.type("echo after $?\n")
+        screen.wait_for("\nafter 130")
+        screen.type("exit 3\n")
+        assert screen.end() == 3
+    assert wait_until(lambda: not mounted(prefix))
+
+
+def test_a_stopped_command_keeps_its_mount(built: Project) -> None:
+    prefix = prefix_of(built)
+    child = subprocess.Popen(
+        [*CND, "exec", "--", "sh", "-c", "echo ready; read -r line; probe-prefix"],
+        cwd=built.path,
+        env=built.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(signal.SIGTSTP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+    time.sleep(0.5)
+    assert mounted(prefix)
+    child.send_signal(signal.SIGCONT)
+    stdout, _ = child.communicate("go\n", timeout=20)
+    assert (stdout, child.returncode) == (f"{prefix}\n", 0)
+    assert wait_until(lambda: not mounted(prefix))
