@@ -5,6 +5,7 @@ from __future__ import annotations
 from condainer import comfort
 from condainer.activation import Activation, Script
 from condainer.comfort import Default
+from condainer.shell import FISH_PROMPT, fish_word
 
 # In a function, because `return` from a sourced file is an error in older versions. What is saved
 # is not exported: only this shell has the function that restores it.
@@ -53,22 +54,7 @@ else
         true
     end
 
-    function __condainer_prompt_on
-        functions -q fish_prompt; and functions -c fish_prompt __condainer_prompt
-        function fish_prompt
-            # The user's prompt may show the status of the last command.
-            set -l last $status
-            printf '%s' @prompt
-            functions -q __condainer_prompt; or return
-            __condainer_status $last
-            __condainer_prompt
-        end
-    end
-
-    function __condainer_status
-        return $argv[1]
-    end
-
+@prompt_functions
     function __condainer_prompt_off
         functions -e fish_prompt
         functions -q __condainer_prompt; and functions -c __condainer_prompt fish_prompt
@@ -127,14 +113,14 @@ end
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.fish`."""
     lines = [_setting_default(default, of.address) for default in of.defaults]
-    lines += [f"set -gx {name} {quoted(value)}" for name, value in of.fixed.items()]
+    lines += [f"set -gx {name} {fish_word(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
-        mount=" ".join(quoted(word) for word in of.mount),
-        prefix=quoted(str(of.prefix)),
+        mount=" ".join(fish_word(word) for word in of.mount),
+        prefix=fish_word(str(of.prefix)),
         address=of.address,
         names=" ".join(of.names),
         settings="\n".join(f"        {line}" for line in lines),
-        prompt=quoted(of.prompt),
+        prompt_functions=FISH_PROMPT.replace("@prompt", fish_word(of.prompt)),
     )
 
 
@@ -142,13 +128,8 @@ def _setting_default(default: Default, address: str) -> str:
     """Return the line that sets a variable if it is unset."""
     given = f"set -q {default.variable}"
     if default.value:
-        return f"{given}; or set -gx {default.variable} {quoted(default.value)}"
+        return f"{given}; or set -gx {default.variable} {fish_word(default.value)}"
     theirs = [f'test -e "$config/{path}"' for path in default.unless]
     unless = "; or ".join([given, 'test -z "$cache"', *theirs])
     value = f'"$cache/{comfort.DIRECTORY}/{address}/{default.below}"'
     return f"{unless}; or set -gx {default.variable} {value}"
-
-
-def quoted(text: str) -> str:
-    """Return a word of fish that stands for the text."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -35,6 +35,23 @@ unset __condainer_file
 exit 0
 """
 
+# Puts @prompt before the user's own prompt, which may show the status of the last command.
+FISH_PROMPT = """\
+function __condainer_prompt_on
+    functions -q fish_prompt; and functions -c fish_prompt __condainer_prompt
+    function fish_prompt
+        set -l last $status
+        printf '%s' @prompt
+        functions -q __condainer_prompt; or return
+        __condainer_status $last
+        __condainer_prompt
+    end
+end
+function __condainer_status
+    return $argv[1]
+end
+"""
+
 
 class CommandNotStarted(CondainerError):
     """A command could not be started; `exit_code` is 127 or 126 as a shell has them."""
@@ -183,6 +200,8 @@ def interactive_shell(
     if kind == "zsh":
         return [shell, "-i"], {"ZDOTDIR": _zsh_directory(fix, env)}
     prompt = f"({prompt_name(env.get('CONDA_DEFAULT_ENV', ''))}) "
+    if kind == "fish":
+        return [shell, "-i", "-C", _restoring_fish(env, environ, prompt)], {}
     plain = shell if kind in ("sh", "dash", "ksh", "mksh", "ash") else "/bin/sh"
     return [plain, "-i"], {"PS1": prompt + env.get("PS1", "$ ")}
 
@@ -197,6 +216,23 @@ def _restoring(env: Mapping[str, str], environ: Mapping[str, str]) -> str:
     lines.append(f'case "$PATH" in {first}:*) ;; *) export PATH={first}:"$PATH" ;; esac')
     lines.append(f'PS1="({prompt_name(env.get("CONDA_DEFAULT_ENV", ""))}) ${{PS1-}}"')
     return "\n".join(lines) + "\n"
+
+
+def _restoring_fish(env: Mapping[str, str], environ: Mapping[str, str], prompt: str) -> str:
+    """Return the same for fish, which runs it after its start-up files."""
+    lines = []
+    for key, value in sorted(env.items()):
+        if key != "PATH" and environ.get(key) != value and IDENTIFIER.match(key):
+            lines.append(f"set -gx {key} {fish_word(value)}")
+    first = fish_word(env["PATH"].split(os.pathsep)[0])
+    lines.append(f'test "$PATH[1]" = {first}; or set -gx PATH {first} $PATH')
+    lines.append(FISH_PROMPT.replace("@prompt", fish_word(prompt)))
+    return "\n".join([*lines, "__condainer_prompt_on"])
+
+
+def fish_word(text: str) -> str:
+    """Return a word of fish that stands for the text."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _zsh_directory(fix: str, env: Mapping[str, str]) -> str:

@@ -385,17 +385,23 @@ def test_prompt_while_active(kind: str, project: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(30)
-@pytest.mark.parametrize("kind", ["bash", "zsh", "sh"])
+@pytest.mark.parametrize("kind", ["bash", "zsh", "sh", "fish"])
 def test_interactive_shell_survives_start_up_files(kind: str, prefix: Path, tmp_path: Path) -> None:
     program = shutil.which(kind)
     if program is None:
         pytest.skip(f"{kind} is not installed")
     for name in (".bashrc", ".zshrc"):
         (tmp_path / name).write_text("export PATH=/usr/bin:/bin CONDA_PREFIX=/base; MINE=read\n")
+    (tmp_path / ".config/fish").mkdir(parents=True)
+    (tmp_path / ".config/fish/config.fish").write_text(
+        "set -gx PATH /usr/bin /bin; set -gx CONDA_PREFIX /base; set MINE read\n"
+        "function fish_prompt; echo -n 'own> '; end\n"
+    )
     given = {**environ_of(tmp_path), "SHELL": program, "TMPDIR": str(tmp_path)}
     env = shell.environment(prefix, VARIABLES, given, name="demo", address=ADDRESS)
     argv, more = shell.interactive_shell(env, given)
     typed = 'echo "[$PATH|$CONDA_PREFIX|$KEPT|$MINE|${ZDOTDIR-}]"\nexit\n'
+    typed = typed.replace("${ZDOTDIR-}", "") if kind == "fish" else typed
     shown = on_terminal(argv, {**env, **more}, tmp_path, typed)
     mine = "" if kind == "sh" else "read"
     assert f"[{prefix}/bin:/usr/bin:/bin|{prefix}|new|{mine}|]" in shown.replace("\r\n", "")
