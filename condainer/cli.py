@@ -21,6 +21,9 @@ from condainer.report import Reporter
 
 # Like env(1) and docker run: the tool itself failed, not the command that it was to start.
 EXEC_FAILED = 125
+VERIFY = click.option(
+    "--verify", is_flag=True, help="Run a private copy that has the manifest's sha256."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
@@ -192,9 +195,10 @@ def lock(call: Call, as_json: bool) -> None:
 @cli.command(
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
+@VERIFY
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def execute(call: Call, command: tuple[str, ...]) -> None:
+def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
     """Run a command in the environment.
 
     Write `--` before a command that has options. The exit status is the command's own; 127 if it
@@ -209,7 +213,7 @@ def execute(call: Call, command: tuple[str, ...]) -> None:
             call.would(f"mount {entry.image} at {entry.prefix}")
             call.would(f"run {shlex.join(command)}")
             return
-        run.command(command, entry, lock, settings)
+        run.command(command, run.Use(entry, lock, settings, call.reporter(), verify))
     except shell.CommandNotStarted:
         raise
     except CondainerError as error:
@@ -218,8 +222,9 @@ def execute(call: Call, command: tuple[str, ...]) -> None:
 
 
 @cli.command("shell")
+@VERIFY
 @click.pass_obj
-def subshell(call: Call) -> None:
+def subshell(call: Call, verify: bool) -> None:
     """Start a shell with the environment active."""
     from condainer import pipeline, run
 
@@ -228,25 +233,26 @@ def subshell(call: Call) -> None:
     if call.dry:
         call.would(f"mount {entry.image} at {entry.prefix} and start a shell")
         return
-    run.subshell(entry, lock, settings)
+    run.subshell(run.Use(entry, lock, settings, call.reporter(), verify))
 
 
 @cli.command("mount")
 @click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
+@VERIFY
 @click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
 @click.option("--shell", type=int, metavar="PID", help="For this shell; print its claim's file.")
 @click.pass_obj
-def mount_image(call: Call, show: bool, all_users: bool, shell: int | None) -> None:
+def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: int | None) -> None:
     """Mount the image, until `cnd umount`.
 
     With --all-users, the kernel mounts it where all users of this machine see it: for a prolog,
     or a shared login node.
     """
-    from condainer import mount, pipeline, trust
+    from condainer import mount, pipeline, run
 
     settings = call.settings(*(["mount=kernel"] if all_users else []))
     entry, _ = pipeline.current_entry(settings)
-    image = mount.Image.of(entry, trust.demand(entry, settings))
+    image = run.wanted(entry, settings, verify)
     if call.dry:
         call.would(f"mount {entry.image} at {entry.prefix}")
     else:

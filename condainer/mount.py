@@ -97,12 +97,20 @@ def mount(
             mountlocks.write(locks.persistent)
         return noted
     except Taken:
-        raise MountError(
-            f"{image.prefix} is taken by {owner(image.prefix)}",
-            "Use `cnd shell` or `cnd exec`: they mount the image for themselves alone.",
-        ) from None
+        raise _taken(image) from None
     finally:
         os.close(claim)
+
+
+def _taken(image: Image) -> MountError:
+    if probe(image) is State.MOUNTED:
+        return MountError(
+            f"{image.prefix} was mounted without verification", "Run `cnd umount` first."
+        )
+    return MountError(
+        f"{image.prefix} is taken by {owner(image.prefix)}",
+        "Use `cnd shell` or `cnd exec`: they mount the image for themselves alone.",
+    )
 
 
 def hold(
@@ -121,7 +129,7 @@ def hold(
     report = report or Silent()
     inside = mountlocks.of_our_namespace(image.prefix)
     state = probe(image)
-    if inside is not None and state is State.MOUNTED:
+    if inside is not None and state is State.MOUNTED and not unverified(image, inside):
         return _held(mountlocks.claim(inside), private=True)
     if state is State.PROVIDED and options.way in (ways.AUTO, ways.KERNEL):
         return _hold_provided(image)
@@ -198,13 +206,14 @@ def check_base(base: Path) -> None:
 
 def _hold_private(image: Image, options: Options, way: Way, report: Reporter) -> Hold:
     """Join, or make, the namespace in which the image is mounted for our processes alone."""
-    words = ["private", mountlocks.job()] if options.way == ways.AUTO else ["private"]
+    job = mountlocks.job() if options.way == ways.AUTO else ""
+    words = ["private", job, "verified" if image.sha256 else ""]
     locks = mountlocks.locks_for(image.prefix, "-".join(filter(None, words)))
     claim = mountlocks.claim(locks)
     work = Work(image, options, locks, report, way)
     try:
         joined = private.join(locks) is Joined.BY_KEEPER
-        if not joined or probe(image) is not State.MOUNTED or unverified(work):
+        if not joined or probe(image) is not State.MOUNTED or unverified(image, locks):
             _mount_privately(work)
     except BaseException:
         os.close(claim)

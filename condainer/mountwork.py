@@ -107,7 +107,7 @@ def provide(work: Work) -> None:
 
     The caller has claimed the mount. Raises Taken.
     """
-    if probe(work.image) is State.MOUNTED and not unverified(work):
+    if probe(work.image) is State.MOUNTED and not unverified(work.image, work.locks):
         # Also a mount that is kept: its keeper refreshes the lease.
         _look_after(work)
         return
@@ -118,12 +118,12 @@ def provide(work: Work) -> None:
         os.close(turn)
 
 
-def unverified(work: Work) -> bool:
+def unverified(image: Image, locks: Locks) -> bool:
     """Tell whether verified bytes are wanted and others are mounted."""
-    if work.image.sha256 is None:
+    if image.sha256 is None:
         return False
     try:
-        return work.locks.verified.read_text(encoding="ascii") != work.image.sha256
+        return locks.verified.read_text(encoding="ascii") != image.sha256
     except OSError:
         return True
 
@@ -175,11 +175,8 @@ def work_in(work: Work, place: Place | None = None) -> None:
     image, locks = work.image, work.locks
     state = probe(image)
     if state is State.MOUNTED:
-        if unverified(work):
-            raise MountError(
-                f"{image.prefix} was mounted without verification",
-                "Run `cnd umount` first.",
-            )
+        if unverified(image, locks):
+            raise Taken
         _look_after(work, place)
         return
     way = work.way or ways.choose(work.options.way, image.path, state, work.options.tool_directory)
@@ -222,7 +219,7 @@ def _start(work: Work, way: Way) -> None:
         claimed_directory(work.options.copies, COPY) as directory,
     ):
         copy = directory / "image.squashfs"
-        _copy_verified(work.image.path, copy, work.image.sha256)
+        copy_verified(work.image.path, copy, work.image.sha256)
         # What is mounted keeps it open, and nobody else can open what has no name any more.
         _start_with(way, copy, work.image.prefix)
 
@@ -236,7 +233,7 @@ def _start_with(way: Way, path: Path, prefix: Path) -> None:
     way.backends[-1].start(path, prefix)
 
 
-def _copy_verified(source: Path, target: Path, sha256: str) -> None:
+def copy_verified(source: Path, target: Path, sha256: str) -> None:
     """Copy a file, and raise IntegrityError unless the copy has exactly these bytes."""
     digest = hashlib.sha256()
     with files.open_regular(source) as stream, target.open("xb") as copy:

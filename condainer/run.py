@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NoReturn
 
 from condainer import mount, shell, trust
@@ -12,32 +13,45 @@ from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import MountError
 from condainer.lock import Lock
+from condainer.report import Reporter
 
 
-def command(argv: Sequence[str], entry: Entry, lock: Lock, settings: Settings) -> NoReturn:
+@dataclass(frozen=True)
+class Use:
+    """An image to be used, its lock, and how; `verify` runs exactly the bytes of the manifest."""
+
+    entry: Entry
+    lock: Lock
+    settings: Settings
+    reporter: Reporter
+    verify: bool = False
+
+
+def command(argv: Sequence[str], use: Use) -> NoReturn:
     """Replace this process by a command in the environment of an image.
 
     The image is mounted, and confirmed by its own address, before anything is started; it stays
     mounted until the last process that came from the command has ended. Raises CondainerError
     with the exit code that a shell would give if the command cannot be started.
     """
-    environment = _enter(entry, lock, settings)
+    environment = _enter(use)
     shell.execute(argv, environment)
 
 
-def subshell(entry: Entry, lock: Lock, settings: Settings) -> NoReturn:
+def subshell(use: Use) -> NoReturn:
     """Replace this process by the user's shell in the environment of an image."""
-    if os.environ.get("CONDAINER_ADDRESS") == entry.address:
+    if os.environ.get("CONDAINER_ADDRESS") == use.entry.address:
         raise MountError("The environment is active already in this shell")
-    environment = _enter(entry, lock, settings)
+    environment = _enter(use)
     argv, more = shell.interactive_shell(environment, os.environ)
     shell.execute(argv, {**environment, **more})
 
 
-def _enter(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
+def _enter(use: Use) -> dict[str, str]:
     """Claim the mount of an image that is trusted, and return what activation sets."""
+    entry, lock, settings = use.entry, use.lock, use.settings
     options = mount.Options.of(settings, lambda user: trust.trusts_user(user, entry, settings))
-    mount.hold(mount.Image.of(entry, trust.demand(entry, settings)), options)
+    mount.hold(wanted(entry, settings, use.verify), options, use.reporter)
     return shell.environment(
         entry.prefix,
         dict(lock.variables),
@@ -47,3 +61,12 @@ def _enter(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
         user_site=settings.user_site,
         on_output=lambda text: print(text, end="", file=sys.stderr),
     )
+
+
+def wanted(entry: Entry, settings: Settings, verify: bool) -> mount.Image:
+    """Return what to mount of an entry: the file, or bytes that the policy or the user demands.
+
+    Raises TrustError as trust.demand().
+    """
+    signed = trust.demand(entry, settings)
+    return mount.Image.of(entry, signed or (entry.manifest.sha256 if verify else None))

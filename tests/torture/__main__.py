@@ -12,7 +12,7 @@ from pathlib import Path
 from condainer.config import load_settings
 from tests.channel import ensure_channel
 from tests.slurm import Tracking, accounts, harshest, missing_tools, site
-from tests.torture import calls, clocks, crowd, disk, images, kills, purge, readonly, slurm
+from tests.torture import calls, clocks, crowd, disk, images, kills, mounts, purge, readonly, slurm
 from tests.torture.bench import PYTHON, SMALL, Bench, Figures
 
 TOP = Path(__file__).resolve().parents[2]
@@ -85,6 +85,18 @@ def _slurm(root: Path, channel: Path, options: Options) -> Figures:
     return Figures(tuple(lines), tuple(problems))
 
 
+def _mounts(root: Path, channel: Path, options: Options) -> Figures:
+    bench = Bench(root / "mounts", channel, PYTHON)
+    counts = (options.users, options.sequence, options.mount_kills, options.seed)
+    found = [mounts.campaign(bench, *counts, way) for way in ("direct", "private")]
+    lines = tuple(line for figures in found for line in figures.lines)
+    return Figures(lines, tuple(problem for figures in found for problem in figures.problems))
+
+
+def _overhead(root: Path, channel: Path, options: Options) -> Figures:
+    return mounts.overhead(Bench(root / "overhead", channel, PYTHON), options.rounds)
+
+
 CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "kills": _kills,
     "crowd": _crowd,
@@ -94,6 +106,8 @@ CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "images": _images,
     "clocks": _clocks,
     "purge": _purge,
+    "mounts": _mounts,
+    "overhead": _overhead,
     "slurm": _slurm,
 }
 
@@ -109,6 +123,9 @@ def _options() -> Options:
     parser.add_argument("--flips", type=int, default=500, help="bit flips; a fifth of each other")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of each clock case")
     parser.add_argument("--runs", type=int, default=200, help="builds, and commands, while purging")
+    parser.add_argument("--users", type=int, default=200, help="commands in an image at once")
+    parser.add_argument("--sequence", type=int, default=1000, help="commands one after the other")
+    parser.add_argument("--mount-kills", type=int, default=200, help="kills of what mounts")
     parser.add_argument("--steps", type=int, default=200, help="steps of Slurm, of each kind")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
