@@ -14,7 +14,7 @@ from pathlib import Path
 from condainer import cache, config, ownership, signing
 from condainer.cache import Entry
 from condainer.config import Settings
-from condainer.errors import ConfigError, TrustError
+from condainer.errors import CondainerError, ConfigError, TrustError
 from condainer.files import read_bytes, storage_errors, user_name
 
 # A directory that a group shares: `cnd share` makes it so.
@@ -38,25 +38,27 @@ def refused(root: Path, settings: Settings) -> str:
     """Return why a cache is not used, or nothing."""
     try:
         check_cache(root, settings)
-    except TrustError as error:
+    except CondainerError as error:
         return error.message
     return ""
 
 
 def warnings(settings: Settings) -> list[str]:
     """Return why caches of the settings are not used."""
-    roots = [root for root in dict.fromkeys(cache.roots(settings)) if root.exists()]
+    roots = [root for root in dict.fromkeys(cache.roots(settings)) if os.path.exists(root)]
     return [problem for root in roots if (problem := refused(root, settings))]
 
 
 def check_cache(root: Path, settings: Settings) -> None:
     """Refuse a cache that somebody whom we do not trust could fill or replace.
 
-    One that is missing may be made, if nobody else could make it in our place. Raises TrustError.
+    One that is missing may be made, if nobody else could make it in our place. Raises TrustError,
+    StorageError for what cannot be looked at.
     """
     if settings.trust == "anyone" or _is_named(root, settings):
         return
-    problem = next(_problems(root), None)
+    with storage_errors(f"use the cache {root}"):
+        problem = next(_problems(root), None)
     if problem is not None:
         raise TrustError(
             f"The cache {root} is not used: {problem}",
@@ -79,16 +81,11 @@ def _problems(root: Path) -> Iterator[str]:
     """
     owners = set(ownership.ours())
     groups = ownership.our_groups()
-    try:
-        with contextlib.suppress(FileNotFoundError):
-            status = root.stat()
-            yield from _own_problems(status)
-            owners |= {status.st_uid} if _is_shared(status) else set()
-        way = list(ownership.way_to(root))
-    except OSError as error:
-        yield f"it cannot be looked at: {error.strerror}"
-        return
-    for place, status in way:
+    with contextlib.suppress(FileNotFoundError):
+        status = root.stat()
+        yield from _own_problems(status)
+        owners |= {status.st_uid} if _is_shared(status) else set()
+    for place, status in ownership.way_to(root):
         owner = status.st_uid
         if not (owner in owners or ownership.is_above(owner) or ownership.is_member(owner, groups)):
             yield f"{place}, which leads there, belongs to {user_name(owner)}"
