@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from condainer.cache import MANIFEST, Entry
 from condainer.errors import IntegrityError
-from condainer.files import read_bytes
+from condainer.files import open_regular, read_bytes
 from condainer.image import Hasher
 from condainer.papers import Papers, differences, read_papers
 from condainer.report import Reporter
@@ -51,7 +51,7 @@ def write(entry: Entry, target: BinaryIO, reporter: Reporter) -> Papers:
     lock_text = read_bytes(entry.explicit_lock)
     papers = read_papers(manifest_text, lock_text, str(entry.directory))
     hasher = Hasher(reporter)
-    with entry.image.open("rb", buffering=0) as source:
+    with open_regular(entry.image) as source:
         size = hasher.read(source, os.fstat(source.fileno()).st_size, target)
     if problems := differences(papers.manifest, hasher, size):
         raise IntegrityError(
@@ -107,7 +107,7 @@ def check(
 
 def wrong_length(path: Path, size: int) -> tuple[str, ...]:
     """Return whether a bare image is shorter than its file system, or has something after it."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         superblock = stream.read(48)
     if superblock[:4] != SQUASHFS or len(superblock) < 48:
         return ("it is no squashfs image",)

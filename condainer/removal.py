@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from condainer import inventory, publish
-from condainer.claims import claimed_directory
+from condainer.claims import claimed_directory, this_host
 from condainer.config import Settings
 from condainer.errors import CondainerError, MountError, StorageError
 from condainer.files import storage_errors, sync_directory, user_name
@@ -63,6 +63,12 @@ def _check_unused(item: Item) -> None:
         raise MountError(
             f"{item.address} is mounted at {item.entry.prefix}",
             "Unmount it first, in its project with `cnd umount`; `--force` removes it even so.",
+        )
+    elsewhere = [lease for lease in item.leases if lease.host != this_host()]
+    if elsewhere:
+        raise MountError(
+            f"{item.address} is mounted by {elsewhere[0]}",
+            "`cnd list` shows when it is not any more; `--force` removes it even so.",
         )
     with lock_of(item.root, item.address) as free:
         if not free:

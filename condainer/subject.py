@@ -16,7 +16,7 @@ from condainer.config import Settings
 from condainer.contents import Contents, Difference, Package, contents_of, contents_of_recipe
 from condainer.errors import LockfileError, NotBuiltError
 from condainer.explicit import parse_explicit
-from condainer.files import read_text, storage_errors
+from condainer.files import open_regular, read_text, storage_errors
 from condainer.inventory import Item
 from condainer.lock import Lock, this_platform
 from condainer.records import read_records
@@ -130,7 +130,7 @@ def _is_image(path: Path) -> bool:
     if not path.is_file():
         # read_text() refuses devices and pipes, which would keep us waiting.
         return False
-    with storage_errors(f"read {path}"), path.open("rb") as stream:
+    with storage_errors(f"read {path}"), open_regular(path) as stream:
         return stream.read(len(SQUASHFS)) == SQUASHFS
 
 

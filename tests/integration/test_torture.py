@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm import Account, Cluster, Site
-from tests.torture import crowd, kills, slurm
+from tests.torture import collect, crowd, kills, mounts, slurm
 from tests.torture.bench import PYTHON, Bench
 
 
@@ -49,3 +49,18 @@ def test_steps_of_slurm(site: Site, users: list[Account], harsh: Cluster) -> Non
         site.clear()
     assert result.problems == []
     assert result.total == 12
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("way", ["direct", "private"])
+def test_killed_mounts(tmp_path: Path, channel: Path, way: str) -> None:
+    bench = Bench(tmp_path / "bench", channel, PYTHON)
+    assert mounts.campaign(bench, 12, 2, 5, 1, way).problems == ()
+
+
+@pytest.mark.timeout(300)
+def test_runs_against_collections(tmp_path: Path, channel: Path) -> None:
+    yard = collect.campaign(collect.prepared(tmp_path, channel), 12, 3, seed=1)
+    assert yard.problems == []
+    assert yard.runs == 12
+    assert yard.moved > 0

@@ -12,7 +12,19 @@ from pathlib import Path
 from condainer.config import load_settings
 from tests.channel import ensure_channel
 from tests.slurm import Tracking, accounts, harshest, missing_tools, site
-from tests.torture import calls, clocks, crowd, disk, images, kills, mounts, purge, readonly, slurm
+from tests.torture import (
+    calls,
+    clocks,
+    collect,
+    crowd,
+    disk,
+    images,
+    kills,
+    mounts,
+    purge,
+    readonly,
+    slurm,
+)
 from tests.torture.bench import PYTHON, SMALL, Bench, Figures
 
 TOP = Path(__file__).resolve().parents[2]
@@ -97,6 +109,15 @@ def _overhead(root: Path, channel: Path, options: Options) -> Figures:
     return mounts.overhead(Bench(root / "overhead", channel, PYTHON), options.rounds)
 
 
+def _collect(root: Path, channel: Path, options: Options) -> Figures:
+    yard = collect.campaign(collect.prepared(root, channel), options.loops, 4, options.seed)
+    line = (
+        f"{yard.runs} builds and runs against {yard.collections} collections, two at once: "
+        f"{yard.moved} images moved, {yard.back} put back, {yard.built} built anew"
+    )
+    return Figures((line,), tuple(yard.problems))
+
+
 CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "kills": _kills,
     "crowd": _crowd,
@@ -106,6 +127,7 @@ CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "images": _images,
     "clocks": _clocks,
     "purge": _purge,
+    "collect": _collect,
     "mounts": _mounts,
     "overhead": _overhead,
     "slurm": _slurm,
@@ -123,6 +145,7 @@ def _options() -> Options:
     parser.add_argument("--flips", type=int, default=500, help="bit flips; a fifth of each other")
     parser.add_argument("--rounds", type=int, default=10, help="rounds of each clock case")
     parser.add_argument("--runs", type=int, default=200, help="builds, and commands, while purging")
+    parser.add_argument("--loops", type=int, default=200, help="runs against collections")
     parser.add_argument("--users", type=int, default=200, help="commands in an image at once")
     parser.add_argument("--sequence", type=int, default=1000, help="commands one after the other")
     parser.add_argument("--mount-kills", type=int, default=200, help="kills of what mounts")
