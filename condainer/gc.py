@@ -111,8 +111,6 @@ def collect(settings: Settings, policy: Policy, dry: bool) -> Collected:
 
 def _move(chosen: Sequence[Image], done: Collected) -> None:
     """Move images into the trash, and back what somebody began to use in the meantime."""
-    with suppress(StorageError, OSError):
-        publish.prepare(done.root)
     for start in range(0, len(chosen), BATCH):
         moved = list(_thrown(chosen[start : start + BATCH], done))
         records = read_records(done.root, clock(done.root / "tmp"))
@@ -125,10 +123,10 @@ def _move(chosen: Sequence[Image], done: Collected) -> None:
             if stays and (back := trash.put_back(image.place, done.root)):
                 item = replace(image.item, directory=back)
                 done.back.append(replace(image, item=item, why=stays[0], detail=stays[1]))
-            elif image.place.exists():
-                done.moved.append(image)
-            else:
+            elif image.item.directory.exists() and not image.place.exists():
                 done.back.append(replace(image, why="building", detail="a build took it back"))
+            else:
+                done.moved.append(image)
         _make_durable(moved, done.root)
 
 

@@ -48,12 +48,17 @@ class Lease:
     refreshed: float
 
     def __str__(self) -> str:
-        return f"{user_name(self.user)} on {self.host.rpartition('-')[0]}"
+        return f"{user_name(self.user)} on {self.node}"
+
+    @property
+    def node(self) -> str:
+        """The name of the host, without its boot."""
+        return self.host.rpartition("-")[0] or self.host
 
     def report(self) -> dict[str, object]:
         """Return what `--json` prints of it."""
         return {
-            "host": self.host.rpartition("-")[0],
+            "host": self.node,
             "user": user_name(self.user),
             "process": self.pid,
             "refreshed": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.refreshed)),

@@ -270,7 +270,12 @@ def move_aside(directory: Path, root: Path, where: str) -> Path:
 
     Parameters: `where` is QUARANTINE or TRASH. Raises OSError where that is not permitted.
     """
-    make_directory(root / where, stat.S_IMODE(root.stat().st_mode))
+    status = root.stat()
+    if not os.path.lexists(root / where):
+        make_directory(root / where, stat.S_IMODE(status.st_mode))
+        if os.geteuid() == 0:
+            # An administrator's collection must not take the place away from the cache's owner.
+            os.chown(root / where, status.st_uid, status.st_gid, follow_symlinks=False)
     if (root / where).is_symlink():
         # Another member of the group may have made it, to get at what is moved there.
         raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(root / where))
