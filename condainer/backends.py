@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import errno
 import os
+import select
+import signal
 import stat
 import struct
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from condainer.mounttable import mounted_at
 SENTINEL = Path(".condainer", "address")
 OPTIONS = "ro,nosuid,nodev"
 
+# How long a daemon may take to answer, in seconds; it may wait for a slow file system.
+PATIENCE = 10.0
 # What stat says of a FUSE mount whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
 
@@ -30,12 +35,16 @@ BYTES_USED_OFFSET = 40
 
 
 class State(enum.Enum):
-    """What is at a mount point; PROVIDED is what root has mounted for everybody."""
+    """What is at a mount point; PROVIDED is what root has mounted for everybody.
+
+    Of a DEAD mount the daemon has gone, that of a HUNG one does not answer.
+    """
 
     ABSENT = "absent"
     MOUNTED = "mounted"
     PROVIDED = "provided"
     DEAD = "dead"
+    HUNG = "hung"
     FOREIGN = "foreign"
 
 
@@ -50,6 +59,9 @@ def examine(prefix: Path, address: str) -> State:
     it has this address. PROVIDED is the same of a mount of root by the kernel, which nobody else
     can make either.
     """
+    top = mounted_at(prefix)
+    if top is not None and top.owner == os.geteuid() and not _answers(prefix):
+        return State.HUNG
     try:
         status = prefix.lstat()
     except FileNotFoundError:
@@ -73,6 +85,28 @@ def examine(prefix: Path, address: str) -> State:
         return State.FOREIGN
     provided = entry.kind == KERNEL and os.geteuid() != 0
     return State.PROVIDED if provided else State.MOUNTED
+
+
+def _answers(prefix: Path) -> bool:
+    """Tell whether a file system answers in time; asked by a child, which can be killed."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # To open a file takes an answer, to look at a directory perhaps only the kernel's memory.
+        with contextlib.suppress(OSError):
+            os.open(prefix / SENTINEL, os.O_RDONLY)
+        os._exit(0)
+    os.close(writing)
+    try:
+        # The end of the child closes its end of the pipe.
+        ended = bool(select.select([reading], [], [], PATIENCE)[0])
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+        # One that waits for the daemon may not even end when it is killed.
+        os.waitpid(child, 0 if ended else os.WNOHANG)
+        return ended
+    finally:
+        os.close(reading)
 
 
 def _is_free(prefix: Path) -> bool:

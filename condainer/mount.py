@@ -78,7 +78,7 @@ def mount(
     locks = mountlocks.locks_for(image.prefix)
     claim = mountlocks.claim(locks)
     try:
-        state = probe(image)
+        state = answered(image)
         if state is State.PROVIDED:
             return None
         way = ways.for_everybody_of_ours(options.way, image.path, state, options.tool_directory)
@@ -100,6 +100,18 @@ def mount(
         raise _taken(image) from None
     finally:
         os.close(claim)
+
+
+def answered(image: Image) -> State:
+    """Return what is at the mount point; raises MountError if its daemon does not answer."""
+    state = probe(image)
+    if state is State.HUNG:
+        raise MountError(
+            f"The daemon behind {image.prefix} has not answered for {backends.PATIENCE:g} s",
+            "The file system of the image may be slow: try again. `cnd umount --force` takes the "
+            "mount away from all who use it, and the next command mounts anew.",
+        )
+    return state
 
 
 def _taken(image: Image) -> MountError:
@@ -128,7 +140,7 @@ def hold(
     check_base(image.prefix.parent)
     report = report or Silent()
     inside = mountlocks.of_our_namespace(image.prefix)
-    state = probe(image)
+    state = answered(image)
     if inside is not None and state is State.MOUNTED and not unverified(image, inside):
         return _held(mountlocks.claim(inside), private=True)
     if state is State.PROVIDED and options.way in (ways.AUTO, ways.KERNEL):

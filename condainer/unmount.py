@@ -46,12 +46,12 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
     sole = _take_alone(locks)
     try:
         state = probe(image)
-        if state not in (State.MOUNTED, State.DEAD):
+        if state not in (State.MOUNTED, State.DEAD, State.HUNG):
             mountlocks.remove_mount_point(image.prefix)
             return False
         if (sole is None or mountlocks.shells(locks)) and not force:
             raise _in_use(image, locks)
-        names = guard.commands(image.prefix)
+        names = [] if state is State.HUNG else guard.commands(image.prefix)
         try:
             backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
         except Busy:

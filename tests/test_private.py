@@ -151,6 +151,24 @@ def test_steps_of_jobs_have_mounts_of_their_own(image: Image) -> None:
     until(lambda: is_gone(image))
 
 
+def test_daemon_that_hangs_is_told_and_can_be_left(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backends, "PATIENCE", 0.5)
+    mount.mount(image, Options(linger=0))
+    (daemon,) = daemons(image)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        with pytest.raises(MountError, match=r"has not answered for 0\.5 s") as caught:
+            mount.hold(image)
+        assert "cnd umount --force" in caught.value.hint
+        assert unmount.unmount(image, force=True)
+        assert ME.hold(image, "sh", "-c", read(image.prefix)).stdout == f"shared\n{ADDRESS}\n"
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    until(lambda: is_gone(image))
+
+
 # Hostile mount points
 
 
