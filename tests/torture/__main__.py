@@ -93,7 +93,10 @@ def _slurm(root: Path, channel: Path, options: Options) -> Figures:
             problems += result.problems
             place.clear()
             ends = ", ".join(f"{end} {count}" for end, count in sorted(result.ends.items()))
-            lines.append(f"{result.total} steps ({tracking.value}): {ends}")
+            lines.append(
+                f"{result.total} steps ({tracking.value}): {ends}; "
+                f"the longest took {result.longest:.1f} s"
+            )
     return Figures(tuple(lines), tuple(problems))
 
 

@@ -30,9 +30,13 @@ exit $2
 
 @dataclass
 class Steps:
-    """What came of a campaign; `ends` counts the steps by how they ended."""
+    """What came of a campaign; `ends` counts the steps by how they ended.
+
+    `longest` is the time of the step that took longest, in seconds.
+    """
 
     ends: Counter[str] = field(default_factory=Counter)
+    longest: float = 0
     problems: list[str] = field(default_factory=list)
 
     @property
@@ -43,7 +47,7 @@ class Steps:
 
 @dataclass(frozen=True)
 class Step:
-    """A running step, what it must end with, and when it is to be cancelled.
+    """A running step, what it must end with, and when it is to be cancelled (monotonic time).
 
     `job` is the job of its user that it runs in, or None if it has one of its own.
     """
@@ -54,8 +58,8 @@ class Step:
     job: str | None
     ranks: int
     status: int
+    started_at: float
     cancel_at: float | None
-    give_up_at: float
 
 
 def campaign(site: Site, users: list[Account], cluster: Cluster, steps: int, seed: int) -> Steps:
@@ -104,7 +108,7 @@ def _start(
     argv = ["srun", *where, "-n", str(ranks), site.cnd, "exec", "--", "sh", "-c", SCRIPT, "sh"]
     child = cluster.start(*argv, str(turns), str(status), account=user)
     until = now + delay if cancelled else None
-    return Step(child, user, name, job, ranks, status, until, now + PATIENCE)
+    return Step(child, user, name, job, ranks, status, now, until)
 
 
 def _ended(site: Site, cluster: Cluster, step: Step, result: Steps) -> bool:
@@ -113,10 +117,11 @@ def _ended(site: Site, cluster: Cluster, step: Step, result: Steps) -> bool:
     if step.child.poll() is None:
         if step.cancel_at is not None and now > step.cancel_at:
             _cancel(cluster, step)
-        elif now > step.give_up_at:
+        elif now > step.started_at + PATIENCE:
             step.child.kill()
             result.problems.append(f"{step.name} has not ended after {PATIENCE} s")
         return False
+    result.longest = max(result.longest, now - step.started_at)
     stdout, stderr = step.child.communicate()
     right = stdout == step.ranks * f"{site.prefix}\n" and step.child.returncode == step.status
     if right:
