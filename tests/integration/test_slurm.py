@@ -82,8 +82,8 @@ def test_daemons_are_killed_with_the_step(
 
 def test_srun_returns_the_highest_status(site: Site, users: list[Account], harsh: Cluster) -> None:
     script = "exit $((SLURM_PROCID * 7))"
-    argv = ["srun", "-n", "6", site.cnd, "exec", "--", "sh", "-c", script]
-    done = harsh.run(*argv, account=users[0], status=35)
+    argv = ["srun", "-n", "4", site.cnd, "exec", "--", "sh", "-c", script]
+    done = harsh.run(*argv, account=users[0], status=21)
     assert done.stdout == ""
     argv[-1] = "kill -TERM $$"
     assert harsh.run(*argv, account=users[0], status=None).returncode == 128 + 15
@@ -93,12 +93,12 @@ def test_srun_returns_the_highest_status(site: Site, users: list[Account], harsh
 def test_job_array(site: Site, users: list[Account], harsh: Cluster) -> None:
     user = users[0]
     script = f"{site.cnd} exec -- sh -c 'probe-prefix; exit $SLURM_ARRAY_TASK_ID'"
-    job = harsh.submit(script, "--array=0-7", account=user)
+    job = harsh.submit(script, "--array=0-5", account=user)
     harsh.wait(job)
     outputs = sorted(user.home.glob(f"{job}.*.out"))
-    assert [path.read_text() for path in outputs] == [f"{site.prefix}\n"] * 8
-    states = [harsh.state(f"{job}_{task}") for task in range(8)]
-    assert states == ["COMPLETED"] + 7 * ["FAILED"]
+    assert [path.read_text() for path in outputs] == [f"{site.prefix}\n"] * 6
+    states = [harsh.state(f"{job}_{task}") for task in range(6)]
+    assert states == ["COMPLETED"] + 5 * ["FAILED"]
     site.tidy()
 
 
@@ -192,12 +192,12 @@ def test_two_users_at_once(site: Site, users: list[Account], harsh: Cluster) -> 
     children = []
     for user in users:
         argv = [site.cnd, "exec", "--", "sh", "-c", READER, "sh", str(user.home / "both")]
-        children.append(harsh.start("srun", "-n", "4", *argv, account=user))
+        children.append(harsh.start("srun", "-n", "2", *argv, account=user))
     for user in users:
         until((user.home / "both.runs").exists, harsh.log_ends())
     for user, child in zip(users, children, strict=True):
         (user.home / "both.end").touch()
         status, stdout, stderr = ended(child)
-        assert (status, stdout) == (0, 4 * f"{site.prefix}\n"), stderr
+        assert (status, stdout) == (0, 2 * f"{site.prefix}\n"), stderr
         time.sleep(1)
     site.tidy()

@@ -44,11 +44,11 @@ def test_builders_at_once(tmp_path: Path, channel: Path, how: str) -> None:
 @pytest.mark.xdist_group("accounts")
 def test_steps_of_slurm(site: Site, users: list[Account], harsh: Cluster) -> None:
     try:
-        result = slurm.campaign(site, users, harsh, 12, seed=1)
+        result = slurm.campaign(site, users, harsh, 10, seed=5)
     finally:
         site.clear()
     assert result.problems == []
-    assert result.total == 12
+    assert result.total == 10
 
 
 @pytest.mark.timeout(300)
