@@ -76,6 +76,23 @@ probe-prefix
     built.cnd("umount", "--force")
 
 
+def test_a_taken_place_is_named_and_cnd_shell_offered(built: Project) -> None:
+    prefix = prefix_of(built)
+    prefix.mkdir(parents=True)
+    # Others can write here: it is as little ours as a mount of theirs.
+    prefix.chmod(0o777)
+    for shell, enter, _, status in SHELLS.values():
+        needs(shell)
+        done = built.bash(f'{enter}\necho "{status} $PATH"\n', shell)
+        said = [line for line in done.stderr.splitlines() if str(prefix) in line]
+        assert len(said) == 1, done.stderr
+        assert f"{prefix} is taken by" in said[0]
+        assert "Use `cnd shell`" in done.stderr
+        assert done.stdout.startswith("1 ")
+        assert str(prefix) not in done.stdout
+    prefix.rmdir()
+
+
 def test_user_site_is_configurable(built: Project) -> None:
     done = built.cnd("exec", "env")
     assert "PYTHONNOUSERSITE=1\n" in done.stdout
