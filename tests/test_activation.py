@@ -405,9 +405,13 @@ PROMPTS = {
 def test_the_prompt_names_the_environment_and_comes_back(
     sh: Shell, own: str, show: str, project: Path, tmp_path: Path
 ) -> None:
-    typed = [own, sh.activate, show, sh.deactivate, show, "exit"]
+    active, after = dump("active"), dump("after")
+    typed = [own, sh.activate, show, active, "false", sh.deactivate, show, after, "exit"]
     argv = [*sh.argv, "-i"] if sh in (BASH, ZSH) else sh.argv
     shown = on_terminal(argv, environ_of(tmp_path), project, typed)
+    # A terminal is where csh and bash look for their history's `!`.
+    assert read_dump(tmp_path / "active")["ODD"] == VARIABLES["ODD"]
+    assert read_dump(tmp_path / "after")["KEPT"] == environ_of(tmp_path)["KEPT"]
     if sh is FISH:
         # The user's own prompt still sees the status of the last command.
         assert "(demo) expand 1> " in shown

@@ -47,7 +47,8 @@ def words(text: str) -> str:
 @pytest.mark.timeout(120)
 def test_installing_into_an_image_is_explained(project: Project, wheels: list[str]) -> None:
     pip = ["exec", "--", "python", "-m", "pip", "--disable-pip-version-check"]
-    for arguments in (["install", *wheels, "six"], ["uninstall", "-y", "click"]):
+    install = ["install", *wheels, "six"]
+    for arguments in (install, [*install, "--user"], ["uninstall", "-y", "click"]):
         done = project.cnd(*pip, *arguments, status=1)
         assert mark.REASON in words(done.stderr)
     uv = [find_uv(), "pip", "install", "--system", "--no-config", *wheels, "six"]
