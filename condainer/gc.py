@@ -181,3 +181,6 @@ def _clear(settings: Settings, done: Collected, records: Records) -> None:
     # Mostly another file system, with a clock of its own.
     staged = list(leftovers.abandoned(staging, clock(staging, done.dry), STAGE))
     done.cleared += [i for i in staged if done.dry or leftovers.clear(i, staging)]
+    base = settings.mount_base_directory
+    staged = list(leftovers.at_prefixes(base, clock(base, done.dry), Mounts()))
+    done.cleared += [i for i in staged if done.dry or leftovers.clear(i, base)]

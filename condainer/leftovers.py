@@ -14,7 +14,8 @@ from typing import Any
 from condainer import leases, trash
 from condainer.claims import claimed_directory, has_ended, held, read_claim
 from condainer.config import STAGE
-from condainer.files import remove_tree
+from condainer.files import is_private_directory, remove_tree
+from condainer.inventory import Mounts
 from condainer.leases import DAY, LEASES, LIVE, USE, USES
 from condainer.publish import PROJECTS, QUARANTINE
 from condainer.register import Project
@@ -26,6 +27,8 @@ ABANDONED = 7 * DAY
 KEPT = 30 * DAY
 # What a directory is called in which something is being deleted.
 COLLECTED = "collected"
+# A mount point.
+PREFIX = re.compile(r"condainer-[0-9a-f]{32}")
 # How many files are looked at to find out when one of them changed.
 MANY = 200_000
 
@@ -98,6 +101,19 @@ def _is_dead(path: Path, status: os.stat_result) -> bool:
         return False
     with held(path) as free:
         return free is True
+
+
+def at_prefixes(base: Path, now: float, mounts: Mounts) -> Iterator[Leftover]:
+    """Yield what killed builds left at mount points, where they stage without user namespaces.
+
+    A mount point that is not mounted is empty, whoever uses it.
+    """
+    for path in _paths(base):
+        name = PREFIX.fullmatch(path.name)
+        if name and is_private_directory(path) and not mounts.has(path) and _paths(path):
+            newest, size = survey(path, now - ABANDONED)
+            if newest <= now - ABANDONED:
+                yield Leftover(path, "left by a process that was killed", size)
 
 
 def quarantined(root: Path, now: float) -> Iterator[Leftover]:

@@ -415,6 +415,25 @@ def test_private_directories_of_dead_and_unseen_processes(
     assert foreign.is_dir()
 
 
+def test_what_was_staged_at_a_mount_point(
+    load: Callable[..., Settings], root: Path, tmp_path: Path, shift: Callable[[float], None]
+) -> None:
+    base = tmp_path / "m"
+    staged = base / f"condainer-{digest(1)}"
+    (staged / "lib").mkdir(parents=True)
+    point = base / f"condainer-{digest(2)}"
+    for path in (staged, point, base / "mine"):
+        path.mkdir(exist_ok=True)
+        path.chmod(0o700)
+    (base / "mine" / "file").touch()
+    settings = load(f"cache_directory={root}", f"mount_base_directory={base}")
+    shift(6 * DAY)
+    assert collect(settings).cleared == []
+    shift(8 * DAY)
+    assert [left.path for left in collect(settings).cleared] == [staged]
+    assert sorted(path.name for path in base.iterdir()) == [point.name, "mine"]
+
+
 def test_old_quarantine_and_old_notes(
     root: Path, settings: Settings, shift: Callable[[float], None]
 ) -> None:
