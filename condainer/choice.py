@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from condainer import cache, inventory
-from condainer.claims import has_ended, read_claim
+from condainer.claims import read_claim
 from condainer.files import read_small, user_name
 from condainer.inventory import Item, Mounts
 from condainer.leases import ADDRESS, DAY, LIVE
-from condainer.leftovers import ABANDONED, ours, survey
+from condainer.leftovers import ABANDONED, is_dead, ours, survey
 from condainer.policy import Policy
 from condainer.records import Records
 from condainer.removal import lock_of
@@ -58,6 +58,7 @@ class Image:
 
 
 def read_images(root: Path, records: Records) -> Iterator[Image]:
+    """Yield all entries of a cache, whole or not; of the latter, any change counts as use."""
     mounts = Mounts()
     for directory in cache.entry_directories(root):
         item = inventory.read_item(root, directory, mounts, records)
@@ -95,6 +96,10 @@ def _why_it_goes(image: Image, policy: Policy, total: int, now: float) -> str:
 
 
 def why_it_stays(image: Image, records: Records, built: set[str]) -> tuple[str, str] | None:
+    """Return why an image must not go, and what stands behind that, or None.
+
+    Parameters: `built` are the addresses that are being built.
+    """
     item = image.item
     leases = records.leases.get(item.address)
     projects = records.projects.get(item.address)
@@ -145,11 +150,13 @@ def _built(root: Path, now: float) -> set[str]:
         for name in os.listdir(root / "tmp"):
             path = root / "tmp" / name
             claim = read_claim(path)
-            if claim and ADDRESS.fullmatch(claim.purpose) and claim.purpose not in found:
-                live = not has_ended(path)
-                if live and survey(path, now - ABANDONED)[0] > now - ABANDONED:
-                    found.add(claim.purpose)
+            if claim and ADDRESS.fullmatch(claim.purpose) and _is_at_work(path, now):
+                found.add(claim.purpose)
     return found
+
+
+def _is_at_work(path: Path, now: float) -> bool:
+    return not is_dead(path) and survey(path, now - ABANDONED)[0] > now - ABANDONED
 
 
 def _is_broken(directory: Path) -> bool:
@@ -157,7 +164,11 @@ def _is_broken(directory: Path) -> bool:
     try:
         content = json.loads(read_small(directory / cache.MANIFEST, LIMIT)[0])
         form = content.get("format") if isinstance(content, dict) else None
-        return not (isinstance(form, int) and form > cache.FORMAT)
+        if isinstance(form, int) and form > cache.FORMAT:
+            return False
+        for name in (cache.IMAGE, cache.LOCK):
+            os.stat(directory / name)
+        return True
     except (FileNotFoundError, *cache.UNREADABLE):
         return True
     except OSError as error:

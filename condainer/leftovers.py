@@ -91,16 +91,16 @@ def abandoned(place: Path, now: float, purpose: str = "") -> Iterator[Leftover]:
             status = path.lstat()
             if not ours(status.st_uid):
                 continue
-            if _is_dead(path, status) or survey(path, now - ABANDONED)[0] <= now - ABANDONED:
+            if is_dead(path) or survey(path, now - ABANDONED)[0] <= now - ABANDONED:
                 yield Leftover(path, "left by a process that was killed", size_of(path))
 
 
-def _is_dead(path: Path, status: os.stat_result) -> bool:
-    """Tell whether both signs of life are missing, of the process and of its lock."""
-    if not stat.S_ISDIR(status.st_mode) or not has_ended(path):
-        return False
-    with held(path) as free:
-        return free is True
+def is_dead(path: Path) -> bool:
+    """Tell whether both signs of life are missing, of the process of a claim and of its lock."""
+    if has_ended(path):
+        with suppress(OSError), held(path) as free:
+            return free is True
+    return False
 
 
 def at_prefixes(base: Path, now: float, mounts: Mounts) -> Iterator[Leftover]:
