@@ -19,6 +19,8 @@ from condainer.errors import StorageError
 
 # How often a tree that changes while it is deleted is tried again.
 REMOVALS = 10
+# The keys of condainer.yml that name where builds write.
+PLACES = "(`cache_directory:`, `package_cache:`, `staging_directory:`)"
 
 CACHEDIR_TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -43,12 +45,11 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
     """Return the StorageError that names the place, the reason and the remedy of `error`."""
     place = f" ({error.filename})" if error.filename else ""
     hints = {
-        errno.ENOSPC: "Free some space there, or name a larger place in condainer.yml "
-        "(`cache_directory:`, `staging_directory:`).",
+        errno.ENOSPC: f"Free some space there, or name a larger place in condainer.yml {PLACES}.",
         errno.EDQUOT: "Your quota there is used up: free some space, or name another place in "
-        "condainer.yml (`cache_directory:`, `staging_directory:`).",
+        f"condainer.yml {PLACES}.",
         errno.EIO: "The disk, or its server, failed: try again, or name another place in "
-        "condainer.yml (`cache_directory:`, `staging_directory:`), and tell whoever keeps it.",
+        f"condainer.yml {PLACES}, and tell whoever keeps it.",
         errno.EACCES: "Ask its owner for permission, or name another place in condainer.yml.",
         errno.EPERM: "Ask its owner for permission, or name another place in condainer.yml.",
         errno.EROFS: "That file system is read-only: name another place in condainer.yml.",

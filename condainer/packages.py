@@ -189,7 +189,8 @@ async def _link(
             reporter.warn(f"Locks do not work in {settings.package_cache}: unpacking elsewhere")
             await _install(records, directory, prefix, scratch, progress)
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
-        raise storage_error_told(f"link conda packages into {directory}", str(error)) or BuildError(
+        doing = f"link conda packages from {settings.package_cache} into {directory}"
+        raise storage_error_told(doing, str(error)) or BuildError(
             f"Linking the conda packages into {directory} failed: {error}",
             f"If a package in {settings.package_cache} is damaged, delete that directory: "
             "it is filled again by the next build.",

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
-from condainer import linked
+from condainer import linked, packages
+from condainer.config import load_settings
 from condainer.errors import StorageError
+from condainer.report import Silent
+from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
 
 CONTENT = b"text with /the/prefix"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -79,3 +82,16 @@ def test_what_records_leave_open_is_not_held_against_a_file(tmp_path: Path) -> N
     directory = prefix(tmp_path, [bare, other, path("shared")], [path("shared", size_in_bytes=1)])
     (directory / "other").unlink()
     linked.check(directory)
+
+
+def test_packages_that_bring_the_same_files_pass(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        tree = tmp_path / name
+        write_file(tree / "share" / "text", name * 3)
+        write_file(tree / "share" / "prefix", f"{PLACEHOLDER}{name}\n")
+        (tree / "share" / "link").symlink_to("text" if name == "one" else "prefix")
+        write_conda(tree, Recipe(name, "1.0"), tmp_path / "channel")
+    archives = sorted((tmp_path / "channel").rglob("*.conda"))
+    settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
+    where = (tmp_path / "prefix", tmp_path / "final", tmp_path / "scratch")
+    assert sorted(packages.link(archives, *where, settings, Silent())) == ["one", "two"]
