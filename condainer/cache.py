@@ -11,11 +11,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from condainer.address import Address, address_of
+from condainer.address import Address, stated_address
 from condainer.config import Settings
 from condainer.errors import CollisionError, NotBuiltError
 from condainer.explicit import parse_explicit
-from condainer.files import read_text, storage_errors
+from condainer.files import read_small, read_text, storage_errors
 from condainer.lock import Lock, this_platform
 
 FORMAT = 1
@@ -24,6 +24,8 @@ MANIFEST = "manifest.json"
 LOCK = "explicit.lock"
 # Places of one entry: more than one only where members' incomplete entries pile up.
 PLACES = 10
+# No manifest of ours is as large, in bytes.
+LARGEST = 1 << 20
 # The name of an entry's directory.
 ENTRY = re.compile(r"[0-9a-f]{32}(\.[0-9])?")
 
@@ -181,7 +183,7 @@ def _checked_lock(entry: Entry) -> Lock:
     with storage_errors(f"read {path}"):
         text = read_text(path, "utf-8-sig", "replace", follow=False)
     lock = parse_explicit(text, str(path), this_platform())
-    address = address_of(lock, entry.prefix.parent)
+    address = stated_address(lock, entry.prefix.parent, entry.address)
     promised = (entry.manifest.address, entry.manifest.recipe_sha256, entry.prefix)
     if promised != (address.digest, address.sha256, address.prefix):
         raise CollisionError(
@@ -227,7 +229,7 @@ def read_entry(directory: Path) -> Entry | None:
         kinds = [(directory / name).lstat().st_mode for name in (IMAGE, MANIFEST, LOCK)]
         if not stat.S_ISDIR(directory.lstat().st_mode) or not all(map(stat.S_ISREG, kinds)):
             return None
-        manifest = parse_manifest(read_text(directory / MANIFEST, follow=False))
+        manifest = parse_manifest(read_small(directory / MANIFEST, LARGEST)[0])
         size = (directory / IMAGE).lstat().st_size
     except (OSError, *UNREADABLE):
         return None

@@ -23,8 +23,6 @@ from condainer.removal import lock_of
 
 # Who has just looked an image up may not have mounted it yet.
 RECENT = LIVE
-# No manifest of ours is as large, in bytes.
-LIMIT = 1 << 20
 # What reading gives where something else than a file stands; other errors may pass.
 NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EFBIG)
 
@@ -162,7 +160,7 @@ def _is_at_work(path: Path, now: float) -> bool:
 def _is_broken(directory: Path) -> bool:
     """Tell whether it is certain that an entry is no whole one, of any version."""
     try:
-        content = json.loads(read_small(directory / cache.MANIFEST, LIMIT)[0])
+        content = json.loads(read_small(directory / cache.MANIFEST, cache.LARGEST)[0])
         form = content.get("format") if isinstance(content, dict) else None
         if isinstance(form, int) and form > cache.FORMAT:
             return False

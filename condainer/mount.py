@@ -62,6 +62,12 @@ def outlook(image: Image, options: Options) -> dict[str, str | bool]:
         return {"with": "nothing", "private": False, "why": error.message}
 
 
+def is_inside(image: Image) -> bool:
+    """Tell whether this process is in the namespace of a private mount of the image."""
+    inside = mountlocks.of_our_namespace(image.prefix)
+    return inside is not None and answered(image) is State.MOUNTED
+
+
 def mount(
     image: Image,
     options: Options = DEFAULT,

@@ -70,7 +70,9 @@ def _stem(prefix: Path) -> str:
 def of_our_namespace(prefix: Path) -> Locks | None:
     """Return the lock files of the private mount whose namespace we are in, or None."""
     ours = os.readlink("/proc/self/ns/mnt")
-    directory = private_directory(prefix.parent)
+    directory = _existing_directory(prefix.parent)
+    if directory is None:
+        return None
     for path in directory.glob(f"{_stem(prefix)}-*.namespace"):
         with suppress(OSError, UnicodeDecodeError):
             if ours in path.read_text(encoding="ascii").split():
@@ -122,12 +124,11 @@ def private_directory(base: Path) -> Path:
     Somebody may have taken the name in a directory that all can write. Then it is the next name;
     one that is there and ours always wins, so that all our processes agree.
     """
-    name = f".condainer-{os.geteuid()}"
-    candidates = [base / name, *(base / f"{name}.{number}" for number in range(1, NAMES))]
+    candidates = _candidates(base)
     for _ in range(2):
-        for candidate in candidates:
-            if files.is_private_directory(candidate):
-                return candidate
+        found = _existing_directory(base)
+        if found is not None:
+            return found
         for candidate in candidates:
             try:
                 candidate.mkdir(0o700)
@@ -140,6 +141,15 @@ def private_directory(base: Path) -> Path:
         f"{candidates[0]} and the names after it belong to others",
         "Ask the administrator to remove them, or choose another `mount_base_directory`.",
     )
+
+
+def _candidates(base: Path) -> list[Path]:
+    name = f".condainer-{os.geteuid()}"
+    return [base / name, *(base / f"{name}.{number}" for number in range(1, NAMES))]
+
+
+def _existing_directory(base: Path) -> Path | None:
+    return next((path for path in _candidates(base) if files.is_private_directory(path)), None)
 
 
 def _view(base: Path) -> str:

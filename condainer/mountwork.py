@@ -49,9 +49,10 @@ class Image:
     cache: Path | None = None
 
     @classmethod
-    def of(cls, entry: Entry, sha256: str | None = None) -> Image:
+    def of(cls, entry: Entry, leased: bool = True) -> Image:
         """Return the image of a cache's entry."""
-        return cls(entry.image, entry.address, entry.prefix, sha256, entry.root)
+        root = entry.root if leased else None
+        return cls(entry.image, entry.address, entry.prefix, cache=root)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from condainer import mount, shell, trust
@@ -66,7 +66,12 @@ def _enter(use: Use) -> dict[str, str]:
 def wanted(entry: Entry, settings: Settings, verify: bool) -> mount.Image:
     """Return what to mount of an entry: the file, or bytes that the policy or the user demands.
 
-    Raises TrustError as trust.demand().
+    Caches that are only read get no lease. Raises TrustError as trust.demand().
     """
+    leased = entry.root not in settings.readonly_caches
+    image = mount.Image.of(entry, leased=leased)
+    if not verify and mount.is_inside(image):
+        # Trusted when it was mounted; in here, owners cannot be told apart any more.
+        return image
     signed = trust.demand(entry, settings)
-    return mount.Image.of(entry, signed or (entry.manifest.sha256 if verify else None))
+    return replace(image, sha256=signed or (entry.manifest.sha256 if verify else None))
