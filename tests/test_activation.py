@@ -207,7 +207,7 @@ def test_activation_is_that_of_exec_and_deactivation_takes_it_all_back(
 
 
 CASES: dict[str, dict[str, str]] = {
-    "xdg": {"XDG_CACHE_HOME": "/a b/it's", "XDG_CONFIG_HOME": "/nowhere"},
+    "xdg": {"XDG_CACHE_HOME": "/a b/it's", "XDG_CONFIG_HOME": "{}/elsewhere"},
     "relative": {"XDG_CACHE_HOME": "relative", "XDG_CONFIG_HOME": ""},
     "set": {"NUMBA_CACHE_DIR": "/mine", "MPLCONFIGDIR": "", "PYTHONNOUSERSITE": ""},
     "configured": {"XDG_CONFIG_HOME": "{}/config"},
