@@ -16,6 +16,7 @@ import pytest
 from condainer import leases
 from tests.integration.conftest import SMALL, Project, build_at_once
 from tests.integration.test_group import CND, Member, members, place
+from tests.mounting import until
 from tests.test_gc import age, snapshot
 
 __all__ = ["members", "place"]
@@ -66,8 +67,9 @@ def test_a_whole_life(project: Project, tmp_path: Path) -> None:
     assert project.cnd("exec", "probe-prefix").stdout.strip() == built["prefix"]
     assert list((project.cache / "trash").iterdir()) == []
     # Without grace, it is gone and built anew.
-    grow_old(project.cache)
     project.cnd("umount", status=None)
+    until(lambda: not list((project.cache / "leases").iterdir()))
+    grow_old(project.cache)
     forget(project)
     done = project.json("gc", "--max-size", "1", "--grace", "0s")
     assert done["freed"] >= built["size"]

@@ -207,7 +207,8 @@ def test_job_control_reaches_the_command(built: Project, within: str) -> None:
     prefix = prefix_of(built)
     beat = "while :; do echo beat; sleep 0.1; done"
     caught = f"trap 'echo terminated; exit 9' TERM; trap 'echo continued' CONT; {beat}"
-    command = f'sh -c "{caught}"'
+    # Not sh: dash may be stopped in the middle of a vfork, and its shell never hears of it.
+    command = f'bash -c "{caught}"'
     if within == "exec":
         shell = ["bash", "--norc", "--noprofile", "-i"]
         command = f"{' '.join(CND)} exec -- {command}"
@@ -253,7 +254,8 @@ def test_a_stopped_command_keeps_its_mount(built: Project) -> None:
     )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    child.send_signal(signal.SIGTSTP)
+    # Not SIGTSTP, which means nothing to a process without a shell that could continue it.
+    child.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED)
     time.sleep(0.5)
     assert mounted(prefix)

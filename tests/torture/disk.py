@@ -151,8 +151,8 @@ def under_the_project(root: Path, channel: Path, spaces: Sequence[int]) -> Outco
             outcome.refused += ended.status != 0
             outcome.steps[ended.step] += ended.status != 0
             outcome.problems += [f"{space} bytes left in the project: {p}" for p in problems]
-        # Without the two scripts in the project, an image is as good.
-        for name in ("activate", "deactivate"):
+        # Without the scripts in the project, an image is as good.
+        for name in SCRIPTS:
             (bench.project / name).unlink()
         fill(where)
         ended = bench.run("build")
@@ -161,7 +161,8 @@ def under_the_project(root: Path, channel: Path, spaces: Sequence[int]) -> Outco
     return outcome
 
 
-KNOWN = {"environment.yml", "conda-lock.yml", "conda-linux-64.lock", "activate", "deactivate"}
+SCRIPTS = ("activate", "deactivate", "activate.fish", "activate.csh", "deactivate.csh")
+KNOWN = {"environment.yml", "conda-lock.yml", "conda-linux-64.lock", *SCRIPTS}
 
 
 def _elsewhere(root: Path) -> dict[str, str]:
