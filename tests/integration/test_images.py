@@ -273,8 +273,8 @@ def test_list_names_whole_broken_and_mounted_images(make_project: Any, tmp_path:
     assert (item["sha256"], item["image"]) == (built["sha256"], built["image"])
     assert item["mounted"] is False
     # The image is written just before its manifest.
-    used, built = (datetime.fromisoformat(item[key][:-1]) for key in ("last_used", "created"))
-    assert used >= built - timedelta(seconds=60)
+    used, made = (datetime.fromisoformat(item[key][:-1]) for key in ("last_used", "created"))
+    assert used >= made - timedelta(seconds=60)
     project.cnd("mount")
     assert project.json("list")[0]["mounted"] is True
     Path(built["image"]).with_name("manifest.json").chmod(0o644)

@@ -227,7 +227,7 @@ def test_job_control_reaches_the_command(built: Project, within: str) -> None:
         screen.type("\x1a")
         screen.wait_for("Stopped")
         screen.type("kill %1\n")
-        screen.wait_for("\nterminated")
+        screen.wait_for("terminated\r")
         time.sleep(0.3)
         # The shell tells of it before its next prompt.
         screen.type("\n")
