@@ -1,7 +1,7 @@
-"""What stands in for the commands of an image that was taken away from shells using it.
+"""What stands in for the commands of an image that was taken away from those who use it.
 
-Such a shell still has the image's `bin` in PATH. Were there nothing, it would find the commands of
-the system instead, and run a script with another Python without a word.
+Such a shell or script still has the image's `bin` in PATH. Were there nothing, it would find the
+commands of the system instead, and go on with another Python without a word.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """The process that looks after one mount, and unmounts it when its last user has gone.
 
 It lives in the view in which the mount is: that of everybody, or a private namespace, which it
-holds together. It refreshes the lease of the image, and repairs the mount for shells, which look
-for their commands there without asking us.
+holds together. It refreshes the lease of the image, and repairs the mount.
 """
 
 from __future__ import annotations
@@ -81,15 +80,15 @@ class Keeper:
         self.prefix = Path(duty.prefix)
         self.locks = Locks(*map(Path, duty.locks))
         self.tools = Path(duty.tools) if duty.tools else None
+        self.refreshed = time.monotonic()
 
     def keep(self) -> None:
         """Unmount when nobody has used the mount for `linger` seconds, and then end."""
         if self.duty.notice:
             private.write_down(self.locks, os.getpid())
-        if self.duty.lease:
-            # Python goes on waiting for a lock after this, and so does it for everything else.
-            signal.signal(signal.SIGALRM, lambda *_: leases.refresh(Path(self.duty.lease)))
-            signal.setitimer(signal.ITIMER_REAL, leases.REFRESH, leases.REFRESH)
+        # Python goes on waiting for a lock after this, and so does it for everything else.
+        signal.signal(signal.SIGALRM, lambda *_: self._tend())
+        signal.setitimer(signal.ITIMER_REAL, LONGEST_PAUSE)
         pause = FIRST_PAUSE
         while True:
             seen = self._wait_until_unused()
@@ -134,13 +133,22 @@ class Keeper:
         return state in (State.MOUNTED, State.DEAD) and self.locks.persistent.exists()
 
     def _stand_by(self) -> None:
-        """Wait a while; a mount that a shell uses is repaired without being asked for."""
         shells = bool(mountlocks.shells(self.locks))
         mounttable.wait_for_change(LONGEST_PAUSE if shells else leases.REFRESH)
-        dead = backends.examine(self.prefix, self.duty.address) is State.DEAD
-        if shells and dead and self.duty.again:
+
+    def _tend(self) -> None:
+        """Refresh the lease when it is time, and repair a mount whose daemon has gone.
+
+        Scripts and shells look for their commands there without asking us: they would find those
+        of the system.
+        """
+        if self.duty.lease and time.monotonic() - self.refreshed > leases.REFRESH:
+            leases.refresh(Path(self.duty.lease))
+            self.refreshed = time.monotonic()
+        if backends.examine(self.prefix, self.duty.address) is State.DEAD:
             with contextlib.suppress(CondainerError):
                 process.run(self.duty.again)
+        signal.setitimer(signal.ITIMER_REAL, LONGEST_PAUSE)
 
     def _unmounted(self) -> bool:
         state = backends.examine(self.prefix, self.duty.address)
@@ -157,8 +165,8 @@ class Keeper:
     def _clean_up(self) -> None:
         for path in (self.locks.persistent, self.locks.verified):
             path.unlink(missing_ok=True)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         if self.duty.lease:
-            signal.setitimer(signal.ITIMER_REAL, 0)
             leases.end(Path(self.duty.lease))
         if self.duty.notice:
             self.locks.namespace.unlink(missing_ok=True)

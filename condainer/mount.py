@@ -156,7 +156,10 @@ def hold(
             return _hold_shared(image, options, report)
         state = State.FOREIGN
     way = ways.choose(options.way, image.path, state, options.tool_directory)
-    return _hold_private(image, options, way, report)
+    if way.private:
+        return _hold_private(image, options, way, report)
+    # A job, on a machine that does not allow namespaces.
+    return _hold_shared(image, options, report)
 
 
 def _wants_its_own(options: Options) -> bool:
@@ -168,7 +171,10 @@ def _wants_its_own(options: Options) -> bool:
 
 
 def _hold_shared(image: Image, options: Options, report: Reporter) -> Hold:
-    """Claim the mount that all our processes see, and make it if it is not there; or Taken."""
+    """Claim the mount that all our processes see, and make it if it is not there.
+
+    Raises Taken.
+    """
     locks = mountlocks.locks_for(image.prefix)
     claim = mountlocks.claim(locks)
     try:

@@ -7,12 +7,12 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import backends, files, guard, keeper, mountlocks, process, ways
+from condainer import backends, files, guard, keeper, mountlocks, namespace, process, ways
 from condainer.backends import State
 from condainer.claims import claimed_directory
 from condainer.errors import IntegrityError, MountError
@@ -136,7 +136,7 @@ def _look_after(work: Work, place: Place | None = None) -> None:
         address=work.image.address,
         linger=work.options.linger,
         tools=str(work.options.tool_directory or ""),
-        again=_command(work),
+        again=_command(work, place),
     )
     if place is not None:
         cover = str(place.cover or "")
@@ -145,30 +145,33 @@ def _look_after(work: Work, place: Place | None = None) -> None:
     keeper.ensure(duty, work.locks, work.image.cache)
 
 
-def _command(work: Work) -> tuple[str, ...]:
-    """Return the command with which a keeper repairs a mount that everybody sees."""
+def _command(work: Work, place: Place | None) -> tuple[str, ...]:
+    """Return the command with which a keeper repairs a mount in its view."""
     image, options = work.image, work.options
-    places = (image.path, image.prefix, image.cache, options.tool_directory, options.copies)
-    texts = [None if place is None else str(place) for place in places]
-    given = [*texts, image.address, image.sha256, options.way]
-    return (*process.module_command("condainer.mountwork"), json.dumps(given))
+    given = {
+        "image": [str(image.path), image.address, str(image.prefix), image.sha256],
+        "options": [options.way, 0.0, options.tool_directory, str(options.copies)],
+        "locks": [str(path) for path in vars(work.locks).values()],
+        "notice": str(place.notice) if place else None,
+    }
+    return (*process.module_command("condainer.mountwork"), json.dumps(given, default=str))
 
 
 def main(argument: str) -> None:
     """Repair a mount; the argument is what _command() gave."""
-    *texts, address, sha256, way = json.loads(argument)
-    path, prefix, cache, tools, copies = (None if text is None else Path(text) for text in texts)
-    assert path is not None
-    assert prefix is not None
-    assert copies is not None
-    image = Image(path, address, prefix, sha256, cache)
-    options = Options(way=way, tool_directory=tools, copies=copies)
-    locks = mountlocks.locks_for(prefix)
-    claim = mountlocks.claim(locks)
-    try:
-        provide(Work(image, options, locks, Silent(), kept=True))
-    finally:
-        os.close(claim)
+    given = json.loads(argument)
+    path, address, prefix, sha256 = given["image"]
+    way, linger, tools, copies = given["options"]
+    image = Image(Path(path), address, Path(prefix), sha256)
+    options = Options(way, linger, Path(tools) if tools else None, Path(copies))
+    locks = Locks(*map(Path, given["locks"]))
+    place = Place(Path(given["notice"]), -1, None) if given["notice"] else None
+    claim = mountlocks.take(locks.users, exclusive=False, wait=False)
+    turn = mountlocks.take(locks.mount, exclusive=True, wait=False)
+    # Otherwise the keeper is about to unmount, or somebody else repairs.
+    if claim is not None and turn is not None:
+        with namespace.mount_right() if place else nullcontext():
+            work_in(Work(image, options, locks, Silent()), place)
 
 
 def work_in(work: Work, place: Place | None = None) -> None:

@@ -57,7 +57,7 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
         except Busy:
             raise _in_use(image, locks) from None
         locks.persistent.unlink(missing_ok=True)
-        if mountlocks.shells(locks):
+        if sole is None or mountlocks.shells(locks):
             guard.put(image.prefix, names)
         else:
             mountlocks.remove_mount_point(image.prefix)

@@ -169,6 +169,23 @@ def test_daemon_that_hangs_is_told_and_can_be_left(
     until(lambda: is_gone(image))
 
 
+def test_job_without_namespaces_shares_the_mount(image: Image) -> None:
+    before = "os.environ['PBS_JOBID'] = '7'; namespace.available = lambda: False"
+    done = ME.hold(image, "sh", "-c", read(image.prefix), before=before)
+    assert done.stdout == f"shared\n{ADDRESS}\n", done.stderr
+    until(lambda: is_gone(image))
+
+
+def test_script_from_which_the_image_was_taken_does_not_find_other_commands(image: Image) -> None:
+    script = f"PATH='{image.prefix}/bin':$PATH; read x; doze 0; echo $?"
+    child = started(ME, image, "sh", "-c", script)
+    assert unmount.unmount(image, force=True)
+    stdout, stderr = child.communicate("\n")
+    assert stdout == "125\n"
+    assert "the image is not mounted any more" in stderr
+    until(lambda: is_gone(image))
+
+
 # Hostile mount points
 
 
@@ -433,6 +450,21 @@ def test_all_of_ours_is_unmounted(accounts: list[Account], image: Image) -> None
     stale.touch()
     assert clear(first, "gently").stdout == "Nothing of yours is mounted on this machine\n"
     assert not stale.exists()
+
+
+@pytest.mark.parametrize("way", ["auto", "private"])
+@pytest.mark.parametrize("who", ["root", "ordinary"])
+def test_keeper_repairs_what_a_command_uses(
+    accounts: list[Account], image: Image, who: str, way: str
+) -> None:
+    own = ME if who == "root" else accounts[0]
+    account = Account(own.python, own.source, LINGER, way, own.user)
+    loop = f"for i in $(seq 100); do {read(image.prefix)} 2>&- && break; sleep 0.1; done"
+    child = started(account, image, "sh", "-c", f"read x; {loop}")
+    (daemon,) = daemons(image)
+    os.kill(daemon, signal.SIGKILL)
+    assert child.communicate("\n")[0] == f"{ADDRESS}\n"
+    until(lambda: is_gone(image))
 
 
 def test_keeper_repairs_what_a_shell_uses(image: Image) -> None:
