@@ -92,6 +92,9 @@ def _answers(prefix: Path) -> bool:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        # One that cannot end must not hold our locks; only the pipe is to be closed by its end.
+        os.closerange(3, writing)
+        os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
         # To open a file takes an answer, to look at a directory perhaps only the kernel's memory.
         with contextlib.suppress(OSError):
             os.open(prefix / SENTINEL, os.O_RDONLY)

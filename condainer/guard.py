@@ -1,7 +1,8 @@
 """What stands in for the commands of an image that was taken away from those who use it.
 
 Such a shell or script still has the image's `bin` in PATH. Were there nothing, it would find the
-commands of the system instead, and go on with another Python without a word.
+commands of the system instead, and go on with another Python without a word. So the stand-ins lie
+in the directory below every mount.
 """
 
 from __future__ import annotations
@@ -29,9 +30,7 @@ def commands(prefix: Path) -> list[str]:
 
 
 def put(prefix: Path, names: Sequence[str]) -> None:
-    """Let these commands fail loudly, in a mount point of ours that is empty."""
-    if not is_private_directory(prefix):
-        return
+    """Let these commands fail loudly, in an empty directory of ours, mounted on or not."""
     directory = prefix / "bin"
     with suppress(OSError):
         directory.mkdir(0o700)

@@ -23,6 +23,7 @@ from condainer.mountlocks import Locks, remove_mount_point
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
+HELD = (State.MOUNTED, State.DEAD, State.HUNG)
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,8 @@ class Duty:
 
     `locks` are the files of Locks, and `held` is the locked descriptor of the keeper's own; `lease`
     is that of the image; `again` the command that mounts it once more. A private mount has a
-    `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place).
+    `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place);
+    `others` are the locks `mount` and `keeper` of the mount that all our processes see.
     """
 
     prefix: str
@@ -45,6 +47,7 @@ class Duty:
     notice: str = ""
     announced: int = -1
     cover: str = ""
+    others: tuple[str, ...] = ()
 
 
 def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
@@ -130,7 +133,7 @@ class Keeper:
         if mountlocks.shells(self.locks):
             return True
         state = backends.examine(self.prefix, self.duty.address)
-        return state in (State.MOUNTED, State.DEAD) and self.locks.persistent.exists()
+        return state in HELD and self.locks.persistent.exists()
 
     def _stand_by(self) -> None:
         shells = bool(mountlocks.shells(self.locks))
@@ -152,6 +155,8 @@ class Keeper:
 
     def _unmounted(self) -> bool:
         state = backends.examine(self.prefix, self.duty.address)
+        if state is State.HUNG:
+            return False
         try:
             if state in (State.MOUNTED, State.DEAD):
                 backends.stop(self.prefix, self.tools, lazy=state is State.DEAD)
@@ -172,7 +177,20 @@ class Keeper:
             self.locks.namespace.unlink(missing_ok=True)
             private.leave(self.prefix, Path(self.duty.cover) if self.duty.cover else None)
             Path(self.duty.notice).unlink(missing_ok=True)
-        remove_mount_point(self.prefix)
+        self._remove_mount_point()
+
+    def _remove_mount_point(self) -> None:
+        """Remove the directory, unless it carries the mount that all our processes see.
+
+        From a private namespace that one cannot be seen, and would be detached with its directory.
+        """
+        if not self.duty.others:
+            remove_mount_point(self.prefix)
+            return
+        turn, keeper = (Path(path) for path in self.duty.others)
+        held = [mountlocks.take(path, exclusive=True, wait=False) for path in (turn, keeper)]
+        if None not in held:
+            remove_mount_point(self.prefix)
 
 
 def main(argument: str) -> None:

@@ -85,7 +85,7 @@ def mount(
     claim = mountlocks.claim(locks)
     try:
         state = answered(image)
-        if state is State.PROVIDED:
+        if _is_provided(image, options, state):
             return None
         way = ways.for_everybody_of_ours(options.way, image.path, state, options.tool_directory)
         if way.private:
@@ -106,6 +106,12 @@ def mount(
         raise _taken(image) from None
     finally:
         os.close(claim)
+
+
+def _is_provided(image: Image, options: Options, state: State) -> bool:
+    """Tell whether what root has mounted for everybody will do; nobody has verified its bytes."""
+    allowed = options.way in (ways.AUTO, ways.KERNEL) and image.sha256 is None
+    return allowed and state is State.PROVIDED
 
 
 def answered(image: Image) -> State:
@@ -148,8 +154,13 @@ def hold(
     inside = mountlocks.of_our_namespace(image.prefix)
     state = answered(image)
     if inside is not None and state is State.MOUNTED and not unverified(image, inside):
-        return _held(mountlocks.claim(inside), private=True)
-    if state is State.PROVIDED and options.way in (ways.AUTO, ways.KERNEL):
+        claim = mountlocks.claim(inside)
+        # Its keeper may have had the lock until now, to unmount.
+        if probe(image) is State.MOUNTED:
+            return _held(claim, private=True)
+        os.close(claim)
+        state = State.FOREIGN
+    if _is_provided(image, options, state):
         return _hold_provided(image)
     if not (state is State.FOREIGN or _wants_its_own(options)):
         with suppress(Taken):
@@ -234,10 +245,10 @@ def _hold_private(image: Image, options: Options, way: Way, report: Reporter) ->
     words = ["private", job, "verified" if image.sha256 else ""]
     locks = mountlocks.locks_for(image.prefix, "-".join(filter(None, words)))
     claim = mountlocks.claim(locks)
-    work = Work(image, options, locks, report, way)
+    work = Work(image, options, locks, report, way, others=mountlocks.locks_for(image.prefix))
     try:
         joined = private.join(locks) is Joined.BY_KEEPER
-        if not joined or probe(image) is not State.MOUNTED or unverified(image, locks):
+        if not joined or answered(image) is not State.MOUNTED or unverified(image, locks):
             _mount_privately(work)
     except BaseException:
         os.close(claim)
@@ -252,7 +263,7 @@ def _mount_privately(work: Work) -> None:
     try:
         if private.join(work.locks) is not Joined.NOT:
             place = Place(*mountlocks.announce(prefix), None)
-            private.lay(prefix)
+            private.lay_again(prefix, work.options.trusted)
         else:
             place = private.enter(prefix, work.locks, work.options.trusted)
         if place.cover is not None:

@@ -69,6 +69,9 @@ def _stem(prefix: Path) -> str:
 
 def of_our_namespace(prefix: Path) -> Locks | None:
     """Return the lock files of the private mount whose namespace we are in, or None."""
+    if not any(entry.kind == "tmpfs" for entry in mounttable.mounts_at(prefix)):
+        # Numbers of namespaces are used again, and records of killed ones stay.
+        return None
     ours = os.readlink("/proc/self/ns/mnt")
     directory = _existing_directory(prefix.parent)
     if directory is None:
@@ -95,7 +98,8 @@ def prefix_of(locks: Locks) -> Path:
 def private_ones(base: Path) -> list[Locks]:
     """Return the lock files of our private mounts below a directory."""
     found = []
-    for path in sorted(private_directory(base).glob("*.namespace")):
+    directory = _existing_directory(base)
+    for path in sorted(directory.glob("*.namespace")) if directory else []:
         found.append(Locks(*(path.with_suffix(f".{field.name}") for field in fields(Locks))))
     return found
 
@@ -104,7 +108,8 @@ def forget_earlier_boots(base: Path) -> None:
     """Delete lock files that no process can hold any more; what else stands there stays."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
     kinds = {f".{field.name}" for field in fields(Locks)}
-    for path in private_directory(base).iterdir():
+    directory = _existing_directory(base)
+    for path in directory.iterdir() if directory else []:
         if path.suffix in kinds and f"-{boot}-" not in path.name:
             path.unlink(missing_ok=True)
 
@@ -232,7 +237,7 @@ def write(path: Path, text: str = "") -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o600)
     try:
-        os.write(descriptor, text.encode())
+        os.write(descriptor, text.encode("utf-8", "surrogateescape"))
     finally:
         os.close(descriptor)
 
@@ -256,7 +261,9 @@ def shells(locks: Locks) -> list[int]:
     for path in locks.shells.parent.glob(f"{locks.shells.name}.*"):
         pid = path.suffix[1:]
         with suppress(OSError):
-            if pid.isdigit() and path.read_text(encoding="ascii") == _started(int(pid)):
+            started = _started(int(pid)) if pid.isdigit() else None
+            # An empty one is just being written.
+            if started is not None and path.read_text(encoding="ascii") in (started, ""):
                 found.append(int(pid))
             else:
                 path.unlink()

@@ -83,7 +83,7 @@ class Work:
     """What is to be mounted, and with which lock files.
 
     Without a `way`, it is found when it is needed; `kept` says that the mount stays even if nobody
-    uses it.
+    uses it. `others` are the lock files of the mount that all our processes see, of a private one.
     """
 
     image: Image
@@ -92,6 +92,7 @@ class Work:
     report: Reporter
     way: Way | None = None
     kept: bool = False
+    others: Locks | None = None
 
 
 class Taken(Exception):
@@ -141,7 +142,8 @@ def _look_after(work: Work, place: Place | None = None) -> None:
     if place is not None:
         cover = str(place.cover or "")
         notice, announced = str(place.notice), place.announced
-        duty = replace(duty, notice=notice, announced=announced, cover=cover)
+        others = (str(work.others.mount), str(work.others.keeper)) if work.others else ()
+        duty = replace(duty, notice=notice, announced=announced, cover=cover, others=others)
     keeper.ensure(duty, work.locks, work.image.cache)
 
 
@@ -201,9 +203,12 @@ def work_in(work: Work, place: Place | None = None) -> None:
     if place is None:
         _make_mount_point(image.prefix)
     guard.remove(image.prefix)
+    # What lies below the mount comes to light however that goes away.
+    below = os.open(image.prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _start(work, way)
         _confirm(image)
+        guard.put(Path(f"/proc/self/fd/{below}"), guard.commands(image.prefix))
         if image.sha256 is not None:
             mountlocks.write(locks.verified, image.sha256)
         if work.kept:
@@ -212,6 +217,8 @@ def work_in(work: Work, place: Place | None = None) -> None:
         _clear(image, work.options.tool_directory)
         mountlocks.remove_mount_point(image.prefix)
         raise
+    finally:
+        os.close(below)
 
 
 def _start(work: Work, way: Way) -> None:

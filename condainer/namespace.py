@@ -102,8 +102,10 @@ def join(user: str, mount: str, pid: int) -> bool:
     has got the number of one that ended. False if it is not there or may not be joined. The process
     must have one thread.
     """
-    here = os.getcwd()
     with contextlib.ExitStack() as stack:
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, here)
+        path = os.readlink(f"/proc/self/fd/{here}")
         descriptors = []
         for kind, name in (("user", user), ("mnt", mount)):
             try:
@@ -120,8 +122,12 @@ def join(user: str, mount: str, pid: int) -> bool:
                 _call("setns", descriptor, 0)
         except OSError:
             return False
-    # To enter a mount namespace leads to its root directory.
-    os.chdir(here)
+        # To enter a mount namespace leads to its root directory.
+        with contextlib.suppress(OSError):
+            os.chdir(path)
+        if not os.path.samestat(os.stat("."), os.fstat(here)):
+            # What was mounted later outside is seen through the descriptor only.
+            os.fchdir(here)
     return True
 
 
@@ -230,7 +236,9 @@ def private_view(directory: Path, backing: Path | None = None, without: str = ""
 
 def _show(source: Path, target: Path) -> None:
     if source.is_symlink():
-        target.symlink_to(os.readlink(source))
+        # Those of others would become ours, and lead us where the kernel lets nobody be led.
+        if source.lstat().st_uid in (0, os.geteuid()):
+            target.symlink_to(os.readlink(source))
         return
     if source.is_dir():
         target.mkdir()

@@ -51,8 +51,9 @@ def join(locks: Locks) -> Joined:
         return Joined.NOT
     if namespace.join(user, mount, keeper):
         return Joined.BY_KEEPER
+    prefix = mountlocks.prefix_of(locks)
     # Its daemon and its commands are in the namespace as well.
-    if any(namespace.join(user, mount, pid) for pid in _processes_in(mount)):
+    if any(namespace.join(user, mount, pid) for pid in _processes_in(mount, prefix)):
         return Joined.BY_ANOTHER
     return Joined.NOT
 
@@ -63,11 +64,15 @@ def write_down(locks: Locks, keeper: int = 0) -> None:
     mountlocks.write(locks.namespace, f"{keeper} {names}\n")
 
 
-def _processes_in(mount: str) -> list[int]:
+def _processes_in(mount: str, prefix: Path) -> list[int]:
     found = []
+    # As the mount table writes it.
+    place = " " + str(prefix).replace(" ", "\\040") + " "
     for process in Path("/proc").iterdir():
         with suppress(OSError):
-            if process.name.isdigit() and os.readlink(process / "ns/mnt") == mount:
+            same = process.name.isdigit() and os.readlink(process / "ns/mnt") == mount
+            # Numbers of namespaces are used again.
+            if same and place in (process / "mountinfo").read_text("utf-8", "replace"):
                 found.append(int(process.name))
     return found
 
@@ -91,6 +96,7 @@ def enter(prefix: Path, locks: Locks, trusted: Callable[[int], bool]) -> Place:
         if cover is not None:
             namespace.private_view(prefix.parent, cover, without=prefix.name)
             prefix.mkdir(0o700)
+            mountlocks.write(_stubs(cover), "\n".join(os.listdir(cover)))
         lay(prefix)
         write_down(locks)
     except OSError as error:
@@ -103,27 +109,44 @@ def enter(prefix: Path, locks: Locks, trusted: Callable[[int], bool]) -> Place:
     return Place(notice, announced, cover)
 
 
+def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:
+    """Put the place back that was taken away from outside; raises MountError, or as lay()."""
+    if not _has_place(prefix) and not _is_safe(prefix, trusted):
+        raise MountError(
+            f"{prefix} was taken away while it was used, and belongs to somebody else now",
+            "Wait until your other commands in this image have ended.",
+        )
+    try:
+        lay(prefix)
+    except OSError as error:
+        raise files.storage_error(f"mount at {prefix}", error) from error
+
+
+def _has_place(prefix: Path) -> bool:
+    return any(entry.kind == "tmpfs" for entry in mounttable.mounts_at(prefix))
+
+
 def lay(prefix: Path) -> None:
     """Put a place that we own over whatever is at `prefix`, unless it lies there; raises OSError.
 
     squashfuse looks at the directory that it mounts at, which may be closed to us.
     """
-    if not any(entry.kind == "tmpfs" for entry in mounttable.mounts_at(prefix)):
+    if not _has_place(prefix):
         namespace.tmpfs(prefix)
 
 
 def _is_safe(prefix: Path, trusted: Callable[[int], bool]) -> bool:
     """Tell whether we may mount on what is at `prefix`; makes a directory if nothing is."""
+    mounted = mounttable.mounted_at(prefix)
+    if mounted is not None and mounted.owner not in (None, os.geteuid()):
+        # Somebody's FUSE file system, which may show any owner.
+        return trusted(mounted.owner)
     try:
         with suppress(FileExistsError):
             prefix.mkdir(0o700)
         status = prefix.lstat()
     except OSError as error:
-        # Somebody's FUSE file system, closed to us.
-        mounted = mounttable.mounted_at(prefix)
-        if mounted is None:
-            raise files.storage_error(f"create the mount point {prefix}", error) from error
-        return mounted.owner is not None and trusted(mounted.owner)
+        raise files.storage_error(f"create the mount point {prefix}", error) from error
     if not stat.S_ISDIR(status.st_mode):
         return False
     return status.st_uid in (0, os.geteuid()) or trusted(status.st_uid)
@@ -136,6 +159,8 @@ def _cover_directory(locks: Locks) -> Path:
     while True:
         try:
             path.mkdir(0o700)
+            # As /tmp, so that the kernel's rules for links and files of others hold there.
+            path.chmod(0o1777)
             return path
         except FileExistsError:
             number += 1
@@ -148,16 +173,23 @@ def leave(prefix: Path, cover: Path | None) -> None:
         namespace.unmount(prefix)
     if cover is None:
         return
-    with suppress(OSError):
-        prefix.rmdir()
+    try:
         namespace.unmount(prefix.parent, lazy=True)
-    for stub in cover.iterdir():
+        stubs = _stubs(cover).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError:
+        return
+    for stub in stubs:
         # What only held the place of an entry of the base directory is empty.
         with suppress(OSError):
-            if os.path.lexists(prefix.parent / stub.name):
-                _remove_empty(stub)
+            _remove_empty(cover / stub)
     with suppress(OSError):
+        _stubs(cover).unlink()
         cover.rmdir()
+
+
+def _stubs(cover: Path) -> Path:
+    """Return the file that names what private_view() made in the cover."""
+    return cover.with_name(f"{cover.name}.list")
 
 
 def _remove_empty(path: Path) -> None:

@@ -187,9 +187,10 @@ def trusts_user(uid: int, entry: Entry, settings: Settings) -> bool:
 
     Raises OSError when the entry is gone.
     """
-    if uid in ownership.ours():
+    if uid in (0, os.geteuid()):
         return True
-    if settings.trust == "signed":
+    if settings.trust == "signed" or uid in ownership.ours():
+        # In a user namespace, all others look alike.
         return False
     root = entry.root.stat()
     if uid in (root.st_uid, entry.directory.lstat().st_uid):

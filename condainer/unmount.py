@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import backends, guard, mountlocks, process
+from condainer import backends, mountlocks, process
 from condainer.backends import Busy, State
-from condainer.errors import MountError
+from condainer.errors import CondainerError, MountError
 from condainer.mount import check_base
 from condainer.mountlocks import Locks
 from condainer.mounttable import Mounted, mount_table
@@ -47,19 +47,17 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
     try:
         state = probe(image)
         if state not in (State.MOUNTED, State.DEAD, State.HUNG):
-            mountlocks.remove_mount_point(image.prefix)
+            if sole is not None:
+                mountlocks.remove_mount_point(image.prefix)
             return False
         if (sole is None or mountlocks.shells(locks)) and not force:
             raise _in_use(image, locks)
-        names = [] if state is State.HUNG else guard.commands(image.prefix)
         try:
             backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
         except Busy:
             raise _in_use(image, locks) from None
         locks.persistent.unlink(missing_ok=True)
-        if sole is None or mountlocks.shells(locks):
-            guard.put(image.prefix, names)
-        else:
+        if sole is not None and not mountlocks.shells(locks):
             mountlocks.remove_mount_point(image.prefix)
         return True
     finally:
@@ -80,7 +78,7 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
         try:
             unmount(image, force=force, tool_directory=tools)
             cleared.append(Cleared(prefix))
-        except MountError as error:
+        except CondainerError as error:
             cleared.append(Cleared(prefix, error.message))
     for place in sorted({base, *(prefix.parent for prefix in prefixes)}):
         cleared += _private_ones_cleared(place, force)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer import backends, mountlocks, namespace
 from condainer.backends import Backend, Fuse, Kernel, State
-from condainer.errors import MountError
+from condainer.errors import MountError, ToolError
 
 AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
 
@@ -38,7 +39,13 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
         return _by_kernel(taken, tool_directory)
     quick = _kernel_is_safe(image) and wish != DIRECT
     fast = (Kernel(backends.tool_environment(tool_directory)),) if quick else ()
-    fuse = backends.find_fuse(tool_directory)
+    try:
+        fuse = backends.find_fuse(tool_directory)
+    except ToolError:
+        if not fast:
+            raise
+        private = taken or wish == PRIVATE
+        return Way(fast, private, "there is the kernel's squashfs, and no squashfuse")
     if wish == PRIVATE:
         return Way((*fast, fuse), True, "`mount: private` says so")
     if taken:
@@ -70,7 +77,8 @@ def for_everybody_of_ours(wish: str, image: Path, state: State, tools: Path | No
         fuse = _demand_direct(backends.find_fuse(tools))
         way = Way((fuse,), state is State.FOREIGN, "a shell cannot enter a private namespace")
     if wish == AUTO and way.backends[0].name == backends.KERNEL:
-        return Way((*way.backends, backends.find_fuse(tools)), way.private, way.reason)
+        with suppress(ToolError):
+            way = replace(way, backends=(*way.backends, backends.find_fuse(tools)))
     return way
 
 

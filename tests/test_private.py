@@ -169,6 +169,19 @@ def test_daemon_that_hangs_is_told_and_can_be_left(
     until(lambda: is_gone(image))
 
 
+@pytest.mark.parametrize("who", ["root", "ordinary"])
+def test_private_mount_that_ends_leaves_the_one_that_all_see(
+    accounts: list[Account], image: Image, who: str
+) -> None:
+    own = ME if who == "root" else accounts[0]
+    private = started(private_of(own), image, "cat")
+    direct = started(own, image, "sh", "-c", f"read x; {read(image.prefix)}")
+    private.communicate()
+    until(lambda: len(keepers(image)) == 1)
+    assert direct.communicate("\n")[0] == f"{ADDRESS}\n"
+    until(lambda: is_gone(image))
+
+
 def test_job_without_namespaces_shares_the_mount(image: Image) -> None:
     before = "os.environ['PBS_JOBID'] = '7'; namespace.available = lambda: False"
     done = ME.hold(image, "sh", "-c", read(image.prefix), before=before)
@@ -289,6 +302,17 @@ def test_kernel_mount_of_root_serves_everybody(accounts: list[Account], owned: I
         child.communicate()
     until(lambda: not daemons(owned))
     assert unmount.unmount(owned)
+    until(lambda: is_gone(owned))
+
+
+def test_kernel_mount_of_root_is_not_taken_for_verified_bytes(owned: Image) -> None:
+    mount.mount(owned, Options(way="kernel"))
+    digest = subprocess.run(["sha256sum", owned.path], capture_output=True, text=True, check=True)
+    wanted = Image(owned.path, ADDRESS, owned.prefix, digest.stdout.split()[0])
+    with pytest.raises(MountError, match="without verification"):
+        mount.mount(wanted)
+    assert mount.outlook(wanted, Options())["with"] == backends.KERNEL
+    unmount.unmount(owned)
     until(lambda: is_gone(owned))
 
 
