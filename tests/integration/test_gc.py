@@ -16,7 +16,7 @@ import pytest
 from condainer import leases
 from tests.integration.conftest import SMALL, Project, build_at_once
 from tests.integration.test_group import CND, Member, members, place
-from tests.mounting import until
+from tests.mounting import processes, until
 from tests.test_gc import age, snapshot
 
 __all__ = ["members", "place"]
@@ -103,6 +103,8 @@ def test_a_mounted_image_stays(project: Project) -> None:
     (kept,) = project.json("gc", "--max-size", "1", "--grace", "0")["kept"]
     assert (kept["why"], kept["detail"]) == ("mounted", built["prefix"])
     subprocess.run(["fusermount3", "-u", built["prefix"]], check=True)
+    # Its keeper notes the end of the use.
+    until(lambda: not processes(built["prefix"], "condainer.keeper"))
     for path in project.cache.glob("leases/*"):
         path.unlink()
     grow_old(project.cache)
