@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import threading
 import time
@@ -16,6 +17,8 @@ from pathlib import Path
 from tests.torture.bench import CND, SMALL, Bench
 
 TEXTS = (SMALL, "dependencies: [probe-prefix]\n", "dependencies: [probe-prefix, probe-files]\n")
+# How long it is waited for keepers that are just ending, in seconds.
+PATIENCE = 3.0
 LONG_AGO = 1e9
 
 
@@ -90,6 +93,12 @@ def campaign(yard: Yard, loops: int, workers: int, seed: int) -> Yard:
     yard.ended.set()
     for thread in collectors:
         thread.join()
+    # In the end all projects go, and what they used is nobody's.
+    for number in range(workers):
+        shutil.rmtree(yard.root / f"project{number}", ignore_errors=True)
+    for address, _ in yard.templates:
+        _grow_old(yard.cache, address)
+    _collect_once(yard)
     left = [*yard.cache.glob("tmp/*"), *yard.root.glob("staging/*")]
     yard.problems += [f"left: {path}" for path in left]
     return yard
@@ -97,12 +106,16 @@ def campaign(yard: Yard, loops: int, workers: int, seed: int) -> Yard:
 
 def _collect(yard: Yard) -> None:
     while not yard.ended.is_set():
-        output = yard.cnd(yard.root, "gc", "--max-size", "1", "--grace", "0s", "--json")
-        if output:
-            done = json.loads(output)
-            yard.collections += 1
-            yard.moved += len(done["moved"])
-            yard.back += len(done["back"])
+        _collect_once(yard)
+
+
+def _collect_once(yard: Yard) -> None:
+    output = yard.cnd(yard.root, "gc", "--max-size", "1", "--grace", "0s", "--json")
+    if output:
+        done = json.loads(output)
+        yard.collections += 1
+        yard.moved += len(done["moved"])
+        yard.back += len(done["back"])
 
 
 def _work(yard: Yard, number: int, loops: int, chance: random.Random) -> None:
@@ -130,6 +143,10 @@ def _work(yard: Yard, number: int, loops: int, chance: random.Random) -> None:
 
 def _grow_old(cache: Path, address: str) -> None:
     """Let an image look as if nobody had used it for long: only what names it protects it now."""
+    deadline = time.monotonic() + PATIENCE
+    # The keeper of a mount notes the end of its use.
+    while any(cache.glob(f"leases/{address}.*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
     entry = cache / "images" / address[:2] / address
     for path in (entry / "image.squashfs", entry, *cache.glob(f"uses/{address}.*")):
         with suppress(OSError):
