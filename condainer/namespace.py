@@ -72,19 +72,24 @@ def enter() -> None:
 
 def _enter_as_user() -> None:
     user, group = os.geteuid(), os.getegid()
+    _alone("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+    # The kernel lets an ordinary user map a group only after this.
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{user} {user} 1")
+    _write("/proc/self/gid_map", f"{group} {group} 1")
+
+
+def _alone(name: str, *arguments: object) -> None:
+    """Make a call that a process must make alone; raises OSError."""
     for attempt in range(ATTEMPTS):
         try:
-            _call("unshare", CLONE_NEWUSER | CLONE_NEWNS)
-            break
+            _call(name, *arguments)
+            return
         except OSError as error:
             # A thread that was joined is still there for the kernel for a moment.
             if error.errno != errno.EINVAL or attempt == ATTEMPTS - 1:
                 raise
             time.sleep(0.01)
-    # The kernel lets an ordinary user map a group only after this.
-    _write("/proc/self/setgroups", "deny")
-    _write("/proc/self/uid_map", f"{user} {user} 1")
-    _write("/proc/self/gid_map", f"{group} {group} 1")
 
 
 def _write(path: str, text: str) -> None:
@@ -119,7 +124,7 @@ def join(user: str, mount: str, pid: int) -> bool:
                 descriptors.append(found)
         try:
             for descriptor in descriptors:
-                _call("setns", descriptor, 0)
+                _alone("setns", descriptor, 0)
         except OSError:
             return False
         # To enter a mount namespace leads to its root directory.

@@ -184,6 +184,8 @@ def test_interrupting_a_prompt_of_python_leaves_the_mount(make_project: Any) -> 
         screen.type("import sys; print(sys.prefix)\n")
         screen.wait_for(re.escape(str(prefix)) + r"\r\n>>> ")
         for _ in range(3):
+            # Python shows its prompt a moment before an interruption wakes it.
+            time.sleep(0.3)
             screen.type("\x03")
             screen.wait_for(r"KeyboardInterrupt\r\n>>> ")
         screen.type("while True: pass\n\n")
