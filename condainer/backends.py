@@ -16,7 +16,7 @@ from typing import Protocol
 
 from condainer import files, guard, namespace, process
 from condainer.errors import MountError, ToolError
-from condainer.mounttable import mounted_at
+from condainer.mounttable import PLACE, Mounted, mounted_at
 
 SENTINEL = Path(".condainer", "address")
 OPTIONS = "ro,nosuid,nodev"
@@ -48,6 +48,10 @@ class State(enum.Enum):
     FOREIGN = "foreign"
 
 
+# What is there to be unmounted by us, now or later.
+HELD = (State.MOUNTED, State.DEAD, State.HUNG)
+
+
 class Busy(MountError):
     """A file system is in use and therefore was not unmounted."""
 
@@ -73,7 +77,7 @@ def examine(prefix: Path, address: str) -> State:
     if not stat.S_ISDIR(status.st_mode):
         return State.FOREIGN
     entry = mounted_at(prefix)
-    if entry is None or entry.device != status.st_dev or entry.kind == "tmpfs":
+    if entry is None or entry.device != status.st_dev or entry.kind == PLACE:
         return State.ABSENT if _is_free(prefix) else State.FOREIGN
     if entry.kind != KERNEL and entry.owner != os.geteuid():
         return State.FOREIGN
@@ -85,6 +89,11 @@ def examine(prefix: Path, address: str) -> State:
         return State.FOREIGN
     provided = entry.kind == KERNEL and os.geteuid() != 0
     return State.PROVIDED if provided else State.MOUNTED
+
+
+def is_ours(entry: Mounted) -> bool:
+    """Tell whether a mount is one that this user has made, and may take away."""
+    return entry.owner == os.geteuid() or (entry.kind == KERNEL and os.geteuid() == 0)
 
 
 def _answers(prefix: Path) -> bool:

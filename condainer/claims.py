@@ -34,8 +34,12 @@ def read_claim(path: Path) -> Claim | None:
 
 def this_host() -> str:
     """Return a name of this host, and of the time since it was booted, without a `.`."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    return f"{socket.gethostname().partition('.')[0]}-{boot}"
+    return f"{socket.gethostname().partition('.')[0]}-{this_boot()}"
+
+
+def this_boot() -> str:
+    """Return a name of the time since this host was booted."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
 
 
 @contextmanager

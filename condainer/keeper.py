@@ -23,7 +23,6 @@ from condainer.mountlocks import Locks, remove_mount_point
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
-HELD = (State.MOUNTED, State.DEAD, State.HUNG)
 
 
 @dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Keeper:
         if mountlocks.shells(self.locks):
             return True
         state = backends.examine(self.prefix, self.duty.address)
-        return state in HELD and self.locks.persistent.exists()
+        return state in backends.HELD and self.locks.persistent.exists()
 
     def _stand_by(self) -> None:
         shells = bool(mountlocks.shells(self.locks))

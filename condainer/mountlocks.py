@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from condainer import files, guard, mounttable
+from condainer.claims import this_boot
 from condainer.errors import MountError, StorageError
 
 NAMES = 10
@@ -63,13 +64,17 @@ def locks_for(prefix: Path, private: str | None = None) -> Locks:
 
 
 def _stem(prefix: Path) -> str:
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
-    return f"{prefix.name}-{boot}"
+    return f"{prefix.name}-{this_boot()}"
+
+
+def locks_of(record: Path) -> Locks:
+    """Return the lock files of the private mount whose `namespace` file is given."""
+    return Locks(*(record.with_suffix(f".{field.name}") for field in fields(Locks)))
 
 
 def of_our_namespace(prefix: Path) -> Locks | None:
     """Return the lock files of the private mount whose namespace we are in, or None."""
-    if not any(entry.kind == "tmpfs" for entry in mounttable.mounts_at(prefix)):
+    if not mounttable.has_place(prefix):
         # Numbers of namespaces are used again, and records of killed ones stay.
         return None
     ours = os.readlink("/proc/self/ns/mnt")
@@ -79,7 +84,7 @@ def of_our_namespace(prefix: Path) -> Locks | None:
     for path in directory.glob(f"{_stem(prefix)}-*.namespace"):
         with suppress(OSError, UnicodeDecodeError):
             if ours in path.read_text(encoding="ascii").split():
-                return Locks(*(path.with_suffix(f".{field.name}") for field in fields(Locks)))
+                return locks_of(path)
     return None
 
 
@@ -97,16 +102,13 @@ def prefix_of(locks: Locks) -> Path:
 
 def private_ones(base: Path) -> list[Locks]:
     """Return the lock files of our private mounts below a directory."""
-    found = []
     directory = _existing_directory(base)
-    for path in sorted(directory.glob("*.namespace")) if directory else []:
-        found.append(Locks(*(path.with_suffix(f".{field.name}") for field in fields(Locks))))
-    return found
+    return [locks_of(path) for path in sorted(directory.glob("*.namespace"))] if directory else []
 
 
 def forget_earlier_boots(base: Path) -> None:
     """Delete lock files that no process can hold any more; what else stands there stays."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
+    boot = this_boot()
     kinds = {f".{field.name}" for field in fields(Locks)}
     directory = _existing_directory(base)
     for path in directory.iterdir() if directory else []:

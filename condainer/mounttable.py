@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+# What a private mount lies on.
+PLACE = "tmpfs"
 MOUNTINFO = Path("/proc/self/mountinfo")
 
 
@@ -62,6 +64,11 @@ def mounted_at(prefix: Path) -> Mounted | None:
     stack = mounts_at(prefix)
     covered = {entry.parent for entry in stack}
     return next((entry for entry in reversed(stack) if entry.id not in covered), None)
+
+
+def has_place(prefix: Path) -> bool:
+    """Tell whether the place of a private mount lies at `prefix`, mounted on or not."""
+    return any(entry.kind == PLACE for entry in mounts_at(prefix))
 
 
 def wait_for_change(seconds: float) -> None:

@@ -262,8 +262,7 @@ def _clear(image: Image, tool_directory: Path | None) -> None:
     """Take away our mounts at the prefix, also under processes that still use dead ones."""
     for _ in range(LAYERS):
         entry = mounted_at(image.prefix)
-        kernel = entry is not None and entry.kind == backends.KERNEL and os.geteuid() == 0
-        if entry is None or not (kernel or entry.owner == os.geteuid()):
+        if entry is None or not backends.is_ours(entry):
             return
         backends.stop(image.prefix, tool_directory, lazy=True)
 

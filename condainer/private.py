@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import files, mountlocks, mounttable, namespace
@@ -111,7 +111,7 @@ def enter(prefix: Path, locks: Locks, trusted: Callable[[int], bool]) -> Place:
 
 def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:
     """Put the place back that was taken away from outside; raises MountError, or as lay()."""
-    if not _has_place(prefix) and not _is_safe(prefix, trusted):
+    if not mounttable.has_place(prefix) and not _is_safe(prefix, trusted):
         raise MountError(
             f"{prefix} was taken away while it was used, and belongs to somebody else now",
             "Wait until your other commands in this image have ended.",
@@ -122,16 +122,12 @@ def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:
         raise files.storage_error(f"mount at {prefix}", error) from error
 
 
-def _has_place(prefix: Path) -> bool:
-    return any(entry.kind == "tmpfs" for entry in mounttable.mounts_at(prefix))
-
-
 def lay(prefix: Path) -> None:
     """Put a place that we own over whatever is at `prefix`, unless it lies there; raises OSError.
 
     squashfuse looks at the directory that it mounts at, which may be closed to us.
     """
-    if not _has_place(prefix):
+    if not mounttable.has_place(prefix):
         namespace.tmpfs(prefix)
 
 
@@ -215,7 +211,7 @@ def owner(path: Path) -> str:
 
 def main(record: Path) -> None:
     """Take away a private mount from all who use it; the argument is its `namespace` file."""
-    locks = Locks(*(record.with_suffix(f".{field.name}") for field in fields(Locks)))
+    locks = mountlocks.locks_of(record)
     if join(locks) is Joined.NOT:
         record.unlink(missing_ok=True)
         return

@@ -46,7 +46,7 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
     sole = _take_alone(locks)
     try:
         state = probe(image)
-        if state not in (State.MOUNTED, State.DEAD, State.HUNG):
+        if state not in backends.HELD:
             if sole is not None:
                 mountlocks.remove_mount_point(image.prefix)
             return False
@@ -103,9 +103,8 @@ def demand(cleared: list[Cleared]) -> None:
 
 
 def _is_of_ours(entry: Mounted) -> bool:
-    kernel = entry.kind == backends.KERNEL and os.geteuid() == 0
     named = mountlocks.MOUNT_POINT.fullmatch(os.path.basename(entry.path))
-    return named is not None and (kernel or entry.owner == os.geteuid())
+    return named is not None and backends.is_ours(entry)
 
 
 def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
