@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from condainer.errors import LockfileError
 from condainer.files import publish_text
 from condainer.inputs import Inputs
-from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.lock import VCS, CondaPackage, Lock, PipPackage
 from condainer.solver import Solved
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def read(path: Path, platform: str) -> Lock:
             f"Lock for {platform} as well, or delete the file and run `cnd lock`.",
         )
     conda = [CondaPackage(p.url, _sha256(p, path)) for p in chosen if p.manager == "conda"]
-    pip = [PipPackage(p.name, p.url, _sha256(p, path)) for p in chosen if p.manager == "pip"]
+    pip = [_read_pip(p, path) for p in chosen if p.manager == "pip"]
     return Lock(platform, tuple(conda), tuple(pip))
 
 
@@ -106,6 +106,14 @@ def _sha256(package: Any, path: Path) -> str:
     return str(package.hash.sha256)
 
 
+def _read_pip(package: Any, path: Path) -> PipPackage:
+    """Return a pip package; a commit of a git repository stands in the place of its sha256."""
+    url = str(package.url)
+    if url.startswith(VCS):
+        return PipPackage(package.name, url, "")
+    return PipPackage(package.name, url.partition("#")[0], _sha256(package, path))
+
+
 def _conda(item: Solved, platform: str) -> LockedDependency:
     return _dependency(
         "conda",
@@ -119,6 +127,11 @@ def _conda(item: Solved, platform: str) -> LockedDependency:
 
 
 def _pip(item: PipPackage, platform: str) -> LockedDependency:
+    if item.is_vcs:
+        # As conda-lock writes it; the version is not known before it is built.
+        version = f"0+git.{item.commit[:12]}"
+        hashes: dict[str, str | None] = {"sha256": item.commit}
+        return _dependency("pip", item.name, version, platform, item.url, hashes, {}, item.url)
     return _dependency(
         "pip", item.name, _version(item.filename), platform, item.url, {"sha256": item.sha256}, {}
     )
@@ -132,8 +145,13 @@ def _dependency(
     url: str,
     hashes: dict[str, str | None],
     dependencies: dict[str, str],
+    source: str = "",
 ) -> LockedDependency:
-    from conda_lock.lockfile.v2prelim.models import HashModel, LockedDependency
+    from conda_lock.lockfile.v2prelim.models import (
+        DependencySource,
+        HashModel,
+        LockedDependency,
+    )
 
     return LockedDependency(
         name=name,
@@ -144,6 +162,8 @@ def _dependency(
         url=url,
         hash=HashModel(**hashes),
         categories={"main"},
+        # conda-lock hands it to pip as it is.
+        **({"source": DependencySource(type="url", url=source)} if source else {}),
     )
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from condainer.errors import LockfileError
 from condainer.files import read_text
 from condainer.lock import (
     ABSENT,
     NAME,
+    VCS,
     CondaPackage,
     Lock,
     PipPackage,
@@ -21,12 +23,18 @@ from condainer.lock import (
     escape,
     unescape,
 )
+from condainer.urls import NETRC, has_secret, has_user
 
 # The first words of a file of ours.
 OURS = "# Made by `cnd lock`"
 VERSION = 1
 PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
 PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
+GIT = re.compile(
+    r"# pip (?P<name>\S+) @ (?P<url>git\+(https?|ssh|file)://[^\s#]+@(?P<commit>[0-9a-fA-F]{40}))"
+    r"(?P<fragment>#subdirectory=(?P<subdirectory>[^\s#&]+))?"
+)
+PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
 CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
@@ -55,10 +63,20 @@ def render_explicit(lock: Lock) -> str:
     lines += [f"# variable: {name}={escape(value)}" for name, value in lock.variables]
     # By this number a file that was cut off shows.
     lines.append(f"# packages: {len(lock.conda) + len(lock.pip)}")
+    built = [package.name for package in lock.pip if not package.is_wheel]
+    if built:
+        # For people: the bytes of these depend on the build tools of the day.
+        lines.append(f"# built from source: {', '.join(built)}")
     lines.append("@EXPLICIT")
     lines += [f"{package.url}#sha256:{package.sha256}" for package in lock.conda]
-    lines += [f"# pip {p.name} @ {p.url}#sha256={p.sha256}" for p in lock.pip]
+    lines += [pip_line(package) for package in lock.pip]
     return "\n".join(lines) + "\n"
+
+
+def pip_line(package: PipPackage) -> str:
+    """Return the line of a pip package."""
+    digest = "" if package.is_vcs else f"#sha256={package.sha256}"
+    return f"# pip {package.name} @ {package.url}{digest}"
 
 
 def read_explicit(path: Path, platform: str) -> Lock:
@@ -206,6 +224,8 @@ class _Reader:
                 "An md5 proves nothing; lock again with `cnd lock`, or write `#sha256:…`.",
             )
         package = CondaPackage(match["url"], digest)
+        if has_secret(package.url):
+            raise self._error(number, f"a URL with user, password or token: {line!r}", NETRC)
         if not CONDA_FILENAME.fullmatch(package.filename):
             raise self._error(number, f"not the URL of a conda package: {line!r}")
         if package.subdir not in (self.platform, "noarch"):
@@ -218,6 +238,9 @@ class _Reader:
         self.conda[package.name] = package
 
     def _pip(self, number: int, line: str) -> None:
+        if line.partition(" @ ")[2].startswith(VCS):
+            self._add_pip(number, line, self._git(number, line))
+            return
         match = PIP.fullmatch(line)
         digest = _hash(match["hash"]) if match else None
         if match is None or digest is None:
@@ -225,6 +248,26 @@ class _Reader:
         package = PipPackage(match["name"], match["url"], digest)
         if not FILENAME.fullmatch(package.filename):
             raise self._error(number, f"a URL without a usable file name: {line!r}")
+        self._add_pip(number, line, package)
+
+    def _git(self, number: int, line: str) -> PipPackage:
+        match = GIT.fullmatch(line)
+        if match is None:
+            raise self._error(
+                number,
+                f"not a git repository at a commit of 40 hexadecimal digits: {line!r}",
+                "Lock again with `cnd lock`, which writes `git+URL@COMMIT`.",
+            )
+        parts = unquote(match["subdirectory"] or "").split("/")
+        if ".." in parts or (len(parts) > 1 and not parts[0]):
+            raise self._error(number, f"a subdirectory outside of the repository: {line!r}")
+        return PipPackage(match["name"], match["url"] + (match["fragment"] or ""), "")
+
+    def _add_pip(self, number: int, line: str, package: PipPackage) -> None:
+        if not PIP_NAME.fullmatch(package.name):
+            raise self._error(number, f"not the name of a pip package: {line!r}")
+        if has_user(package.url):
+            raise self._error(number, f"a URL with user or password: {line!r}", NETRC)
         name = re.sub(r"[-_.]+", "-", package.name).lower()
         if name in self.pip:
             raise self._error(number, f"a second {package.name}: {line!r}")

@@ -14,7 +14,8 @@ from typing import Any
 from condainer import requirements, yamlfile
 from condainer.config import Settings
 from condainer.errors import InputError
-from condainer.lock import NAME, Source, source_of
+from condainer.lock import NAME, Source, source_of, this_platform
+from condainer.urls import has_user, without_user
 from condainer.yamlfile import Document
 
 DEFAULT_CHANNEL = "conda-forge"
@@ -45,7 +46,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the user asked for, on one platform."""
+    """What the user asked for, on one platform; `notes` say what is not done as it is written."""
 
     name: str
     platform: str
@@ -56,6 +57,7 @@ class Inputs:
     variables: tuple[tuple[str, str], ...]
     post_link_scripts: bool
     sources: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Return the sha256 of what matters for the lock.
@@ -63,7 +65,8 @@ class Inputs:
         Comments, ordering, spelling of blanks and the environment's name do not; the order of
         channels and of a requirement file's options does.
         """
-        options = [line.text for line in self.requirements if line.is_option]
+        # A password that was changed gives the same packages, and its hash could be guessed from.
+        options = [without_user(line.text) for line in self.requirements if line.is_option]
         wanted = [line for line in self.requirements if not line.is_option]
         meaning = {
             "channels": self.channels,
@@ -81,7 +84,7 @@ class Inputs:
 
 def _normalised(spec: str) -> str:
     """Return a spec without insignificant blanks: `python >= 3.10` is `python>=3.10`."""
-    text = re.sub(r"\s+", " ", spec.strip())
+    text = re.sub(r"\s+", " ", without_user(spec.strip()))
     return re.sub(r"\s*([<>=!~,|])\s*", r"\1", text)
 
 
@@ -121,7 +124,22 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
         variables=_variables(document),
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(source_of(item, settings.project) for item in dict.fromkeys(found)),
+        notes=(*_ignored(document), *(line.note for line in pip_lines if line.note)),
     )
+
+
+def logins(settings: Settings) -> list[str]:
+    """Return the lines of the project's requirements that say who logs in at which index.
+
+    A lock does not hold them, so that they are asked for again where packages are downloaded.
+    """
+    try:
+        lines = read_inputs(settings, this_platform()).requirements
+    except (InputError, OSError):
+        # The lock is what is built; its inputs need not be here.
+        return []
+    found = [line.text for line in lines if has_user(line.text) and "git+" not in line.text]
+    return list(dict.fromkeys(requirements.login(text) for text in found))
 
 
 def _load(path: Path, platform: str) -> Document:
@@ -169,6 +187,14 @@ def _check_keys(document: Document) -> None:
             raise InputError(
                 f"{document.where(key)}: unknown key `{key}`", f"Did you mean `{meant}`?"
             )
+
+
+def _ignored(document: Document) -> list[str]:
+    """Return what is said of keys that have no meaning here."""
+    unknown = [key for key in document.value if key not in KNOWN_KEYS]
+    return [
+        f"{document.where(key)}: `{key}` has no meaning here, and is ignored" for key in unknown
+    ]
 
 
 def _name(document: Document) -> str:

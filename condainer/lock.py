@@ -12,6 +12,8 @@ from urllib.parse import unquote, urlsplit
 from condainer.files import read_bytes
 
 ABSENT = "absent"
+# What the URL of a git repository begins with.
+VCS = "git+"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -44,7 +46,10 @@ class CondaPackage:
 
 @dataclass(frozen=True)
 class PipPackage:
-    """A wheel or sdist at an exact URL with its sha256."""
+    """A wheel or sdist at an exact URL with its sha256, or a commit of a git repository.
+
+    The URL of the last is `git+URL@COMMIT`, perhaps with `#subdirectory=…`, and it has no sha256.
+    """
 
     name: str
     url: str
@@ -58,7 +63,22 @@ class PipPackage:
     @property
     def is_wheel(self) -> bool:
         """Whether it is installed as it is rather than built from source."""
-        return self.filename.endswith(".whl")
+        return self.filename.endswith(".whl") and not self.is_vcs
+
+    @property
+    def is_vcs(self) -> bool:
+        """Whether it is a commit of a git repository."""
+        return self.url.startswith(VCS)
+
+    @property
+    def commit(self) -> str:
+        """The commit, 40 hexadecimal digits, of a package that is one."""
+        return self.url.partition("#")[0].rpartition("@")[2]
+
+    @property
+    def subdirectory(self) -> str:
+        """Where in the repository the package stands; empty for its top."""
+        return urlsplit(self.url).fragment.removeprefix("subdirectory=")
 
 
 @dataclass(frozen=True)

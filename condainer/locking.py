@@ -156,6 +156,8 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
         raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
     _refuse_to_overwrite(settings)
     inputs = read_inputs(settings, this_platform())
+    for note in inputs.notes:
+        reporter.warn(note)
     solved = solve(inputs, settings, reporter)
     pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
     packages = tuple(item.package for item in solved)

@@ -206,6 +206,7 @@ def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) 
             "mksquashfs": packed.tool,
             **versions,
         },
+        built_from_source=[package.name for package in lock.pip if not package.is_wheel],
     )
 
 
