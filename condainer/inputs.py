@@ -15,7 +15,7 @@ from condainer import requirements, yamlfile
 from condainer.config import Settings
 from condainer.errors import InputError
 from condainer.lock import NAME, Source, source_of, this_platform
-from condainer.urls import has_user, without_user
+from condainer.urls import NETRC, has_secret, has_user, without_user
 from condainer.yamlfile import Document
 
 DEFAULT_CHANNEL = "conda-forge"
@@ -33,6 +33,8 @@ SELECTORS = {
     "win64": "win-64",
 }
 LIST = "Write each item on a line of its own that begins with `- `."
+PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
+PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
 SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
 
 
@@ -232,6 +234,11 @@ def _channels(document: Document) -> tuple[str, ...]:
     channels = [item for item, _ in _strings(document, "channels", "channel names or URLs")]
     # `nodefaults` says that no default channel is to be added, which we never do.
     wanted = [channel for channel in dict.fromkeys(channels) if channel != "nodefaults"]
+    for channel, where in _strings(document, "channels", "channel names or URLs"):
+        if has_secret(channel):
+            raise InputError(
+                f"{where}: user, password or token in the URL of a channel: {channel}", NETRC
+            )
     return tuple(wanted) or (DEFAULT_CHANNEL,)
 
 
@@ -254,7 +261,7 @@ def _dependencies(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str,
     for index, item in enumerate(value):
         where = document.where("dependencies", index)
         if isinstance(item, str) and item.strip():
-            specs.append(Spec(item.strip(), where))
+            specs.append(Spec(_spec(item.strip(), document.path.parent), where))
         elif isinstance(item, dict) and list(item) == ["pip"]:
             pip += _pip(document, index, item["pip"])
         else:
@@ -263,6 +270,13 @@ def _dependencies(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str,
                 "Put quotation marks around it, or write pip packages below `- pip:`.",
             )
     return tuple(specs), pip
+
+
+def _spec(text: str, base: Path) -> str:
+    """Return a spec as a URL if it is the path of a package, as conda does."""
+    if PACKAGE_PATH.fullmatch(text):
+        return Path(os.path.normpath(base.absolute() / Path(text).expanduser())).as_uri()
+    return text
 
 
 def _pip(document: Document, index: int, lines: Any) -> list[tuple[str, str]]:
@@ -316,5 +330,7 @@ def _variables(document: Document) -> tuple[tuple[str, str], ...]:
 
 
 def _is_python(spec: str) -> bool:
+    if PACKAGE_URL.match(spec):
+        return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
     name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
     return name.lower() == "python"

@@ -150,6 +150,7 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     Raises StaleLockError if `locked` forbids it, LockfileError if another tool's file would be
     overwritten.
     """
+    from condainer import archives
     from condainer.solver import solve
 
     if settings.locked:
@@ -158,7 +159,8 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     inputs = read_inputs(settings, this_platform())
     for note in inputs.notes:
         reporter.warn(note)
-    solved = solve(inputs, settings, reporter)
+    on_disk = archives.on_disk(inputs, settings, reporter)
+    solved = on_disk.restored(solve(on_disk.inputs, settings, reporter))
     pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
     packages = tuple(item.package for item in solved)
     lock = checked(_described(Lock(inputs.platform, packages, pip), inputs), "the solution")
