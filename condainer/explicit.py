@@ -37,6 +37,8 @@ GIT = re.compile(
 PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
 CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
+MD5 = re.compile(r"[0-9a-fA-F]{32}")
+HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
 
 
@@ -79,17 +81,18 @@ def pip_line(package: PipPackage) -> str:
     return f"# pip {package.name} @ {package.url}{digest}"
 
 
-def read_explicit(path: Path, platform: str) -> Lock:
+def read_explicit(path: Path, platform: str, partial: bool = False) -> Lock:
     """Read an explicit lockfile, ours or another tool's, for the given platform.
 
-    Raises LockfileError, with the line, when something in it is not what it should be, and
+    Parameters: `partial` allows packages of another tool's that have an md5 only. Raises
+    LockfileError, with the line, when something in it is not what it should be, and
     FileNotFoundError when there is none.
     """
     try:
         text = read_text(path, "utf-8-sig")
     except UnicodeDecodeError:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
-    return parse_explicit(text, str(path), platform)
+    return parse_explicit(text, str(path), platform, partial)
 
 
 def checked(lock: Lock, where: str) -> Lock:
@@ -100,9 +103,9 @@ def checked(lock: Lock, where: str) -> Lock:
     return parse_explicit(render_explicit(lock), where, lock.platform)
 
 
-def parse_explicit(text: str, where: str, platform: str) -> Lock:
+def parse_explicit(text: str, where: str, platform: str, partial: bool = False) -> Lock:
     """Parse the text of an explicit lockfile; `where` names it in errors."""
-    reader = _Reader(where, platform)
+    reader = _Reader(where, platform, partial)
     for number, line in enumerate(text.split("\n"), 1):
         reader.read(number, line.removesuffix("\r"))
     return reader.lock()
@@ -111,8 +114,9 @@ def parse_explicit(text: str, where: str, platform: str) -> Lock:
 class _Reader:
     """Collects the lines of an explicit lockfile."""
 
-    def __init__(self, where: str, platform: str) -> None:
+    def __init__(self, where: str, platform: str, partial: bool) -> None:
         self.where = where
+        self.partial = partial
         self.platform = platform
         self.explicit = False
         self.count: int | None = None
@@ -215,15 +219,22 @@ class _Reader:
     def _conda(self, number: int, line: str) -> None:
         match = PACKAGE.fullmatch(line)
         if not match:
-            raise self._error(number, f"not a package URL with a hash: {line!r}")
+            raise self._error(number, f"not a package URL with a hash: {line!r}", HASHLESS)
         digest = _hash(match["hash"])
+        if digest is None and self.partial and not self.ours and MD5.fullmatch(match["hash"]):
+            package = CondaPackage(match["url"], "", match["hash"].lower())
+            self._add_conda(number, line, package)
+            return
         if digest is None:
             raise self._error(
                 number,
                 f"no sha256 of 64 hexadecimal digits: {line!r}",
-                "An md5 proves nothing; lock again with `cnd lock`, or write `#sha256:…`.",
+                "An md5 proves nothing; `cnd build` completes a conda-<platform>.lock of another "
+                "tool, `cnd lock` locks anew.",
             )
-        package = CondaPackage(match["url"], digest)
+        self._add_conda(number, line, CondaPackage(match["url"], digest))
+
+    def _add_conda(self, number: int, line: str, package: CondaPackage) -> None:
         if has_secret(package.url):
             raise self._error(number, f"a URL with user, password or token: {line!r}", NETRC)
         if not CONDA_FILENAME.fullmatch(package.filename):

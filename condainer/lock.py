@@ -23,10 +23,14 @@ def _last_part(path: str) -> str:
 
 @dataclass(frozen=True)
 class CondaPackage:
-    """A conda package at an exact URL with the sha256 of its archive."""
+    """A conda package at an exact URL with the sha256 of its archive.
+
+    Only while a lock of another tool is read can that be empty, and `md5` be known in its place.
+    """
 
     url: str
     sha256: str
+    md5: str = ""
 
     @property
     def filename(self) -> str:
@@ -107,6 +111,11 @@ class Lock:
     sources: tuple[Source, ...] = ()
     origin: str = ""
     name: str = ""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the sha256 of a package is not known yet."""
+        return any(not package.sha256 for package in self.conda)
 
 
 def this_platform() -> str:
