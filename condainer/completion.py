@@ -20,6 +20,7 @@ from condainer.errors import IntegrityError, LockfileError, NetworkError
 from condainer.explicit import checked, lockfile_path, read_explicit, render_explicit
 from condainer.files import publish_text
 from condainer.lock import CondaPackage, Lock, sources_unchanged
+from condainer.places import admit
 from condainer.report import Reporter
 from condainer.solver import channel_of
 
@@ -52,6 +53,7 @@ def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
     Raises IntegrityError when the channel has a file of that name with another md5, NetworkError
     when a package is neither in its index nor can be downloaded.
     """
+    admit(lock, settings)
     reporter.step("Looking up the sha256 of locked packages")
     without = [package for package in lock.conda if not package.sha256]
     digests = asyncio.run(_in_index(without, settings))

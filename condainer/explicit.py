@@ -37,6 +37,7 @@ GIT = re.compile(
 PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
 CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
+CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
 MD5 = re.compile(r"[0-9a-fA-F]{32}")
 HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
@@ -235,8 +236,7 @@ class _Reader:
         self._add_conda(number, line, CondaPackage(match["url"], digest))
 
     def _add_conda(self, number: int, line: str, package: CondaPackage) -> None:
-        if has_secret(package.url):
-            raise self._error(number, f"a URL with user, password or token: {line!r}", NETRC)
+        self._check_url(number, line, package.url)
         if not CONDA_FILENAME.fullmatch(package.filename):
             raise self._error(number, f"not the URL of a conda package: {line!r}")
         if package.subdir not in (self.platform, "noarch"):
@@ -261,6 +261,12 @@ class _Reader:
             raise self._error(number, f"a URL without a usable file name: {line!r}")
         self._add_pip(number, line, package)
 
+    def _check_url(self, number: int, line: str, url: str) -> None:
+        if has_secret(url) if " @ " not in line else has_user(url):
+            raise self._error(number, f"a URL with user, password or token: {line!r}", NETRC)
+        if CONTROL.search(url):
+            raise self._error(number, f"a URL with a control character: {line!r}")
+
     def _git(self, number: int, line: str) -> PipPackage:
         match = GIT.fullmatch(line)
         if match is None:
@@ -275,10 +281,9 @@ class _Reader:
         return PipPackage(match["name"], match["url"] + (match["fragment"] or ""), "")
 
     def _add_pip(self, number: int, line: str, package: PipPackage) -> None:
+        self._check_url(number, line, package.url)
         if not PIP_NAME.fullmatch(package.name):
             raise self._error(number, f"not the name of a pip package: {line!r}")
-        if has_user(package.url):
-            raise self._error(number, f"a URL with user or password: {line!r}", NETRC)
         name = re.sub(r"[-_.]+", "-", package.name).lower()
         if name in self.pip:
             raise self._error(number, f"a second {package.name}: {line!r}")

@@ -17,6 +17,14 @@ VCS = "git+"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+# By these a program runs or loads other code than its own.
+TAKES_OVER = re.compile(
+    r"LD_(PRELOAD|AUDIT|LIBRARY_PATH)|GCONV_PATH|PATH|BASH_ENV|ENV|PROMPT_COMMAND|IFS"
+    r"|PYTHON(STARTUP|PATH|HOME|INSPECT|BREAKPOINT|WARNINGS)|PERL5(OPT|LIB|DB)|RUBY(OPT|LIB)"
+    r"|NODE_OPTIONS|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GIT_\w+|EDITOR|PAGER|BROWSER|R_PROFILE\w*"
+)
+
+
 def _last_part(path: str) -> str:
     return unquote(path.rpartition("/")[2])
 
@@ -111,6 +119,12 @@ class Lock:
     sources: tuple[Source, ...] = ()
     origin: str = ""
     name: str = ""
+
+    @property
+    def takeovers(self) -> list[str]:
+        """The variables by which programs run other code than their own, as `NAME=value`."""
+        chosen = [(name, value) for name, value in self.variables if TAKES_OVER.fullmatch(name)]
+        return [f"{name}={escape(value)}" for name, value in chosen]
 
     @property
     def is_partial(self) -> bool:

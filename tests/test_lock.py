@@ -436,7 +436,7 @@ BAD_GIT = [
     (f"git+https://a.example/b.git@{COMMIT}#subdirectory=../x", "outside"),
     (f"git+https://a.example/b.git@{COMMIT}#subdirectory=a/%2E%2e/x", "outside"),
     (f"git+https://a.example/b.git@{COMMIT}#subdirectory=/etc/x", "outside"),
-    (f"git+https://u:s3cret@a.example/b.git@{COMMIT}", "user or password"),
+    (f"git+https://u:s3cret@a.example/b.git@{COMMIT}", "user, password"),
 ]
 
 
