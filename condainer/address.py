@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
 
-from condainer.lock import Lock, escape
+from condainer.lock import Lock, PipPackage, escape
 
 # Where an image keeps its own address and canonical text.
 OURS = ".condainer"
@@ -54,11 +55,19 @@ def canonical_text(lock: Lock, base: Path, recipe: int = RECIPE) -> str:
     lines = [f"condainer-recipe {recipe}", f"platform {lock.platform}", f"base {base}"]
     lines += sorted(f"conda {p.subdir}/{p.filename} sha256:{p.sha256}" for p in lock.conda)
     lines += sorted(f"pip {p.filename} sha256:{p.sha256}" for p in lock.pip if p.is_wheel)
-    lines += sorted(f"sdist {p.filename} sha256:{p.sha256}" for p in lock.pip if not p.is_wheel)
+    built = [package for package in lock.pip if not package.is_wheel]
+    lines += sorted(f"sdist {p.filename} sha256:{p.sha256}" for p in built if not p.is_vcs)
+    lines += sorted(_vcs(package) for package in built if package.is_vcs)
     if lock.post_link_scripts:
         lines.append("post-link-scripts")
     lines += sorted(f"variable {name}={escape(value)}" for name, value in lock.variables)
     return "\n".join(lines) + "\n"
+
+
+def _vcs(package: PipPackage) -> str:
+    name = re.sub(r"[-_.]+", "-", package.name).lower()
+    where = f" subdirectory={package.subdirectory}" if package.subdirectory else ""
+    return f"vcs {name} commit {package.commit.lower()}{where}"
 
 
 def address_of(lock: Lock, base: Path, recipe: int = RECIPE) -> Address:

@@ -7,7 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Manifest:
     created: str
     tools: dict[str, str]
     format: int = FORMAT
+    built_from_source: list[str] = field(default_factory=list)
 
 
 # What parse_manifest() raises.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from condainer.errors import LockfileError
+from condainer import unified
 from condainer.files import publish_text
 from condainer.inputs import Inputs
-from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.lock import Lock, PipPackage
 from condainer.solver import Solved
 
 if TYPE_CHECKING:
@@ -57,53 +57,20 @@ def _other_platforms(path: Path, inputs: Inputs) -> tuple[list[LockedDependency]
     return [item for item in content.package if item.platform in hashes], hashes
 
 
-def read(path: Path, platform: str) -> Lock:
-    """Read a conda-lock.yml, ours or conda-lock's, as the lock of one platform.
-
-    Raises LockfileError when it is damaged, has no packages for the platform, or no sha256.
-    """
-    try:
-        content = _parse(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise LockfileError(
-            f"{path}: not a lockfile of conda-lock: {error}",
-            "Restore the file from version control, or delete it and run `cnd lock`.",
-        ) from None
-    chosen = [p for p in content.package if p.platform == platform and _wanted(p)]
-    if not chosen:
-        raise LockfileError(
-            f"{path}: locks {', '.join(content.metadata.platforms)}, not {platform}",
-            f"Lock for {platform} as well, or delete the file and run `cnd lock`.",
-        )
-    conda = [CondaPackage(p.url, _sha256(p, path)) for p in chosen if p.manager == "conda"]
-    pip = [PipPackage(p.name, p.url, _sha256(p, path)) for p in chosen if p.manager == "pip"]
-    return Lock(platform, tuple(conda), tuple(pip))
+def read(path: Path, platform: str, partial: bool = False) -> Lock:
+    """Read a conda-lock.yml, ours or conda-lock's; as unified.read()."""
+    return unified.read(path, platform, partial)
 
 
 def content_hash(path: Path, platform: str) -> str:
     """Return the fingerprint of the inputs that a lockfile of ours records for a platform."""
-    return str(_parse(path).metadata.content_hash.get(platform, ""))
+    return unified.content_hash(path, platform)
 
 
 def _parse(path: Path) -> Lockfile:
     from conda_lock.lockfile import parse_conda_lock_file
 
     return parse_conda_lock_file(path)
-
-
-def _wanted(package: Any) -> bool:
-    return "main" in package.categories or not package.categories
-
-
-def _sha256(package: Any, path: Path) -> str:
-    if not package.hash.sha256:
-        raise LockfileError(
-            f"{path}: {package.name} {package.version} has no sha256, and an md5 proves nothing",
-            "Lock again with `cnd lock`.",
-        )
-    return str(package.hash.sha256)
 
 
 def _conda(item: Solved, platform: str) -> LockedDependency:
@@ -119,6 +86,11 @@ def _conda(item: Solved, platform: str) -> LockedDependency:
 
 
 def _pip(item: PipPackage, platform: str) -> LockedDependency:
+    if item.is_vcs:
+        # As conda-lock writes it; the version is not known before it is built.
+        version = f"0+git.{item.commit[:12]}"
+        hashes: dict[str, str | None] = {"sha256": item.commit}
+        return _dependency("pip", item.name, version, platform, item.url, hashes, {}, item.url)
     return _dependency(
         "pip", item.name, _version(item.filename), platform, item.url, {"sha256": item.sha256}, {}
     )
@@ -132,8 +104,13 @@ def _dependency(
     url: str,
     hashes: dict[str, str | None],
     dependencies: dict[str, str],
+    source: str = "",
 ) -> LockedDependency:
-    from conda_lock.lockfile.v2prelim.models import HashModel, LockedDependency
+    from conda_lock.lockfile.v2prelim.models import (
+        DependencySource,
+        HashModel,
+        LockedDependency,
+    )
 
     return LockedDependency(
         name=name,
@@ -144,6 +121,8 @@ def _dependency(
         url=url,
         hash=HashModel(**hashes),
         categories={"main"},
+        # conda-lock hands it to pip as it is.
+        **({"source": DependencySource(type="url", url=source)} if source else {}),
     )
 
 

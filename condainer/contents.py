@@ -8,11 +8,14 @@ from pathlib import Path
 from urllib.parse import quote
 
 from condainer.errors import IntegrityError
-from condainer.lock import CondaPackage, Lock, PipPackage, unescape
+from condainer.lock import VCS, CondaPackage, Lock, PipPackage, unescape
 from condainer.normalise import CHANNEL
 
 HEAD = re.compile(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
 LINE = re.compile(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
+GIT = re.compile(
+    r"vcs (?P<name>\S+) commit (?P<commit>[0-9a-f]{40})(?: subdirectory=(?P<directory>\S+))?"
+)
 SDIST_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
@@ -93,6 +96,11 @@ def _conda(package: CondaPackage) -> Package:
 
 
 def _pip(package: PipPackage) -> Package:
+    if package.is_vcs:
+        # Its version is not known before it is built; what the commit is, is.
+        where = f"#{package.subdirectory}" if package.subdirectory else ""
+        filename = f"{package.commit.lower()}{where}"
+        return Package("pip", package.name, package.commit[:12], "git", filename, "")
     name, version, build = _pip_parts(package.filename)
     return Package("pip", package.name or name, version, build, package.filename, package.sha256)
 
@@ -129,6 +137,10 @@ def contents_of_recipe(text: str, where: str) -> Contents:
                 conda.append(CondaPackage(url, match["sha256"]))
             else:
                 pip.append(PipPackage("", url, match["sha256"]))
+        elif match := GIT.fullmatch(line):
+            inside = f"#subdirectory={match['directory']}" if match["directory"] else ""
+            url = f"{VCS}{CHANNEL}/{match['name']}@{match['commit']}{inside}"
+            pip.append(PipPackage(match["name"], url, ""))
         elif line.startswith("variable ") and equals:
             variables.append((name, unescape(value)))
         elif line != "post-link-scripts":

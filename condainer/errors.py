@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from condainer.urls import redacted
+
 
 class CondainerError(Exception):
     """An expected failure, shown as one message without a traceback.
@@ -13,9 +15,10 @@ class CondainerError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Whatever a message quotes: it ends up in terminals, logs and tickets.
+        self.message = redacted(message)
+        self.hint = redacted(hint)
+        super().__init__(self.message)
 
 
 class ConfigError(CondainerError):

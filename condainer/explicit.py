@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from condainer.errors import LockfileError
 from condainer.files import read_text
 from condainer.lock import (
     ABSENT,
     NAME,
+    VCS,
     CondaPackage,
     Lock,
     PipPackage,
@@ -21,14 +23,23 @@ from condainer.lock import (
     escape,
     unescape,
 )
+from condainer.urls import NETRC, has_secret, has_user
 
 # The first words of a file of ours.
 OURS = "# Made by `cnd lock`"
 VERSION = 1
 PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
 PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
+GIT = re.compile(
+    r"# pip (?P<name>\S+) @ (?P<url>git\+(https?|ssh|file)://[^\s#]+@(?P<commit>[0-9a-fA-F]{40}))"
+    r"(?P<fragment>#subdirectory=(?P<subdirectory>[^\s#&]+))?"
+)
+PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
 CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
+CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
+MD5 = re.compile(r"[0-9a-fA-F]{32}")
+HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
 
 
@@ -55,23 +66,34 @@ def render_explicit(lock: Lock) -> str:
     lines += [f"# variable: {name}={escape(value)}" for name, value in lock.variables]
     # By this number a file that was cut off shows.
     lines.append(f"# packages: {len(lock.conda) + len(lock.pip)}")
+    built = [package.name for package in lock.pip if not package.is_wheel]
+    if built:
+        # For people: the bytes of these depend on the build tools of the day.
+        lines.append(f"# built from source: {', '.join(built)}")
     lines.append("@EXPLICIT")
     lines += [f"{package.url}#sha256:{package.sha256}" for package in lock.conda]
-    lines += [f"# pip {p.name} @ {p.url}#sha256={p.sha256}" for p in lock.pip]
+    lines += [pip_line(package) for package in lock.pip]
     return "\n".join(lines) + "\n"
 
 
-def read_explicit(path: Path, platform: str) -> Lock:
+def pip_line(package: PipPackage) -> str:
+    """Return the line of a pip package."""
+    digest = "" if package.is_vcs else f"#sha256={package.sha256}"
+    return f"# pip {package.name} @ {package.url}{digest}"
+
+
+def read_explicit(path: Path, platform: str, partial: bool = False) -> Lock:
     """Read an explicit lockfile, ours or another tool's, for the given platform.
 
-    Raises LockfileError, with the line, when something in it is not what it should be, and
+    Parameters: `partial` allows packages of another tool's that have an md5 only. Raises
+    LockfileError, with the line, when something in it is not what it should be, and
     FileNotFoundError when there is none.
     """
     try:
         text = read_text(path, "utf-8-sig")
     except UnicodeDecodeError:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
-    return parse_explicit(text, str(path), platform)
+    return parse_explicit(text, str(path), platform, partial)
 
 
 def checked(lock: Lock, where: str) -> Lock:
@@ -82,9 +104,9 @@ def checked(lock: Lock, where: str) -> Lock:
     return parse_explicit(render_explicit(lock), where, lock.platform)
 
 
-def parse_explicit(text: str, where: str, platform: str) -> Lock:
+def parse_explicit(text: str, where: str, platform: str, partial: bool = False) -> Lock:
     """Parse the text of an explicit lockfile; `where` names it in errors."""
-    reader = _Reader(where, platform)
+    reader = _Reader(where, platform, partial)
     for number, line in enumerate(text.split("\n"), 1):
         reader.read(number, line.removesuffix("\r"))
     return reader.lock()
@@ -93,8 +115,9 @@ def parse_explicit(text: str, where: str, platform: str) -> Lock:
 class _Reader:
     """Collects the lines of an explicit lockfile."""
 
-    def __init__(self, where: str, platform: str) -> None:
+    def __init__(self, where: str, platform: str, partial: bool) -> None:
         self.where = where
+        self.partial = partial
         self.platform = platform
         self.explicit = False
         self.count: int | None = None
@@ -197,15 +220,23 @@ class _Reader:
     def _conda(self, number: int, line: str) -> None:
         match = PACKAGE.fullmatch(line)
         if not match:
-            raise self._error(number, f"not a package URL with a hash: {line!r}")
+            raise self._error(number, f"not a package URL with a hash: {line!r}", HASHLESS)
         digest = _hash(match["hash"])
+        if digest is None and self.partial and not self.ours and MD5.fullmatch(match["hash"]):
+            package = CondaPackage(match["url"], "", match["hash"].lower())
+            self._add_conda(number, line, package)
+            return
         if digest is None:
             raise self._error(
                 number,
                 f"no sha256 of 64 hexadecimal digits: {line!r}",
-                "An md5 proves nothing; lock again with `cnd lock`, or write `#sha256:…`.",
+                "An md5 proves nothing; `cnd build` completes a conda-<platform>.lock of another "
+                "tool, `cnd lock` locks anew.",
             )
-        package = CondaPackage(match["url"], digest)
+        self._add_conda(number, line, CondaPackage(match["url"], digest))
+
+    def _add_conda(self, number: int, line: str, package: CondaPackage) -> None:
+        self._check_url(number, line, package.url)
         if not CONDA_FILENAME.fullmatch(package.filename):
             raise self._error(number, f"not the URL of a conda package: {line!r}")
         if package.subdir not in (self.platform, "noarch"):
@@ -218,6 +249,9 @@ class _Reader:
         self.conda[package.name] = package
 
     def _pip(self, number: int, line: str) -> None:
+        if line.partition(" @ ")[2].startswith(VCS):
+            self._add_pip(number, line, self._git(number, line))
+            return
         match = PIP.fullmatch(line)
         digest = _hash(match["hash"]) if match else None
         if match is None or digest is None:
@@ -225,6 +259,31 @@ class _Reader:
         package = PipPackage(match["name"], match["url"], digest)
         if not FILENAME.fullmatch(package.filename):
             raise self._error(number, f"a URL without a usable file name: {line!r}")
+        self._add_pip(number, line, package)
+
+    def _check_url(self, number: int, line: str, url: str) -> None:
+        if has_secret(url) if " @ " not in line else has_user(url):
+            raise self._error(number, f"a URL with user, password or token: {line!r}", NETRC)
+        if CONTROL.search(url):
+            raise self._error(number, f"a URL with a control character: {line!r}")
+
+    def _git(self, number: int, line: str) -> PipPackage:
+        match = GIT.fullmatch(line)
+        if match is None:
+            raise self._error(
+                number,
+                f"not a git repository at a commit of 40 hexadecimal digits: {line!r}",
+                "Lock again with `cnd lock`, which writes `git+URL@COMMIT`.",
+            )
+        parts = unquote(match["subdirectory"] or "").split("/")
+        if ".." in parts or (len(parts) > 1 and not parts[0]):
+            raise self._error(number, f"a subdirectory outside of the repository: {line!r}")
+        return PipPackage(match["name"], match["url"] + (match["fragment"] or ""), "")
+
+    def _add_pip(self, number: int, line: str, package: PipPackage) -> None:
+        self._check_url(number, line, package.url)
+        if not PIP_NAME.fullmatch(package.name):
+            raise self._error(number, f"not the name of a pip package: {line!r}")
         name = re.sub(r"[-_.]+", "-", package.name).lower()
         if name in self.pip:
             raise self._error(number, f"a second {package.name}: {line!r}")

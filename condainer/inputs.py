@@ -14,7 +14,8 @@ from typing import Any
 from condainer import requirements, yamlfile
 from condainer.config import Settings
 from condainer.errors import InputError
-from condainer.lock import NAME, Source, source_of
+from condainer.lock import NAME, Source, source_of, this_platform
+from condainer.urls import NETRC, has_secret, has_user, without_user
 from condainer.yamlfile import Document
 
 DEFAULT_CHANNEL = "conda-forge"
@@ -32,6 +33,8 @@ SELECTORS = {
     "win64": "win-64",
 }
 LIST = "Write each item on a line of its own that begins with `- `."
+PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
+PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
 SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
 
 
@@ -45,7 +48,7 @@ class Spec:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the user asked for, on one platform."""
+    """What the user asked for, on one platform; `notes` say what is not done as it is written."""
 
     name: str
     platform: str
@@ -56,6 +59,7 @@ class Inputs:
     variables: tuple[tuple[str, str], ...]
     post_link_scripts: bool
     sources: tuple[Source, ...]
+    notes: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """Return the sha256 of what matters for the lock.
@@ -63,7 +67,8 @@ class Inputs:
         Comments, ordering, spelling of blanks and the environment's name do not; the order of
         channels and of a requirement file's options does.
         """
-        options = [line.text for line in self.requirements if line.is_option]
+        # A password that was changed gives the same packages, and its hash could be guessed from.
+        options = [without_user(line.text) for line in self.requirements if line.is_option]
         wanted = [line for line in self.requirements if not line.is_option]
         meaning = {
             "channels": self.channels,
@@ -81,7 +86,7 @@ class Inputs:
 
 def _normalised(spec: str) -> str:
     """Return a spec without insignificant blanks: `python >= 3.10` is `python>=3.10`."""
-    text = re.sub(r"\s+", " ", spec.strip())
+    text = re.sub(r"\s+", " ", without_user(spec.strip()))
     return re.sub(r"\s*([<>=!~,|])\s*", r"\1", text)
 
 
@@ -121,7 +126,22 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
         variables=_variables(document),
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(source_of(item, settings.project) for item in dict.fromkeys(found)),
+        notes=(*_ignored(document), *(line.note for line in pip_lines if line.note)),
     )
+
+
+def logins(settings: Settings) -> list[str]:
+    """Return the lines of the project's requirements that say who logs in at which index.
+
+    A lock does not hold them, so that they are asked for again where packages are downloaded.
+    """
+    try:
+        lines = read_inputs(settings, this_platform()).requirements
+    except (InputError, OSError):
+        # The lock is what is built; its inputs need not be here.
+        return []
+    found = [line.text for line in lines if has_user(line.text) and "git+" not in line.text]
+    return list(dict.fromkeys(requirements.login(text) for text in found))
 
 
 def _load(path: Path, platform: str) -> Document:
@@ -171,6 +191,14 @@ def _check_keys(document: Document) -> None:
             )
 
 
+def _ignored(document: Document) -> list[str]:
+    """Return what is said of keys that have no meaning here."""
+    unknown = [key for key in document.value if key not in KNOWN_KEYS]
+    return [
+        f"{document.where(key)}: `{key}` has no meaning here, and is ignored" for key in unknown
+    ]
+
+
 def _name(document: Document) -> str:
     name = document.value.get("name")
     if name is None:
@@ -206,6 +234,11 @@ def _channels(document: Document) -> tuple[str, ...]:
     channels = [item for item, _ in _strings(document, "channels", "channel names or URLs")]
     # `nodefaults` says that no default channel is to be added, which we never do.
     wanted = [channel for channel in dict.fromkeys(channels) if channel != "nodefaults"]
+    for channel, where in _strings(document, "channels", "channel names or URLs"):
+        if has_secret(channel):
+            raise InputError(
+                f"{where}: user, password or token in the URL of a channel: {channel}", NETRC
+            )
     return tuple(wanted) or (DEFAULT_CHANNEL,)
 
 
@@ -228,7 +261,7 @@ def _dependencies(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str,
     for index, item in enumerate(value):
         where = document.where("dependencies", index)
         if isinstance(item, str) and item.strip():
-            specs.append(Spec(item.strip(), where))
+            specs.append(Spec(_spec(item.strip(), document.path.parent), where))
         elif isinstance(item, dict) and list(item) == ["pip"]:
             pip += _pip(document, index, item["pip"])
         else:
@@ -237,6 +270,13 @@ def _dependencies(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str,
                 "Put quotation marks around it, or write pip packages below `- pip:`.",
             )
     return tuple(specs), pip
+
+
+def _spec(text: str, base: Path) -> str:
+    """Return a spec as a URL if it is the path of a package, as conda does."""
+    if PACKAGE_PATH.fullmatch(text):
+        return Path(os.path.normpath(base.absolute() / Path(text).expanduser())).as_uri()
+    return text
 
 
 def _pip(document: Document, index: int, lines: Any) -> list[tuple[str, str]]:
@@ -290,5 +330,7 @@ def _variables(document: Document) -> tuple[tuple[str, str], ...]:
 
 
 def _is_python(spec: str) -> bool:
+    if PACKAGE_URL.match(spec):
+        return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
     name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
     return name.lower() == "python"

@@ -12,7 +12,17 @@ from urllib.parse import unquote, urlsplit
 from condainer.files import read_bytes
 
 ABSENT = "absent"
+# What the URL of a git repository begins with.
+VCS = "git+"
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+# By these a program runs or loads other code than its own.
+TAKES_OVER = re.compile(
+    r"LD_(PRELOAD|AUDIT|LIBRARY_PATH)|GCONV_PATH|PATH|BASH_ENV|ENV|PROMPT_COMMAND|IFS"
+    r"|PYTHON(STARTUP|PATH|HOME|INSPECT|BREAKPOINT|WARNINGS)|PERL5(OPT|LIB|DB)|RUBY(OPT|LIB)"
+    r"|NODE_OPTIONS|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GIT_\w+|EDITOR|PAGER|BROWSER|R_PROFILE\w*"
+)
 
 
 def _last_part(path: str) -> str:
@@ -21,10 +31,14 @@ def _last_part(path: str) -> str:
 
 @dataclass(frozen=True)
 class CondaPackage:
-    """A conda package at an exact URL with the sha256 of its archive."""
+    """A conda package at an exact URL with the sha256 of its archive.
+
+    Only while a lock of another tool is read can that be empty, and `md5` be known in its place.
+    """
 
     url: str
     sha256: str
+    md5: str = ""
 
     @property
     def filename(self) -> str:
@@ -44,7 +58,10 @@ class CondaPackage:
 
 @dataclass(frozen=True)
 class PipPackage:
-    """A wheel or sdist at an exact URL with its sha256."""
+    """A wheel or sdist at an exact URL with its sha256, or a commit of a git repository.
+
+    The URL of the last is `git+URL@COMMIT`, perhaps with `#subdirectory=…`, and it has no sha256.
+    """
 
     name: str
     url: str
@@ -58,7 +75,22 @@ class PipPackage:
     @property
     def is_wheel(self) -> bool:
         """Whether it is installed as it is rather than built from source."""
-        return self.filename.endswith(".whl")
+        return self.filename.endswith(".whl") and not self.is_vcs
+
+    @property
+    def is_vcs(self) -> bool:
+        """Whether it is a commit of a git repository."""
+        return self.url.startswith(VCS)
+
+    @property
+    def commit(self) -> str:
+        """The commit, 40 hexadecimal digits, of a package that is one."""
+        return self.url.partition("#")[0].rpartition("@")[2]
+
+    @property
+    def subdirectory(self) -> str:
+        """Where in the repository the package stands; empty for its top."""
+        return urlsplit(self.url).fragment.removeprefix("subdirectory=")
 
 
 @dataclass(frozen=True)
@@ -87,6 +119,17 @@ class Lock:
     sources: tuple[Source, ...] = ()
     origin: str = ""
     name: str = ""
+
+    @property
+    def takeovers(self) -> list[str]:
+        """The variables by which programs run other code than their own, as `NAME=value`."""
+        chosen = [(name, value) for name, value in self.variables if TAKES_OVER.fullmatch(name)]
+        return [f"{name}={escape(value)}" for name, value in chosen]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether the sha256 of a package is not known yet."""
+        return any(not package.sha256 for package in self.conda)
 
 
 def this_platform() -> str:

@@ -32,11 +32,15 @@ CONDA_LOCK = "conda-lock.yml"
 
 @dataclass(frozen=True)
 class LockState:
-    """What the lock of a project is worth; `reason` says why it is not current."""
+    """What the lock of a project is worth; `reason` says why it is not current.
+
+    `partial` is a lock of another tool whose sha256s the next build has to look up.
+    """
 
     status: Literal["current", "stale", "missing"]
     lock: Lock | None
     reason: str = ""
+    partial: Lock | None = None
 
 
 def lock_state(settings: Settings) -> LockState:
@@ -48,7 +52,7 @@ def lock_state(settings: Settings) -> LockState:
     platform = this_platform()
     path = lockfile_path(settings.project, platform)
     try:
-        lock = read_explicit(path, platform)
+        lock = read_explicit(path, platform, partial=True)
     except FileNotFoundError:
         return _state_of_conda_lock(settings, platform)
     except OSError as error:
@@ -56,6 +60,8 @@ def lock_state(settings: Settings) -> LockState:
     if not lock.sources:
         if _is_ours(path):
             raise LockfileError(f"{path}: the header is incomplete", REMEDY)
+        if lock.is_partial:
+            return _partial(_taken_over(lock, settings, path.name), settings)
         return LockState("current", _taken_over(lock, settings))
     if lock.origin:
         lock = replace(lock, post_link_scripts=settings.post_link_scripts)
@@ -69,6 +75,17 @@ def lock_state(settings: Settings) -> LockState:
     if inputs.fingerprint() == lock.inputs:
         return LockState("current", replace(lock, name=inputs.name))
     return LockState("stale", lock, f"{_changed(lock, settings)} changed since it was locked")
+
+
+def _partial(lock: Lock, settings: Settings) -> LockState:
+    from condainer import completion
+
+    # Its URLs and names are held to the rules before anything is looked up.
+    known = tuple(replace(package, sha256=package.sha256 or "0" * 64) for package in lock.conda)
+    checked(replace(lock, conda=known), str(settings.project / lock.origin))
+    if found := completion.kept(lock, settings):
+        return LockState("current", found)
+    return LockState("stale", None, f"{lock.origin} has md5 sums only", lock)
 
 
 def _same_files(lock: Lock, settings: Settings) -> bool:
@@ -94,8 +111,10 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
         return LockState("missing", None, f"there is no {lockfile_path(Path(), platform)}")
     from condainer import condalock
 
-    lock = condalock.read(path, platform)
+    lock = condalock.read(path, platform, partial=True)
     if not _is_ours(path):
+        if lock.is_partial:
+            return _partial(_taken_over(lock, settings, CONDA_LOCK), settings)
         return LockState("current", checked(_taken_over(lock, settings, CONDA_LOCK), str(path)))
     inputs = read_inputs(settings, platform)
     if condalock.content_hash(path, platform) != inputs.fingerprint():
@@ -136,6 +155,11 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
                 # It only spares reading conda-lock.yml the next time.
                 reporter.warn(f"{path} cannot be written: {error.strerror}")
         return state.lock, False
+    if state.partial is not None:
+        # Nothing is solved: the md5 sums say which packages they are.
+        from condainer import completion
+
+        return completion.complete(state.partial, settings, reporter), False
     if settings.locked:
         raise StaleLockError(
             f"The lock of {settings.project} is {state.status}: {state.reason}",
@@ -150,13 +174,17 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     Raises StaleLockError if `locked` forbids it, LockfileError if another tool's file would be
     overwritten.
     """
+    from condainer import archives
     from condainer.solver import solve
 
     if settings.locked:
         raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
     _refuse_to_overwrite(settings)
     inputs = read_inputs(settings, this_platform())
-    solved = solve(inputs, settings, reporter)
+    for note in inputs.notes:
+        reporter.warn(note)
+    on_disk = archives.on_disk(inputs, settings, reporter)
+    solved = on_disk.restored(solve(on_disk.inputs, settings, reporter))
     pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
     packages = tuple(item.package for item in solved)
     lock = checked(_described(Lock(inputs.platform, packages, pip), inputs), "the solution")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from condainer import linked
+from condainer import linked, safety
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, NetworkError
 from condainer.files import sha256_of, storage_error_told, storage_errors
@@ -179,6 +179,7 @@ async def _link(
     from rattler import exceptions
 
     records = await asyncio.gather(*(_record(archive) for archive in archives))
+    await safety.check(archives, scratch)
     progress = _LinkProgress(reporter, len(records))
     try:
         try:

@@ -66,6 +66,11 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
         address = address_of(lock, settings.mount_base_directory)
         entry, hit = _found_or_built(lock, address, settings, reporter)
     trust.demand(entry, settings)
+    if lock.takeovers:
+        reporter.warn(
+            "The environment sets variables by which programs run other code than their own: "
+            + ", ".join(lock.takeovers)
+        )
     write_activation(entry, lock, settings, reporter)
     reporter.finish()
     return Built(entry, hit, locked, time.monotonic() - start)
@@ -134,7 +139,10 @@ def _build_ours(
     lock: Lock, address: Address, settings: Settings, reporter: Reporter
 ) -> tuple[Entry, bool]:
     """Build an image into a cache that can be trusted, and sign it if a key is configured."""
+    from condainer.places import admit
+
     trust.check_cache(settings.cache_directory, settings)
+    admit(lock, settings)
     entry, hit = _build(lock, address, settings, reporter)
     if not hit:
         reporter.finish()
@@ -206,6 +214,7 @@ def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) 
             "mksquashfs": packed.tool,
             **versions,
         },
+        built_from_source=[package.name for package in lock.pip if not package.is_wheel],
     )
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from condainer.errors import CondainerError, ToolError
+from condainer.urls import redacted
 
 # Enough to show what went wrong; a tool that writes megabytes to stderr must not fill the memory.
 STDERR_LIMIT = 64_000
@@ -31,7 +32,7 @@ class CommandFailed(CondainerError):
         super().__init__(f"`{shlex.join(argv)}` {_ending(status)}{detail}")
         self.argv = tuple(argv)
         self.status = status
-        self.stderr = stderr
+        self.stderr = redacted(stderr)
 
     @property
     def reason(self) -> str:

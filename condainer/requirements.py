@@ -1,7 +1,7 @@
 """Requirement files: their lines, joined and with absolute paths, for uv to interpret.
 
 The syntax is pip's; what it accepts is passed on unchanged. Only what cannot be in a shared,
-immutable image (editable installs, local paths) is refused here.
+immutable image (editable installs, local paths), or not be locked, is refused here.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from condainer.errors import InputError
 from condainer.files import read_bytes
+from condainer.urls import has_user, without_user
 
 MAX_DEPTH = 20
 # The files that were read, and whether as constraints, in their order.
@@ -22,13 +23,17 @@ INCLUDE = re.compile(
     r"(?P<option>-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>.+)"
 )
 FIND_LINKS = re.compile(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>.+)")
-EDITABLE = re.compile(r"-e|--editable(\s|=|$)")
+EDITABLE = re.compile(r"(-e|--editable(?=\s|=|$))\s*=?\s*(?P<target>.*)")
 COMMENT = re.compile(r"(^|\s)#.*$")
 # `name @ target` or `name[extra]@target`.
 DIRECT = re.compile(r"[\w.-]+\s*(\[[^\]]*\])?\s*@\s*(?P<target>.*)")
 LOCAL = re.compile(r"\.{1,2}([\[\s;]|$)|~|file:", re.IGNORECASE)
 ARCHIVE = re.compile(r"[^\s;]+\.(whl|zip|tgz|tbz|tbz2|txz|tar(\.\w+)?)([\s;\[]|$)", re.IGNORECASE)
-VCS = re.compile(r"(^|@\s*)(git|hg|svn|bzr)\+", re.IGNORECASE)
+VCS = re.compile(r"(^|@\s*)(?P<kind>git|hg|svn|bzr)\+(?P<url>\S+)", re.IGNORECASE)
+GIT_SCHEMES = ("https://", "http://", "ssh://", "file:///")
+# pip replaces it by the value of the environment variable, and so does uv.
+LOGIN = re.compile(r"https?://[^/\s?#]*@[^/\s?#]+", re.IGNORECASE)
+VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 REMEDY = (
     "An image is shared and never changes: build a wheel and put it on an index or a web server, "
     "or install the package into a virtual environment on top of the image."
@@ -37,11 +42,15 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Line:
-    """One logical line of a requirements file, and the place it stands at."""
+    """One logical line of a requirements file, and the place it stands at.
+
+    `note` says what became of it, if that is not what it says itself.
+    """
 
     text: str
     where: str
     constraint: bool = False
+    note: str = ""
 
     @property
     def is_option(self) -> bool:
@@ -134,6 +143,7 @@ def _line(
 ) -> list[Line]:
     if not text:
         return []
+    _refuse_variables(text, where)
     if match := INCLUDE.fullmatch(text):
         if "://" in match["path"]:
             raise InputError(
@@ -147,22 +157,63 @@ def _line(
             return []
         included[path, inner] = None
         return _read(path, where, (*chain, path), included, inner)
-    if EDITABLE.match(text):
-        raise InputError(f"{where}: an editable install cannot be locked: {text}", REMEDY)
+    note = ""
+    if match := EDITABLE.fullmatch(text):
+        if not VCS.match(match["target"]):
+            raise InputError(f"{where}: an editable install cannot be locked: {text}", REMEDY)
+        text = match["target"]
+        note = f"{where}: an image cannot be edited: installed as any other package: {text}"
     if match := FIND_LINKS.fullmatch(text):
         path_text = match["path"].strip()
         if "://" not in path_text:
             path_text = str(_absolute(path_text, base, where))
         return [Line(f"--find-links {path_text}", where, constraint)]
     if not text.startswith("-"):
-        _refuse_local(text, where)
-        if VCS.search(text):
-            raise InputError(
-                f"{where}: a version control reference cannot be locked yet: {text}",
-                "Name a release, or the URL of a wheel or of an archive with its hash.",
-            )
+        if match := VCS.search(text):
+            _check_vcs(match, text, where)
+        else:
+            _refuse_local(text, where)
         text = re.sub(r"\s+", " ", text)
-    return [Line(text, where, constraint)]
+    return [Line(text, where, constraint, note)]
+
+
+def login(text: str) -> str:
+    """Return the option by which uv learns who logs in at the server that a line names.
+
+    uv does not ask an additional index for what has a URL of its own.
+    """
+    match = LOGIN.search(text)
+    return f"--extra-index-url {match[0]}/" if match else ""
+
+
+def _refuse_variables(text: str, where: str) -> None:
+    """Refuse `${VARIABLE}` but for who logs in at a server, which no lock shows."""
+    if VARIABLE.search(without_user(text)):
+        raise InputError(
+            f"{where}: what a variable of the environment holds cannot be locked: {text}",
+            "Write its value. Only user and password of a URL can be variables: "
+            "`https://${USER}:${PASSWORD}@host/simple`.",
+        )
+
+
+def _check_vcs(match: re.Match[str], text: str, where: str) -> None:
+    """Refuse a version control reference that cannot be pinned to a commit."""
+    if match["kind"].lower() != "git":
+        raise InputError(
+            f"{where}: a reference to {match['kind']} cannot be locked, only one to git: {text}",
+            "Name a release, or the URL of a wheel or of an archive with its hash.",
+        )
+    if not match["url"].lower().startswith(GIT_SCHEMES):
+        raise InputError(
+            f"{where}: not the URL of a git repository: {text}",
+            "Write `git+https://host/path` or `git+ssh://git@host/path`.",
+        )
+    if has_user(match["url"]):
+        raise InputError(
+            f"{where}: user or password in the URL of a git repository: {text}",
+            "git takes them from ~/.netrc (mode 0600) or its credential helper; or use an SSH key, "
+            "`git+ssh://git@host/path`.",
+        )
 
 
 def _refuse_local(text: str, where: str) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from condainer.config import Settings
 from condainer.errors import InputError, NetworkError, SolveError
@@ -59,16 +62,17 @@ def channel_of(name: str, settings: Settings) -> Channel:
 
 
 def _expanded(names: Sequence[str]) -> list[str]:
-    """Replace `defaults`, which stands for several channels, by what conda takes it for."""
-    if "defaults" not in names:
+    """Replace `defaults`, which stands for several channels, by what conda takes it for.
+
+    Their own names, such as `pkgs/main`, are those of conda as well.
+    """
+    if not any(name == "defaults" or name.startswith("pkgs/") for name in names):
         return list(names)
     from conda_lock._vendor.conda.base.constants import DEFAULT_CHANNELS_UNIX
 
-    return [
-        part
-        for name in names
-        for part in (DEFAULT_CHANNELS_UNIX if name == "defaults" else (name,))
-    ]
+    known: dict[str, tuple[str, ...]] = {"defaults": DEFAULT_CHANNELS_UNIX}
+    known |= {url.split("/", 3)[3]: (url,) for url in DEFAULT_CHANNELS_UNIX}
+    return [part for name in names for part in known.get(name, (name,))]
 
 
 def _canonical(name: str, settings: Settings) -> str:
@@ -107,12 +111,31 @@ def _match_spec(spec: Spec) -> MatchSpec:
     from rattler import exceptions
 
     try:
-        return rattler.MatchSpec(spec.text, strict=False)
+        found = rattler.MatchSpec(_on_a_channel(spec.text), strict=False)
+        if re.search(r"[<>=!~;\s]", str(found.build or "")):
+            # `python>3 <4`: the engine would look for a build of that name, and find none.
+            raise exceptions.InvalidMatchSpecError(f"{found.build} is not the name of a build")
+        return found
     except exceptions.InvalidMatchSpecError as error:
         raise InputError(
             f"{spec.where}: not a valid conda package spec: {spec.text!r}: {error}",
-            "Write it as `name`, `name=1.2`, `name>=1,<2` or `channel::name`.",
+            "Write it as `name`, `name=1.2`, `name>=1,<2` (with a comma) or `channel::name`.",
         ) from None
+
+
+def _on_a_channel(text: str) -> str:
+    """Name the one of the channels behind `defaults` that a spec asks for.
+
+    conda has a package of R in the one, and all others in the other.
+    """
+    match = re.fullmatch(
+        r"(?P<name>defaults|pkgs/\w+)(?P<rest>(/[\w-]+)?::\s*(?P<package>.+))", text
+    )
+    if match is None:
+        return text
+    of_r = re.match(r"r(-|\W|$)", match["package"])
+    wanted = ("pkgs/r" if of_r else "pkgs/main") if match["name"] == "defaults" else match["name"]
+    return f"{_expanded([wanted])[0]}{match['rest']}"
 
 
 def _spec_channels(specs: Sequence[MatchSpec]) -> list[str]:
@@ -161,8 +184,11 @@ def _on_mirrors(
             result.append(spec)
             continue
         mirror = stand_in[str(spec.channel.base_url).rstrip("/")]
-        bare = re.sub(r"^[^\[]*?::", "", str(spec))
-        result.append(rattler.MatchSpec(f"{mirror}::{bare}", strict=False))
+        # A channel in brackets would win over the one before the colons.
+        bare = re.sub(r"^[^\[]*?::|\b(channel|subdir)=\"[^\"]*\"(, )?", "", str(spec))
+        place = f"{mirror}/{spec.subdir}" if spec.subdir else mirror
+        text = f"{place}::{re.sub(r'(, )?]$', ']', bare).removesuffix('[]')}"
+        result.append(rattler.MatchSpec(text, strict=False))
     return result
 
 
@@ -226,16 +252,26 @@ def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
         for mirror in channel.mirrors:
             if url.startswith(mirror + "/"):
                 url = channel.url + url.removeprefix(mirror)
-    if record.sha256 is None:
+    if record.sha256 is None and url.startswith("file:"):
+        # An archive that was named by its URL: no index knows it.
+        sha256, md5 = _digests(Path(unquote(urlsplit(url).path)))
+    elif record.sha256 is None:
         raise SolveError(
             f"The channel gives no sha256 of {record.file_name}, so that it cannot be locked",
             "Use another channel, or ask whoever keeps this one to index it with sha256.",
         )
+    else:
+        sha256, md5 = record.sha256.hex(), record.md5.hex() if record.md5 else ""
     return Solved(
-        package=CondaPackage(url, record.sha256.hex()),
+        package=CondaPackage(url, sha256),
         name=str(record.name.normalized),
         version=str(record.version),
         build=str(record.build),
-        md5=record.md5.hex() if record.md5 else "",
+        md5=md5,
         depends=tuple(record.depends),
     )
+
+
+def _digests(archive: Path) -> tuple[str, str]:
+    data = archive.read_bytes()
+    return hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -20,6 +20,7 @@ from condainer.files import (
     storage_error_told,
     storage_errors,
 )
+from condainer.inputs import logins
 from condainer.lock import CondaPackage, Lock
 from condainer.process import CommandFailed
 from condainer.report import Reporter
@@ -76,7 +77,9 @@ def _fill(
                 + " (set `post_link_scripts: true` in condainer.yml if the packages need them)"
             )
         if lock.pip:
-            wheels.install(lock.pip, stage.prefix, stage.scratch, stage.runner, reporter)
+            wheels.install(
+                lock.pip, stage.prefix, stage.scratch, stage.runner, reporter, logins(settings)
+            )
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
         _compile(stage, settings, reporter)

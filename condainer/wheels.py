@@ -1,4 +1,4 @@
-"""The PyPI side, by uv: resolve against the conda part, install by hash."""
+"""The PyPI side, by uv: resolve against the conda part, install by hash or by commit."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from condainer import process
 from condainer.errors import BuildError, InputError, IntegrityError, NetworkError, ToolError
 from condainer.files import storage_error_told
 from condainer.inputs import Inputs
-from condainer.lock import PipPackage
+from condainer.lock import VCS, PipPackage
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.requirements import Line
+from condainer.urls import without_user
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +29,7 @@ else:
 
 # Seconds; a flaky mirror answers late rather than never.
 HTTP_TIMEOUT = "60"
+INSTALL = "Install git (`apt install git`, or your distribution's package of that name)."
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
             env=_environment(scratch),
         )
         changes = json.loads(report.stdout)["changes"]
-        added = {c["name"]: c["version"] for c in changes if c["action"] == "installed"}
+        # What comes from a git repository has no version before it is built.
+        added = {c["name"]: c.get("version") for c in changes if c["action"] == "installed"}
         removed = tuple(sorted(c["name"] for c in changes if c["action"] == "uninstalled"))
         if not added:
             return Resolved((), removed)
@@ -90,8 +94,8 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
     built = [package.filename for package in chosen if not package.is_wheel]
     if built:
         reporter.warn(
-            f"No wheel fits for {', '.join(built)}: built from source during each build, whose "
-            "bytes then depend on the build tools of the day"
+            f"Built from source during each build: {', '.join(built)}: there is no wheel that "
+            "fits, and the bytes depend on the build tools of the day"
         )
     lost = sorted(set(added) - {package.name for package in chosen})
     if lost:
@@ -105,26 +109,33 @@ def install(
     scratch: Path,
     runner: Sequence[str],
     reporter: Reporter,
+    logins: Sequence[str] = (),
 ) -> None:
     """Install pip packages, each by URL and sha256 and nothing else, into a staged prefix.
 
-    Parameters: `runner` is the beginning of the command line that lets the staged prefix appear
-    at `prefix`. Raises IntegrityError when a file has another hash than the lock says.
+    Those from a git repository are built from their commit. Parameters: `runner` is the beginning
+    of the command line that lets the staged prefix appear at `prefix`; `logins` are lines of a
+    requirements file that say who logs in where. Raises IntegrityError when a file has another
+    hash than the lock says.
     """
     reporter.step("Installing pip packages")
-    lines = [f"{p.name} @ {p.url} --hash=sha256:{p.sha256}" for p in packages]
-    listed = _write(scratch / "locked.txt", lines)
+    hashed = [f"{p.name} @ {p.url} --hash=sha256:{p.sha256}" for p in packages if not p.is_vcs]
+    commits = [f"{p.name} @ {p.url}" for p in packages if p.is_vcs]
+    command = [
+        *runner,
+        *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
+        *("--no-deps", "--link-mode", "copy", "--no-progress"),
+        *("--no-compile-bytecode", "--break-system-packages"),
+    ]
     try:
-        process.run(
-            [
-                *runner,
-                *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
-                *("--no-deps", "--require-hashes", "--link-mode", "copy", "--no-progress"),
-                *("--no-compile-bytecode", "--break-system-packages", "--requirements"),
-                str(listed),
-            ],
-            env=_environment(scratch),
-        )
+        if hashed:
+            listed = _write(scratch / "locked.txt", [*logins, *hashed])
+            options = ["--require-hashes", "--requirements", str(listed)]
+            process.run([*command, *options], env=_environment(scratch))
+        if commits:
+            # After the others: uv asks for the hash of everything in one call, or of nothing.
+            listed = _write(scratch / "commits.txt", [*logins, *commits])
+            process.run([*command, "--requirements", str(listed)], env=_environment(scratch))
     except CommandFailed as error:
         if "hash mismatch" in error.stderr.lower():
             raise IntegrityError(
@@ -134,7 +145,11 @@ def install(
         if _is_network(error.stderr):
             raise _network_error(error) from None
         full = storage_error_told(f"install pip packages in {scratch}", error.reason)
-        raise full or BuildError(f"Installing the pip packages failed: {error.reason}") from None
+        raise (
+            full
+            or _tool_error(error)
+            or BuildError(f"Installing the pip packages failed: {error.reason}")
+        ) from None
 
 
 def find_uv() -> str:
@@ -168,11 +183,18 @@ def _environment(scratch: Path) -> Mapping[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         # Where uv leaves its lock files.
         "TMPDIR": str(scratch),
+        # git would wait for a password that nobody sees being asked for.
+        "GIT_TERMINAL_PROMPT": "0",
     }
 
 
 def _write(path: Path, lines: Sequence[str]) -> Path:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    """Write a file that nobody else can read: options of an index can hold a password."""
+    path.unlink(missing_ok=True)
+    with open(
+        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"
+    ) as f:
+        f.writelines(f"{line}\n" for line in lines)
     return path
 
 
@@ -184,14 +206,14 @@ def _constraint_lines(lines: Sequence[Line]) -> list[str]:
     return [line.text for line in lines if line.constraint]
 
 
-def _pin_lines(lines: Sequence[Line], added: Mapping[str, str]) -> list[str]:
+def _pin_lines(lines: Sequence[Line], added: Mapping[str, str | None]) -> list[str]:
     """Return the options, the direct URLs as they are, and the exact version of everything else."""
     direct = [line.text for line in lines if "://" in line.text and not line.is_option]
     by_url = {_name_of_url(text) for text in direct}
     return [
         *(line.text for line in lines if line.is_option),
         *direct,
-        *(f"{name}=={version}" for name, version in added.items() if name not in by_url),
+        *(f"{name}=={added[name]}" for name in added if added[name] and name not in by_url),
     ]
 
 
@@ -220,23 +242,33 @@ def _required_name(requirement: str) -> str:
 
 def _name_of_url(requirement: str) -> str:
     """Return the normalised name of a `name @ URL` requirement or of the wheel that a URL names."""
-    name, at, _ = requirement.partition("@")
+    egg = re.search(r"[#&]egg=([\w.-]+)", requirement)
+    name, at, _ = f"{egg[1]}@".partition("@") if egg else requirement.partition("@")
     if not at or "://" in name:
         name = requirement.partition("#")[0].rpartition("/")[2].partition("-")[0]
     return re.sub(r"[-_.]+", "-", name.partition("[")[0].strip()).lower()
 
 
 def _package(entry: Mapping[str, Any]) -> PipPackage:
-    """Return the one file that uv chose of a package in pylock.toml."""
+    """Return the one file, or the commit, that uv chose of a package in pylock.toml."""
+    if "vcs" in entry:
+        return _commit(entry["name"], entry["vcs"])
     files = [*entry.get("wheels", []), entry.get("archive"), entry.get("sdist")]
     for item in files:
         if item and "sha256" in item.get("hashes", {}) and "url" in item:
-            url = str(item["url"]).partition("#")[0]
+            url = without_user(str(item["url"]).partition("#")[0])
             return PipPackage(entry["name"], url, item["hashes"]["sha256"])
     raise InputError(
         f"{entry['name']}: the package index gives no URL with a sha256, so it cannot be locked",
         "Use an index that does, or a direct URL to a wheel.",
     )
+
+
+def _commit(name: str, found: Mapping[str, Any]) -> PipPackage:
+    directory = os.path.normpath(found.get("subdirectory") or ".")
+    inside = "" if directory == "." else f"#subdirectory={quote(directory)}"
+    url = without_user(str(found["url"]).removeprefix(VCS))
+    return PipPackage(name, f"{VCS}{url}@{found['commit-id']}{inside}", "")
 
 
 def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exception:
@@ -245,6 +277,8 @@ def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exc
     text = "\n".join(row for row in text.splitlines() if not row.startswith("Using Python"))
     if _is_network(text):
         return _network_error(error)
+    if tool := _tool_error(error):
+        return tool
     for number, line in enumerate([line for line in lines if not line.constraint], 1):
         text = text.replace(f"{wanted}:{number}:", f"{line.where}:")
         text = text.replace(f"`{wanted}` at position", f"`{line.where}` at position")
@@ -264,8 +298,23 @@ def _requirement_name(text: str) -> str:
 
 
 def _is_network(text: str) -> bool:
-    signs = ("failed to fetch", "dns error", "error sending request", "connection refused")
+    signs = (
+        "failed to fetch:",
+        "dns error",
+        "error sending request",
+        "connection refused",
+        "could not resolve host",
+        "unable to connect",
+        "failed to connect",
+    )
     return any(sign in text.lower() for sign in signs) and "404" not in text
+
+
+def _tool_error(error: CommandFailed) -> ToolError | None:
+    """Return the error of a missing git, if that is what uv complains about."""
+    if "git executable not found" not in error.stderr.lower():
+        return None
+    return ToolError("git is not installed, and a pip requirement names a git repository", INSTALL)
 
 
 def _network_error(error: CommandFailed) -> NetworkError:

@@ -38,7 +38,7 @@ def read(path: Path) -> Lock:
 
 
 def test_the_vectors_are_there() -> None:
-    assert {"conda-only", "conda-and-pypi", "variables", "demo"} <= set(NAMES)
+    assert {"conda-only", "conda-and-pypi", "variables", "from-source", "demo"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

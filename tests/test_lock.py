@@ -249,7 +249,6 @@ def test_packages_keep_their_order() -> None:
     "url",
     [
         "file:///srv/für uns".replace(" ", "%20") + "/linux-64/a-1-0.conda",
-        "https://user:pass@h.example:8443/t/tk-1/c/linux-64/a-1-0.conda",
         "s3://bucket/c/noarch/a-1-0.tar.bz2",
     ],
 )
@@ -425,3 +424,49 @@ def test_unchanged_sources(write: Write, project: Path) -> None:
 
 def test_a_lock_without_sources_is_never_known_to_be_unchanged(project: Path) -> None:
     assert not sources_unchanged(replace(LOCK, sources=()), project)
+
+
+COMMIT = "3f07f990ac74f1e1691ba17ef8c14007f05846ab"
+BAD_GIT = [
+    ("git+https://a.example/b.git", "not a git repository at a commit"),
+    ("git+https://a.example/b.git@main", "not a git repository at a commit"),
+    (f"git+https://a.example/b.git@{COMMIT[:12]}", "not a git repository at a commit"),
+    (f"git+ext://sh@{COMMIT}", "not a git repository at a commit"),
+    (f"git+https://a.example/b.git@{COMMIT}#egg=b", "not a git repository at a commit"),
+    (f"git+https://a.example/b.git@{COMMIT}#subdirectory=../x", "outside"),
+    (f"git+https://a.example/b.git@{COMMIT}#subdirectory=a/%2E%2e/x", "outside"),
+    (f"git+https://a.example/b.git@{COMMIT}#subdirectory=/etc/x", "outside"),
+    (f"git+https://u:s3cret@a.example/b.git@{COMMIT}", "user, password"),
+]
+
+
+@pytest.mark.parametrize(("url", "what"), BAD_GIT)
+def test_a_git_repository_without_a_commit_or_outside_of_itself(url: str, what: str) -> None:
+    text = f"@EXPLICIT\nhttps://a.example/noarch/a-1-0.conda#{'0' * 64}\n# pip b @ {url}\n"
+    with pytest.raises(LockfileError) as caught:
+        parse_explicit(text, "x.lock", "linux-64")
+    assert caught.value.message.startswith("x.lock:3: ")
+    assert what in caught.value.message
+    assert "s3cret" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "https://bob:s3cret@a.example/noarch/a-1-0.conda#" + "0" * 64,
+        "https://a.example/t/s3cret/conda-forge/noarch/a-1-0.conda#" + "0" * 64,
+        "# pip b @ https://s3cret@a.example/b-1-py3-none-any.whl#sha256=" + "0" * 64,
+    ],
+)
+def test_a_lock_with_a_secret_is_refused_and_does_not_show_it(line: str) -> None:
+    with pytest.raises(LockfileError, match="user") as caught:
+        parse_explicit(f"@EXPLICIT\n{line}\n", "x.lock", "linux-64")
+    assert "s3cret" not in str(caught.value)
+    assert "netrc" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["../b", "b/c", "-b", ".b", "b@c", "b;c"])
+def test_a_pip_package_needs_a_name(name: str) -> None:
+    text = f"@EXPLICIT\n# pip {name} @ https://a.example/b-1-py3-none-any.whl#sha256={'0' * 64}\n"
+    with pytest.raises(LockfileError, match="not the name"):
+        parse_explicit(text, "x.lock", "linux-64")

@@ -190,7 +190,7 @@ EDITABLE = [
     "--editable .",
     "--editable=./x",
     "--editable",
-    "-e git+https://a.example/b.git#egg=b",
+    "-e hg",
     "-e file:///x",
     "-e x[extra]",
 ]
@@ -234,14 +234,26 @@ LOCAL = [
     "x @ .",
     "x @ directory",
 ]
-VCS = [
+GIT = [
     "git+https://a.example/b.git",
-    "git+https://a.example/b.git@v1#egg=b",
+    "git+https://a.example/b.git@v1#egg=b&subdirectory=c",
     "b @ git+https://a.example/b.git@v1",
-    "b@git+ssh://git@a.example/b.git",
-    "hg+https://a.example/b",
+    "b[extra]@git+ssh://git@a.example/b.git ; python_version > '3'",
+    "git+http://a.example/b.git",
     "GIT+https://a.example/b",
     "git+file:///b",
+]
+VCS = [
+    ("hg+https://a.example/b", "only one to git"),
+    ("b @ svn+https://a.example/b@12", "only one to git"),
+    ("-e bzr+lp:b#egg=b", "only one to git"),
+    ("git+git@a.example:b.git", "not the URL of a git repository"),
+    ("git+git://a.example/b.git", "not the URL of a git repository"),
+    ("git+./b", "not the URL of a git repository"),
+    ("git+https://user:s3cret@a.example/b.git", "user or password"),
+    ("b @ git+https://s3cret@a.example/b.git", "user or password"),
+    ("-e git+https://${USER}:${TOKEN}@a.example/b.git#egg=b", "user or password"),
+    ("git+ssh://git:s3cret@a.example/b.git", "user or password"),
 ]
 
 
@@ -261,10 +273,68 @@ def test_local_paths_are_refused(write: Write, line: str) -> None:
     assert "build a wheel" in error.hint
 
 
-@pytest.mark.parametrize("line", VCS)
-def test_version_control_references_are_refused(write: Write, line: str) -> None:
+@pytest.mark.parametrize("line", GIT)
+def test_references_to_git_are_passed_on(write: Write, line: str) -> None:
+    (found,) = requirements.read(write("requirements.txt", f"{line}\n"))[0]
+    assert (found.text, found.note) == (line, "")
+
+
+@pytest.mark.parametrize("option", ["-e ", "-e", "--editable ", "--editable="])
+def test_an_editable_reference_to_git_becomes_an_ordinary_one(write: Write, option: str) -> None:
+    path = write("requirements.txt", f"\n{option}git+https://a.example/b.git@main#egg=b\n")
+    (found,) = requirements.read(path)[0]
+    assert found.text == "git+https://a.example/b.git@main#egg=b"
+    assert found.note.startswith(f"{path}:2: an image cannot be edited")
+
+
+@pytest.mark.parametrize(("line", "what"), VCS)
+def test_references_that_cannot_be_pinned_are_refused(write: Write, line: str, what: str) -> None:
     path = write("requirements.txt", f"a\n{line}\n")
-    assert refused(path).message.startswith(f"{path}:2: a version control reference")
+    error = refused(path)
+    assert error.message.startswith(f"{path}:2: ")
+    assert what in error.message
+    assert "s3cret" not in error.message
+
+
+VARIABLES = [
+    ("${NAME}", False),
+    ("six==${VERSION}", False),
+    ("six @ https://a.example/${PATH}/six.whl", False),
+    ("--index-url https://${HOST}/simple", False),
+    ("--find-links ${HOME}/wheels", False),
+    ("--index-url https://${USER}:${TOKEN}@a.example/simple", True),
+    ("--extra-index-url https://${TOKEN}@a.example/simple", True),
+    ("six @ https://${USER}:${TOKEN}@a.example/six-1.0.whl", True),
+    ("six==${lower}", True),
+    ("six==$VERSION", True),
+]
+
+
+@pytest.mark.parametrize(("line", "allowed"), VARIABLES)
+def test_variables_stand_for_who_logs_in_only(write: Write, line: str, allowed: bool) -> None:
+    path = write("requirements.txt", f"{line}\n")
+    if allowed:
+        assert texts(path) == [line]
+    else:
+        assert "variable" in refused(path).message
+
+
+def test_an_included_file_cannot_be_named_by_a_variable(write: Write) -> None:
+    assert "variable" in refused(write("requirements.txt", "-r ${HOME}/r.txt\n")).message
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        (
+            "--index-url https://u:p@a.example:8/simple",
+            "--extra-index-url https://u:p@a.example:8/",
+        ),
+        ("six @ https://t@a.example/d/six-1.whl#x", "--extra-index-url https://t@a.example/"),
+    ],
+)
+def test_who_logs_in_is_told_without_what_is_wanted(line: str, option: str) -> None:
+    assert requirements.login(line) == option
 
 
 @pytest.mark.parametrize("line", ["-e .", "./x"])

@@ -1,0 +1,38 @@
+"""URLs: what in them is secret, and is never shown or written."""
+
+from __future__ import annotations
+
+import re
+
+# Who logs in, before the host; a password or `${VARIABLE}` can stand in it.
+USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/\s?#'\"<>]*)@")
+# The token of a conda channel: `https://host/t/TOKEN/channel`.
+TOKEN = re.compile(r"(?P<host>://[^/\s]+)/t/[^/\s]+(?=/)")
+NETRC = "Put user and password into ~/.netrc (mode 0600), and only the plain URL into the file."
+
+
+def redacted(text: str) -> str:
+    """Return a text with `***` in the place of the users, passwords and tokens of its URLs."""
+    return TOKEN.sub(r"\g<host>/t/***", USER.sub(lambda match: _shown(match, "***@"), text))
+
+
+def without_user(text: str) -> str:
+    """Return a text without the users and passwords of its URLs."""
+    return USER.sub(lambda match: _shown(match, ""), text)
+
+
+def has_user(text: str) -> bool:
+    """Tell whether a URL in a text says who logs in; the `git@` of SSH is no secret."""
+    return without_user(text) != text
+
+
+def has_secret(text: str) -> bool:
+    """Tell whether a URL in a text has a user, a password or a conda token."""
+    return redacted(text) != text
+
+
+def _shown(match: re.Match[str], user: str) -> str:
+    # Over SSH the user is part of the address, and the key is elsewhere.
+    if match["scheme"].lower().endswith("ssh") and ":" not in match["user"]:
+        return match[0]
+    return f"{match['scheme']}://{user}"

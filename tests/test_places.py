@@ -1,0 +1,153 @@
+"""Where a lock may lead: what only the user can name is refused before anything is fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from condainer.config import load_settings
+from condainer.errors import LockfileError
+from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.places import admit, near
+from condainer.safety import is_inside
+
+Write = Callable[[str, str | bytes], Path]
+
+NEAR = [
+    "file:///srv/c/noarch/a-1-0.conda",
+    "FILE:///srv/c/noarch/a-1-0.conda",
+    "file://localhost/srv/c/noarch/a-1-0.conda",
+    "git+file:///srv/a.git@" + "0" * 40,
+    "http://localhost/c/noarch/a-1-0.conda",
+    "https://LOCALHOST:8080/c/noarch/a-1-0.conda",
+    "http://a.localhost/c/noarch/a-1-0.conda",
+    "http://localhost./c/noarch/a-1-0.conda",
+    "http://127.0.0.1/c/noarch/a-1-0.conda",
+    "http://127.1/c/noarch/a-1-0.conda",
+    "http://0x7f000001/c/noarch/a-1-0.conda",
+    "http://2130706433/c/noarch/a-1-0.conda",
+    "http://0177.0.0.1/c/noarch/a-1-0.conda",
+    "http://0.0.0.0/c/noarch/a-1-0.conda",
+    "http://[::1]/c/noarch/a-1-0.conda",
+    "http://[::ffff:127.0.0.1]/c/noarch/a-1-0.conda",
+    "http://[::ffff:a9fe:a9fe]/c/noarch/a-1-0.conda",
+    "http://169.254.169.254/latest/noarch/a-1-0.conda",
+    "http://[fe80::1]/c/noarch/a-1-0.conda",
+    "http://[fe80::1%25eth0]/c/noarch/a-1-0.conda",
+]
+FAR = [
+    "https://a.example/c/noarch/a-1-0.conda",
+    "http://a.example/c/noarch/a-1-0.conda",
+    "https://10.1.2.3/c/noarch/a-1-0.conda",
+    "https://[2001:db8::1]/c/noarch/a-1-0.conda",
+    "https://localhost.example/c/noarch/a-1-0.conda",
+    "https://127.example/c/noarch/a-1-0.conda",
+]
+
+
+@pytest.mark.parametrize("url", NEAR)
+def test_what_is_near(project: Path, url: str) -> None:
+    assert near(url)
+    with pytest.raises(LockfileError, match="leads to") as caught:
+        admit(lock_of(url), load_settings(project))
+    assert "channels:" in caught.value.hint
+
+
+@pytest.mark.parametrize("url", FAR)
+def test_what_is_far(project: Path, url: str) -> None:
+    assert not near(url)
+    admit(lock_of(url), load_settings(project))
+
+
+def lock_of(url: str) -> Lock:
+    if url.startswith("git+") or url.endswith(".whl"):
+        return Lock("linux-64", (), (PipPackage("a", url, ""),))
+    return Lock("linux-64", (CondaPackage(url, "0" * 64),))
+
+
+NAMED = [
+    ("channels: [file:///srv/c]\ndependencies: [a]\n", "file:///srv/c/noarch/a-1-0.conda"),
+    ("channels: [/srv/c/]\ndependencies: [a]\n", "file:///srv/c/noarch/a-1-0.conda"),
+    (
+        "channels: ['http://127.0.0.1:8/c']\ndependencies: [a]\n",
+        "http://127.0.0.1:8/c/noarch/a-1-0.conda",
+    ),
+    (
+        "channels: ['http://[fe80::1]/c']\ndependencies: [a]\n",
+        "http://[fe80::1]/c/noarch/a-1-0.conda",
+    ),
+    ("dependencies: ['file:///srv/noarch/a-1-0.conda']\n", "file:///srv/noarch/a-1-0.conda"),
+    ("dependencies: [b, {pip: [--find-links /srv/w, a]}]\n", "file:///srv/w/a-1-py3-none-any.whl"),
+    (
+        "dependencies: [b, {pip: ['--index-url http://u:p@localhost:8/simple', a]}]\n",
+        "http://localhost:8/f/a-1-py3-none-any.whl",
+    ),
+    (
+        "dependencies: [b, {pip: ['a @ git+file:///srv/a.git@v1']}]\n",
+        f"git+file:///srv/a.git@{'0' * 40}",
+    ),
+    (
+        "channels: ['http://a.example/c']\ndependencies: [a]\n",
+        "http://a.example/c/noarch/a-1-0.conda",
+    ),
+]
+NOT_NAMED = [
+    ("channels: [file:///srv/c]\ndependencies: [a]\n", "file:///srv/cc/noarch/a-1-0.conda"),
+    ("channels: [file:///srv/c]\ndependencies: [a]\n", "file:///srv/c/../d/noarch/a-1-0.conda"),
+    ("channels: [file:///srv/c]\ndependencies: [a]\n", "file:///srv/c/%2e%2e/d/noarch/a-1-0.conda"),
+    (
+        "channels: ['http://127.0.0.1:8/c']\ndependencies: [a]\n",
+        "http://127.0.0.1:9/c/noarch/a-1-0.conda",
+    ),
+    (
+        "channels: ['https://a.example/c']\ndependencies: [a]\n",
+        "http://a.example/c/noarch/a-1-0.conda",
+    ),
+    (
+        "dependencies: [b, {pip: ['a @ git+file:///srv/a.git@v1']}]\n",
+        f"git+file:///srv/b.git@{'0' * 40}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "url"), NAMED)
+def test_what_the_users_own_files_name_is_admitted(
+    project: Path, write: Write, text: str, url: str
+) -> None:
+    write("environment.yml", text)
+    admit(lock_of(url), load_settings(project))
+
+
+@pytest.mark.parametrize(("text", "url"), NOT_NAMED)
+def test_what_is_beside_it_is_refused(project: Path, write: Write, text: str, url: str) -> None:
+    write("environment.yml", text)
+    with pytest.raises(LockfileError, match="leads to"):
+        admit(lock_of(url), load_settings(project))
+
+
+def test_the_settings_and_uvs_variables_name_places(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirrored = load_settings(
+        project, environ={"CONDAINER_MIRRORS": "c=file:///srv/m c=http://localhost:8/x"}
+    )
+    admit(lock_of("file:///srv/m/noarch/a-1-0.conda"), mirrored)
+    admit(lock_of("http://localhost:8/y/noarch/a-1-0.conda"), mirrored)
+    monkeypatch.setenv("UV_INDEX", "inner=http://127.0.0.1:8/simple")
+    admit(lock_of("http://127.0.0.1:8/a-1-py3-none-any.whl"), load_settings(project))
+
+
+@pytest.mark.parametrize(
+    "path", ["a", "a/b", "a..b/c", "..a", "site-packages/x.py", "a\\..\\b", "a b"]
+)
+def test_paths_inside(path: str) -> None:
+    assert is_inside(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/a", "..", "../a", "a/../../b", "a/..", "site-packages/../x", "a\0b"]
+)
+def test_paths_outside(path: str) -> None:
+    assert not is_inside(path)
