@@ -67,6 +67,7 @@ class Commands(click.Group):
     elsewhere: ClassVar[dict[str, str]] = {
         "diff": "cli_images",
         "export": "cli_verify",
+        "fetch": "cli_fetch",
         "gc": "cli_gc",
         "import": "cli_verify",
         "list": "cli_images",
@@ -108,9 +109,15 @@ class Commands(click.Group):
     metavar="KEY=VALUE",
     help="Override a configuration key; may be repeated.",
 )
+@click.option("--offline", is_flag=True, help="Make no connection at all.")
 @click.pass_context
 def cli(
-    context: click.Context, quiet: bool, directory: Path, dryrun: bool, overrides: tuple[str, ...]
+    context: click.Context,
+    quiet: bool,
+    directory: Path,
+    dryrun: bool,
+    overrides: tuple[str, ...],
+    offline: bool,
 ) -> None:
     """Declarative Conda environments as compressed, shared images.
 
@@ -121,6 +128,7 @@ def cli(
         raise ConfigError(
             f"{directory}: no such directory", "`-d` names the directory of environment.yml."
         )
+    overrides = (*overrides, "offline=true") if offline else overrides
     context.obj = Call(directory.absolute(), quiet, dryrun, overrides)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from condainer import network
 from condainer.claims import claimed_directory
 from condainer.config import STAGE, Settings
 from condainer.errors import InputError, LockfileError, StaleLockError
@@ -155,6 +156,7 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     if settings.locked:
         raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
     _refuse_to_overwrite(settings)
+    network.prepare(settings, reporter)
     inputs = read_inputs(settings, this_platform())
     solved = solve(inputs, settings, reporter)
     pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()

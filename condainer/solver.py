@@ -6,10 +6,13 @@ import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condainer.archives import private_root
 from condainer.config import Settings
-from condainer.errors import InputError, NetworkError, SolveError
+from condainer.credentials import redacted
+from condainer.errors import InputError, NetworkError, OfflineError, SolveError
 from condainer.inputs import Inputs, Spec
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
@@ -172,13 +175,21 @@ async def _solve(
     import rattler
     from rattler import exceptions
 
-    cache = settings.package_cache / "repodata"
+    cache: Path | None = private_root(settings) / "repodata"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        gateway = rattler.Gateway(cache_dir=cache, client=rattler.Client.default_client())
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
     except OSError:
         # Without a cache the index is fetched anew each time; solving itself needs no disk.
-        gateway = rattler.Gateway(client=rattler.Client.default_client())
+        cache = None
+    client = rattler.Client.default_client()
+    offline = rattler.SourceConfig(cache_action="force-cache-only")
+    remote = [source for source in sources if not source.startswith("file://")]
+    gateway = rattler.Gateway(
+        cache_dir=cache,
+        client=client,
+        per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
+    )
     try:
         return await rattler.solve(
             sources=[_rattler_channel(source, settings) for source in sources],
@@ -196,8 +207,16 @@ async def _solve(
             "Change the specs or add a channel in the environment file.",
         ) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+        if settings.offline:
+            raise OfflineError(
+                "Nothing may be downloaded (`offline`), and the index of the channel "
+                f"{redacted(' or '.join(sources))} is not in the package cache",
+                "Lock where there is a network, and commit the lockfiles; or mirror the channel "
+                "to a directory (`mirrors:` in condainer.yml takes file URLs).",
+            ) from None
         raise NetworkError(
-            f"The channel {' or '.join(sources)} cannot be read: {_explanation(error)}",
+            f"The channel {redacted(' or '.join(sources))} cannot be read: "
+            f"{redacted(_explanation(error))}",
             "Check the channel's name and the network, or name a mirror "
             "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
         ) from None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import mark, namespace, normalise, packages, process, wheels
+from condainer import fetching, mark, namespace, network, normalise, packages, process, wheels
 from condainer.address import MARKED, OURS, Address
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import STAGE, Settings
@@ -48,9 +48,14 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     Raises BuildError, IntegrityError or NetworkError when a package cannot be installed,
     StorageError when the disk does not take it.
     """
+    network.prepare(settings, reporter)
+    if settings.offline:
+        # All that is missing at once, whichever kind it is.
+        fetching.demand_local(fetching.missing(fetching.needs_of([lock], settings), settings))
     archives = packages.fetch(lock.conda, settings, reporter)
+    files = wheels.fetch(lock.pip, settings, reporter)
     with _private_stage(address, settings) as stage:
-        _fill(stage, lock, archives, address, settings, reporter)
+        _fill(stage, lock, archives, files, address, settings, reporter)
         yield stage
 
 
@@ -58,6 +63,7 @@ def _fill(
     stage: Stage,
     lock: Lock,
     archives: Sequence[Path],
+    files: Sequence[Path],
     address: Address,
     settings: Settings,
     reporter: Reporter,
@@ -76,7 +82,7 @@ def _fill(
                 + " (set `post_link_scripts: true` in condainer.yml if the packages need them)"
             )
         if lock.pip:
-            wheels.install(lock.pip, stage.prefix, stage.scratch, stage.runner, reporter)
+            wheels.install(lock.pip, files, stage.prefix, stage.scratch, stage.runner, reporter)
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
         _compile(stage, settings, reporter)

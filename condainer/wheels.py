@@ -11,8 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import process
-from condainer.errors import BuildError, InputError, IntegrityError, NetworkError, ToolError
+from condainer import downloads, process
+from condainer.archives import File
+from condainer.config import Settings
+from condainer.errors import (
+    BuildError,
+    InputError,
+    IntegrityError,
+    NetworkError,
+    OfflineError,
+    ToolError,
+)
 from condainer.files import storage_error_told
 from condainer.inputs import Inputs
 from condainer.lock import PipPackage
@@ -99,20 +108,41 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
     return Resolved(tuple(sorted(chosen, key=lambda package: package.name)), removed)
 
 
+def fetch(
+    packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
+) -> tuple[Path, ...]:
+    """Return the files of packages in the package caches, downloading what is missing.
+
+    Raises what downloads.fetch() does.
+    """
+    files = [file_of(package, settings) for package in packages]
+    return downloads.fetch(files, settings, reporter, "Downloading pip packages")
+
+
+def file_of(package: PipPackage, settings: Settings) -> File:
+    """Return the wheel or sdist of a package."""
+    return File(package.url, package.sha256, package.filename, (package.url,))
+
+
 def install(
     packages: Sequence[PipPackage],
+    files: Sequence[Path],
     prefix: Path,
     scratch: Path,
     runner: Sequence[str],
     reporter: Reporter,
 ) -> None:
-    """Install pip packages, each by URL and sha256 and nothing else, into a staged prefix.
+    """Install pip packages, each from its file and by sha256, into a staged prefix.
 
-    Parameters: `runner` is the beginning of the command line that lets the staged prefix appear
-    at `prefix`. Raises IntegrityError when a file has another hash than the lock says.
+    Parameters: `files` are those of `packages`, in their order; `runner` is the beginning of the
+    command line that lets the staged prefix appear at `prefix`. Raises IntegrityError when a file
+    has another hash than the lock says.
     """
     reporter.step("Installing pip packages")
-    lines = [f"{p.name} @ {p.url} --hash=sha256:{p.sha256}" for p in packages]
+    lines = [
+        f"{package.name} @ {file.as_uri()} --hash=sha256:{package.sha256}"
+        for package, file in zip(packages, files, strict=True)
+    ]
     listed = _write(scratch / "locked.txt", lines)
     try:
         process.run(
@@ -120,12 +150,20 @@ def install(
                 *runner,
                 *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
                 *("--no-deps", "--require-hashes", "--link-mode", "copy", "--no-progress"),
-                *("--no-compile-bytecode", "--break-system-packages", "--requirements"),
-                str(listed),
+                *("--no-compile-bytecode", "--break-system-packages"),
+                *(["--offline"] if all(package.is_wheel for package in packages) else []),
+                *("--requirements", str(listed)),
             ],
             env=_environment(scratch),
         )
     except CommandFailed as error:
+        if "network was disabled" in error.stderr:
+            raise OfflineError(
+                "Nothing may be downloaded (`offline`), and what is needed to build packages from "
+                f"source is not in uv's cache:\n{error.stderr.strip()}",
+                "Build once where there is a network and the same uv cache, or replace the sdists "
+                "with wheels.",
+            ) from None
         if "hash mismatch" in error.stderr.lower():
             raise IntegrityError(
                 f"A pip package does not have the hash of the lock:\n{error.stderr.strip()}",
