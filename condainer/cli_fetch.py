@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
 from condainer.cli import JSON, Call, cli
 from condainer.console import human_size
 
-
-@cli.command()
-@click.option(
+PLATFORM = click.option(
     "--platform",
     "platforms",
     multiple=True,
     metavar="NAME",
     help="Of which platform's lock, such as linux-aarch64; may be repeated.",
 )
+
+
+@cli.command()
+@PLATFORM
 @JSON
 @click.pass_obj
 def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
@@ -39,3 +42,28 @@ def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
     count = len(fetched.needs.files) + len(fetched.needs.repositories)
     size = human_size(fetched.size)
     call.say(f"{count} packages ({size}), {fetched.downloaded} of them downloaded now")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@PLATFORM
+@JSON
+@click.pass_obj
+def bundle(call: Call, file: Path, platforms: tuple[str, ...], as_json: bool) -> None:
+    """Write the lock with all its packages into one file.
+
+    For a machine without network: `cnd build --from FILE` builds there. The environment and
+    requirements files and condainer.yml are in it, too. Fetches what is missing.
+    """
+    from condainer import carrying, fetching
+
+    settings = call.settings()
+    if call.dry:
+        plan = fetching.plan(settings, platforms, call.reporter())
+        call.would(*plan, f"write the lock and its packages to {file}", as_json=as_json)
+        return
+    packed = carrying.pack(file.absolute(), settings, platforms, call.reporter())
+    report = packed.report()
+    if as_json:
+        print(json.dumps(report))
+    call.say(f"Wrote {report['packages']} packages to {file} ({human_size(report['size'])})")

@@ -13,7 +13,7 @@ from condainer.archives import partials, private_root
 from condainer.config import Settings
 from condainer.credentials import redacted
 from condainer.downloads import offline_error
-from condainer.errors import LockfileError, NetworkError, ToolError
+from condainer.errors import IntegrityError, LockfileError, NetworkError, ToolError
 from condainer.files import remove_tree, storage_errors
 from condainer.lock import PipPackage
 from condainer.process import CommandFailed
@@ -74,6 +74,11 @@ def mirror_path(package: PipPackage, settings: Settings) -> Path:
     return private_root(settings) / "git" / digest[:2] / digest
 
 
+def check(package: PipPackage) -> None:
+    """Raise LockfileError for a URL that is not a commit of a Git repository."""
+    _parts(package)
+
+
 def _parts(package: PipPackage) -> dict[str, str]:
     match = REFERENCE.fullmatch(package.url)
     if match is None:
@@ -87,13 +92,34 @@ def _local_url(package: PipPackage, settings: Settings) -> str:
     return f"git+{place}@{parts['commit']}{parts['rest']}"
 
 
-def _mirror(package: PipPackage, settings: Settings) -> None:
+def bundle(package: PipPackage, path: Path, settings: Settings) -> None:
+    """Write the mirror of a package's repository into one file, as `git bundle` has it."""
+    mirror = mirror_path(package, settings)
+    commit = _parts(package)["commit"]
+    # A commit that no branch has any more would stay behind otherwise.
+    _git("--git-dir", str(mirror), "update-ref", "refs/condainer/locked", commit)
+    _git("--git-dir", str(mirror), "bundle", "create", "--quiet", str(path), "--all")
+
+
+def unbundle(package: PipPackage, path: Path, settings: Settings) -> None:
+    """Take in what bundle() wrote; raises IntegrityError if it does not have the commit."""
+    if not missing([package], settings):
+        return
+    try:
+        _mirror(package, settings, str(path))
+    except NetworkError as error:
+        raise IntegrityError(
+            f"The bundle does not have the commit of {redacted(package.url)}: {error.message}"
+        ) from None
+
+
+def _mirror(package: PipPackage, settings: Settings, source: str = "") -> None:
     parts = _parts(package)
     target = mirror_path(package, settings)
     with partials(private_root(settings)) as directory:
         draft = directory / "repository"
         try:
-            _git("clone", "--quiet", "--mirror", "--", parts["url"], str(draft))
+            _git("clone", "--quiet", "--mirror", "--", source or parts["url"], str(draft))
         except CommandFailed as error:
             raise NetworkError(
                 f"{redacted(parts['url'])} cannot be mirrored: {redacted(error.reason)}",
