@@ -18,14 +18,19 @@ INDEXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
 # As conda and its servers have it: the token is a part of the path.
-TOKEN = re.compile(r"/t/[^/\s]+/")
+TOKEN = re.compile(r"(https?://\S*?)/t/[^/\s]+/")
 
 Login = tuple[str, str]
 
 
 def redacted(text: str) -> str:
     """Return a text without the passwords and tokens of the URLs in it."""
-    return TOKEN.sub("/t/***/", USERINFO.sub("***@", text))
+    return TOKEN.sub(r"\1/t/***/", USERINFO.sub("***@", text))
+
+
+def without_login(url: str) -> str:
+    """Return a URL without name, password and token."""
+    return TOKEN.sub(r"\1/", USERINFO.sub("", f"{url}/")).removesuffix("/")
 
 
 def login(url: str, environ: Mapping[str, str] | None = None) -> Login | None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from condainer import condarc, network
 from condainer.archives import private_root
 from condainer.config import Settings
-from condainer.credentials import redacted
+from condainer.credentials import redacted, without_login
 from condainer.errors import InputError, NetworkError, OfflineError, SolveError
 from condainer.inputs import Inputs, Spec
 from condainer.lock import CondaPackage
@@ -49,22 +50,27 @@ class Channel:
 def channel_of(name: str, settings: Settings) -> Channel:
     """Return the channel of a name or URL, with the mirrors that the settings give it."""
 
-    url = _canonical(name, settings)
-    mirrors = [
-        mirror
-        for known, urls in settings.mirrors
-        for mirror in urls
-        if _canonical(known, settings) == url
-    ]
+    site = condarc.in_force()
+    asked = site.with_login(_canonical(name, settings))
+    # A lock is for everybody to read.
+    url = without_login(asked)
+    own = _mirrors(settings.mirrors, url, settings)
+    mirrors = own or _mirrors(site.mirrored_channels, url, settings) or [asked] * (asked != url)
     if not url.startswith(SCHEMES):
         raise InputError(f"channel {name!r}: packages cannot be fetched from {url}", CHANNEL_REMEDY)
     return Channel(url, tuple(mirrors))
 
 
+def _mirrors(known: Sequence[tuple[str, Sequence[str]]], url: str, settings: Settings) -> list[str]:
+    return [mirror for name, urls in known for mirror in urls if _canonical(name, settings) == url]
+
+
 def _expanded(names: Sequence[str]) -> list[str]:
     """Replace `defaults`, which stands for several channels, by what conda takes it for."""
+    site = condarc.in_force()
+    names = [part for name in names for part in site.expanded(name) or (name,)]
     if "defaults" not in names:
-        return list(names)
+        return names
     from conda_lock._vendor.conda.base.constants import DEFAULT_CHANNELS_UNIX
 
     return [
@@ -76,7 +82,8 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
 def _canonical(name: str, settings: Settings) -> str:
     try:
-        return str(_rattler_channel(name, settings).base_url).rstrip("/")
+        known = condarc.in_force().resolved(name)
+        return str(_rattler_channel(known, settings).base_url).rstrip("/")
     except Exception as error:
         raise InputError(f"channel {name!r}: {error}", CHANNEL_REMEDY) from None
 
@@ -100,6 +107,8 @@ def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solve
     for channel in _spec_channels(specs):
         if channel not in [known.url for known in channels]:
             channels.append(channel_of(channel, settings))
+    if unused := condarc.in_force().unused(inputs.channels):
+        network.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
     records = _solve_from_mirrors(channels, specs, inputs, settings)
     return tuple(_solved(record, channels) for record in _sorted(records))
@@ -110,7 +119,7 @@ def _match_spec(spec: Spec) -> MatchSpec:
     from rattler import exceptions
 
     try:
-        return rattler.MatchSpec(spec.text, strict=False)
+        return rattler.MatchSpec(condarc.in_force().spec(spec.text), strict=False)
     except exceptions.InvalidMatchSpecError as error:
         raise InputError(
             f"{spec.where}: not a valid conda package spec: {spec.text!r}: {error}",

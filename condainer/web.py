@@ -182,9 +182,10 @@ def _session() -> Session:
     adapter = HTTPAdapter(pool_connections=PARALLEL, pool_maxsize=PARALLEL)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
-    others = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
-    if not others and os.environ.get("SSL_CERT_FILE"):
-        session.verify = os.environ["SSL_CERT_FILE"]
+    own = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    others = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if others and not own:
+        session.verify = others
     return session
 
 

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import http.client
 import re
+import select
+import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -189,6 +194,105 @@ def slow(handler: Handler, content: bytes) -> None:
         handler.wfile.write(content[start : start + size])
         handler.wfile.flush()
         time.sleep(0.02)
+
+
+def add_channel(server: Flaky, channel: Path, names: str = "probe-*") -> None:
+    """Let a server be a conda channel, at `/<name of the directory>`, with some of its packages."""
+    for subdir in ("linux-64", "noarch"):
+        directory = channel / subdir
+        for path in [*directory.glob("repodata.json*"), *directory.glob(names)]:
+            server.files[f"/{channel.name}/{subdir}/{path.name}"] = path.read_bytes()
+
+
+@dataclass
+class Proxy:
+    """A running proxy: where it is, and what it was asked for."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def proxy(target: Flaky) -> Iterator[Proxy]:
+    """Be a proxy that finds every host at one server."""
+    place = urlsplit(target.url)
+
+    class Relay(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        timeout = 30
+
+        def do_CONNECT(self) -> None:
+            running.asked.append(self.path)
+            with socket.create_connection((place.hostname or "", place.port or 0)) as server:
+                self.send_response(200)
+                self.end_headers()
+                self.relay(server)
+            self.close_connection = True
+
+        def do_GET(self) -> None:
+            running.asked.append(self.path)
+            parts = urlsplit(self.path)
+            connection = http.client.HTTPConnection(place.hostname or "", place.port or 0)
+            headers = {k: v for k, v in self.headers.items() if k.lower() != "proxy-connection"}
+            connection.request(self.command, parts.path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() != "transfer-encoding":
+                    self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def relay(self, server: socket.socket) -> None:
+            ends = {self.connection: server, server: self.connection}
+            while True:
+                ready, _, _ = select.select(list(ends), [], [], 30)
+                for end in ready:
+                    data = end.recv(1 << 16)
+                    if not data:
+                        return
+                    ends[end].sendall(data)
+                if not ready:
+                    return
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
+    server.daemon_threads = True
+    running = Proxy(f"http://127.0.0.1:{server.server_port}")
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield running
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def certificates(directory: Path, *hosts: str) -> tuple[Path, tuple[Path, Path]]:
+    """Make an authority of our own; return its file, and certificate and key of some hosts."""
+    directory.mkdir(parents=True, exist_ok=True)
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=directory, check=True, capture_output=True)
+
+    new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30")
+    rights = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign")
+    more = [part for right in rights for part in ("-addext", right)]
+    openssl("req", "-x509", *new, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ours", *more)
+    openssl("req", *new, "-keyout", "host.key", "-out", "host.csr", "-subj", f"/CN={hosts[0]}")
+    names = ",".join(f"IP:{host}" if host[0].isdigit() else f"DNS:{host}" for host in hosts)
+    (directory / "extensions").write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth\n")
+    signing = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "30")
+    files = ("-in", "host.csr", "-out", "host.pem", "-extfile", "extensions")
+    openssl("x509", "-req", *signing, *files)
+    return directory / "ca.pem", (directory / "host.pem", directory / "host.key")
 
 
 @contextmanager
