@@ -95,7 +95,9 @@ class Settings:
         lambda: Path(os.environ.get("TMPDIR") or "/tmp").absolute(),
     )
     mirrors: tuple[tuple[str, tuple[str, ...]], ...] = key(
-        (), "channel name or URL: the URLs that are asked in its place", "CONDAINER_MIRRORS"
+        (),
+        "channel name or URL, `pypi`, index URL: the URLs that are asked in its place",
+        "CONDAINER_MIRRORS",
     )
     offline: bool = key(
         False, "make no connection at all: refuse what is not there", "CONDAINER_OFFLINE"

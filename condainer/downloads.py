@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from condainer import archives, web
+from condainer import archives, pages, web
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.credentials import redacted
@@ -50,7 +50,7 @@ def remote(files: Sequence[File]) -> list[str]:
     return [
         f"{file.filename} from {redacted(file.url)}"
         for file in files
-        if not any(place.startswith("file://") for place in file.places)
+        if not any(place.removeprefix(pages.PAGE).startswith("file://") for place in file.places)
     ]
 
 
@@ -106,6 +106,8 @@ def _fetch(file: File, partial: Path, settings: Settings, stop: threading.Event)
 
 def _fetch_from(url: str, file: File, received: web.Received, stop: threading.Event) -> None:
     """Get a file from one place; raises IntegrityError if it is another one there, NetworkError."""
+    if url.startswith(pages.PAGE):
+        url = _linked(url.removeprefix(pages.PAGE), file, stop)
     _get(url, received, stop)
     if not received.whole and received.sha256.hexdigest() != file.sha256:
         # It came in pieces, or nobody told its length: that need not be the server's last word.
@@ -121,6 +123,13 @@ def _fetch_from(url: str, file: File, received: web.Received, stop: threading.Ev
         "Do not use it before whoever keeps the server has explained the difference; "
         "`cnd lock` accepts what the index says now.",
     )
+
+
+def _linked(page: str, file: File, stop: threading.Event) -> str:
+    try:
+        return pages.find(page, file.filename, stop)
+    except web.Unavailable as error:
+        raise _unreachable(page, str(error)) from None
 
 
 def _get(url: str, received: web.Received, stop: threading.Event) -> None:

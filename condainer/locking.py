@@ -198,7 +198,7 @@ def _resolve_pip(
     inputs: Inputs, solved: tuple[Solved, ...], settings: Settings, reporter: Reporter
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
-    from condainer import packages, wheels
+    from condainer import indexes, packages, wheels
 
     conda: tuple[CondaPackage, ...] = tuple(item.package for item in solved)
     if not any(item.name == "python" for item in solved):
@@ -209,12 +209,14 @@ def _resolve_pip(
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
             prefix = scratch / "prefix"
             packages.link(archives, prefix, prefix, scratch, settings, reporter)
-            resolved = wheels.resolve(inputs, prefix, scratch, reporter)
+            resolved = indexes.on_mirrors(
+                inputs, settings, lambda asked: wheels.resolve(asked, prefix, scratch, reporter)
+            )
     if resolved.replaced:
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
         )
-    return resolved.packages
+    return indexes.canonical(resolved.packages, settings, reporter)
 
 
 def _write(

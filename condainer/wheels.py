@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import downloads, process
+from condainer import downloads, indexes, process
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import (
@@ -120,8 +120,9 @@ def fetch(
 
 
 def file_of(package: PipPackage, settings: Settings) -> File:
-    """Return the wheel or sdist of a package."""
-    return File(package.url, package.sha256, package.filename, (package.url,))
+    """Return the wheel or sdist of a package: at its index's mirrors if there are any."""
+    places = indexes.places(package, settings)
+    return File(package.url, package.sha256, package.filename, places)
 
 
 def install(

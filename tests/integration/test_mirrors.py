@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,74 @@ def test_the_next_mirror_of_a_channel_is_asked(
         project = fresh(make_project, tmp_path)
         assert project.json("fetch")["downloaded"] == 3
         assert "127.0.0.1" not in project.lockfile.read_text()
+
+
+# Package indexes
+
+INDEX = "https://index.invalid/ours/simple"
+
+
+def with_python(make_project: Any, tmp_path: Path, name: str, **environment: str) -> Project:
+    """Make a project whose conda part comes from the disk, and that has one pip requirement."""
+    uv = {"UV_CACHE_DIR": str(tmp_path / f"uv of {name}"), "UV_HTTP_RETRIES": "0"}
+    made: Project = make_project(name, "dependencies: [python]\n", **uv, **environment)
+    made.write("idna\n", "requirements.txt")
+    return made
+
+
+def test_mirrors_of_an_index_are_not_seen_in_the_lock(
+    make_project: Any, channel: Path, tmp_path: Path
+) -> None:
+    wheels = [*(channel.parent / "wheels").glob("idna-*.whl")]
+    with flaky.serve() as first, flaky.serve() as second, flaky.serve() as third:
+        flaky.add_index(first, wheels, "/mirror")
+        flaky.add_index(second, wheels, "/other/place")
+        # As some mirrors do it: files in places of their own.
+        flaky.add_index(third, wheels)
+        page = third.files["/simple/idna/"].decode()
+        third.files["/elsewhere/" + wheels[0].name] = wheels[0].read_bytes()
+        third.files["/simple/idna/"] = re.sub(r'href="[^"#]*/', 'href="/elsewhere/', page).encode()
+        texts = []
+        own = f"conda-forge={channel.as_uri()}"
+        for number, mirrors in enumerate(
+            (
+                f"{own} pypi=http://127.0.0.1:9/simple pypi={first.url}/mirror/simple",
+                f"{own} pypi={second.url}/other/place/simple",
+                f"{own} pypi={third.url}/simple",
+            )
+        ):
+            project = with_python(
+                make_project, tmp_path, f"project{number}", CONDAINER_MIRRORS=mirrors
+            )
+            project.cnd("lock")
+            line = project.lockfile.read_text().splitlines()[-1]
+            assert re.search(r"idna @ https://\S+/packages/\w\w/\w\w/\w{60}/idna-\S+\.whl#", line)
+            assert "127.0.0.1" not in project.lockfile.read_text()
+            texts.append(line)
+            fetched = project.json("fetch", CONDAINER_PACKAGE_CACHE=str(tmp_path / str(number)))
+            assert "idna" in str(fetched["files"])
+        assert len(set(texts)) == 1
+
+
+def test_a_mirror_of_a_named_index_and_one_on_disk(
+    make_project: Any, channel: Path, tmp_path: Path
+) -> None:
+    site = tmp_path / "mirror"
+    with flaky.serve() as memory:
+        flaky.add_index(memory, (channel.parent / "wheels").glob("idna-*.whl"))
+        for path, content in memory.files.items():
+            place = site / path.strip("/") / "index.html" if path.endswith("/") else site / path[1:]
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
+    (tmp_path / "condainer.yml").write_text("")
+    project = with_python(make_project, tmp_path, "project")
+    project.environment.pop("CONDAINER_MIRRORS")
+    project.write(
+        f"mirrors:\n  conda-forge: {channel.as_uri()}\n  {INDEX}: {site.as_uri()}/simple\n",
+        "condainer.yml",
+    )
+    project.write(f"--index-url {INDEX}/\nidna\n", "requirements.txt")
+    project.cnd("lock")
+    assert "idna @ https://index.invalid/ours/packages/" in project.lockfile.read_text()
+    # Files on this machine's disk are no connection.
+    project.cnd("--offline", "fetch", CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"))
