@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 import os
@@ -65,8 +66,10 @@ class Commands(click.Group):
 
     # Command: module of condainer that defines it.
     elsewhere: ClassVar[dict[str, str]] = {
+        "bundle": "cli_fetch",
         "diff": "cli_images",
         "export": "cli_verify",
+        "fetch": "cli_fetch",
         "gc": "cli_gc",
         "import": "cli_verify",
         "list": "cli_images",
@@ -108,9 +111,15 @@ class Commands(click.Group):
     metavar="KEY=VALUE",
     help="Override a configuration key; may be repeated.",
 )
+@click.option("--offline", is_flag=True, help="Make no connection at all.")
 @click.pass_context
 def cli(
-    context: click.Context, quiet: bool, directory: Path, dryrun: bool, overrides: tuple[str, ...]
+    context: click.Context,
+    quiet: bool,
+    directory: Path,
+    dryrun: bool,
+    overrides: tuple[str, ...],
+    offline: bool,
 ) -> None:
     """Declarative Conda environments as compressed, shared images.
 
@@ -121,6 +130,7 @@ def cli(
         raise ConfigError(
             f"{directory}: no such directory", "`-d` names the directory of environment.yml."
         )
+    overrides = (*overrides, "offline=true") if offline else overrides
     context.obj = Call(directory.absolute(), quiet, dryrun, overrides)
 
 
@@ -141,9 +151,16 @@ def init(call: Call) -> None:
 
 @cli.command()
 @click.option("--locked", is_flag=True, help="Refuse a missing or stale lock, never solve.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Take lock and packages from what `cnd bundle` wrote; make no connection.",
+)
 @JSON
 @click.pass_obj
-def build(call: Call, locked: bool, as_json: bool) -> None:
+def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
     """Make the image, if no cache has it yet.
 
     Solves if the lock is missing or stale, looks the lock's address up in the caches, and
@@ -151,7 +168,10 @@ def build(call: Call, locked: bool, as_json: bool) -> None:
     """
     from condainer import pipeline, project
 
-    settings = call.settings(*(["locked=true"] if locked else []))
+    more = ["locked=true"] * locked + ["offline=true"] * (source is not None)
+    if source is not None and _unpack(call, source, more, as_json):
+        return
+    settings = call.settings(*more)
     if call.dry:
         call.would(*project.build_plan(settings), as_json=as_json)
         return
@@ -164,6 +184,22 @@ def build(call: Call, locked: bool, as_json: bool) -> None:
     call.say(f"{found} {built.entry.image} ({size}) in {built.seconds:.2f} s")
     if not built.hit:
         call.say(f"Use it: {project.activation_command()}, or cnd exec -- COMMAND")
+
+
+def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bool:
+    """Unpack a bundle before a build; tell whether that is all, because it is a dry run."""
+    from condainer import carrying
+
+    if call.dry:
+        settings = call.settings(*overrides)
+        plan = carrying.unpack_plan(source.absolute(), call.directory, settings)
+        call.would(*plan, "build the image, unless a cache has it", as_json=as_json)
+        return True
+    load = functools.partial(call.settings, *overrides)
+    done = carrying.unpack(source.absolute(), call.directory, load, call.reporter())
+    for path in done.written:
+        call.say(f"Wrote {path}")
+    return False
 
 
 @cli.command()

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from condainer import archives
-from condainer.archives import Wanted
+from condainer import by_url, downloads, network
+from condainer.by_url import Wanted
 from condainer.config import Settings
 from condainer.errors import IntegrityError, LockfileError, NetworkError
 from condainer.explicit import checked, lockfile_path, read_explicit, render_explicit
@@ -54,14 +54,17 @@ def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
     when a package is neither in its index nor can be downloaded.
     """
     admit(lock, settings)
-    reporter.step("Looking up the sha256 of locked packages")
+    network.prepare(settings, reporter)
     without = [package for package in lock.conda if not package.sha256]
+    if settings.offline and (remote := [p for p in without if not _is_at_hand(p, settings)]):
+        raise downloads.offline_error([f"the sha256 of {package.url}" for package in remote])
+    reporter.step("Looking up the sha256 of locked packages")
     digests = asyncio.run(_in_index(without, settings))
     absent = [p for p in without if p.url not in digests]
     wanted = [Wanted(p.url, lock.origin, p.md5) for p in absent]
     if wanted:
         # No longer in the index, but perhaps still on the server.
-        fetched = archives.fetch(wanted, settings, reporter)
+        fetched = by_url.fetch(wanted, settings, reporter)
         digests |= {package.url: package.sha256 for package in fetched}
     conda = tuple(CondaPackage(p.url, p.sha256 or digests[p.url]) for p in lock.conda)
     whole = checked(replace(lock, conda=conda), lock.origin)
@@ -75,6 +78,11 @@ def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
         reporter.warn(f"{path} cannot be written: {error.strerror}")
     reporter.finish()
     return whole
+
+
+def _is_at_hand(package: CondaPackage, settings: Settings) -> bool:
+    channel = channel_of(package.url.rsplit("/", 2)[0], settings)
+    return all(place.startswith("file://") for place in channel.mirrors or (channel.url,))
 
 
 def is_ours(path: Path) -> bool:

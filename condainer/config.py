@@ -83,6 +83,11 @@ class Settings:
         "CONDAINER_PACKAGE_CACHE",
         lambda: user_cache() / "packages",
     )
+    readonly_package_caches: tuple[Path, ...] = key(
+        (),
+        "package caches that are looked into first and never written",
+        "CONDAINER_READONLY_PACKAGE_CACHES",
+    )
     staging_directory: Path = key(
         None,
         "where environments are put together before they are compressed; a local disk",
@@ -90,7 +95,12 @@ class Settings:
         lambda: Path(os.environ.get("TMPDIR") or "/tmp").absolute(),
     )
     mirrors: tuple[tuple[str, tuple[str, ...]], ...] = key(
-        (), "channel name or URL: the URLs that are asked in its place", "CONDAINER_MIRRORS"
+        (),
+        "channel name or URL, `pypi`, index URL: the URLs that are asked in its place",
+        "CONDAINER_MIRRORS",
+    )
+    offline: bool = key(
+        False, "make no connection at all: refuse what is not there", "CONDAINER_OFFLINE"
     )
     compressor: str = key("zstd", "one of " + ", ".join(COMPRESSORS), "CONDAINER_COMPRESSOR")
     compression_level: int = key(9, "1 (fast) to 22 (small) for zstd", "CONDAINER_LEVEL")
@@ -304,7 +314,7 @@ def _check_key(name: str, where: str, personal: bool = False) -> None:
 
 def _from_text(name: str, text: str, where: str, base: Path) -> Any:
     """Convert the text of an environment variable or command line option."""
-    if name == "readonly_caches":
+    if name in ("readonly_caches", "readonly_package_caches"):
         return _typed(name, [part for part in text.split(os.pathsep) if part], where, base)
     if name == "mirrors":
         mirrors: dict[str, list[str]] = {}
@@ -330,7 +340,7 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
     kind = _kind(name)
     if kind.startswith("Path"):
         return _path(value, where, base)
-    if name in ("readonly_caches", "trusted_caches"):
+    if name in ("readonly_caches", "readonly_package_caches", "trusted_caches"):
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list):
             raise ConfigError(f"{where}: must be a list of directories")

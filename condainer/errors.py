@@ -45,6 +45,10 @@ class NetworkError(CondainerError):
     exit_code = 6
 
 
+class OfflineError(NetworkError):
+    """Something is missing that would have to be downloaded, and `offline` forbids that."""
+
+
 class StaleLockError(CondainerError):
     """The lock is missing or does not match the inputs, and solving was forbidden."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from condainer import network
 from condainer.claims import claimed_directory
 from condainer.config import STAGE, Settings
 from condainer.errors import InputError, LockfileError, StaleLockError
@@ -174,16 +175,17 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     Raises StaleLockError if `locked` forbids it, LockfileError if another tool's file would be
     overwritten.
     """
-    from condainer import archives
+    from condainer import by_url
     from condainer.solver import solve
 
     if settings.locked:
         raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
     _refuse_to_overwrite(settings)
+    network.prepare(settings, reporter)
     inputs = read_inputs(settings, this_platform())
     for note in inputs.notes:
         reporter.warn(note)
-    on_disk = archives.on_disk(inputs, settings, reporter)
+    on_disk = by_url.on_disk(inputs, settings, reporter)
     solved = on_disk.restored(solve(on_disk.inputs, settings, reporter))
     pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
     packages = tuple(item.package for item in solved)
@@ -224,7 +226,7 @@ def _resolve_pip(
     inputs: Inputs, solved: tuple[Solved, ...], settings: Settings, reporter: Reporter
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
-    from condainer import packages, wheels
+    from condainer import indexes, packages, wheels
 
     conda: tuple[CondaPackage, ...] = tuple(item.package for item in solved)
     if not any(item.name == "python" for item in solved):
@@ -235,12 +237,14 @@ def _resolve_pip(
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
             prefix = scratch / "prefix"
             packages.link(archives, prefix, prefix, scratch, settings, reporter)
-            resolved = wheels.resolve(inputs, prefix, scratch, reporter)
+            resolved = indexes.on_mirrors(
+                inputs, settings, lambda asked: wheels.resolve(asked, prefix, scratch, reporter)
+            )
     if resolved.replaced:
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
         )
-    return resolved.packages
+    return indexes.canonical(resolved.packages, settings, reporter)
 
 
 def _write(

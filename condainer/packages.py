@@ -3,147 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
 
-from condainer import linked, safety
+from condainer import archives as package_caches
+from condainer import downloads, linked, safety
+from condainer.archives import File
 from condainer.config import Settings
-from condainer.errors import BuildError, IntegrityError, NetworkError
-from condainer.files import sha256_of, storage_error_told, storage_errors
+from condainer.errors import BuildError, IntegrityError
+from condainer.files import storage_error_told
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
 from condainer.solver import channel_of
 
 if TYPE_CHECKING:
-    from rattler import Client, PackageRecord, RepoDataRecord
-
-PARALLEL_DOWNLOADS = 8
+    from rattler import PackageRecord, RepoDataRecord
 
 
 def fetch(
     packages: Sequence[CondaPackage], settings: Settings, reporter: Reporter
 ) -> tuple[Path, ...]:
-    """Return the archives of packages in the package cache, downloading what is missing.
+    """Return the archives of packages in the package caches, downloading what is missing.
 
-    Every archive is checked against the sha256 of the lock. Raises IntegrityError when what a
-    channel serves has another one, NetworkError when it cannot be downloaded.
+    Raises what downloads.fetch() does.
     """
-    missing = [
-        package for package in packages if not _is_good(archive_path(package, settings), package)
-    ]
-    if missing:
-        reporter.step("Downloading conda packages", "packages")
-        with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
-            asyncio.run(_fetch_all(missing, settings, reporter))
-    return tuple(archive_path(package, settings) for package in packages)
+    files = [file_of(package, settings) for package in packages]
+    return downloads.fetch(files, settings, reporter, "Downloading conda packages")
 
 
-def archive_path(package: CondaPackage, settings: Settings) -> Path:
-    """Return where the archive of a package stands in the package cache."""
-    directory = settings.package_cache / "archives" / package.sha256[:2] / package.sha256
-    return directory / package.filename
-
-
-def _is_good(path: Path, package: CondaPackage) -> bool:
-    try:
-        return sha256_of(path) == package.sha256
-    except FileNotFoundError:
-        return False
-
-
-async def _fetch_all(
-    packages: Sequence[CondaPackage], settings: Settings, reporter: Reporter
-) -> None:
-    import rattler
-
-    client = rattler.Client.default_client()
-    slots = asyncio.Semaphore(PARALLEL_DOWNLOADS)
-    done = 0
-
-    async def one(package: CondaPackage) -> None:
-        nonlocal done
-        async with slots:
-            await _fetch(package, client, settings)
-        done += 1
-        reporter.progress(done, len(packages))
-
-    tasks = [asyncio.create_task(one(package)) for package in packages]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _fetch(package: CondaPackage, client: Client, settings: Settings) -> None:
-    target = archive_path(package, settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    problem: Exception | None = None
-    for url in _places(package, settings):
-        descriptor, name = tempfile.mkstemp(dir=target.parent)
-        partial = Path(name)
-        try:
-            with open(descriptor, "wb") as stream:
-                digest = await _download(url, stream, client)
-            if digest != package.sha256:
-                problem = IntegrityError(
-                    f"{url} has the sha256 {digest}, but the lock says {package.sha256}",
-                    "Do not use it before whoever keeps the channel has explained the difference; "
-                    "`cnd lock` accepts what the channel's index says now.",
-                )
-                continue
-            partial.chmod(0o644)
-            os.replace(partial, target)
-            return
-        except OSError:
-            raise
-        except Exception as error:
-            problem = NetworkError(
-                f"{url} cannot be downloaded: {error}",
-                "Check the network, or name a mirror (`mirrors:` in condainer.yml).",
-            )
-        finally:
-            partial.unlink(missing_ok=True)
-    assert problem is not None
-    raise problem from None
-
-
-def _places(package: CondaPackage, settings: Settings) -> list[str]:
-    """Return the URLs of a package: at its channel's mirrors if there are any, else its own."""
+def file_of(package: CondaPackage, settings: Settings) -> File:
+    """Return the archive of a package: at its channel's mirrors if there are any, else its URL."""
     base = package.url.rsplit("/", 2)[0]
     mirrors = channel_of(base, settings).mirrors
-    return [mirror + package.url.removeprefix(base) for mirror in mirrors] or [package.url]
-
-
-class _Hashing:
-    """A writer that computes the sha256 of what passes through it."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self.stream = stream
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> None:
-        self.sha256.update(data)
-        self.stream.write(data)
-
-
-async def _download(url: str, stream: BinaryIO, client: Client) -> str:
-    from rattler.package_streaming import download_to_writer
-
-    writer = _Hashing(stream)
-    if url.startswith("file://"):
-        with open(unquote(urlsplit(url).path), "rb") as source:
-            shutil.copyfileobj(source, writer, 1 << 20)
-    else:
-        await download_to_writer(client, url, writer)
-    return writer.sha256.hexdigest()
+    places = tuple(mirror + package.url.removeprefix(base) for mirror in mirrors)
+    return File(package.url, package.sha256, package.filename, places or (package.url,))
 
 
 def link(
@@ -181,19 +75,21 @@ async def _link(
     records = await asyncio.gather(*(_record(archive) for archive in archives))
     await safety.check(archives, scratch)
     progress = _LinkProgress(reporter, len(records))
+    # No hash of the lock vouches for what is unpacked, so it must be ours.
+    cache = package_caches.private_root(settings)
     try:
         try:
-            await _install(records, directory, prefix, settings.package_cache, progress)
+            await _install(records, directory, prefix, cache, progress)
         except exceptions.InstallerError as error:
             if "cache lock" not in str(error):
                 raise
-            reporter.warn(f"Locks do not work in {settings.package_cache}: unpacking elsewhere")
+            reporter.warn(f"Locks do not work in {cache}: unpacking elsewhere")
             await _install(records, directory, prefix, scratch, progress)
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
-        doing = f"link conda packages from {settings.package_cache} into {directory}"
+        doing = f"link conda packages from {cache} into {directory}"
         raise storage_error_told(doing, str(error)) or BuildError(
             f"Linking the conda packages into {directory} failed: {error}",
-            f"If a package in {settings.package_cache} is damaged, delete that directory: "
+            f"If a package in {cache} is damaged, delete that directory: "
             "it is filled again by the next build.",
         ) from None
     by_name = sorted(records, key=_name)

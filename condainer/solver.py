@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from condainer import condarc, network
+from condainer.archives import private_root
 from condainer.config import Settings
-from condainer.errors import InputError, NetworkError, SolveError
+from condainer.errors import InputError, NetworkError, OfflineError, SolveError
 from condainer.inputs import Inputs, Spec
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
+from condainer.urls import redacted, without_login
 
 if TYPE_CHECKING:
     import rattler
@@ -49,16 +52,19 @@ class Channel:
 def channel_of(name: str, settings: Settings) -> Channel:
     """Return the channel of a name or URL, with the mirrors that the settings give it."""
 
-    url = _canonical(name, settings)
-    mirrors = [
-        mirror
-        for known, urls in settings.mirrors
-        for mirror in urls
-        if _canonical(known, settings) == url
-    ]
+    site = condarc.in_force()
+    asked = site.with_login(_canonical(name, settings))
+    # A lock is for everybody to read.
+    url = without_login(asked)
+    own = _mirrors(settings.mirrors, url, settings)
+    mirrors = own or _mirrors(site.mirrored_channels, url, settings) or [asked] * (asked != url)
     if not url.startswith(SCHEMES):
         raise InputError(f"channel {name!r}: packages cannot be fetched from {url}", CHANNEL_REMEDY)
     return Channel(url, tuple(mirrors))
+
+
+def _mirrors(known: Sequence[tuple[str, Sequence[str]]], url: str, settings: Settings) -> list[str]:
+    return [mirror for name, urls in known for mirror in urls if _canonical(name, settings) == url]
 
 
 def _expanded(names: Sequence[str]) -> list[str]:
@@ -66,8 +72,10 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
     Their own names, such as `pkgs/main`, are those of conda as well.
     """
+    site = condarc.in_force()
+    names = [part for name in names for part in site.expanded(name) or (name,)]
     if not any(name == "defaults" or name.startswith("pkgs/") for name in names):
-        return list(names)
+        return names
     from conda_lock._vendor.conda.base.constants import DEFAULT_CHANNELS_UNIX
 
     known: dict[str, tuple[str, ...]] = {"defaults": DEFAULT_CHANNELS_UNIX}
@@ -77,7 +85,8 @@ def _expanded(names: Sequence[str]) -> list[str]:
 
 def _canonical(name: str, settings: Settings) -> str:
     try:
-        return str(_rattler_channel(name, settings).base_url).rstrip("/")
+        known = condarc.in_force().resolved(name)
+        return str(_rattler_channel(known, settings).base_url).rstrip("/")
     except Exception as error:
         raise InputError(f"channel {name!r}: {error}", CHANNEL_REMEDY) from None
 
@@ -101,6 +110,8 @@ def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solve
     for channel in _spec_channels(specs):
         if channel not in [known.url for known in channels]:
             channels.append(channel_of(channel, settings))
+    if unused := condarc.in_force().unused(inputs.channels):
+        network.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
     records = _solve_from_mirrors(channels, specs, inputs, settings)
     return tuple(_solved(record, channels) for record in _sorted(records))
@@ -111,7 +122,7 @@ def _match_spec(spec: Spec) -> MatchSpec:
     from rattler import exceptions
 
     try:
-        found = rattler.MatchSpec(_on_a_channel(spec.text), strict=False)
+        found = rattler.MatchSpec(_on_a_channel(condarc.in_force().spec(spec.text)), strict=False)
         if re.search(r"[<>=!~;\s]", str(found.build or "")):
             # `python>3 <4`: the engine would look for a build of that name, and find none.
             raise exceptions.InvalidMatchSpecError(f"{found.build} is not the name of a build")
@@ -198,13 +209,21 @@ async def _solve(
     import rattler
     from rattler import exceptions
 
-    cache = settings.package_cache / "repodata"
+    cache: Path | None = private_root(settings) / "repodata"
     try:
-        cache.mkdir(parents=True, exist_ok=True)
-        gateway = rattler.Gateway(cache_dir=cache, client=rattler.Client.default_client())
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
     except OSError:
         # Without a cache the index is fetched anew each time; solving itself needs no disk.
-        gateway = rattler.Gateway(client=rattler.Client.default_client())
+        cache = None
+    client = rattler.Client.default_client()
+    offline = rattler.SourceConfig(cache_action="force-cache-only")
+    remote = [source for source in sources if not source.startswith("file://")]
+    gateway = rattler.Gateway(
+        cache_dir=cache,
+        client=client,
+        per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
+    )
     try:
         return await rattler.solve(
             sources=[_rattler_channel(source, settings) for source in sources],
@@ -222,8 +241,16 @@ async def _solve(
             "Change the specs or add a channel in the environment file.",
         ) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+        if settings.offline:
+            raise OfflineError(
+                "Nothing may be downloaded (`offline`), and the index of the channel "
+                f"{redacted(' or '.join(sources))} is not in the package cache",
+                "Lock where there is a network, and commit the lockfiles; or mirror the channel "
+                "to a directory (`mirrors:` in condainer.yml takes file URLs).",
+            ) from None
         raise NetworkError(
-            f"The channel {' or '.join(sources)} cannot be read: {_explanation(error)}",
+            f"The channel {redacted(' or '.join(sources))} cannot be read: "
+            f"{redacted(_explanation(error))}",
             "Check the channel's name and the network, or name a mirror "
             "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
         ) from None

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import mark, namespace, normalise, packages, process, wheels
+from condainer import fetching, mark, namespace, network, normalise, packages, process, wheels
 from condainer.address import MARKED, OURS, Address
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import STAGE, Settings
@@ -49,9 +49,14 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     Raises BuildError, IntegrityError or NetworkError when a package cannot be installed,
     StorageError when the disk does not take it.
     """
+    network.prepare(settings, reporter)
+    if settings.offline:
+        # All that is missing at once, whichever kind it is.
+        fetching.demand_local(fetching.missing(fetching.needs_of([lock], settings), settings))
     archives = packages.fetch(lock.conda, settings, reporter)
+    requirements = wheels.fetch(lock.pip, settings, reporter)
     with _private_stage(address, settings) as stage:
-        _fill(stage, lock, archives, address, settings, reporter)
+        _fill(stage, lock, archives, requirements, address, settings, reporter)
         yield stage
 
 
@@ -59,6 +64,7 @@ def _fill(
     stage: Stage,
     lock: Lock,
     archives: Sequence[Path],
+    requirements: Sequence[str],
     address: Address,
     settings: Settings,
     reporter: Reporter,
@@ -78,7 +84,12 @@ def _fill(
             )
         if lock.pip:
             wheels.install(
-                lock.pip, stage.prefix, stage.scratch, stage.runner, reporter, logins(settings)
+                requirements,
+                stage.prefix,
+                stage.scratch,
+                stage.runner,
+                reporter,
+                logins(settings),
             )
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)

@@ -21,6 +21,11 @@ def without_user(text: str) -> str:
     return USER.sub(lambda match: _shown(match, ""), text)
 
 
+def without_login(url: str) -> str:
+    """Return a URL without user, password and conda token."""
+    return TOKEN.sub(r"\g<host>", f"{without_user(url)}/").removesuffix("/")
+
+
 def has_user(text: str) -> bool:
     """Tell whether a URL in a text says who logs in; the `git@` of SSH is no secret."""
     return without_user(text) != text

@@ -12,10 +12,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer import process
-from condainer.errors import BuildError, InputError, IntegrityError, NetworkError, ToolError
+from condainer import credentials, downloads, indexes, process, repositories
+from condainer.archives import File
+from condainer.config import Settings
+from condainer.errors import (
+    BuildError,
+    InputError,
+    IntegrityError,
+    NetworkError,
+    OfflineError,
+    ToolError,
+)
 from condainer.files import storage_error_told
-from condainer.inputs import Inputs
+from condainer.inputs import Inputs, logins
 from condainer.lock import VCS, PipPackage
 from condainer.process import CommandFailed
 from condainer.report import Reporter
@@ -29,6 +38,8 @@ else:
 
 # Seconds; a flaky mirror answers late rather than never.
 HTTP_TIMEOUT = "60"
+# Between the file of a requirement and its hash.
+HASHED = " --hash=sha256:"
 INSTALL = "Install git (`apt install git`, or your distribution's package of that name)."
 
 
@@ -103,24 +114,59 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
     return Resolved(tuple(sorted(chosen, key=lambda package: package.name)), removed)
 
 
+def fetch(
+    packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
+) -> tuple[str, ...]:
+    """Return the requirements by which uv installs packages from the package cache alone.
+
+    What is missing is downloaded. Raises what downloads.fetch() and repositories.fetch() do.
+    """
+    commits = [package for package in packages if package.is_vcs]
+    others = [package for package in packages if not package.is_vcs]
+    files = files_of(others, settings)
+    paths = downloads.fetch(files, settings, reporter, "Downloading pip packages")
+    urls = repositories.fetch(commits, settings, reporter)
+    return (
+        *(
+            f"{package.name} @ {path.as_uri()}{HASHED}{package.sha256}"
+            for package, path in zip(others, paths, strict=True)
+        ),
+        *(f"{package.name} @ {url}" for package, url in zip(commits, urls, strict=True)),
+    )
+
+
+def files_of(packages: Sequence[PipPackage], settings: Settings) -> list[File]:
+    """Return wheels and sdists, at their index's mirrors if there are any, with who logs in."""
+    known = logins(settings) if packages else []
+    return [
+        File(
+            package.url,
+            package.sha256,
+            package.filename,
+            tuple(credentials.logged_in(url, known) for url in indexes.places(package, settings)),
+        )
+        for package in packages
+    ]
+
+
 def install(
-    packages: Sequence[PipPackage],
+    requirements: Sequence[str],
     prefix: Path,
     scratch: Path,
     runner: Sequence[str],
     reporter: Reporter,
     logins: Sequence[str] = (),
 ) -> None:
-    """Install pip packages, each by URL and sha256 and nothing else, into a staged prefix.
+    """Install pip packages, each from its file and by sha256, into a staged prefix.
 
-    Those from a git repository are built from their commit. Parameters: `runner` is the beginning
-    of the command line that lets the staged prefix appear at `prefix`; `logins` are lines of a
-    requirements file that say who logs in where. Raises IntegrityError when a file has another
-    hash than the lock says.
+    Those from a git repository are built from their commit. Parameters: `requirements` is what
+    fetch() gave; `runner` is the beginning of the command line that lets the staged prefix appear
+    at `prefix`; `logins` are lines of a requirements file that say who logs in where, for what
+    builds need. Raises IntegrityError when a file has another hash than the lock says.
     """
     reporter.step("Installing pip packages")
-    hashed = [f"{p.name} @ {p.url} --hash=sha256:{p.sha256}" for p in packages if not p.is_vcs]
-    commits = [f"{p.name} @ {p.url}" for p in packages if p.is_vcs]
+    hashed = [line for line in requirements if HASHED in line]
+    commits = [line for line in requirements if HASHED not in line]
     command = [
         *runner,
         *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
@@ -130,13 +176,23 @@ def install(
     try:
         if hashed:
             listed = _write(scratch / "locked.txt", [*logins, *hashed])
-            options = ["--require-hashes", "--requirements", str(listed)]
-            process.run([*command, *options], env=_environment(scratch))
+            local = all(line.partition(HASHED)[0].endswith(".whl") for line in hashed)
+            options = ["--require-hashes", *(["--offline"] if local else [])]
+            process.run(
+                [*command, *options, "--requirements", str(listed)], env=_environment(scratch)
+            )
         if commits:
             # After the others: uv asks for the hash of everything in one call, or of nothing.
             listed = _write(scratch / "commits.txt", [*logins, *commits])
             process.run([*command, "--requirements", str(listed)], env=_environment(scratch))
     except CommandFailed as error:
+        if "network was disabled" in error.stderr:
+            raise OfflineError(
+                "Nothing may be downloaded (`offline`), and what is needed to build packages from "
+                f"source is not in uv's cache:\n{error.stderr.strip()}",
+                "Build once where there is a network and the same uv cache, or replace the sdists "
+                "with wheels.",
+            ) from None
         if "hash mismatch" in error.stderr.lower():
             raise IntegrityError(
                 f"A pip package does not have the hash of the lock:\n{error.stderr.strip()}",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from condainer.archives import Wanted, wanted_of
+from condainer.by_url import Wanted, wanted_of
 from condainer.config import load_settings
 from condainer.errors import InputError
 from condainer.inputs import Inputs, Spec, read_inputs

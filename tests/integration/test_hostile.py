@@ -16,7 +16,6 @@ import pytest
 
 from condainer import wheels
 from condainer.errors import BuildError
-from condainer.lock import PipPackage
 from condainer.report import Silent
 from tests.channel import ChannelServer
 from tests.integration.conftest import PYTHON, SMALL, Project
@@ -195,10 +194,10 @@ def test_a_wheel_with_a_file_or_command_elsewhere(tmp_path: Path, member: str) -
         for name, text in files.items():
             archive.writestr(name, text)
     digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
-    package = PipPackage("evil", wheel.as_uri(), digest)
+    requirement = f"evil @ {wheel.as_uri()}{wheels.HASHED}{digest}"
     # Whether uv refuses it or leaves that file out, nothing stands outside of the environment.
     with suppress(BuildError):
-        wheels.install([package], prefix, tmp_path, (), Silent())
+        wheels.install([requirement], prefix, tmp_path, (), Silent())
         assert list(prefix.rglob("evil.py"))
     assert not list(tmp_path.rglob("*planted*"))
 

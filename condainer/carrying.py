@@ -1,0 +1,306 @@
+"""Locks and packages carried to a machine without network: `cnd bundle` and `cnd build --from`."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+
+from condainer import archives, fetching, parcel, repositories
+from condainer.archives import File
+from condainer.config import PROJECT_FILE, Settings
+from condainer.errors import InputError, IntegrityError, LockfileError, StorageError
+from condainer.explicit import lockfile_path, parse_explicit, render_explicit
+from condainer.files import (
+    open_regular,
+    published_file,
+    read_bytes,
+    sha256_of,
+    storage_errors,
+)
+from condainer.lock import ABSENT, Lock, PipPackage, this_platform
+from condainer.locking import CONDA_LOCK
+from condainer.parcel import Piece, Source
+from condainer.report import Reporter
+
+# A lockfile, or a file that it was made from.
+PROJECT_LIMIT = 64 << 20
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What `cnd bundle` wrote."""
+
+    path: Path
+    platforms: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+
+    def report(self) -> dict[str, Any]:
+        """Return what `cnd bundle --json` prints."""
+        return {
+            "file": str(self.path),
+            "size": self.path.stat().st_size,
+            "platforms": list(self.platforms),
+            "files": [piece.name for piece in self.pieces if piece.kind == "project"],
+            "packages": sum(piece.kind != "project" for piece in self.pieces),
+        }
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What a bundle brought: files that were written into the project, and packages."""
+
+    written: tuple[Path, ...]
+    packages: int
+
+
+def pack(path: Path, settings: Settings, platforms: Sequence[str], reporter: Reporter) -> Packed:
+    """Write the locks of some platforms, by default of this one, with their packages to a file.
+
+    Raises what fetching.fetch() does, InputError for a project that cannot be carried,
+    StorageError when the file cannot be written.
+    """
+    if path.exists() and not path.is_file():
+        raise StorageError(f"{path} is no regular file", "Name a file that may be written.")
+    fetched = fetching.fetch(settings, platforms, reporter)
+    reporter.step("Writing the bundle")
+    with (
+        storage_errors(f"write {path}"),
+        archives.partials(archives.private_root(settings)) as drafts,
+    ):
+        pieces = [
+            *_project_pieces(fetched.locks, settings),
+            *(
+                _archive_piece(f, p)
+                for f, p in zip(fetched.needs.files, fetched.paths, strict=True)
+            ),
+            *_repository_pieces(fetched.needs.repositories, drafts, settings),
+        ]
+        with published_file(path) as target:
+            parcel.write(pieces, target)
+    reporter.finish()
+    wanted = tuple(lock.platform for lock in fetched.locks)
+    return Packed(path, wanted, tuple(piece for piece, _ in pieces))
+
+
+def _project_pieces(locks: Sequence[Lock], settings: Settings) -> list[tuple[Piece, Source]]:
+    """Return the locks, and all files that decide whether they are current."""
+    texts: dict[str, bytes] = {}
+    for lock in locks:
+        path = lockfile_path(settings.project, lock.platform)
+        texts[path.name] = read_bytes(path) if path.is_file() else render_explicit(lock).encode()
+        for source in lock.sources:
+            if source.sha256 != ABSENT:
+                texts[source.path] = read_bytes(settings.project / source.path)
+    named = os.path.relpath(settings.environment_yml, settings.project)
+    for name in (named, CONDA_LOCK, PROJECT_FILE):
+        if (settings.project / name).is_file():
+            texts.setdefault(name, read_bytes(settings.project / name))
+    outside = [name for name in texts if not _is_below(name)]
+    if outside:
+        raise InputError(
+            f"{', '.join(outside)}: not in the project's directory, so it cannot be carried",
+            f"Move it below {settings.project}, and lock again.",
+        )
+    pieces: list[tuple[Piece, Source]] = []
+    for name, text in texts.items():
+        piece = Piece("project", name, hashlib.sha256(text).hexdigest(), len(text))
+        pieces.append((piece, partial(io.BytesIO, text)))
+    return pieces
+
+
+def _is_below(name: str) -> bool:
+    """Tell whether a name is that of a file in the project, and of nothing else."""
+    path = PurePosixPath(name)
+    plain = str(path) == name and name.isprintable() and "\\" not in name
+    return plain and not path.is_absolute() and ".." not in path.parts and ".git" not in path.parts
+
+
+def _archive_piece(file: File, path: Path) -> tuple[Piece, Source]:
+    piece = Piece("archive", file.filename, file.sha256, path.stat().st_size)
+    return piece, partial(open_regular, path)
+
+
+def _repository_pieces(
+    packages: Sequence[PipPackage], drafts: Path, settings: Settings
+) -> list[tuple[Piece, Source]]:
+    pieces: list[tuple[Piece, Source]] = []
+    for number, package in enumerate(packages):
+        path = drafts / f"{number}.git"
+        repositories.bundle(package, path, settings)
+        piece = Piece("repository", package.url, sha256_of(path), path.stat().st_size)
+        pieces.append((piece, partial(open_regular, path)))
+    return pieces
+
+
+def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Reporter) -> Unpacked:
+    """Take the packages of a bundle into the package cache, and its other files into the project.
+
+    All of it is checked before anything is written; a file that the project has with the same
+    content is left alone. Parameters: `load` returns the settings once the project has its files.
+    Raises IntegrityError for a bundle that is damaged or lacks something, LockfileError for one
+    that is not for this platform, StorageError where a file of the project is another one.
+    """
+    with storage_errors(f"read {path}"):
+        stream = open_regular(path)
+    with stream:
+        reporter.step("Checking the bundle")
+        with storage_errors(f"read {path}"):
+            texts, pieces = _checked(stream, path)
+        absent = _absent(texts, project)
+        _check_complete(texts, pieces, path)
+        reporter.step("Unpacking the bundle", "packages")
+        written: list[Path] = []
+        try:
+            for name in absent:
+                with storage_errors(f"write {project / name}"):
+                    _place(project / name, texts[name], written)
+            count = _unpack_packages(stream, path, pieces, load(), reporter)
+        except BaseException:
+            for file in written:
+                with suppress(OSError):
+                    file.unlink()
+            raise
+    reporter.finish()
+    return Unpacked(tuple(written), count)
+
+
+def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
+    """Return what unpack() would do, after checking all of the bundle; raises likewise."""
+    with storage_errors(f"read {path}"), open_regular(path) as stream:
+        texts, pieces = _checked(stream, path)
+    absent = _absent(texts, project)
+    _check_complete(texts, pieces, path)
+    count = sum(piece.kind != "project" for piece in pieces)
+    steps = [f"unpack {count} packages of {path} into {settings.package_cache}"]
+    return [*steps, *(f"write {project / name}" for name in absent)]
+
+
+def _checked(stream: BinaryIO, path: Path) -> tuple[dict[str, bytes], tuple[Piece, ...]]:
+    """Check every byte of a bundle; return the project's files in it, and its pieces."""
+    pieces = parcel.read(stream, str(path))
+    texts: dict[str, bytes] = {}
+    for piece, copy in parcel.contents(stream, pieces, str(path)):
+        if piece.kind == "project":
+            if not _is_below(piece.name) or piece.size > PROJECT_LIMIT:
+                raise IntegrityError(f"{path}: {piece.name!r} is no file of a project")
+            copy(buffer := io.BytesIO())
+            texts[piece.name] = buffer.getvalue()
+            continue
+        if piece.kind == "archive":
+            _file_of(piece)
+        else:
+            repositories.check(_package_of(piece))
+        copy(None)
+    return texts, pieces
+
+
+def _file_of(piece: Piece) -> File:
+    """Return the archive that a piece is; raises LockfileError for a name that is none."""
+    return File(piece.name, piece.sha256, piece.name, ())
+
+
+def _package_of(piece: Piece) -> PipPackage:
+    return PipPackage("", piece.name, "")
+
+
+def _absent(texts: dict[str, bytes], project: Path) -> list[str]:
+    """Return the names of what the project lacks; raise StorageError where it has another one."""
+    others = []
+    absent = []
+    for name, text in texts.items():
+        place = project / name
+        if not os.path.lexists(place):
+            absent.append(name)
+        elif not _has(place, text):
+            others.append(name)
+        if any(parent.is_symlink() for parent in _parents(place, project)):
+            others.append(name)
+    if others:
+        raise StorageError(
+            f"{project} has another {' and another '.join(dict.fromkeys(others))} than the bundle",
+            "Move it away, or build in a new directory (`cnd -d DIR build --from FILE`).",
+        )
+    return absent
+
+
+def _parents(place: Path, project: Path) -> list[Path]:
+    """Return the directories between a project and a file in it."""
+    return [parent for parent in place.parents if project in parent.parents]
+
+
+def _has(place: Path, text: bytes) -> bool:
+    try:
+        return read_bytes(place) == text
+    except OSError:
+        return False
+
+
+def _check_complete(texts: dict[str, bytes], pieces: Sequence[Piece], path: Path) -> None:
+    """Raise unless the bundle has a lock of this platform, and all that its locks need."""
+    there = {(piece.kind, piece.name, piece.sha256) for piece in pieces}
+    repositories_there = {piece.name for piece in pieces if piece.kind == "repository"}
+    platforms = []
+    for name, text in texts.items():
+        if not (name.startswith("conda-") and name.endswith(".lock")):
+            continue
+        platform = name.removeprefix("conda-").removesuffix(".lock")
+        lock = parse_explicit(text.decode("utf-8", "replace"), f"{path}: {name}", platform)
+        platforms.append(platform)
+        needed = [("archive", package.filename, package.sha256) for package in lock.conda]
+        needed += [
+            ("archive", package.filename, package.sha256)
+            for package in lock.pip
+            if package.url not in repositories_there
+        ]
+        lacking = [key[1] for key in needed if key not in there]
+        if lacking:
+            raise IntegrityError(f"{path} lacks packages of {name}: {', '.join(lacking[:20])}")
+    if this_platform() not in platforms:
+        raise LockfileError(
+            f"{path} has locks for {', '.join(platforms) or 'no platform'}, but this machine is "
+            f"{this_platform()}",
+            f"Make it with `cnd bundle --platform {this_platform()}`.",
+        )
+
+
+def _place(path: Path, text: bytes, written: list[Path]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with published_file(path, follow=False) as stream:
+        stream.write(text)
+    written.append(path)
+
+
+def _unpack_packages(
+    stream: BinaryIO, path: Path, pieces: Sequence[Piece], settings: Settings, reporter: Reporter
+) -> int:
+    total = sum(piece.kind != "project" for piece in pieces)
+    done = 0
+    with (
+        storage_errors(f"keep packages in {settings.package_cache}"),
+        archives.partials(archives.writable_root(settings)) as directory,
+    ):
+        for piece, copy in parcel.contents(stream, pieces, str(path)):
+            if piece.kind == "project":
+                continue
+            if piece.kind == "archive":
+                file = _file_of(piece)
+                if archives.find(file, settings) is None:
+                    partial_file = directory / str(done)
+                    with partial_file.open("wb") as target:
+                        copy(target)
+                    archives.publish(partial_file, file, settings)
+            else:
+                bundled = directory / f"{done}.git"
+                with bundled.open("wb") as target:
+                    copy(target)
+                repositories.unbundle(_package_of(piece), bundled, settings)
+            done += 1
+            reporter.progress(done, total)
+    return total

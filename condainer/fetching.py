@@ -1,0 +1,136 @@
+"""What `cnd fetch` does: everything that a project's locks need, into the package cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condainer import archives, downloads, network, packages, repositories, wheels
+from condainer.archives import File
+from condainer.config import Settings
+from condainer.errors import LockfileError
+from condainer.explicit import checked, lockfile_path, read_explicit
+from condainer.lock import Lock, PipPackage, this_platform
+from condainer.locking import CONDA_LOCK, ensure_lock, lock_state
+from condainer.report import Reporter
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What locks need: files, and commits of Git repositories."""
+
+    files: tuple[File, ...]
+    repositories: tuple[PipPackage, ...]
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Where everything that locks need stands, and how much of it was downloaded now."""
+
+    locks: tuple[Lock, ...]
+    needs: Needs
+    paths: tuple[Path, ...]
+    downloaded: int
+    size: int
+
+    def report(self, settings: Settings) -> dict[str, Any]:
+        """Return what `cnd fetch --json` prints."""
+        files = zip(self.needs.files, self.paths, strict=True)
+        return {
+            "package_cache": str(settings.package_cache),
+            "platforms": [lock.platform for lock in self.locks],
+            "downloaded": self.downloaded,
+            "size": self.size,
+            "files": [
+                {"filename": file.filename, "sha256": file.sha256, "path": str(path)}
+                for file, path in files
+            ],
+            "repositories": [
+                {"name": p.name, "path": str(repositories.mirror_path(p, settings))}
+                for p in self.needs.repositories
+            ],
+        }
+
+
+def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> Fetched:
+    """Download what the locks of some platforms need, by default of this one.
+
+    Solves for this platform if its lock is missing or stale. Raises what downloads.fetch() does.
+    """
+    wanted = list(dict.fromkeys(platforms)) or [this_platform()]
+    locks = tuple(lock_for(settings, platform, reporter) for platform in wanted)
+    network.prepare(settings, reporter)
+    needs = needs_of(locks, settings)
+    lacking = missing(needs, settings)
+    if settings.offline:
+        demand_local(lacking)
+    paths = downloads.fetch(needs.files, settings, reporter, "Downloading packages")
+    repositories.fetch(needs.repositories, settings, reporter)
+    reporter.finish()
+    size = sum(path.stat().st_size for path in set(paths))
+    count = len(lacking.files) + len(lacking.repositories)
+    return Fetched(locks, needs, paths, count, size)
+
+
+def lock_for(settings: Settings, platform: str, reporter: Reporter) -> Lock:
+    """Return the lock of a platform; another platform's has to be there.
+
+    Raises LockfileError when it is not.
+    """
+    if platform == this_platform():
+        return ensure_lock(settings, reporter)[0]
+    path = lockfile_path(settings.project, platform)
+    if path.is_file():
+        return read_explicit(path, platform)
+    unified = settings.project / CONDA_LOCK
+    if not unified.is_file():
+        raise LockfileError(
+            f"There is no lock for {platform}: neither {path.name} nor {CONDA_LOCK} is in "
+            f"{settings.project}",
+            "Lock for that platform first.",
+        )
+    from condainer import condalock
+
+    return checked(condalock.read(unified, platform), str(unified))
+
+
+def needs_of(locks: Sequence[Lock], settings: Settings) -> Needs:
+    """Return what locks need, each thing once."""
+    pip = [package for lock in locks for package in lock.pip]
+    conda = [packages.file_of(package, settings) for lock in locks for package in lock.conda]
+    own = [package for package in pip if package.is_vcs]
+    files = wheels.files_of([package for package in pip if not package.is_vcs], settings)
+    return Needs(tuple(dict.fromkeys([*conda, *files])), tuple(dict.fromkeys(own)))
+
+
+def missing(needs: Needs, settings: Settings) -> Needs:
+    """Return what no package cache has."""
+    return Needs(
+        tuple(file for file in needs.files if archives.find(file, settings) is None),
+        tuple(repositories.missing(needs.repositories, settings)),
+    )
+
+
+def demand_local(lacking: Needs) -> None:
+    """Raise one OfflineError that names everything that is missing, of all kinds."""
+    lines = [*downloads.remote(lacking.files), *repositories.remote(lacking.repositories)]
+    if lines:
+        raise downloads.offline_error(lines)
+
+
+def plan(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> list[str]:
+    """Return what `cnd fetch` would do, without doing any of it."""
+    others = [platform for platform in platforms if platform != this_platform()]
+    locks = [lock_for(settings, platform, reporter) for platform in others]
+    steps = []
+    if len(others) < len(platforms) or not platforms:
+        state = lock_state(settings)
+        if state.status != "current" or state.lock is None:
+            return [f"lock, because the lock is {state.status}: {state.reason}", "download all"]
+        locks.append(state.lock)
+    lacking = missing(needs_of(locks, settings), settings)
+    steps += [f"download {file.filename} into {settings.package_cache}" for file in lacking.files]
+    steps += [f"mirror the repository of {package.name}" for package in lacking.repositories]
+    return steps or ["download nothing: everything is in the package cache"]

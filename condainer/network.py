@@ -1,0 +1,46 @@
+"""What every client of the network is told: rattler, uv, git and our own."""
+
+from __future__ import annotations
+
+import os
+
+from condainer import condarc
+from condainer.config import Settings
+from condainer.report import Reporter
+
+# The variables that name a file of certificate authorities, one for each family of clients.
+AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+def prepare(settings: Settings, reporter: Reporter) -> None:
+    """Set the variables by which clients in this process, and those it starts, know the site.
+
+    What the user has set stays. To be called before anything is solved or fetched; doing so again
+    changes nothing.
+    """
+    site = condarc.in_force()
+    for line in site.ignored:
+        warn_once(line, reporter)
+    for scheme, url in site.proxies:
+        variable = f"{scheme}_proxy"
+        if not any(os.environ.get(name) for name in (variable, variable.upper(), "ALL_PROXY")):
+            os.environ[variable] = url
+    authorities = next((os.environ[name] for name in AUTHORITIES if os.environ.get(name)), "")
+    if found := authorities or site.certificates:
+        variables = (
+            ("SSL_CERT_DIR",) if os.path.isdir(found) else ("SSL_CERT_FILE", "GIT_SSL_CAINFO")
+        )
+        for variable in variables:
+            os.environ.setdefault(variable, found)
+    if settings.offline:
+        os.environ["UV_OFFLINE"] = "1"
+
+
+def warn_once(text: str, reporter: Reporter) -> None:
+    """Warn of something that is the same for all steps of a command."""
+    if text not in _warned:
+        _warned.add(text)
+        reporter.warn(text)
+
+
+_warned: set[str] = set()

@@ -1,0 +1,298 @@
+"""A lock with its packages in one file: carried to a machine without network, and built there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from condainer import carrying
+from condainer.config import Settings, load_settings
+from condainer.errors import IntegrityError, LockfileError
+from condainer.report import Silent
+from tests.channel import ChannelServer
+from tests.integration.conftest import SMALL, Project
+
+NOWHERE = {"CONDAINER_MIRRORS": "conda-forge=http://127.0.0.1:9/x"}
+
+
+@pytest.fixture(scope="module")
+def bundle(
+    tmp_path_factory: pytest.TempPathFactory, channel: Path, package_cache: Path
+) -> tuple[Path, Any]:
+    """A bundle of a small project, and what the build there says."""
+    place = tmp_path_factory.mktemp("origin")
+    environment = {
+        **os.environ,
+        "CONDAINER_CACHE": str(place / "cache"),
+        "CONDAINER_PACKAGE_CACHE": str(package_cache),
+        "CONDAINER_MIRRORS": f"conda-forge={channel.as_uri()}",
+        "CONDAINER_MOUNT_BASE": str(place / "m"),
+    }
+    project = Project(place, environment)
+    project.write("name: origin\n" + SMALL)
+    project.write(f"compression_level: 3\nmount_base_directory: {place}/m\n", "condainer.yml")
+    project.cnd("bundle", "packages.tar")
+    return place / "packages.tar", project.json("build")
+
+
+@pytest.fixture
+def elsewhere(make_project: Any, tmp_path: Path) -> Project:
+    """An empty project with an empty package cache, on a machine that reaches nobody."""
+    packages = str(tmp_path / "their packages")
+    made: Project = make_project("elsewhere", "", CONDAINER_PACKAGE_CACHE=packages, **NOWHERE)
+    # As the bundle's condainer.yml has it.
+    del made.environment["CONDAINER_MOUNT_BASE"]
+    return made
+
+
+def everything(*roots: Path) -> list[Path]:
+    return [path for root in roots for path in root.rglob("*") if not path.is_dir()]
+
+
+def packages_of(project: Project) -> Path:
+    return Path(project.environment["CONDAINER_PACKAGE_CACHE"])
+
+
+def test_a_bundle_is_built_where_there_is_nothing_else(
+    bundle: tuple[Path, Any], elsewhere: Project
+) -> None:
+    file, built = bundle
+    plan = elsewhere.json("-y", "build", "--from", str(file))["would"]
+    assert "unpack 3 packages" in plan[0]
+    assert not everything(elsewhere.path, packages_of(elsewhere))
+    here = elsewhere.json("build", "--from", str(file))
+    assert (here["hit"], here["locked"]) == (False, False)
+    assert (here["address"], here["sha256"]) == (built["address"], built["sha256"])
+    assert elsewhere.cnd("exec", "probe-prefix").stdout.strip() == here["prefix"]
+    assert elsewhere.json("status")["lock"] == "current"
+    # Once more, and afterwards without the file.
+    assert elsewhere.json("build", "--from", str(file))["hit"]
+    shutil.rmtree(elsewhere.cache)
+    elsewhere.cnd("umount", "--force")
+    assert elsewhere.json("--offline", "build")["sha256"] == built["sha256"]
+
+
+def test_the_same_lock_gives_the_same_bundle(make_project: Any, tmp_path: Path) -> None:
+    project = make_project()
+    first = project.json("bundle", str(tmp_path / "one.tar"))
+    os.utime(project.lockfile, (1, 1))
+    project.cnd("bundle", str(tmp_path / "two.tar"))
+    one, two = ((tmp_path / name).read_bytes() for name in ("one.tar", "two.tar"))
+    assert one == two
+    assert first["packages"] == 3
+    assert set(first["files"]) == {project.lockfile.name, "environment.yml", "conda-lock.yml"}
+    # A plain archive, for whoever wants to look.
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        manifest = json.load(archive.extractfile("condainer-bundle.json"))  # type: ignore[arg-type]
+        for number, piece in enumerate(manifest["pieces"]):
+            content = archive.extractfile(str(number)).read()  # type: ignore[union-attr]
+            assert hashlib.sha256(content).hexdigest() == piece["sha256"]
+
+
+def test_what_the_project_has_is_not_overwritten(
+    bundle: tuple[Path, Any], elsewhere: Project
+) -> None:
+    file, built = bundle
+    elsewhere.write("dependencies: [probe-old]\n")
+    done = elsewhere.cnd("build", "--from", str(file), status=12)
+    assert "another environment.yml" in done.stderr
+    assert everything(elsewhere.path, packages_of(elsewhere)) == [
+        elsewhere.path / "environment.yml"
+    ]
+    assert (elsewhere.path / "environment.yml").read_text() == "dependencies: [probe-old]\n"
+    # The same file is no obstacle.
+    elsewhere.write("name: origin\n" + SMALL)
+    assert elsewhere.json("build", "--from", str(file))["sha256"] == built["sha256"]
+
+
+def test_a_link_in_the_project_is_not_followed(
+    bundle: tuple[Path, Any], elsewhere: Project, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    (elsewhere.path / "condainer.yml").symlink_to(victim)
+    elsewhere.cnd("build", "--from", str(bundle[0]), status=12)
+    assert not victim.exists()
+
+
+def pieces_of(file: Path) -> list[tuple[dict[str, Any], bytes]]:
+    with tarfile.open(file) as archive:
+        manifest = json.load(archive.extractfile("condainer-bundle.json"))  # type: ignore[arg-type]
+        return [
+            (piece, archive.extractfile(str(number)).read())  # type: ignore[union-attr]
+            for number, piece in enumerate(manifest["pieces"])
+        ]
+
+
+def written(pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
+    """Write a bundle as another program would."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        listed = {"format": "condainer-packages 1", "pieces": [piece for piece, _ in pieces]}
+        for name, content in [
+            ("condainer-bundle.json", json.dumps(listed).encode()),
+            *((str(number), content) for number, (_, content) in enumerate(pieces)),
+        ]:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return target.getvalue()
+
+
+def piece(kind: str, name: str, content: bytes) -> tuple[dict[str, Any], bytes]:
+    digest = hashlib.sha256(content).hexdigest()
+    return {"kind": kind, "name": name, "sha256": digest, "size": len(content)}, content
+
+
+Change = Callable[[bytes, list[tuple[dict[str, Any], bytes]]], bytes]
+
+
+def renamed(name: str) -> Change:
+    return lambda raw, pieces: written([*pieces, piece("project", name, b"x")])
+
+
+def archive_named(name: str) -> Change:
+    return lambda raw, pieces: written([*pieces, piece("archive", name, b"x")])
+
+
+def changed(number: int, **values: Any) -> Change:
+    def change(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
+        pieces[number] = ({**pieces[number][0], **values}, pieces[number][1])
+        return written(pieces)
+
+    return change
+
+
+def flipped(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
+    """Change a byte of the last package."""
+    place = raw.rindex(pieces[-1][1]) + 5
+    return raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+
+
+def linked(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
+    """Begin with a link instead of the list."""
+    member = tarfile.TarInfo("condainer-bundle.json")
+    member.type = tarfile.SYMTYPE
+    member.linkname = "/etc/passwd"
+    return member.tobuf() + raw
+
+
+def lying_size(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
+    member = tarfile.TarInfo("condainer-bundle.json")
+    member.size = 1 << 50
+    return member.tobuf(tarfile.GNU_FORMAT) + raw[512:]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda raw, pieces: b"", "no readable archive"),
+        (lambda raw, pieces: b"not an archive", "no readable archive"),
+        (lambda raw, pieces: raw[: len(raw) // 2], "cut off"),
+        (lambda raw, pieces: raw[:-1024], "does not end"),
+        (lambda raw, pieces: raw + b"more", "does not end"),
+        (lambda raw, pieces: raw[:512] + b"?" + raw[513:], "list cannot be read"),
+        (lambda raw, pieces: raw[:130] + b"?" + raw[131:], "no readable archive"),
+        (flipped, "does not have its sha256"),
+        (linked, "was expected"),
+        (lying_size, "cut off"),
+        (renamed("../evil"), "no file of a project"),
+        (renamed("/tmp/evil"), "no file of a project"),
+        (renamed("a/../../evil"), "no file of a project"),
+        (renamed(".git/hooks/post-checkout"), "no file of a project"),
+        (renamed("./evil"), "no file of a project"),
+        (renamed("a\nb"), "no valid piece"),
+        (archive_named("../../evil"), "without a usable file name"),
+        (archive_named(".."), "without a usable file name"),
+        (archive_named(""), "no valid piece"),
+        (changed(-1, sha256="0" * 64), "does not have its sha256"),
+        (changed(-1, sha256="../" * 21 + "x"), "no valid sha256"),
+        (changed(-1, size=3), "bytes, not 3"),
+        (changed(-1, size=True), "no valid piece"),
+        (changed(-1, kind="device"), "no valid piece"),
+        (changed(-1, name="another-1.0-0.conda"), "lacks packages"),
+        (lambda raw, pieces: written(pieces[:-1]), "lacks packages"),
+        (lambda raw, pieces: written([*pieces, pieces[-1]]), "something twice"),
+        (lambda raw, pieces: written(pieces[1:]), "no platform"),
+        (lambda raw, pieces: written([*pieces, piece("repository", "git+ext::x", b"")]), "Git URL"),
+    ],
+)
+def test_a_hostile_or_damaged_bundle_leaves_nothing(
+    bundle: tuple[Path, Any], change: Change, reason: str, tmp_path: Path
+) -> None:
+    raw = bundle[0].read_bytes()
+    file = tmp_path / "packages.tar"
+    file.write_bytes(change(raw, pieces_of(bundle[0])))
+    project, packages = tmp_path / "project", tmp_path / "packages"
+    project.mkdir()
+
+    def load() -> Settings:
+        return load_settings(project, (f"package_cache={packages}",))
+
+    with pytest.raises((IntegrityError, LockfileError), match=reason):
+        carrying.unpack(file, project, load, Silent())
+    with pytest.raises((IntegrityError, LockfileError), match=reason):
+        carrying.unpack_plan(file, project, load())
+    assert everything(tmp_path) == [file]
+    assert not Path("/tmp/evil").exists()
+
+
+def test_a_bundle_of_another_writer_is_as_good(bundle: tuple[Path, Any], tmp_path: Path) -> None:
+    file = tmp_path / "packages.tar"
+    file.write_bytes(written(pieces_of(bundle[0])))
+    project = tmp_path / "project"
+    project.mkdir()
+    settings = load_settings(project, (f"package_cache={tmp_path / 'packages'}",))
+    done = carrying.unpack(file, project, lambda: settings, Silent())
+    assert done.packages == 3
+    assert len(everything(tmp_path / "packages")) == 3
+
+
+def test_what_was_written_goes_again_when_packages_cannot_be_kept(
+    bundle: tuple[Path, Any], elsewhere: Project
+) -> None:
+    packages_of(elsewhere).write_text("in the way")
+    elsewhere.cnd("build", "--from", str(bundle[0]), status=12)
+    assert not everything(elsewhere.path)
+
+
+def test_a_bundle_is_not_written_without_all_of_its_packages(
+    make_project: Any, server: ChannelServer, tmp_path: Path
+) -> None:
+    project = make_project(
+        CONDAINER_MIRRORS=f"conda-forge={server.url}/conda-forge",
+        CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"),
+    )
+    project.cnd("lock")
+    file = tmp_path / "out.tar"
+    project.cnd("--offline", "bundle", str(file), status=6)
+    server.fail("probe-files", 404, 9)
+    project.cnd("bundle", str(file), status=6)
+    assert not list(tmp_path.glob("*out.tar*"))
+    assert not list((tmp_path / "packages").glob("download.*"))
+
+
+def test_files_outside_of_the_project_are_refused(make_project: Any, tmp_path: Path) -> None:
+    project = make_project()
+    outside = tmp_path / "environment.yml"
+    outside.write_text(SMALL)
+    project.write(f"environment_yml: {outside}\n", "condainer.yml")
+    done = project.cnd("bundle", str(tmp_path / "out.tar"), status=4)
+    assert "not in the project's directory" in done.stderr
+    assert not (tmp_path / "out.tar").exists()
+
+
+def test_a_fifo_is_no_bundle(elsewhere: Project, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    elsewhere.cnd("build", "--from", str(tmp_path / "fifo"), status=12)
+    elsewhere.cnd("build", "--from", str(tmp_path / "absent"), status=12)
+    subprocess.run(["test", "-p", tmp_path / "fifo"], check=True)

@@ -1,0 +1,164 @@
+"""Building where there is no network: what was fetched before is enough, and nobody is asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import flaky
+from tests.channel import ChannelServer
+from tests.flaky import Flaky
+from tests.integration.conftest import SMALL, Project, needs
+
+PYTHON = "dependencies: [python]\n"
+
+
+@pytest.fixture
+def index(channel: Path) -> Iterator[Flaky]:
+    """A package index on loopback with two pure wheels."""
+    with flaky.serve() as running:
+        wheels = channel.parent / "wheels"
+        flaky.add_index(running, [*wheels.glob("mdurl-*.whl"), *wheels.glob("idna-*.whl")])
+        yield running
+
+
+def isolated(project: Project, *arguments: str, **environment: str) -> tuple[Any, str]:
+    """Run cnd without a network, and return what it prints and the connections it tried."""
+    missing = [tool for tool in ("unshare", "strace") if shutil.which(tool) is None]
+    if missing or os.geteuid() != 0:
+        needs(" and ".join(["root", *missing]))
+    trace = project.path.parent / "trace"
+    watched = ["strace", "-f", "--seccomp-bpf", "-e", "trace=connect,sendto", "-o", str(trace)]
+    done = subprocess.run(
+        ["unshare", "-n", *watched, sys.executable, "-m", "condainer", *arguments],
+        cwd=project.path,
+        env={**project.environment, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    tried = "\n".join(re.findall(r".*\bAF_INET6?\b.*", trace.read_text(errors="replace")))
+    return done, tried
+
+
+def test_what_was_fetched_is_built_without_any_connection(
+    make_project: Any, server: ChannelServer, index: Flaky, tmp_path: Path
+) -> None:
+    project = make_project(
+        text=PYTHON,
+        CONDAINER_MIRRORS=f"conda-forge={server.url}/conda-forge",
+        CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"),
+        UV_DEFAULT_INDEX=f"{index.url}/simple",
+        UV_CACHE_DIR=str(tmp_path / "uv"),
+    )
+    project.write("mdurl\n", "requirements.txt")
+    project.cnd("lock")
+    refused, tried = isolated(project, "--offline", "build")
+    assert refused.returncode == 6
+    assert tried == ""
+    assert "mdurl-0.1.2-py3-none-any.whl from http" in refused.stderr
+    assert "cnd fetch" in refused.stderr
+
+    fetched = project.json("fetch")
+    assert fetched["downloaded"] >= 1
+    names = {file["filename"] for file in fetched["files"]}
+    assert "mdurl-0.1.2-py3-none-any.whl" in names
+    assert project.json("fetch")["downloaded"] == 0
+    shutil.rmtree(tmp_path / "uv")
+    done, tried = isolated(project, "--offline", "build", "--json")
+    assert done.returncode == 0, done.stderr
+    assert tried == ""
+    built = json.loads(done.stdout)
+    assert project.cnd("exec", "python", "-c", "import mdurl").stdout == ""
+
+    # The same bytes as with a network, by the other two ways to say so.
+    shutil.rmtree(project.cache)
+    done, _ = isolated(project, "build", "--json", CONDAINER_OFFLINE="1")
+    assert json.loads(done.stdout)["sha256"] == built["sha256"]
+
+
+def test_a_connection_would_be_seen(project: Project, server: ChannelServer) -> None:
+    # What the test above rests on.
+    done, tried = isolated(
+        project, "lock", CONDAINER_MIRRORS=f"conda-forge={server.url}/conda-forge"
+    )
+    assert done.returncode == 6
+    assert "127.0.0.1" in tried
+
+
+def test_everything_that_is_missing_is_named(
+    make_project: Any, server: ChannelServer, tmp_path: Path
+) -> None:
+    packages = tmp_path / "packages"
+    project = make_project(
+        CONDAINER_MIRRORS=f"conda-forge={server.url}/conda-forge",
+        CONDAINER_PACKAGE_CACHE=str(packages),
+    )
+    project.cnd("fetch")
+    assert len(server.downloads) == 3
+    for name in ("probe-files", "probe-prefix"):
+        next((packages / "archives").rglob(f"{name}-*")).unlink()
+    server.requests.clear()
+    done = project.cnd("--offline", "build", status=6)
+    assert "2 files are missing" in done.stderr
+    assert "probe-files-1.0-0.conda from " in done.stderr
+    assert "probe-prefix-1.0-0.conda from " in done.stderr
+    assert "probe-activate" not in done.stderr
+    assert "2 files are missing" in project.cnd("--offline", "fetch", status=6).stderr
+    assert server.requests == []
+    # A dry run names it, and touches nothing.
+    assert sorted(step.split()[1] for step in project.json("-y", "fetch")["would"]) == [
+        "probe-files-1.0-0.conda",
+        "probe-prefix-1.0-0.conda",
+    ]
+    assert server.requests == []
+    project.cnd("fetch")
+    assert project.json("-y", "fetch")["would"] == [
+        "download nothing: everything is in the package cache"
+    ]
+    project.cnd("--offline", "build")
+
+
+def test_solving_without_a_network_takes_the_index_that_is_there(
+    make_project: Any, server: ChannelServer, tmp_path: Path
+) -> None:
+    mirror = f"conda-forge={server.url}/conda-forge"
+    project = make_project(
+        text=SMALL, CONDAINER_MIRRORS=mirror, CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages")
+    )
+    done, tried = isolated(project, "--offline", "lock")
+    assert done.returncode == 6
+    assert "the index of the channel" in done.stderr
+    assert tried == ""
+    project.cnd("lock")
+    first = project.lockfile.read_bytes()
+    project.lockfile.unlink()
+    done, tried = isolated(project, "--offline", "lock")
+    assert done.returncode == 0, done.stderr
+    assert tried == ""
+    assert project.lockfile.read_bytes() == first
+
+
+def test_the_lock_of_another_platform_is_fetched(make_project: Any, tmp_path: Path) -> None:
+    project = make_project(CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"))
+    project.cnd("lock")
+    lines = project.lockfile.read_text().partition("@EXPLICIT")[2].split()
+    noarch = [line for line in lines if "/noarch/" in line]
+    project.write("\n".join(["@EXPLICIT", *noarch, ""]), "conda-linux-aarch64.lock")
+    done = project.cnd("fetch", "--platform", "linux-ppc64le", status=8)
+    assert "linux-ppc64le" in done.stderr
+    fetched = project.json("fetch", "--platform", "linux-aarch64")
+    assert fetched["platforms"] == ["linux-aarch64"]
+    assert len(fetched["files"]) == len(noarch) > 0
+    both = project.json("fetch", "--platform", "linux-aarch64", "--platform", "linux-64")
+    assert len(both["files"]) == 3

@@ -1,0 +1,104 @@
+"""Git repositories in the package cache: real ones, through Git's own file protocol."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from condainer import repositories
+from condainer.config import Settings
+from condainer.errors import LockfileError, NetworkError, OfflineError
+from condainer.lock import PipPackage
+from condainer.report import Silent
+
+
+def git(directory: Path, *arguments: str) -> str:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(
+        ["git", *identity, *arguments], cwd=directory, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def origin(tmp_path: Path) -> Path:
+    """A repository with one commit."""
+    path = tmp_path / "origin"
+    path.mkdir()
+    git(path, "init", "--quiet")
+    (path / "file").write_text("one\n")
+    git(path, "add", "file")
+    git(path, "commit", "--quiet", "-m", "one")
+    return path
+
+
+def package(origin: Path, rest: str = "") -> PipPackage:
+    commit = git(origin, "rev-parse", "HEAD")
+    return PipPackage("probe", f"git+{origin.as_uri()}@{commit}{rest}", "")
+
+
+def fetch(wanted: PipPackage, settings: Settings) -> str:
+    (url,) = repositories.fetch([wanted], settings, Silent())
+    return url
+
+
+def test_the_commit_is_there_when_the_origin_is_not(
+    origin: Path, tmp_path: Path, load: Callable[..., Settings]
+) -> None:
+    settings, wanted = load(), package(origin, "#subdirectory=sub")
+    url = fetch(wanted, settings)
+    assert url.startswith(f"git+file://{settings.package_cache}")
+    assert url.endswith(wanted.url.partition("@")[2])
+    origin.rename(tmp_path / "gone")
+    assert fetch(wanted, settings) == url
+    repository = url.removeprefix("git+").partition("@")[0]
+    git(tmp_path, "clone", "--quiet", repository, "copy")
+    assert (tmp_path / "copy" / "file").read_text() == "one\n"
+    with pytest.raises(NetworkError, match="cannot be mirrored"):
+        fetch(wanted, load("package_cache=other"))
+    assert not list((settings.project / "other").rglob("*.git"))
+
+
+def test_a_commit_that_was_taken_back_is_told(
+    origin: Path, load: Callable[..., Settings], tmp_path: Path
+) -> None:
+    settings, first = load(), package(origin)
+    fetch(first, settings)
+    git(origin, "commit", "--quiet", "--amend", "-m", "other")
+    git(origin, "reflog", "expire", "--expire=now", "--all")
+    git(origin, "gc", "--quiet", "--prune=now")
+    assert fetch(first, settings)
+    with pytest.raises(NetworkError, match="does not have the commit"):
+        fetch(first, load("package_cache=other"))
+    # It is carried over though no branch has it any more.
+    repositories.bundle(first, tmp_path / "bundle", settings)
+    other = load(f"package_cache={tmp_path / 'other'}", "offline=true")
+    repositories.unbundle(first, tmp_path / "bundle", other)
+    assert not repositories.missing([first], other)
+
+
+def test_offline_no_server_is_asked(load: Callable[..., Settings]) -> None:
+    url = "git+https://anna:geheim@127.0.0.1:9/x.git@" + "0" * 40
+    with pytest.raises(OfflineError) as caught:
+        fetch(PipPackage("probe", url, ""), load("offline=true"))
+    assert "probe from git+https://***@127.0.0.1:9/x.git" in caught.value.message
+    with pytest.raises(NetworkError) as refused:
+        fetch(PipPackage("probe", url, ""), load())
+    assert "geheim" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "git+https://host/x.git",
+        "git+https://host/x.git@main",
+        "git+ext::sh -c touch%20evil@" + "0" * 40,
+        "git+--upload-pack=evil@" + "0" * 40,
+        "git+https://host/x.git@" + "0" * 39 + "g",
+    ],
+)
+def test_what_is_no_commit_is_refused(url: str, load: Callable[..., Settings]) -> None:
+    with pytest.raises(LockfileError):
+        fetch(PipPackage("probe", url, ""), load())
