@@ -70,6 +70,7 @@ class Commands(click.Group):
         "gc": "cli_gc",
         "import": "cli_verify",
         "list": "cli_images",
+        "lock": "cli_lock",
         "rm": "cli_images",
         "share": "cli_images",
         "show": "cli_images",
@@ -164,32 +165,6 @@ def build(call: Call, locked: bool, as_json: bool) -> None:
     call.say(f"{found} {built.entry.image} ({size}) in {built.seconds:.2f} s")
     if not built.hit:
         call.say(f"Use it: {project.activation_command()}, or cnd exec -- COMMAND")
-
-
-@cli.command()
-@JSON
-@click.pass_obj
-def lock(call: Call, as_json: bool) -> None:
-    """Solve for the environment and write its lockfiles.
-
-    Writes the explicit lockfile of this platform, from which images are built, and
-    conda-lock.yml for other tools. Both are meant to be committed.
-    """
-    from condainer import locking, project
-    from condainer.lock import this_platform
-
-    settings = call.settings()
-    if call.dry:
-        call.would(
-            f"solve for {settings.environment_yml} and write "
-            + " and ".join(str(path) for path in project.lockfiles(settings, this_platform()))
-        )
-        return
-    made = locking.make_lock(settings, call.reporter())
-    if as_json:
-        print(json.dumps(project.lock_report(made, settings)))
-        return
-    call.say(f"Locked {len(made.conda)} conda and {len(made.pip)} pip packages")
 
 
 @cli.command(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from condainer.errors import IntegrityError
@@ -30,8 +31,7 @@ class Package:
     @property
     def key(self) -> tuple[str, str]:
         """What makes it the same package as one of another version."""
-        name = self.name.lower()
-        return self.kind, re.sub(r"[-_.]+", "-", name) if self.kind == "pip" else name
+        return self.kind, pip_name(self.name) if self.kind == "pip" else self.name.lower()
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,11 @@ class Difference:
         return not (self.added or self.removed or self.changed or self.variables or self.settings)
 
 
+def pip_name(name: str) -> str:
+    """Return the one spelling of a pip package's name that all its spellings have in common."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def contents_of(lock: Lock, base: Path) -> Contents:
     """Return what a lock gives when its image is mounted below `base`."""
     packages = [_conda(item) for item in lock.conda] + [_pip(item) for item in lock.pip]
@@ -93,11 +98,11 @@ def _conda(package: CondaPackage) -> Package:
 
 
 def _pip(package: PipPackage) -> Package:
-    name, version, build = _pip_parts(package.filename)
+    name, version, build = pip_parts(package.filename)
     return Package("pip", package.name or name, version, build, package.filename, package.sha256)
 
 
-def _pip_parts(filename: str) -> tuple[str, str, str]:
+def pip_parts(filename: str) -> tuple[str, str, str]:
     """Return name, version and tags of a wheel, or name and version of an sdist."""
     if filename.endswith(".whl"):
         name, _, rest = filename.removesuffix(".whl").partition("-")
@@ -175,3 +180,17 @@ def _changes(old: dict[str, str], new: dict[str, str]) -> tuple[Change, ...]:
     names = sorted({*old, *new})
     changes = (Change(name, old.get(name), new.get(name)) for name in names)
     return tuple(change for change in changes if change.old != change.new)
+
+
+def changes_report(difference: Difference) -> dict[str, Any]:
+    """Return what JSON says of a difference."""
+    return {
+        "equal": difference.is_empty,
+        "added": [asdict(package) for package in difference.added],
+        "removed": [asdict(package) for package in difference.removed],
+        "changed": [
+            {"old": asdict(before), "new": asdict(after)} for before, after in difference.changed
+        ],
+        "variables": [asdict(change) for change in difference.variables],
+        "settings": [asdict(change) for change in difference.settings],
+    }

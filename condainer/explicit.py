@@ -52,6 +52,7 @@ def render_explicit(lock: Lock) -> str:
     lines += [f"# input: {source.sha256} {escape(source.path)}" for source in lock.sources]
     if lock.post_link_scripts:
         lines.append("# post-link-scripts: true")
+    lines += [f"# virtual-package: {name}={version}" for name, version in lock.virtual]
     lines += [f"# variable: {name}={escape(value)}" for name, value in lock.variables]
     # By this number a file that was cut off shows.
     lines.append(f"# packages: {len(lock.conda) + len(lock.pip)}")
@@ -105,6 +106,7 @@ class _Reader:
         self.post_link_scripts = False
         self.sources: list[Source] = []
         self.variables: dict[str, str] = {}
+        self.virtual: dict[str, str] = {}
         self.conda: dict[str, CondaPackage] = {}
         self.pip: dict[str, PipPackage] = {}
 
@@ -143,6 +145,7 @@ class _Reader:
             tuple(self.sources),
             self.origin,
             self.name,
+            tuple(self.virtual.items()),
         )
 
     def _error(self, number: int, problem: str, hint: str = REMEDY) -> LockfileError:
@@ -188,6 +191,9 @@ class _Reader:
             self.origin = unescape(text)
         elif key == "post-link-scripts":
             self.post_link_scripts = value == "true"
+        elif key == "virtual-package":
+            name, _, version = value.partition("=")
+            self.virtual[name] = version
         elif key == "variable":
             name, equals, content = text.partition("=")
             if not equals or not NAME.fullmatch(name) or name in self.variables:

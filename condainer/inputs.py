@@ -56,6 +56,7 @@ class Inputs:
     variables: tuple[tuple[str, str], ...]
     post_link_scripts: bool
     sources: tuple[Source, ...]
+    virtual_packages: tuple[tuple[str, str], ...] = ()
 
     def fingerprint(self) -> str:
         """Return the sha256 of what matters for the lock.
@@ -76,6 +77,9 @@ class Inputs:
             "post-link-scripts": self.post_link_scripts,
             "variables": sorted(self.variables),
         }
+        if self.virtual_packages:
+            # Only then, so that locks made before they could be chosen stay current.
+            meaning["virtual-packages"] = self.virtual_packages
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
@@ -121,7 +125,14 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
         variables=_variables(document),
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(source_of(item, settings.project) for item in dict.fromkeys(found)),
+        virtual_packages=settings.virtual_packages,
     )
+
+
+def declared_platforms(settings: Settings, platform: str) -> tuple[str, ...]:
+    """Return what `platforms:` of the environment file says on a platform, nothing by default."""
+    document = _load(settings.environment_yml, platform)
+    return tuple(dict.fromkeys(item for item, _ in _strings(document, "platforms", "platforms")))
 
 
 def _load(path: Path, platform: str) -> Document:

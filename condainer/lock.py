@@ -76,6 +76,7 @@ class Lock:
     `inputs` is the semantic fingerprint of the inputs and `sources` their files; both are empty
     in a lockfile that another tool wrote, which is used as it is. `origin` is the file of another
     tool from which the lock was taken over. `name` is the environment's, for prompts only.
+    `virtual` are the virtual packages that somebody chose when it was made.
     """
 
     platform: str
@@ -87,6 +88,7 @@ class Lock:
     sources: tuple[Source, ...] = ()
     origin: str = ""
     name: str = ""
+    virtual: tuple[tuple[str, str], ...] = ()
 
 
 def this_platform() -> str:

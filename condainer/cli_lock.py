@@ -1,0 +1,72 @@
+"""`cnd lock`."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from condainer.cli import JSON, Call, cli
+from condainer.config import Settings
+
+
+@cli.command("lock")
+@click.argument("packages", metavar="[PKG]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Only say whether the lock is current.")
+@click.option("--update", is_flag=True, help="Let only PKG... move, or all if none is named.")
+@click.option("--upgrade", is_flag=True, help="Let everything move: solve afresh.")
+@click.option(
+    "--platform", "platforms", multiple=True, metavar="P", help="Lock for P (repeatable)."
+)
+@click.option("--diff", is_flag=True, help="Show what changes; with -y without writing it.")
+@JSON
+@click.pass_obj
+def lock(
+    call: Call,
+    packages: tuple[str, ...],
+    check: bool,
+    update: bool,
+    upgrade: bool,
+    platforms: tuple[str, ...],
+    diff: bool,
+    as_json: bool,
+) -> None:
+    """Make the lock current, moving no more than that needs.
+
+    Writes an explicit lockfile for each platform, from which images are built, and conda-lock.yml
+    for other tools. All are meant to be committed. While the lock is current, nothing moves
+    unless --update or --upgrade lets it. With --check, the exit status is 0 for a current lock
+    and 7 for a stale or missing one; nothing is solved.
+    """
+    from condainer import lockreport, relock
+
+    if packages and not update:
+        raise click.UsageError("Packages are named with --update only.")
+    settings = call.settings()
+    if check:
+        _check(call, settings, platforms, as_json)
+        return
+    wish = relock.Wish(platforms, packages, upgrade or (update and not packages))
+    if call.dry and not diff:
+        call.would(*relock.steps(settings, wish), as_json=as_json)
+        return
+    reporter = call.reporter()
+    made = relock.relock(settings, wish, reporter)
+    files = [] if call.dry else relock.write(made, settings, reporter)
+    if as_json:
+        print(json.dumps(lockreport.report(made, files, settings)))
+    elif diff:
+        print("".join(f"{line}\n" for line in lockreport.table(made)), end="")
+    for line in () if call.dry else lockreport.summary(made):
+        call.say(line)
+
+
+def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: bool) -> None:
+    from condainer import lockreport, relock
+
+    states = relock.check(settings, relock.wanted_platforms(settings, platforms))
+    if as_json:
+        print(json.dumps(lockreport.states_report(states)))
+    relock.demand(states, settings)
+    for line in lockreport.states_summary(states, settings):
+        call.say(line)

@@ -1,0 +1,65 @@
+"""The inputs of one platform to its lock: conda packages first, what pip adds to them second."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from condainer import virtual
+from condainer.claims import claimed_directory
+from condainer.config import STAGE, Settings
+from condainer.errors import InputError
+from condainer.explicit import checked
+from condainer.files import storage_errors
+from condainer.inputs import Inputs
+from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.locking import described
+from condainer.report import Reporter
+from condainer.solver import Solved, solve
+from condainer.unified import Solution
+
+
+def solution(
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+    held_conda: tuple[CondaPackage, ...] = (),
+    held_pip: tuple[PipPackage, ...] = (),
+) -> Solution:
+    """Solve for one platform; nothing is written into the project.
+
+    Parameters: held packages of an older lock stay where that is possible. Raises what solve() and
+    wheels.resolve() do.
+    """
+    solved = solve(inputs, settings, reporter, held_conda)
+    pip = _pip(inputs, solved, held_pip, settings, reporter) if inputs.requirements else ()
+    lock = Lock(inputs.platform, tuple(item.package for item in solved), pip)
+    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+    lock = replace(described(lock, inputs), virtual=chosen)
+    return Solution(checked(lock, "the solution"), inputs, solved)
+
+
+def _pip(
+    inputs: Inputs,
+    solved: tuple[Solved, ...],
+    held: tuple[PipPackage, ...],
+    settings: Settings,
+    reporter: Reporter,
+) -> tuple[PipPackage, ...]:
+    """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
+    from condainer import packages, wheels
+
+    if not any(item.name == "python" for item in solved):
+        raise InputError("The environment has pip requirements but no python")
+    archives = packages.fetch([item.package for item in solved], settings, reporter)
+    with storage_errors(f"work in {settings.staging_directory}"):
+        settings.staging_directory.mkdir(parents=True, exist_ok=True)
+        with claimed_directory(settings.staging_directory, STAGE) as scratch:
+            prefix = scratch / "prefix"
+            packages.link(archives, prefix, prefix, scratch, settings, reporter)
+            resolved = wheels.resolve(inputs, prefix, scratch, reporter, held)
+    if resolved.replaced:
+        reporter.warn(
+            "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
+        )
+    return resolved.packages

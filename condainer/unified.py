@@ -1,0 +1,149 @@
+"""conda-lock.yml, written: conda-lock's unified format, so that other tools can use our locks.
+
+The text is what conda-lock's own writer makes of it, as a test confirms; but that takes longer to
+import than a small environment to solve.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import yaml
+
+from condainer.contents import pip_parts
+from condainer.files import read_text
+from condainer.inputs import Inputs
+from condainer.lock import ABSENT, Lock, PipPackage
+from condainer.solver import Solved
+
+HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
+# A part of a channel's URL that is its password.
+TOKEN = re.compile(r"/t/[^/]+(?=/)")
+
+# In C where PyYAML was built with it.
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What was solved for one platform, with what only conda-lock.yml records of it."""
+
+    lock: Lock
+    inputs: Inputs
+    conda: tuple[Solved, ...]
+
+
+def render(solutions: Sequence[Solution], existing: Mapping[str, Any]) -> str:
+    """Return the text of a lockfile that `conda-lock install` accepts.
+
+    Parameters: `existing` is what parse() returned of the file that it replaces, whose other
+    platforms are kept: so machines of several platforms can lock one project in turn.
+    """
+    made = {solution.lock.platform for solution in solutions}
+    hashes = {k: v for k, v in existing_hashes(existing).items() if k not in made}
+    packages = [p for p in existing.get("package", ()) if p["platform"] in hashes]
+    for solution in solutions:
+        platform = solution.lock.platform
+        hashes[platform] = solution.inputs.fingerprint()
+        packages += [_conda(item, platform) for item in solution.conda]
+        packages += [_pip(item, platform) for item in solution.lock.pip]
+    content = {
+        "version": 1,
+        "metadata": {
+            "content_hash": {name: hashes[name] for name in sorted(hashes)},
+            "channels": [_channel(name) for name in _union(s.inputs.channels for s in solutions)],
+            "platforms": sorted(hashes),
+            "sources": _union(
+                [source.path for source in solution.inputs.sources if source.sha256 != ABSENT]
+                for solution in solutions
+            ),
+        },
+        "package": sorted(packages, key=lambda p: (p["manager"], p["name"], p["platform"])),
+    }
+    return HEAD + str(yaml.dump(content, Dumper=Dumper, sort_keys=False))
+
+
+def parse(path: Path) -> Mapping[str, Any]:
+    """Return what a conda-lock.yml of ours holds, nothing if it is absent or damaged.
+
+    A damaged file is what `cnd lock` is the remedy for.
+    """
+    try:
+        text = read_text(path)
+        content = yaml.load(text, Loader=Loader) if text.startswith(HEAD) else {}
+        good = all(p["platform"] and p["manager"] and p["name"] for p in content["package"])
+        return content if good and isinstance(existing_hashes(content), dict) else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def existing_hashes(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fingerprint of the inputs that a file records for each of its platforms."""
+    hashes = content["metadata"]["content_hash"] if content else {}
+    return {str(platform): str(digest) for platform, digest in hashes.items()}
+
+
+def agrees(content: Mapping[str, Any], lock: Lock) -> bool:
+    """Tell whether a file holds the same packages, from the same inputs, as an explicit lock."""
+    if existing_hashes(content).get(lock.platform) != lock.inputs:
+        return False
+    of_platform = [p for p in content["package"] if p["platform"] == lock.platform]
+    theirs = {(p["url"], p["hash"].get("sha256") or "") for p in of_platform}
+    ours = {(package.url, package.sha256) for package in lock.conda}
+    return theirs == ours | {(package.url, package.sha256) for package in lock.pip}
+
+
+def _union(lists: Iterable[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(item for items in lists for item in items))
+
+
+def _channel(name: str) -> dict[str, Any]:
+    if "://" in name:
+        parts = urlsplit(name)
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+        name = TOKEN.sub("", urlunsplit(bare))
+    return {"url": name, "used_env_vars": []}
+
+
+def _conda(item: Solved, platform: str) -> dict[str, Any]:
+    depends = (text.partition(" ") for text in item.depends)
+    return _package(
+        ("conda", item.name, item.version),
+        platform,
+        {name: rest.strip() for name, _, rest in sorted(depends)},
+        item.package.url,
+        {"md5": item.md5, "sha256": item.package.sha256},
+    )
+
+
+def _pip(item: PipPackage, platform: str) -> dict[str, Any]:
+    known = {"sha256": item.sha256} if item.sha256 else {}
+    version = pip_parts(item.filename)[1]
+    return _package(("pip", item.name, version), platform, {}, item.url, known)
+
+
+def _package(
+    key: tuple[str, str, str],
+    platform: str,
+    dependencies: dict[str, str],
+    url: str,
+    hashes: dict[str, str],
+) -> dict[str, Any]:
+    manager, name, version = key
+    return {
+        "name": name,
+        "version": version,
+        "manager": manager,
+        "platform": platform,
+        "dependencies": dependencies,
+        "url": url,
+        "hash": hashes,
+        "category": "main",
+        "optional": False,
+    }
