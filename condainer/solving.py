@@ -11,8 +11,9 @@ from condainer.config import STAGE, Settings
 from condainer.errors import InputError
 from condainer.explicit import checked
 from condainer.files import storage_errors
+from condainer.foreign import put_interpreter
 from condainer.inputs import Inputs
-from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.lock import CondaPackage, Lock, PipPackage, this_platform
 from condainer.locking import described
 from condainer.report import Reporter
 from condainer.solver import Solved, solve
@@ -49,15 +50,21 @@ def _pip(
     """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
     from condainer import packages, wheels
 
-    if not any(item.name == "python" for item in solved):
+    python = next((item for item in solved if item.name == "python"), None)
+    if python is None:
         raise InputError("The environment has pip requirements but no python")
+    foreign = inputs.platform != this_platform()
     archives = packages.fetch([item.package for item in solved], settings, reporter)
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
             prefix = scratch / "prefix"
-            packages.link(archives, prefix, prefix, scratch, settings, reporter)
-            resolved = wheels.resolve(inputs, prefix, scratch, reporter, held)
+            packages.link(archives, prefix, prefix, scratch, settings, reporter, inputs.platform)
+            if foreign:
+                chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+                offered = virtual.virtual_packages(inputs.platform, chosen)
+                put_interpreter(prefix, inputs.platform, python, offered)
+            resolved = wheels.resolve(inputs, prefix, scratch, reporter, held, foreign)
     if resolved.replaced:
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)

@@ -47,17 +47,20 @@ def resolve(
     scratch: Path,
     reporter: Reporter,
     held: Sequence[PipPackage] = (),
+    foreign: bool = False,
 ) -> Resolved:
     """Resolve the requirements against the conda packages that are linked in `prefix`.
 
     The conda packages' own metadata tells uv what they provide. Parameters: `scratch` is a private
     directory for uv's files; `held` are packages of an older lock, which stay at their versions
-    where that is possible. Raises InputError for a requirement that is wrong or does not exist,
+    where that is possible; with `foreign`, the interpreter stands for one that cannot run here, so
+    nothing is built. Raises InputError for a requirement that is wrong or does not exist,
     NetworkError when the index cannot be reached.
     """
     reporter.step("Resolving pip requirements")
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
     arguments = ["--python", str(prefix / "bin" / "python"), "--no-progress"]
+    arguments += ["--no-build"] if foreign else []
     try:
         changes = _changes(wanted, inputs, arguments, scratch, _pins(held, inputs, prefix))
         added = {c["name"]: c["version"] for c in changes if c["action"] == "installed"}

@@ -39,6 +39,17 @@ def package(
     write_conda(tree, recipe, channel)
 
 
+def python_package(
+    channel: Path, name: str, version: str, files: Sequence[tuple[str, str]]
+) -> None:
+    """Write a `noarch: python` package, whose files lie in `site-packages/`."""
+    tree = channel.parent / "trees" / "python" / f"{name}-{version}"
+    for place, text in files:
+        write_file(tree / place, text)
+    recipe = Recipe(name, version, "py_0", ("python",), noarch="python")
+    write_conda(tree, recipe, channel)
+
+
 def index(channel: Path) -> None:
     """Write the channel's repodata."""
     from rattler.index import index_fs
