@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 
 from condainer.cli import JSON, Call, cli
 from condainer.config import Settings
+
+FORMS = ("requirements", "explicit", "environment", "conda-lock")
 
 
 @cli.command("lock")
@@ -19,6 +22,10 @@ from condainer.config import Settings
     "--platform", "platforms", multiple=True, metavar="P", help="Lock for P (repeatable)."
 )
 @click.option("--diff", is_flag=True, help="Show what changes; with -y without writing it.")
+@click.option("--export", "form", type=click.Choice(FORMS), help="Print it in another format.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="With --export: write a file."
+)
 @JSON
 @click.pass_obj
 def lock(
@@ -29,6 +36,8 @@ def lock(
     upgrade: bool,
     platforms: tuple[str, ...],
     diff: bool,
+    form: str | None,
+    output: Path | None,
     as_json: bool,
 ) -> None:
     """Make the lock current, moving no more than that needs.
@@ -45,6 +54,9 @@ def lock(
     settings = call.settings()
     if check:
         _check(call, settings, platforms, as_json)
+        return
+    if form is not None:
+        _export(call, settings, form, platforms, output, as_json)
         return
     wish = relock.Wish(platforms, packages, upgrade or (update and not packages))
     if call.dry and not diff:
@@ -70,3 +82,27 @@ def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: 
     relock.demand(states, settings)
     for line in lockreport.states_summary(states, settings):
         call.say(line)
+
+
+def _export(
+    call: Call,
+    settings: Settings,
+    form: str,
+    platforms: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    from condainer import lockexport
+
+    exported = lockexport.export(settings, form, platforms)
+    if output is not None and call.dry:
+        call.would(f"write {output}", as_json=as_json)
+        return
+    if output is not None:
+        lockexport.save(exported, output, settings)
+    if as_json:
+        print(json.dumps(lockexport.report(exported, output)))
+    elif output is None:
+        print(exported.text, end="")
+    for note in exported.notes:
+        call.say(note)

@@ -66,7 +66,23 @@ def render(solutions: Sequence[Solution], existing: Mapping[str, Any]) -> str:
         },
         "package": sorted(packages, key=lambda p: (p["manager"], p["name"], p["platform"])),
     }
-    return HEAD + str(yaml.dump(content, Dumper=Dumper, sort_keys=False))
+    return _text(content)
+
+
+def only(content: Mapping[str, Any], platforms: Sequence[str]) -> str:
+    """Return the text of a lockfile with some of its platforms only."""
+    hashes = existing_hashes(content)
+    metadata = {
+        **content["metadata"],
+        "content_hash": {name: hashes[name] for name in sorted(platforms)},
+        "platforms": sorted(platforms),
+    }
+    packages = [p for p in content["package"] if p["platform"] in platforms]
+    return _text({**content, "metadata": metadata, "package": packages})
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return HEAD + str(yaml.dump(dict(content), Dumper=Dumper, sort_keys=False))
 
 
 def parse(path: Path) -> Mapping[str, Any]:
