@@ -51,6 +51,8 @@ def lock(
 
     if packages and not update:
         raise click.UsageError("Packages are named with --update only.")
+    if output is not None and form is None:
+        raise click.UsageError("--output is for --export.")
     settings = call.settings()
     if check:
         _check(call, settings, platforms, as_json)

@@ -1,7 +1,7 @@
 """The explicit lockfile: written, read, and held to its rules.
 
-It alone gives the address: it is read as plain text, without YAML and without a solver. conda's own
-pattern for explicit files accepts its lines (`url#sha256:…`).
+It alone gives the address: it is read as plain text, without YAML and without a solver. rattler
+and newer conda read its lines (`url#sha256:…`); `cnd lock --export explicit` is for every conda.
 """
 
 from __future__ import annotations

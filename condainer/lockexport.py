@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def export(settings: Settings, form: str, platforms: Sequence[str]) -> Exported:
         )
     lock = states[0][1].lock
     assert lock is not None
-    return FORMS[form](lock)
+    return FORMS[form](lock, unified.md5s(settings.project / CONDA_LOCK))
 
 
 def save(exported: Exported, path: Path, settings: Settings) -> None:
@@ -73,7 +73,7 @@ def report(exported: Exported, path: Path | None) -> dict[str, Any]:
     return {**asdict(exported), "output": str(path) if path else None}
 
 
-def _requirements(lock: Lock) -> Exported:
+def _requirements(lock: Lock, md5s: Mapping[str, str]) -> Exported:
     """The pip part, each by its URL and hash, for `pip install --require-hashes -r`."""
     conda = ", ".join(
         f"{name} {version}"
@@ -100,15 +100,21 @@ def _requirement(package: PipPackage) -> str:
     return f"{package.name} @ {package.url}{known}"
 
 
-def _explicit(lock: Lock) -> Exported:
-    """What `conda create --file` and `micromamba create -f` take."""
+def _explicit(lock: Lock, md5s: Mapping[str, str]) -> Exported:
+    """What `conda create --file` and `micromamba create -f` take.
+
+    Not every conda reads the sha256 of our own lockfile; all of them read an md5.
+    """
     lines = [f"# platform: {lock.platform}", "@EXPLICIT"]
-    lines += [f"{package.url}#sha256:{package.sha256}" for package in lock.conda]
-    lines += [f"# pip {_with_fragment(package)}" for package in lock.pip]
-    note = (
-        f"The {len(lock.pip)} pip packages are comments, which conda-lock reads and conda does not"
-    )
-    return Exported("explicit", lock.platform, "\n".join(lines) + "\n", (note,) if lock.pip else ())
+    notes = []
+    for package in lock.conda:
+        lines.append(f"{package.url}#{md5s.get(package.url) or f'sha256:{package.sha256}'}")
+    if any(package.url not in md5s for package in lock.conda):
+        notes.append(f"{CONDA_LOCK} does not have the md5 of all packages, which older conda needs")
+    if lock.pip:
+        lines += [f"# pip {_with_fragment(package)}" for package in lock.pip]
+        notes.append("pip packages are in comments, which conda-lock reads and conda does not")
+    return Exported("explicit", lock.platform, "\n".join(lines) + "\n", tuple(notes))
 
 
 def _with_fragment(package: PipPackage) -> str:
@@ -116,7 +122,7 @@ def _with_fragment(package: PipPackage) -> str:
     return f"{package.name} @ {package.url}{known}"
 
 
-def _environment(lock: Lock) -> Exported:
+def _environment(lock: Lock, md5s: Mapping[str, str]) -> Exported:
     """An environment.yml with every package pinned to version and build."""
     import yaml
 
@@ -156,7 +162,7 @@ def _conda_lock(settings: Settings, platforms: Sequence[str]) -> Exported:
     return Exported("conda-lock", "", unified.only(content, platforms), ())
 
 
-FORMS: dict[str, Callable[[Lock], Exported]] = {
+FORMS: dict[str, Callable[[Lock, Mapping[str, str]], Exported]] = {
     "requirements": _requirements,
     "explicit": _explicit,
     "environment": _environment,

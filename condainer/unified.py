@@ -22,6 +22,9 @@ from condainer.lock import ABSENT, Lock, PipPackage
 from condainer.solver import Solved
 
 HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
+NEEDED = ("platform", "manager", "name", "url", "hash")
+# What the URL of a version control reference begins with.
+VCS = "git+"
 # A part of a channel's URL that is its password.
 TOKEN = re.compile(r"/t/[^/]+(?=/)")
 
@@ -93,7 +96,7 @@ def parse(path: Path) -> Mapping[str, Any]:
     try:
         text = read_text(path)
         content = yaml.load(text, Loader=Loader) if text.startswith(HEAD) else {}
-        good = all(p["platform"] and p["manager"] and p["name"] for p in content["package"])
+        good = all(all(p[key] for key in NEEDED) for p in content["package"])
         return content if good and isinstance(existing_hashes(content), dict) else {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return {}
@@ -105,12 +108,25 @@ def existing_hashes(content: Mapping[str, Any]) -> dict[str, str]:
     return {str(platform): str(digest) for platform, digest in hashes.items()}
 
 
+def md5s(path: Path) -> dict[str, str]:
+    """Return the md5 of each conda package in a conda-lock.yml, by its URL."""
+    try:
+        content = yaml.load(read_text(path), Loader=Loader)
+        packages = [p for p in content["package"] if p["manager"] == "conda"]
+        return {p["url"]: p["hash"]["md5"] for p in packages if p["hash"].get("md5")}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return {}
+
+
 def agrees(content: Mapping[str, Any], lock: Lock) -> bool:
     """Tell whether a file holds the same packages, from the same inputs, as an explicit lock."""
     if existing_hashes(content).get(lock.platform) != lock.inputs:
         return False
-    of_platform = [p for p in content["package"] if p["platform"] == lock.platform]
-    theirs = {(p["url"], p["hash"].get("sha256") or "") for p in of_platform}
+    theirs = {
+        (p["url"], "" if p["url"].startswith(VCS) else p["hash"].get("sha256"))
+        for p in content["package"]
+        if p["platform"] == lock.platform
+    }
     ours = {(package.url, package.sha256) for package in lock.conda}
     return theirs == ours | {(package.url, package.sha256) for package in lock.pip}
 
@@ -139,9 +155,16 @@ def _conda(item: Solved, platform: str) -> dict[str, Any]:
 
 
 def _pip(item: PipPackage, platform: str) -> dict[str, Any]:
-    known = {"sha256": item.sha256} if item.sha256 else {}
-    version = pip_parts(item.filename)[1]
-    return _package(("pip", item.name, version), platform, {}, item.url, known)
+    if item.url.startswith(VCS):
+        # As conda-lock has it: the commit for a hash, and a source that pip is given as it is. The
+        # version is not known before it is built.
+        commit = item.url.partition("#")[0].rpartition("@")[2]
+        key = ("pip", item.name, f"0+git.{commit[:12]}")
+        made = _package(key, platform, {}, item.url, {"sha256": commit})
+        last = {name: made.pop(name) for name in ("category", "optional")}
+        return {**made, "source": {"type": "url", "url": item.url}, **last}
+    key = ("pip", item.name, pip_parts(item.filename)[1])
+    return _package(key, platform, {}, item.url, {"sha256": item.sha256})
 
 
 def _package(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,58 @@ def test_what_is_no_version_is_named(locked: Project, where: str, value: str, wh
     else:
         done = locked.cnd("lock", status=3, CONDA_OVERRIDE_CUDA=value)
     assert what in done.stderr
+
+
+def test_exports_of_a_small_lock(locked: Project) -> None:
+    locked.cnd("lock", "--export", "explicit", status=7)
+    locked.cnd("lock")
+    text = locked.cnd("lock", "--export", "explicit").stdout
+    assert re.search(r"/noarch/lib-1\.0-0\.conda#[0-9a-f]{32}\n", text)
+    (locked.path / "conda-lock.yml").rename(locked.path.parent / "away.yml")
+    done = locked.cnd("lock", "--export", "explicit")
+    assert re.search(r"/noarch/lib-1\.0-0\.conda#sha256:[0-9a-f]{64}\n", done.stdout)
+    assert "md5" in done.stderr
+    assert "there is none" in locked.cnd("lock", "--export", "conda-lock", status=8).stderr
+    (locked.path.parent / "away.yml").rename(locked.path / "conda-lock.yml")
+    unified = (locked.path / "conda-lock.yml").read_text()
+    assert locked.cnd("lock", "--export", "conda-lock").stdout == unified
+    requirements = locked.cnd("lock", "--export", "requirements")
+    assert "# Left out are 3 conda packages, which have to be there: " in requirements.stdout
+    assert "lib 1.0" in requirements.stdout
+    assert "Left out are 3 conda packages" in requirements.stderr
+
+
+def test_an_exported_environment_locks_to_the_same_packages(
+    locked: Project, make_project: Any
+) -> None:
+    locked.cnd("lock")
+    again = make_project("again", "", **locked.environment)
+    output = str(again.path / "environment.yml")
+    locked.cnd("lock", "--export", "environment", "--output", output)
+    again.cnd("lock")
+    assert versions(again) == versions(locked)
+
+
+def test_an_export_does_not_become_an_input(locked: Project) -> None:
+    locked.cnd("lock")
+    before = bytes_of(locked)
+    for name in ("environment.yml", "requirements.txt", "conda-lock.yml", locked.lockfile.name):
+        done = locked.cnd("lock", "--export", "requirements", "--output", name, status=4)
+        assert "Name another file" in done.stderr
+    would = locked.cnd("-y", "lock", "--export", "requirements", "--output", "new.txt").stderr
+    assert "Would write new.txt" in would
+    assert bytes_of(locked) == before
+    told = locked.json("lock", "--export", "requirements", "--output", "new.txt")
+    assert told["text"] == (locked.path / "new.txt").read_text()
+    assert locked.cnd("lock", "--output", "new.txt", status=2).stdout == ""
+
+
+def test_exports_for_several_platforms(locked: Project) -> None:
+    locked.cnd("lock", "--platform", "linux-64", "--platform", "linux-aarch64")
+    both = ["--platform", "linux-64", "--platform", "linux-aarch64"]
+    assert "one platform" in locked.cnd("lock", "--export", "explicit", *both, status=4).stderr
+    text = locked.cnd("lock", "--export", "explicit", "--platform", "linux-aarch64").stdout
+    assert text.startswith("# platform: linux-aarch64\n@EXPLICIT\n")
+    text = locked.cnd("lock", "--export", "conda-lock", "--platform", "linux-aarch64").stdout
+    assert "linux-64" not in text
+    assert "name: lib" in text
