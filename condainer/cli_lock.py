@@ -53,6 +53,8 @@ def lock(
         raise click.UsageError("Packages are named with --update only.")
     if output is not None and form is None:
         raise click.UsageError("--output is for --export.")
+    if sum((check, update or upgrade or diff, form is not None)) > 1:
+        raise click.UsageError("--check and --export solve nothing: use each by itself.")
     settings = call.settings()
     if check:
         _check(call, settings, platforms, as_json)

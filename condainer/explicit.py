@@ -27,6 +27,7 @@ OURS = "# Made by `cnd lock`"
 VERSION = 1
 PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
 PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
+VIRTUAL = re.compile(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
 CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
@@ -192,8 +193,10 @@ class _Reader:
         elif key == "post-link-scripts":
             self.post_link_scripts = value == "true"
         elif key == "virtual-package":
-            name, _, version = value.partition("=")
-            self.virtual[name] = version
+            match = VIRTUAL.fullmatch(value)
+            if match is None or match["name"] in self.virtual:
+                raise self._error(number, "no valid virtual package")
+            self.virtual[match["name"]] = match["version"]
         elif key == "variable":
             name, equals, content = text.partition("=")
             if not equals or not NAME.fullmatch(name) or name in self.variables:

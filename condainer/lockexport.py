@@ -153,8 +153,8 @@ def _conda_lock(settings: Settings, platforms: Sequence[str]) -> Exported:
     if not path.is_file():
         raise LockfileError(
             f"{path}: there is none",
-            "`cnd lock --upgrade` writes it, unless the channel gives no md5 of its packages; an "
-            "explicit lockfile of another tool cannot be exported to it.",
+            "`cnd lock` writes it, unless a channel gives no md5 of its packages; an explicit "
+            "lockfile of another tool cannot be exported to it.",
         )
     content = unified.parse(path)
     if not platforms or not content:

@@ -123,7 +123,7 @@ def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked
     """
     platforms = wanted_platforms(settings, wish.platforms)
     states = {platform: _state_or_none(settings, platform) for platform in platforms}
-    reasons = {platform: _reason(state, wish) for platform, state in states.items()}
+    reasons = {p: _reason(state, wish, settings) for p, state in states.items()}
     others = _of_another_tool(settings, platforms)
     if settings.locked and (others or any(reasons.values())):
         raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
@@ -152,7 +152,7 @@ def steps(settings: Settings, wish: Wish) -> list[str]:
     for platform in platforms:
         state = _state_or_none(settings, platform)
         path = lockfile_path(settings.project, platform)
-        if reason := _reason(state, wish):
+        if reason := _reason(state, wish, settings):
             result.append(f"solve for {platform}, because {reason}, and write {path}")
         else:
             result.append(f"keep {path}, which is current")
@@ -169,13 +169,17 @@ def _state_or_none(settings: Settings, platform: str) -> LockState:
         return LockState("missing", None, error.message)
 
 
-def _reason(state: LockState, wish: Wish) -> str:
+def _reason(state: LockState, wish: Wish, settings: Settings) -> str:
     """Return why there is something to solve, or nothing if there is not."""
     if state.status != "current":
         return state.reason
     if wish.upgrade:
         return "everything is to be upgraded"
-    return f"{', '.join(wish.update)} may move" if wish.update else ""
+    if wish.update:
+        return f"{', '.join(wish.update)} may move"
+    # What it holds beside the explicit lockfile is known to the channels only.
+    gone = not (settings.project / CONDA_LOCK).exists() and not settings.locked
+    return f"there is no {CONDA_LOCK}" if gone else ""
 
 
 def _check_names(names: Sequence[str], locks: Sequence[Lock]) -> None:

@@ -222,7 +222,7 @@ def by_pip(made: Made, name: str, prefix: Path) -> None:
 TOOLS: dict[str, tuple[Callable[[Made, str, Path], None], tuple[str, ...]]] = {
     "conda-lock install": (conda_lock, (FILES[0], FILES[2])),
     "rattler": (by_rattler, FILES[:3]),
-    "conda": (by_conda, FILES[1:4]),
+    "conda, as an external engine": (by_conda, FILES[1:4]),
     "uv pip": (by_uv, FILES[4:]),
     "pip": (by_pip, FILES[4:]),
 }

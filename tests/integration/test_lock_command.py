@@ -88,6 +88,7 @@ def test_update_moves_only_what_it_names(locked: Project) -> None:
     done = locked.cnd("lock", "--update", "tol", status=4)
     assert "Did you mean `tool`?" in done.stderr
     locked.cnd("lock", "tool", status=2)
+    locked.cnd("lock", "--check", "--upgrade", status=2)
 
 
 def test_upgrade_moves_everything_and_plain_lock_nothing(locked: Project) -> None:
@@ -138,6 +139,15 @@ def test_check_says_why_by_its_status_and_asks_nobody(locked: Project) -> None:
     locked.lockfile.unlink()
     unified.unlink()
     assert "missing" in locked.cnd("lock", "--check", status=7, **away).stderr
+
+
+def test_a_lost_conda_lock_yml_comes_back_and_nothing_moves(locked: Project) -> None:
+    locked.cnd("lock")
+    before = [(name, content) for name, content, _ in bytes_of(locked)]
+    (locked.path / "conda-lock.yml").unlink()
+    locked.cnd("lock", "--check")
+    locked.cnd("lock")
+    assert [(name, content) for name, content, _ in bytes_of(locked)] == before
 
 
 def test_the_table_of_changes(locked: Project) -> None:
@@ -273,6 +283,7 @@ def test_exports_of_a_small_lock(locked: Project) -> None:
     done = locked.cnd("lock", "--export", "explicit")
     assert re.search(r"/noarch/lib-1\.0-0\.conda#sha256:[0-9a-f]{64}\n", done.stdout)
     assert "md5" in done.stderr
+    assert not (locked.path / "conda-lock.yml").exists()
     assert "there is none" in locked.cnd("lock", "--export", "conda-lock", status=8).stderr
     (locked.path.parent / "away.yml").rename(locked.path / "conda-lock.yml")
     unified = (locked.path / "conda-lock.yml").read_text()
