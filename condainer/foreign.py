@@ -11,6 +11,7 @@ from typing import Any
 
 from condainer import standin
 from condainer.errors import InputError
+from condainer.provided import site_packages
 from condainer.solver import Solved
 from condainer.virtual import Virtual
 
@@ -63,7 +64,7 @@ def _answer(
     machine = MACHINES.get(platform, last)
     os_name, platform_system, sys_platform = SYSTEMS[system]
     short = ".".join(python.version.split(".")[:2])
-    site = str(prefix / _site_packages(prefix, system, short))
+    site = str(site_packages(prefix, platform, python))
     program = str(prefix / "bin" / "python")
     return {
         "markers": {
@@ -97,13 +98,6 @@ def _answer(
         "gil_disabled": python.build.endswith("t"),
         "pointer_size": "32" if machine in ("i686", "x86", "armv6l", "armv7l") else "64",
     }
-
-
-def _site_packages(prefix: Path, system: str, short: str) -> Path:
-    if system == "win":
-        return Path("Lib", "site-packages")
-    found = [path.relative_to(prefix) for path in prefix.glob(f"lib/python{short}*/site-packages")]
-    return min(found, default=Path("lib", f"python{short}", "site-packages"))
 
 
 def _operating_system(platform: str, versions: Mapping[str, str]) -> dict[str, Any]:

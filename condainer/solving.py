@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from pathlib import Path
 
 from condainer import virtual
 from condainer.claims import claimed_directory
@@ -48,18 +49,17 @@ def _pip(
     reporter: Reporter,
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
-    from condainer import packages, wheels
+    from condainer import wheels
 
     python = next((item for item in solved if item.name == "python"), None)
     if python is None:
         raise InputError("The environment has pip requirements but no python")
     foreign = inputs.platform != this_platform()
-    archives = packages.fetch([item.package for item in solved], settings, reporter)
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
             prefix = scratch / "prefix"
-            packages.link(archives, prefix, prefix, scratch, settings, reporter, inputs.platform)
+            _lay_out(inputs, solved, python, scratch, settings, reporter)
             if foreign:
                 chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
                 offered = virtual.virtual_packages(inputs.platform, chosen)
@@ -70,3 +70,35 @@ def _pip(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
         )
     return resolved.packages
+
+
+def _lay_out(
+    inputs: Inputs,
+    solved: tuple[Solved, ...],
+    python: Solved,
+    scratch: Path,
+    settings: Settings,
+    reporter: Reporter,
+) -> None:
+    """Make a prefix that shows uv what the conda packages provide.
+
+    Linked are Python, with what it needs to run if it can, and what was never linked before; of
+    the other packages their metadata is enough.
+    """
+    from condainer import packages, provided
+
+    prefix = scratch / "prefix"
+    runs = {python.name}
+    if inputs.platform == this_platform():
+        runs = provided.closure(python.name, solved)
+    metadata = {
+        item.package: None if item.name in runs else provided.known(item.package, settings)
+        for item in solved
+    }
+    linked = [package for package, files in metadata.items() if files is None]
+    archives = packages.fetch(linked, settings, reporter)
+    packages.link(archives, prefix, prefix, scratch, settings, reporter, inputs.platform)
+    site = provided.site_packages(prefix, inputs.platform, python)
+    provided.keep(linked, prefix, site, settings)
+    for files in metadata.values():
+        provided.put(files or {}, site)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from condainer.explicit import read_explicit
+from condainer.files import remove_tree
+from tests.channel import ChannelServer
 from tests.integration import tiny
 from tests.integration.conftest import Project
 
@@ -328,3 +330,31 @@ def test_exports_for_several_platforms(locked: Project) -> None:
     text = locked.cnd("lock", "--export", "conda-lock", "--platform", "linux-aarch64").stdout
     assert "linux-64" not in text
     assert "name: lib" in text
+
+
+def test_what_packages_provide_is_asked_once(
+    make_project: Any, wheels: tuple[Path, str], server: ChannelServer, tmp_path: Path
+) -> None:
+    cache = tmp_path / "packages"
+    project = make_project(
+        text="dependencies: [python, click =8.1, requests, {pip: [alpha, idna, click]}]\n",
+        CONDAINER_MIRRORS=f"conda-forge={server.url}/conda-forge",
+        CONDAINER_PACKAGE_CACHE=str(cache),
+        UV_DEFAULT_INDEX=wheels[1],
+        UV_NO_CACHE="1",
+    )
+    project.cnd("lock")
+    cold = project.lockfile.read_bytes()
+    # The conda packages have idna and click, which the index does not.
+    assert {"alpha", "beta", "idna", "click"} <= versions(project).keys()
+    assert len([line for line in cold.decode().splitlines() if line.startswith("# pip ")]) == 2
+    remove_tree(cache / "archives")
+    server.requests.clear()
+    project.cnd("lock", "--upgrade")
+    assert project.lockfile.read_bytes() == cold
+    assert [path.rpartition("/")[2].partition("-")[0] for path in server.downloads] == ["python"]
+    for path in (cache / "metadata").rglob("*.json"):
+        path.write_text('{"../outside.dist-info/METADATA": ""}' if path.stat().st_size % 2 else "[")
+    project.cnd("lock", "--upgrade")
+    assert project.lockfile.read_bytes() == cold
+    assert len(server.downloads) > 5
