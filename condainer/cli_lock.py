@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from condainer.cli import JSON, Call, cli
 from condainer.config import Settings
+
+if TYPE_CHECKING:
+    from condainer.relock import Wish
 
 FORMS = ("requirements", "explicit", "environment", "conda-lock")
 
@@ -47,7 +51,7 @@ def lock(
     unless --update or --upgrade lets it. With --check, the exit status is 0 for a current lock
     and 7 for a stale or missing one; nothing is solved.
     """
-    from condainer import lockreport, relock
+    from condainer.relock import Wish
 
     if packages and not update:
         raise click.UsageError("Packages are named with --update only.")
@@ -58,11 +62,16 @@ def lock(
     settings = call.settings()
     if check:
         _check(call, settings, platforms, as_json)
-        return
-    if form is not None:
+    elif form is not None:
         _export(call, settings, form, platforms, output, as_json)
-        return
-    wish = relock.Wish(platforms, packages, upgrade or (update and not packages))
+    else:
+        everything = upgrade or (update and not packages)
+        _relock(call, settings, Wish(platforms, packages, everything), diff, as_json)
+
+
+def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: bool) -> None:
+    from condainer import lockreport, relock
+
     if call.dry and not diff:
         call.would(*relock.steps(settings, wish), as_json=as_json)
         return

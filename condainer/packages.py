@@ -96,7 +96,7 @@ async def _fetch(package: CondaPackage, client: Client, settings: Settings) -> N
                 problem = IntegrityError(
                     f"{url} has the sha256 {digest}, but the lock says {package.sha256}",
                     "Do not use it before whoever keeps the channel has explained the difference; "
-                    "`cnd lock` accepts what the channel's index says now.",
+                    f"`cnd lock --update {package.name}` accepts what the index says now.",
                 )
                 continue
             partial.chmod(0o644)

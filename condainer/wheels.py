@@ -177,7 +177,7 @@ def install(
         if "hash mismatch" in error.stderr.lower():
             raise IntegrityError(
                 f"A pip package does not have the hash of the lock:\n{error.stderr.strip()}",
-                "Do not use it before the difference is explained; `cnd lock` locks anew.",
+                "Do not use it before the difference is explained; then `cnd lock --upgrade`.",
             ) from None
         if _is_network(error.stderr):
             raise _network_error(error) from None
