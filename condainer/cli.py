@@ -73,6 +73,7 @@ class Commands(click.Group):
         "gc": "cli_gc",
         "import": "cli_verify",
         "list": "cli_images",
+        "lock": "cli_lock",
         "rm": "cli_images",
         "share": "cli_images",
         "show": "cli_images",
@@ -200,32 +201,6 @@ def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bo
     for path in done.written:
         call.say(f"Wrote {path}")
     return False
-
-
-@cli.command()
-@JSON
-@click.pass_obj
-def lock(call: Call, as_json: bool) -> None:
-    """Solve for the environment and write its lockfiles.
-
-    Writes the explicit lockfile of this platform, from which images are built, and
-    conda-lock.yml for other tools. Both are meant to be committed.
-    """
-    from condainer import locking, project
-    from condainer.lock import this_platform
-
-    settings = call.settings()
-    if call.dry:
-        call.would(
-            f"solve for {settings.environment_yml} and write "
-            + " and ".join(str(path) for path in project.lockfiles(settings, this_platform()))
-        )
-        return
-    made = locking.make_lock(settings, call.reporter())
-    if as_json:
-        print(json.dumps(project.lock_report(made, settings)))
-        return
-    call.say(f"Locked {len(made.conda)} conda and {len(made.pip)} pip packages")
 
 
 @cli.command(

@@ -17,7 +17,7 @@ from condainer import by_url, downloads, network
 from condainer.by_url import Wanted
 from condainer.config import Settings
 from condainer.errors import IntegrityError, LockfileError, NetworkError
-from condainer.explicit import checked, lockfile_path, read_explicit, render_explicit
+from condainer.explicit import checked, is_ours, lockfile_path, read_explicit, render_explicit
 from condainer.files import publish_text
 from condainer.lock import CondaPackage, Lock, sources_unchanged
 from condainer.places import admit
@@ -83,14 +83,6 @@ def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
 def _is_at_hand(package: CondaPackage, settings: Settings) -> bool:
     channel = channel_of(package.url.rsplit("/", 2)[0], settings)
     return all(place.startswith("file://") for place in channel.mirrors or (channel.url,))
-
-
-def is_ours(path: Path) -> bool:
-    """Tell whether a lockfile was written by `cnd`."""
-    from condainer.explicit import OURS
-    from condainer.files import read_text
-
-    return read_text(path, errors="replace").startswith(OURS)
 
 
 async def _in_index(packages: Sequence[CondaPackage], settings: Settings) -> dict[str, str]:

@@ -1,134 +1,156 @@
-"""conda-lock.yml: conda-lock's own models and writer, so that other tools can use our locks."""
+"""conda-lock.yml as plain data: what conda-lock 1 to 4 wrote, read without importing it.
+
+A file of a hundred thousand lines takes seconds and bounded memory; aliases, which could expand to
+any size, no lockfile has.
+"""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any
 
-from condainer import unified
-from condainer.files import publish_text
-from condainer.inputs import Inputs
-from condainer.lock import Lock, PipPackage
-from condainer.solver import Solved
+import yaml
 
-if TYPE_CHECKING:
-    from conda_lock.lockfile.v2prelim.models import LockedDependency, Lockfile
+from condainer.errors import LockfileError
+from condainer.explicit import MD5
+from condainer.files import read_text
+from condainer.lock import VCS, CondaPackage, Lock, PipPackage
 
-
-def write(path: Path, inputs: Inputs, solved: Sequence[Solved], pip: Sequence[PipPackage]) -> None:
-    """Write a lockfile that `conda-lock install` accepts."""
-    from conda_lock.lockfile import write_conda_lock_file
-    from conda_lock.lockfile.v2prelim.models import Lockfile, LockMeta
-
-    others, hashes = _other_platforms(path, inputs)
-    packages = [_conda(item, inputs.platform) for item in solved]
-    packages += [_pip(item, inputs.platform) for item in pip]
-    content = Lockfile(
-        package=[*packages, *others],
-        metadata=LockMeta(
-            content_hash={**hashes, inputs.platform: inputs.fingerprint()},
-            channels=list(inputs.channels),
-            platforms=sorted([inputs.platform, *hashes]),
-            sources=[source.path for source in inputs.sources if source.sha256 != "absent"],
-        ),
-    )
-    # conda-lock writes in place; the text goes through our own door to be published whole.
-    with tempfile.TemporaryDirectory(prefix="condainer-") as directory:
-        draft = Path(directory, path.name)
-        write_conda_lock_file(content, draft, metadata_choices=None, include_help_text=False)
-        text = draft.read_text(encoding="utf-8")
-    publish_text(path, "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n" + text)
-
-
-def _other_platforms(path: Path, inputs: Inputs) -> tuple[list[LockedDependency], dict[str, str]]:
-    """Return what an existing lockfile of ours holds for other platforms, and its fingerprints.
-
-    So machines of several platforms can lock one project in turn.
-    """
-    try:
-        content = _parse(path)
-    except Exception:
-        # A damaged file is what `cnd lock` is the remedy for.
-        return [], {}
-    hashes = dict(content.metadata.content_hash)
-    hashes.pop(inputs.platform, None)
-    return [item for item in content.package if item.platform in hashes], hashes
+VERSION = "1"
+MAX_BYTES = 64_000_000
+# The parser in C recurses; no lockfile is nested more deeply than this.
+MAX_DEPTH = 20
+REMEDY = "Restore the file from version control, or delete it and run `cnd lock`."
+ALIAS = re.compile(r"^[\s-]*(?:[^\s\"'#][^\"'#\n]*?:\s+)?[&*!][^\s\"']", re.MULTILINE)
+BRACKET = re.compile(r"[\[\]{}]")
+INDENT = re.compile(r"^[ ?-]*", re.MULTILINE)
+DIGEST = re.compile(r"[0-9a-fA-F]{32,64}")
+# It leaves all as text: a hash that happens to have digits only is no number.
+Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 def read(path: Path, platform: str, partial: bool = False) -> Lock:
-    """Read a conda-lock.yml, ours or conda-lock's; as unified.read()."""
-    return unified.read(path, platform, partial)
+    """Read a conda-lock.yml as the lock of one platform.
+
+    Parameters: `partial` allows conda packages that have an md5 only. Raises LockfileError when
+    it is damaged, has no packages for the platform, or no sha256; FileNotFoundError.
+    """
+    content = _content(path)
+    chosen = {
+        (str(p["manager"]), str(p["name"])): p
+        for p in _packages(content, path)
+        if p["platform"] == platform and _wanted(p)
+    }
+    if not chosen:
+        platforms = ", ".join(str(name) for name in _metadata(content).get("platforms") or [])
+        raise LockfileError(
+            f"{path}: locks {platforms}, not {platform}",
+            f"Lock for {platform} as well, or delete the file and run `cnd lock`.",
+        )
+    conda = [_conda(p, path, partial) for p in chosen.values() if p["manager"] == "conda"]
+    pip = [_pip(p, path) for p in chosen.values() if p["manager"] == "pip"]
+    return Lock(platform, tuple(p for p in conda if not p.name.startswith("__")), tuple(pip))
 
 
 def content_hash(path: Path, platform: str) -> str:
-    """Return the fingerprint of the inputs that a lockfile of ours records for a platform."""
-    return unified.content_hash(path, platform)
+    """Return the fingerprint of the inputs that a lockfile records for a platform."""
+    hashes = _metadata(_content(path)).get("content_hash")
+    return str(hashes.get(platform, "")) if isinstance(hashes, dict) else ""
 
 
-def _parse(path: Path) -> Lockfile:
-    from conda_lock.lockfile import parse_conda_lock_file
-
-    return parse_conda_lock_file(path)
-
-
-def _conda(item: Solved, platform: str) -> LockedDependency:
-    return _dependency(
-        "conda",
-        item.name,
-        item.version,
-        platform,
-        item.package.url,
-        {"md5": item.md5 or None, "sha256": item.package.sha256},
-        {name: rest.strip() for name, _, rest in (d.partition(" ") for d in item.depends)},
-    )
-
-
-def _pip(item: PipPackage, platform: str) -> LockedDependency:
-    if item.is_vcs:
-        # As conda-lock writes it; the version is not known before it is built.
-        version = f"0+git.{item.commit[:12]}"
-        hashes: dict[str, str | None] = {"sha256": item.commit}
-        return _dependency("pip", item.name, version, platform, item.url, hashes, {}, item.url)
-    return _dependency(
-        "pip", item.name, _version(item.filename), platform, item.url, {"sha256": item.sha256}, {}
-    )
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        text = read_text(path, "utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError:
+        raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
+    except OSError as error:
+        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+    _check_bounds(path, text)
+    try:
+        content = yaml.load(text, Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise LockfileError(f"{path}: not a lockfile of conda-lock: {error}", REMEDY) from None
+    if not isinstance(content, dict):
+        raise LockfileError(f"{path}: not a lockfile of conda-lock: no `package:`", REMEDY)
+    if content.get("version") != VERSION:
+        raise LockfileError(
+            f"{path}: version {content.get('version')} of conda-lock's format is not known here",
+            "Lock again with a conda-lock that writes version 1, or with `cnd lock`.",
+        )
+    if not isinstance(content.get("package"), list):
+        raise LockfileError(f"{path}: not a lockfile of conda-lock: no `package:`", REMEDY)
+    return content
 
 
-def _dependency(
-    manager: Literal["conda", "pip"],
-    name: str,
-    version: str,
-    platform: str,
-    url: str,
-    hashes: dict[str, str | None],
-    dependencies: dict[str, str],
-    source: str = "",
-) -> LockedDependency:
-    from conda_lock.lockfile.v2prelim.models import (
-        DependencySource,
-        HashModel,
-        LockedDependency,
-    )
-
-    return LockedDependency(
-        name=name,
-        version=version,
-        manager=manager,
-        platform=platform,
-        dependencies=dependencies,
-        url=url,
-        hash=HashModel(**hashes),
-        categories={"main"},
-        # conda-lock hands it to pip as it is.
-        **({"source": DependencySource(type="url", url=source)} if source else {}),
-    )
+def _check_bounds(path: Path, text: str) -> None:
+    """Refuse what would take more memory or a deeper stack than any lockfile."""
+    if len(text) > MAX_BYTES:
+        raise LockfileError(f"{path}: larger than {MAX_BYTES} bytes", "Is it the right file?")
+    if match := ALIAS.search(text):
+        line = text.count("\n", 0, match.end()) + 1
+        raise LockfileError(f"{path}:{line}: a lockfile has no anchors, aliases and tags", REMEDY)
+    depth = deepest = 0
+    for match in BRACKET.finditer(text):
+        depth += 1 if match[0] in "[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > MAX_DEPTH or max(len(match[0]) for match in INDENT.finditer(text)) > MAX_DEPTH * 8:
+        raise LockfileError(f"{path}: too deeply nested", REMEDY)
 
 
-def _version(filename: str) -> str:
-    """Return the version that a wheel's or an sdist's file name holds."""
-    if filename.endswith(".whl"):
-        return filename.split("-")[1]
-    stem = filename.removesuffix(".zip").removesuffix(".tar.gz").removesuffix(".tar.bz2")
-    return stem.rpartition("-")[2]
+def _metadata(content: dict[str, Any]) -> dict[str, Any]:
+    metadata = content.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _packages(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    for number, package in enumerate(content["package"], 1):
+        texts = ("manager", "name", "platform", "url")
+        good = isinstance(package, dict) and all(isinstance(package.get(t), str) for t in texts)
+        if not good or package["manager"] not in ("conda", "pip"):
+            raise LockfileError(
+                f"{path}: package {number} is not what conda-lock writes: {str(package)[:200]}",
+                REMEDY,
+            )
+        yield package
+
+
+def _wanted(package: dict[str, Any]) -> bool:
+    """Tell whether a package belongs to what everybody gets, not to `dev` or an extra."""
+    categories = package.get("categories") or [package.get("category", "main")]
+    return "main" in categories
+
+
+def _hashes(package: dict[str, Any]) -> dict[str, str]:
+    found = package.get("hash")
+    if not isinstance(found, dict):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str) and DIGEST.fullmatch(v)}
+
+
+def _conda(package: dict[str, Any], path: Path, partial: bool) -> CondaPackage:
+    hashes = _hashes(package)
+    if partial and "sha256" not in hashes and MD5.fullmatch(hashes.get("md5", "")):
+        return CondaPackage(package["url"], "", hashes["md5"].lower())
+    return CondaPackage(package["url"], _sha256(package, hashes, path))
+
+
+def _pip(package: dict[str, Any], path: Path) -> PipPackage:
+    """Return a pip package; a commit of a git repository stands in the place of its sha256."""
+    url = str(package["url"])
+    if url.startswith(VCS):
+        return PipPackage(package["name"], url, "")
+    digest = _sha256(package, _hashes(package), path)
+    return PipPackage(package["name"], url.partition("#")[0], digest)
+
+
+def _sha256(package: dict[str, Any], hashes: dict[str, str], path: Path) -> str:
+    if "sha256" not in hashes:
+        raise LockfileError(
+            f"{path}: {package['name']} has no sha256, and an md5 proves nothing",
+            "Lock again with `cnd lock`.",
+        )
+    return hashes["sha256"]

@@ -102,6 +102,9 @@ class Settings:
     offline: bool = key(
         False, "make no connection at all: refuse what is not there", "CONDAINER_OFFLINE"
     )
+    virtual_packages: tuple[tuple[str, str], ...] = key(
+        (), "virtual packages to lock for, in place of what is detected: `cuda`, `glibc`, …"
+    )
     compressor: str = key("zstd", "one of " + ", ".join(COMPRESSORS), "CONDAINER_COMPRESSOR")
     compression_level: int = key(9, "1 (fast) to 22 (small) for zstd", "CONDAINER_LEVEL")
     processors: int = key(
@@ -283,6 +286,10 @@ def _read_file(path: Path, personal: bool = False) -> dict[str, Any]:
         if name == "address" and value is not None:
             # As it is written: an address can have digits only, and begin with 0.
             value = document.texts.get((name,), value)
+        if name == "virtual_packages" and isinstance(value, dict):
+            # `12.10` is a version, and not the number 12.1.
+            texts = {part: document.texts.get((name, part), value[part]) for part in value}
+            value = {part: "" if value[part] is None else text for part, text in texts.items()}
         if value is not None:
             values[str(name)] = _typed(str(name), value, f"{where}: {name}", path.parent)
     if personal and guarded:
@@ -324,6 +331,9 @@ def _from_text(name: str, text: str, where: str, base: Path) -> Any:
                 raise ConfigError(f"{where}: {pair!r} is not of the form CHANNEL=URL")
             mirrors.setdefault(channel, []).append(url)
         return _typed(name, mirrors, where, base)
+    if name == "virtual_packages":
+        pairs = [pair.partition("=") for pair in text.split()]
+        return _typed(name, {part: version for part, _, version in pairs}, where, base)
     kind = _kind(name)
     try:
         if kind == "bool":
@@ -347,6 +357,8 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
         return tuple(_path(item, where, base) for item in items)
     if name == "mirrors":
         return _mirrors(value, where)
+    if name == "virtual_packages":
+        return _virtual_packages(value, where)
     if kind == "bool" and isinstance(value, bool):
         return value
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -406,3 +418,11 @@ def _mirrors(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
                 raise ConfigError(f"{where}: {channel}: {url!r} is not an http or file URL")
         mirrors.append((str(channel), tuple(url.rstrip("/") for url in items)))
     return tuple(mirrors)
+
+
+def _virtual_packages(value: Any, where: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: must be a mapping of virtual packages to versions")
+    from condainer import virtual
+
+    return tuple(sorted(virtual.checked(str(k), str(v), where) for k, v in value.items()))

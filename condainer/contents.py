@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from condainer.errors import IntegrityError
@@ -33,8 +34,7 @@ class Package:
     @property
     def key(self) -> tuple[str, str]:
         """What makes it the same package as one of another version."""
-        name = self.name.lower()
-        return self.kind, re.sub(r"[-_.]+", "-", name) if self.kind == "pip" else name
+        return self.kind, pip_name(self.name) if self.kind == "pip" else self.name.lower()
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,11 @@ class Difference:
         return not (self.added or self.removed or self.changed or self.variables or self.settings)
 
 
+def pip_name(name: str) -> str:
+    """Return the one spelling of a pip package's name that all its spellings have in common."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def contents_of(lock: Lock, base: Path) -> Contents:
     """Return what a lock gives when its image is mounted below `base`."""
     packages = [_conda(item) for item in lock.conda] + [_pip(item) for item in lock.pip]
@@ -101,11 +106,11 @@ def _pip(package: PipPackage) -> Package:
         where = f"#{package.subdirectory}" if package.subdirectory else ""
         filename = f"{package.commit.lower()}{where}"
         return Package("pip", package.name, package.commit[:12], "git", filename, "")
-    name, version, build = _pip_parts(package.filename)
+    name, version, build = pip_parts(package.filename)
     return Package("pip", package.name or name, version, build, package.filename, package.sha256)
 
 
-def _pip_parts(filename: str) -> tuple[str, str, str]:
+def pip_parts(filename: str) -> tuple[str, str, str]:
     """Return name, version and tags of a wheel, or name and version of an sdist."""
     if filename.endswith(".whl"):
         name, _, rest = filename.removesuffix(".whl").partition("-")
@@ -187,3 +192,17 @@ def _changes(old: dict[str, str], new: dict[str, str]) -> tuple[Change, ...]:
     names = sorted({*old, *new})
     changes = (Change(name, old.get(name), new.get(name)) for name in names)
     return tuple(change for change in changes if change.old != change.new)
+
+
+def changes_report(difference: Difference) -> dict[str, Any]:
+    """Return what JSON says of a difference."""
+    return {
+        "equal": difference.is_empty,
+        "added": [asdict(package) for package in difference.added],
+        "removed": [asdict(package) for package in difference.removed],
+        "changed": [
+            {"old": asdict(before), "new": asdict(after)} for before, after in difference.changed
+        ],
+        "variables": [asdict(change) for change in difference.variables],
+        "settings": [asdict(change) for change in difference.settings],
+    }

@@ -1,7 +1,7 @@
 """The explicit lockfile: written, read, and held to its rules.
 
-It alone gives the address: it is read as plain text, without YAML and without a solver. conda's own
-pattern for explicit files accepts its lines (`url#sha256:…`).
+It alone gives the address: it is read as plain text, without YAML and without a solver. rattler
+and newer conda read its lines (`url#sha256:…`); `cnd lock --export explicit` is for every conda.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ GIT = re.compile(
     r"(?P<fragment>#subdirectory=(?P<subdirectory>[^\s#&]+))?"
 )
 PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+VIRTUAL = re.compile(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
 CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
 CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
@@ -63,6 +64,7 @@ def render_explicit(lock: Lock) -> str:
     lines += [f"# input: {source.sha256} {escape(source.path)}" for source in lock.sources]
     if lock.post_link_scripts:
         lines.append("# post-link-scripts: true")
+    lines += [f"# virtual-package: {name}={version}" for name, version in lock.virtual]
     lines += [f"# variable: {name}={escape(value)}" for name, value in lock.variables]
     # By this number a file that was cut off shows.
     lines.append(f"# packages: {len(lock.conda) + len(lock.pip)}")
@@ -104,6 +106,14 @@ def checked(lock: Lock, where: str) -> Lock:
     return parse_explicit(render_explicit(lock), where, lock.platform)
 
 
+def is_ours(path: Path) -> bool:
+    """Tell whether a lockfile was written by us; raises LockfileError if it cannot be read."""
+    try:
+        return read_text(path, errors="replace").startswith(OURS)
+    except OSError as error:
+        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+
+
 def parse_explicit(text: str, where: str, platform: str, partial: bool = False) -> Lock:
     """Parse the text of an explicit lockfile; `where` names it in errors."""
     reader = _Reader(where, platform, partial)
@@ -128,6 +138,7 @@ class _Reader:
         self.post_link_scripts = False
         self.sources: list[Source] = []
         self.variables: dict[str, str] = {}
+        self.virtual: dict[str, str] = {}
         self.conda: dict[str, CondaPackage] = {}
         self.pip: dict[str, PipPackage] = {}
 
@@ -166,6 +177,7 @@ class _Reader:
             tuple(self.sources),
             self.origin,
             self.name,
+            tuple(self.virtual.items()),
         )
 
     def _error(self, number: int, problem: str, hint: str = REMEDY) -> LockfileError:
@@ -211,6 +223,11 @@ class _Reader:
             self.origin = unescape(text)
         elif key == "post-link-scripts":
             self.post_link_scripts = value == "true"
+        elif key == "virtual-package":
+            match = VIRTUAL.fullmatch(value)
+            if match is None or match["name"] in self.virtual:
+                raise self._error(number, "no valid virtual package")
+            self.virtual[match["name"]] = match["version"]
         elif key == "variable":
             name, equals, content = text.partition("=")
             if not equals or not NAME.fullmatch(name) or name in self.variables:

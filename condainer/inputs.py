@@ -60,6 +60,7 @@ class Inputs:
     post_link_scripts: bool
     sources: tuple[Source, ...]
     notes: tuple[str, ...] = ()
+    virtual_packages: tuple[tuple[str, str], ...] = ()
 
     def fingerprint(self) -> str:
         """Return the sha256 of what matters for the lock.
@@ -81,6 +82,9 @@ class Inputs:
             "post-link-scripts": self.post_link_scripts,
             "variables": sorted(self.variables),
         }
+        if self.virtual_packages:
+            # Only then, so that locks made before they could be chosen stay current.
+            meaning["virtual-packages"] = self.virtual_packages
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
 
 
@@ -127,6 +131,7 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(source_of(item, settings.project) for item in dict.fromkeys(found)),
         notes=(*_ignored(document), *(line.note for line in pip_lines if line.note)),
+        virtual_packages=settings.virtual_packages,
     )
 
 
@@ -142,6 +147,12 @@ def logins(settings: Settings) -> list[str]:
         return []
     found = [line.text for line in lines if has_user(line.text) and "git+" not in line.text]
     return list(dict.fromkeys(requirements.login(text) for text in found))
+
+
+def declared_platforms(settings: Settings, platform: str) -> tuple[str, ...]:
+    """Return what `platforms:` of the environment file says on a platform, nothing by default."""
+    document = _load(settings.environment_yml, platform)
+    return tuple(dict.fromkeys(item for item, _ in _strings(document, "platforms", "platforms")))
 
 
 def _load(path: Path, platform: str) -> Document:

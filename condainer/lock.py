@@ -108,6 +108,7 @@ class Lock:
     `inputs` is the semantic fingerprint of the inputs and `sources` their files; both are empty
     in a lockfile that another tool wrote, which is used as it is. `origin` is the file of another
     tool from which the lock was taken over. `name` is the environment's, for prompts only.
+    `virtual` are the virtual packages that somebody chose when it was made.
     """
 
     platform: str
@@ -119,6 +120,7 @@ class Lock:
     sources: tuple[Source, ...] = ()
     origin: str = ""
     name: str = ""
+    virtual: tuple[tuple[str, str], ...] = ()
 
     @property
     def takeovers(self) -> list[str]:

@@ -1,32 +1,25 @@
-"""Whether a project's lock is current, and how it becomes so."""
+"""Whether a project's lock is current."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-from condainer import network
-from condainer.claims import claimed_directory
-from condainer.config import STAGE, Settings
-from condainer.errors import InputError, LockfileError, StaleLockError
-from condainer.explicit import OURS, REMEDY, checked, lockfile_path, read_explicit, render_explicit
-from condainer.files import publish_text, read_text, storage_errors
-from condainer.inputs import Inputs, read_inputs
-from condainer.lock import (
-    CondaPackage,
-    Lock,
-    PipPackage,
-    Source,
-    source_of,
-    sources_unchanged,
-    this_platform,
+from condainer.config import Settings
+from condainer.errors import LockfileError, StaleLockError
+from condainer.explicit import (
+    REMEDY,
+    checked,
+    is_ours,
+    lockfile_path,
+    read_explicit,
+    render_explicit,
 )
+from condainer.files import publish_text
+from condainer.inputs import Inputs, read_inputs
+from condainer.lock import Lock, Source, source_of, sources_unchanged, this_platform
 from condainer.report import Reporter
-
-if TYPE_CHECKING:
-    from condainer.solver import Solved
 
 CONDA_LOCK = "conda-lock.yml"
 
@@ -44,13 +37,14 @@ class LockState:
     partial: Lock | None = None
 
 
-def lock_state(settings: Settings) -> LockState:
+def lock_state(settings: Settings, platform: str = "") -> LockState:
     """Compare the lock of a project with its inputs, without solving anything.
 
-    Input files with the bytes that were locked are not even parsed. Raises LockfileError for a
-    damaged lockfile, InputError for inputs that cannot be read.
+    Input files with the bytes that were locked are not even parsed. Parameters: `platform` is this
+    machine's by default. Raises LockfileError for a damaged lockfile, InputError for inputs that
+    cannot be read.
     """
-    platform = this_platform()
+    platform = platform or this_platform()
     path = lockfile_path(settings.project, platform)
     try:
         lock = read_explicit(path, platform, partial=True)
@@ -59,7 +53,7 @@ def lock_state(settings: Settings) -> LockState:
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
     if not lock.sources:
-        if _is_ours(path):
+        if is_ours(path):
             raise LockfileError(f"{path}: the header is incomplete", REMEDY)
         if lock.is_partial:
             return _partial(_taken_over(lock, settings, path.name), settings)
@@ -70,7 +64,7 @@ def lock_state(settings: Settings) -> LockState:
         return LockState("current", lock) if unchanged else _state_of_conda_lock(settings, platform)
     if lock.post_link_scripts != settings.post_link_scripts:
         return LockState("stale", lock, "`post_link_scripts` has changed")
-    if sources_unchanged(lock, settings.project) and _same_files(lock, settings):
+    if _same_files(lock, settings) and not (settings.virtual_packages or lock.virtual):
         return LockState("current", lock)
     inputs = read_inputs(settings, platform)
     if inputs.fingerprint() == lock.inputs:
@@ -90,7 +84,9 @@ def _partial(lock: Lock, settings: Settings) -> LockState:
 
 
 def _same_files(lock: Lock, settings: Settings) -> bool:
-    """Tell whether the files named by the settings are still the ones that were locked."""
+    """Tell whether the files named by the settings are, byte for byte, those that were locked."""
+    if not sources_unchanged(lock, settings.project):
+        return False
     named = {source.path for source in lock.sources}
     wanted = (settings.environment_yml, settings.requirements_txt)
     return all(source_of(path, settings.project).path in named for path in wanted)
@@ -102,6 +98,8 @@ def _changed(lock: Lock, settings: Settings) -> str:
         for source in lock.sources
         if source_of(settings.project / source.path, settings.project) != source
     ]
+    if not changed and _same_files(lock, settings):
+        return "`virtual_packages`"
     return " and ".join(changed) or "The names of the input files"
 
 
@@ -110,17 +108,21 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
     path = settings.project / CONDA_LOCK
     if not path.is_file():
         return LockState("missing", None, f"there is no {lockfile_path(Path(), platform)}")
-    from condainer import condalock
+    from condainer import condalock, unified
 
+    ours = is_ours(path)
+    content = unified.parse(path) if ours else {}
+    if content and platform not in unified.existing_hashes(content):
+        return LockState("missing", None, f"{CONDA_LOCK} does not lock {platform}")
     lock = condalock.read(path, platform, partial=True)
-    if not _is_ours(path):
+    if not ours:
         if lock.is_partial:
             return _partial(_taken_over(lock, settings, CONDA_LOCK), settings)
         return LockState("current", checked(_taken_over(lock, settings, CONDA_LOCK), str(path)))
     inputs = read_inputs(settings, platform)
-    if condalock.content_hash(path, platform) != inputs.fingerprint():
-        return LockState("stale", None, f"{CONDA_LOCK} was made from other inputs")
-    return LockState("current", checked(_described(lock, inputs), str(path)))
+    if unified.existing_hashes(content).get(platform) != inputs.fingerprint():
+        return LockState("stale", lock, f"{CONDA_LOCK} was made from other inputs")
+    return LockState("current", checked(described(lock, inputs), str(path)))
 
 
 def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
@@ -166,51 +168,14 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
             f"The lock of {settings.project} is {state.status}: {state.reason}",
             "Run `cnd lock` where solving is allowed, and commit the lockfiles.",
         )
-    return make_lock(settings, reporter), True
+    from condainer import relock
+
+    (made,) = relock.relock(settings, relock.Wish((this_platform(),)), reporter)
+    relock.write((made,), settings, reporter)
+    return made.new, True
 
 
-def make_lock(settings: Settings, reporter: Reporter) -> Lock:
-    """Solve for the project's inputs and write both lockfiles.
-
-    Raises StaleLockError if `locked` forbids it, LockfileError if another tool's file would be
-    overwritten.
-    """
-    from condainer import by_url
-    from condainer.solver import solve
-
-    if settings.locked:
-        raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
-    _refuse_to_overwrite(settings)
-    network.prepare(settings, reporter)
-    inputs = read_inputs(settings, this_platform())
-    for note in inputs.notes:
-        reporter.warn(note)
-    on_disk = by_url.on_disk(inputs, settings, reporter)
-    solved = on_disk.restored(solve(on_disk.inputs, settings, reporter))
-    pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
-    packages = tuple(item.package for item in solved)
-    lock = checked(_described(Lock(inputs.platform, packages, pip), inputs), "the solution")
-    _write(lock, inputs, solved, settings, reporter)
-    return lock
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return read_text(path, errors="replace").startswith(OURS)
-    except OSError as error:
-        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def _refuse_to_overwrite(settings: Settings) -> None:
-    for path in (lockfile_path(settings.project, this_platform()), settings.project / CONDA_LOCK):
-        if os.path.lexists(path) and not _is_ours(path):
-            raise LockfileError(
-                f"{path} was written by another tool, and is used as it is",
-                "Delete it or move it away to let Condainer solve and write its own.",
-            )
-
-
-def _described(lock: Lock, inputs: Inputs) -> Lock:
+def described(lock: Lock, inputs: Inputs) -> Lock:
     """Complete a solution with what the inputs say beside the packages."""
     return replace(
         lock,
@@ -220,55 +185,3 @@ def _described(lock: Lock, inputs: Inputs) -> Lock:
         sources=inputs.sources,
         name=inputs.name,
     )
-
-
-def _resolve_pip(
-    inputs: Inputs, solved: tuple[Solved, ...], settings: Settings, reporter: Reporter
-) -> tuple[PipPackage, ...]:
-    """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
-    from condainer import indexes, packages, wheels
-
-    conda: tuple[CondaPackage, ...] = tuple(item.package for item in solved)
-    if not any(item.name == "python" for item in solved):
-        raise InputError("The environment has pip requirements but no python")
-    archives = packages.fetch(conda, settings, reporter)
-    with storage_errors(f"work in {settings.staging_directory}"):
-        settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        with claimed_directory(settings.staging_directory, STAGE) as scratch:
-            prefix = scratch / "prefix"
-            packages.link(archives, prefix, prefix, scratch, settings, reporter)
-            resolved = indexes.on_mirrors(
-                inputs, settings, lambda asked: wheels.resolve(asked, prefix, scratch, reporter)
-            )
-    if resolved.replaced:
-        reporter.warn(
-            "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
-        )
-    return indexes.canonical(resolved.packages, settings, reporter)
-
-
-def _write(
-    lock: Lock,
-    inputs: Inputs,
-    solved: tuple[Solved, ...],
-    settings: Settings,
-    reporter: Reporter,
-) -> None:
-    from condainer import condalock
-
-    reporter.step("Writing the lockfiles")
-    without_md5 = [item.name for item in solved if not item.md5]
-    unified = settings.project / CONDA_LOCK
-    path = lockfile_path(settings.project, lock.platform)
-    remedy = f"Make it possible to write in {settings.project}, or lock in a copy of it."
-    with storage_errors("write the lockfiles", remedy):
-        if without_md5:
-            reporter.warn(
-                f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "
-                f"not give for {', '.join(without_md5)}"
-            )
-            unified.unlink(missing_ok=True)
-        else:
-            condalock.write(unified, inputs, solved, lock.pip)
-        publish_text(path, render_explicit(lock))
-    reporter.finish()

@@ -13,7 +13,7 @@ from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError
 from condainer.files import storage_error_told
-from condainer.lock import CondaPackage
+from condainer.lock import CondaPackage, this_platform
 from condainer.report import Reporter
 from condainer.solver import channel_of
 
@@ -47,16 +47,18 @@ def link(
     scratch: Path,
     settings: Settings,
     reporter: Reporter,
+    platform: str = "",
 ) -> list[str]:
     """Install packages into `directory`, with the paths in their files pointing below `prefix`.
 
     Returns the names of the packages, dependencies first. They are unpacked in the package cache
-    or, where rattler cannot lock that, in the private directory `scratch`. Raises IntegrityError
+    or, where rattler cannot lock that, in the private directory `scratch`; `platform` is that of
+    the packages, by default this machine's. Raises IntegrityError
     when an archive cannot be unpacked, BuildError when linking fails, StorageError when a disk is
     full.
     """
     reporter.step("Linking conda packages", "packages")
-    order = asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter))
+    order = asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter, platform))
     linked.check(directory)
     return order
 
@@ -68,6 +70,7 @@ async def _link(
     scratch: Path,
     settings: Settings,
     reporter: Reporter,
+    platform: str,
 ) -> list[str]:
     import rattler
     from rattler import exceptions
@@ -79,12 +82,12 @@ async def _link(
     cache = package_caches.private_root(settings)
     try:
         try:
-            await _install(records, directory, prefix, cache, progress)
+            await _install(records, directory, prefix, cache, progress, platform)
         except exceptions.InstallerError as error:
             if "cache lock" not in str(error):
                 raise
             reporter.warn(f"Locks do not work in {cache}: unpacking elsewhere")
-            await _install(records, directory, prefix, scratch, progress)
+            await _install(records, directory, prefix, scratch, progress, platform)
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
         doing = f"link conda packages from {cache} into {directory}"
         raise storage_error_told(doing, str(error)) or BuildError(
@@ -102,6 +105,7 @@ async def _install(
     prefix: Path,
     cache: Path,
     progress: _LinkProgress,
+    platform: str,
 ) -> None:
     import rattler
     from rattler.package_cache import ValidationMode
@@ -109,6 +113,7 @@ async def _install(
     await rattler.install(
         list(records),
         target_prefix=directory,
+        platform=rattler.Subdir(platform or this_platform()),
         alternative_target_prefix=prefix,
         # The archives were checked, but what was unpacked from them earlier can have changed.
         package_cache=rattler.PackageCache.new_layered(

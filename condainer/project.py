@@ -11,10 +11,9 @@ from condainer import __version__, cache, mount
 from condainer.address import DIGITS, address_of, prefix_of
 from condainer.config import PERSONAL, PROJECT_FILE, Settings, documented
 from condainer.errors import NotBuiltError
-from condainer.explicit import lockfile_path
 from condainer.files import publish_text, storage_errors
-from condainer.lock import Lock, this_platform
-from condainer.locking import CONDA_LOCK, LockState, lock_state
+from condainer.lock import this_platform
+from condainer.locking import LockState, lock_state
 from condainer.pipeline import Built
 from condainer.report import Reporter
 
@@ -60,11 +59,6 @@ def _template() -> str:
         also = f" (also {variable})" if variable else ""
         lines.append(f"# {doc}{also}\n# {name}: {default}\n")
     return "\n".join(lines)
-
-
-def lockfiles(settings: Settings, platform: str) -> tuple[Path, Path]:
-    """Return the two lockfiles of a project."""
-    return lockfile_path(settings.project, platform), settings.project / CONDA_LOCK
 
 
 def build_plan(settings: Settings) -> list[str]:
@@ -114,17 +108,6 @@ def activation_command() -> str:
     # It need not be executable to be found there.
     hidden = any(Path(directory or ".", "activate").is_file() for directory in path)
     return "source ./activate" if hidden else "source activate"
-
-
-def lock_report(lock: Lock, settings: Settings) -> dict[str, Any]:
-    """Return what `cnd lock --json` prints."""
-    return {
-        "address": address_of(lock, settings.mount_base_directory).digest,
-        "platform": lock.platform,
-        "conda": [package.filename for package in lock.conda],
-        "pip": [package.filename for package in lock.pip],
-        "lockfiles": [str(path) for path in lockfiles(settings, lock.platform) if path.exists()],
-    }
 
 
 def status(settings: Settings) -> dict[str, Any]:

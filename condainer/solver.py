@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from condainer import condarc, network
+from condainer import condarc, network, virtual
 from condainer.archives import private_root
 from condainer.config import Settings
 from condainer.errors import InputError, NetworkError, OfflineError, SolveError
+from condainer.holding import Problem, solve_holding
 from condainer.inputs import Inputs, Spec
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
@@ -99,11 +101,17 @@ def _rattler_channel(name: str, settings: Settings) -> rattler.Channel:
     return rattler.Channel(name, rattler.ChannelConfig(root_dir=root))
 
 
-def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solved, ...]:
+def solve(
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+    held: Sequence[CondaPackage] = (),
+) -> tuple[Solved, ...]:
     """Return the packages that satisfy the specs, sorted so that dependencies come first.
 
-    Raises InputError for a spec that is not valid, SolveError with the solver's explanation,
-    NetworkError when a channel cannot be reached.
+    Parameters: `held` are packages of an older lock, which stay where that is possible. Raises
+    InputError for a spec that is not valid, SolveError with the solver's explanation, NetworkError
+    when a channel cannot be reached.
     """
     specs = [_match_spec(spec) for spec in inputs.specs]
     channels = [channel_of(name, settings) for name in _expanded(inputs.channels)]
@@ -113,7 +121,7 @@ def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solve
     if unused := condarc.in_force().unused(inputs.channels):
         network.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
-    records = _solve_from_mirrors(channels, specs, inputs, settings)
+    records = _solve_from_mirrors(channels, specs, inputs, settings, held)
     return tuple(_solved(record, channels) for record in _sorted(records))
 
 
@@ -161,6 +169,7 @@ def _solve_from_mirrors(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
+    held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
     """Solve against the first mirrors, and against the next ones while they cannot be reached."""
     attempts = max((len(channel.mirrors) for channel in channels), default=0) or 1
@@ -174,7 +183,7 @@ def _solve_from_mirrors(
         ]
         try:
             return asyncio.run(
-                _solve(sources, _on_mirrors(specs, channels, sources), inputs, settings)
+                _solve(sources, _on_mirrors(specs, channels, sources), inputs, settings, held)
             )
         except NetworkError as error:
             problem = error
@@ -204,7 +213,11 @@ def _on_mirrors(
 
 
 async def _solve(
-    sources: Sequence[str], specs: Sequence[MatchSpec], inputs: Inputs, settings: Settings
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
     import rattler
     from rattler import exceptions
@@ -225,13 +238,14 @@ async def _solve(
         per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
     )
     try:
-        return await rattler.solve(
-            sources=[_rattler_channel(source, settings) for source in sources],
-            specs=list(specs),
-            gateway=gateway,
-            platforms=[inputs.platform, "noarch"],  # type: ignore[list-item]
-            virtual_packages=rattler.VirtualPackage.detect(),
+        problem = Problem(
+            gateway,
+            [_rattler_channel(source, settings) for source in sources],
+            list(specs),
+            inputs.platform,
+            _virtual_packages(inputs),
         )
+        return await solve_holding(problem, held)
     except exceptions.SolverError as error:
         text = _explanation(error)
         named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
@@ -254,6 +268,21 @@ async def _solve(
             "Check the channel's name and the network, or name a mirror "
             "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
         ) from None
+
+
+def _virtual_packages(inputs: Inputs) -> list[rattler.GenericVirtualPackage]:
+    import rattler
+    from rattler.package import BuildString
+
+    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+    return [
+        rattler.GenericVirtualPackage(
+            rattler.PackageName(package.name),
+            rattler.Version(package.version),
+            BuildString(package.build),
+        )
+        for package in virtual.virtual_packages(inputs.platform, chosen)
+    ]
 
 
 def _spec_name(spec: Spec) -> str:

@@ -13,7 +13,14 @@ import xxhash
 from condainer import cache, condalock, image, inventory
 from condainer.address import address_of, prefix_of
 from condainer.config import Settings
-from condainer.contents import Contents, Difference, Package, contents_of, contents_of_recipe
+from condainer.contents import (
+    Contents,
+    Difference,
+    Package,
+    changes_report,
+    contents_of,
+    contents_of_recipe,
+)
 from condainer.errors import LockfileError, NotBuiltError
 from condainer.explicit import parse_explicit
 from condainer.files import open_regular, read_text, storage_errors
@@ -71,15 +78,7 @@ def difference_report(old: Subject, new: Subject, difference: Difference) -> dic
     return {
         "old": old.reference(),
         "new": new.reference(),
-        "equal": difference.is_empty,
-        "added": [_package(package) for package in difference.added],
-        "removed": [_package(package) for package in difference.removed],
-        "changed": [
-            {"old": _package(before), "new": _package(after)}
-            for before, after in difference.changed
-        ],
-        "variables": [asdict(change) for change in difference.variables],
-        "settings": [asdict(change) for change in difference.settings],
+        **changes_report(difference),
     }
 
 

@@ -1,156 +1,188 @@
-"""conda-lock.yml as plain data: what conda-lock 1 to 4 wrote, read without importing it.
+"""conda-lock.yml, written: conda-lock's unified format, so that other tools can use our locks.
 
-A file of a hundred thousand lines takes seconds and bounded memory; aliases, which could expand to
-any size, no lockfile has.
+The text is what conda-lock's own writer makes of it, as a test confirms; but that takes longer to
+import than a small environment to solve.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
-from condainer.errors import LockfileError
-from condainer.explicit import MD5
+from condainer.contents import pip_parts
 from condainer.files import read_text
-from condainer.lock import VCS, CondaPackage, Lock, PipPackage
+from condainer.inputs import Inputs
+from condainer.lock import ABSENT, Lock, PipPackage
+from condainer.solver import Solved
 
-VERSION = "1"
-MAX_BYTES = 64_000_000
-# The parser in C recurses; no lockfile is nested more deeply than this.
-MAX_DEPTH = 20
-REMEDY = "Restore the file from version control, or delete it and run `cnd lock`."
-ALIAS = re.compile(r"^[\s-]*(?:[^\s\"'#][^\"'#\n]*?:\s+)?[&*!][^\s\"']", re.MULTILINE)
-BRACKET = re.compile(r"[\[\]{}]")
-INDENT = re.compile(r"^[ ?-]*", re.MULTILINE)
-DIGEST = re.compile(r"[0-9a-fA-F]{32,64}")
-# It leaves all as text: a hash that happens to have digits only is no number.
-Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
+NEEDED = ("platform", "manager", "name", "url", "hash")
+# What the URL of a version control reference begins with.
+VCS = "git+"
+# A part of a channel's URL that is its password.
+TOKEN = re.compile(r"/t/[^/]+(?=/)")
+
+# In C where PyYAML was built with it.
+Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def read(path: Path, platform: str, partial: bool = False) -> Lock:
-    """Read a conda-lock.yml as the lock of one platform.
+@dataclass(frozen=True)
+class Solution:
+    """What was solved for one platform, with what only conda-lock.yml records of it."""
 
-    Parameters: `partial` allows conda packages that have an md5 only. Raises LockfileError when
-    it is damaged, has no packages for the platform, or no sha256; FileNotFoundError.
+    lock: Lock
+    inputs: Inputs
+    conda: tuple[Solved, ...]
+
+
+def render(solutions: Sequence[Solution], existing: Mapping[str, Any]) -> str:
+    """Return the text of a lockfile that `conda-lock install` accepts.
+
+    Parameters: `existing` is what parse() returned of the file that it replaces, whose other
+    platforms are kept: so machines of several platforms can lock one project in turn.
     """
-    content = _content(path)
-    chosen = {
-        (str(p["manager"]), str(p["name"])): p
-        for p in _packages(content, path)
-        if p["platform"] == platform and _wanted(p)
+    made = {solution.lock.platform for solution in solutions}
+    hashes = {k: v for k, v in existing_hashes(existing).items() if k not in made}
+    packages = [p for p in existing.get("package", ()) if p["platform"] in hashes]
+    for solution in solutions:
+        platform = solution.lock.platform
+        hashes[platform] = solution.inputs.fingerprint()
+        packages += [_conda(item, platform) for item in solution.conda]
+        packages += [_pip(item, platform) for item in solution.lock.pip]
+    content = {
+        "version": 1,
+        "metadata": {
+            "content_hash": {name: hashes[name] for name in sorted(hashes)},
+            "channels": [_channel(name) for name in _union(s.inputs.channels for s in solutions)],
+            "platforms": sorted(hashes),
+            "sources": _union(
+                [source.path for source in solution.inputs.sources if source.sha256 != ABSENT]
+                for solution in solutions
+            ),
+        },
+        "package": sorted(packages, key=lambda p: (p["manager"], p["name"], p["platform"])),
     }
-    if not chosen:
-        platforms = ", ".join(str(name) for name in _metadata(content).get("platforms") or [])
-        raise LockfileError(
-            f"{path}: locks {platforms}, not {platform}",
-            f"Lock for {platform} as well, or delete the file and run `cnd lock`.",
-        )
-    conda = [_conda(p, path, partial) for p in chosen.values() if p["manager"] == "conda"]
-    pip = [_pip(p, path) for p in chosen.values() if p["manager"] == "pip"]
-    return Lock(platform, tuple(p for p in conda if not p.name.startswith("__")), tuple(pip))
+    return _text(content)
 
 
-def content_hash(path: Path, platform: str) -> str:
-    """Return the fingerprint of the inputs that a lockfile records for a platform."""
-    hashes = _metadata(_content(path)).get("content_hash")
-    return str(hashes.get(platform, "")) if isinstance(hashes, dict) else ""
+def only(content: Mapping[str, Any], platforms: Sequence[str]) -> str:
+    """Return the text of a lockfile with some of its platforms only."""
+    hashes = existing_hashes(content)
+    metadata = {
+        **content["metadata"],
+        "content_hash": {name: hashes[name] for name in sorted(platforms)},
+        "platforms": sorted(platforms),
+    }
+    packages = [p for p in content["package"] if p["platform"] in platforms]
+    return _text({**content, "metadata": metadata, "package": packages})
 
 
-def _content(path: Path) -> dict[str, Any]:
+def _text(content: Mapping[str, Any]) -> str:
+    return HEAD + str(yaml.dump(dict(content), Dumper=Dumper, sort_keys=False))
+
+
+def parse(path: Path) -> Mapping[str, Any]:
+    """Return what a conda-lock.yml of ours holds, nothing if it is absent or damaged.
+
+    A damaged file is what `cnd lock` is the remedy for.
+    """
     try:
-        text = read_text(path, "utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except UnicodeDecodeError:
-        raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
-    except OSError as error:
-        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
-    _check_bounds(path, text)
-    try:
-        content = yaml.load(text, Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        raise LockfileError(f"{path}: not a lockfile of conda-lock: {error}", REMEDY) from None
-    if not isinstance(content, dict):
-        raise LockfileError(f"{path}: not a lockfile of conda-lock: no `package:`", REMEDY)
-    if content.get("version") != VERSION:
-        raise LockfileError(
-            f"{path}: version {content.get('version')} of conda-lock's format is not known here",
-            "Lock again with a conda-lock that writes version 1, or with `cnd lock`.",
-        )
-    if not isinstance(content.get("package"), list):
-        raise LockfileError(f"{path}: not a lockfile of conda-lock: no `package:`", REMEDY)
-    return content
-
-
-def _check_bounds(path: Path, text: str) -> None:
-    """Refuse what would take more memory or a deeper stack than any lockfile."""
-    if len(text) > MAX_BYTES:
-        raise LockfileError(f"{path}: larger than {MAX_BYTES} bytes", "Is it the right file?")
-    if match := ALIAS.search(text):
-        line = text.count("\n", 0, match.end()) + 1
-        raise LockfileError(f"{path}:{line}: a lockfile has no anchors, aliases and tags", REMEDY)
-    depth = deepest = 0
-    for match in BRACKET.finditer(text):
-        depth += 1 if match[0] in "[{" else -1
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH or max(len(match[0]) for match in INDENT.finditer(text)) > MAX_DEPTH * 8:
-        raise LockfileError(f"{path}: too deeply nested", REMEDY)
-
-
-def _metadata(content: dict[str, Any]) -> dict[str, Any]:
-    metadata = content.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
-
-
-def _packages(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
-    for number, package in enumerate(content["package"], 1):
-        texts = ("manager", "name", "platform", "url")
-        good = isinstance(package, dict) and all(isinstance(package.get(t), str) for t in texts)
-        if not good or package["manager"] not in ("conda", "pip"):
-            raise LockfileError(
-                f"{path}: package {number} is not what conda-lock writes: {str(package)[:200]}",
-                REMEDY,
-            )
-        yield package
-
-
-def _wanted(package: dict[str, Any]) -> bool:
-    """Tell whether a package belongs to what everybody gets, not to `dev` or an extra."""
-    categories = package.get("categories") or [package.get("category", "main")]
-    return "main" in categories
-
-
-def _hashes(package: dict[str, Any]) -> dict[str, str]:
-    found = package.get("hash")
-    if not isinstance(found, dict):
+        text = read_text(path)
+        content = yaml.load(text, Loader=Loader) if text.startswith(HEAD) else {}
+        good = all(all(p[key] for key in NEEDED) for p in content["package"])
+        return content if good and isinstance(existing_hashes(content), dict) else {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
         return {}
-    return {k: v for k, v in found.items() if isinstance(v, str) and DIGEST.fullmatch(v)}
 
 
-def _conda(package: dict[str, Any], path: Path, partial: bool) -> CondaPackage:
-    hashes = _hashes(package)
-    if partial and "sha256" not in hashes and MD5.fullmatch(hashes.get("md5", "")):
-        return CondaPackage(package["url"], "", hashes["md5"].lower())
-    return CondaPackage(package["url"], _sha256(package, hashes, path))
+def existing_hashes(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fingerprint of the inputs that a file records for each of its platforms."""
+    hashes = content["metadata"]["content_hash"] if content else {}
+    return {str(platform): str(digest) for platform, digest in hashes.items()}
 
 
-def _pip(package: dict[str, Any], path: Path) -> PipPackage:
-    """Return a pip package; a commit of a git repository stands in the place of its sha256."""
-    url = str(package["url"])
-    if url.startswith(VCS):
-        return PipPackage(package["name"], url, "")
-    digest = _sha256(package, _hashes(package), path)
-    return PipPackage(package["name"], url.partition("#")[0], digest)
+def md5s(path: Path) -> dict[str, str]:
+    """Return the md5 of each conda package in a conda-lock.yml, by its URL."""
+    try:
+        content = yaml.load(read_text(path), Loader=Loader)
+        packages = [p for p in content["package"] if p["manager"] == "conda"]
+        return {p["url"]: p["hash"]["md5"] for p in packages if p["hash"].get("md5")}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return {}
 
 
-def _sha256(package: dict[str, Any], hashes: dict[str, str], path: Path) -> str:
-    if "sha256" not in hashes:
-        raise LockfileError(
-            f"{path}: {package['name']} has no sha256, and an md5 proves nothing",
-            "Lock again with `cnd lock`.",
-        )
-    return hashes["sha256"]
+def agrees(content: Mapping[str, Any], lock: Lock) -> bool:
+    """Tell whether a file holds the same packages, from the same inputs, as an explicit lock."""
+    if existing_hashes(content).get(lock.platform) != lock.inputs:
+        return False
+    theirs = {
+        (p["url"], "" if p["url"].startswith(VCS) else p["hash"].get("sha256"))
+        for p in content["package"]
+        if p["platform"] == lock.platform
+    }
+    ours = {(package.url, package.sha256) for package in lock.conda}
+    return theirs == ours | {(package.url, package.sha256) for package in lock.pip}
+
+
+def _union(lists: Iterable[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(item for items in lists for item in items))
+
+
+def _channel(name: str) -> dict[str, Any]:
+    if "://" in name:
+        parts = urlsplit(name)
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+        name = TOKEN.sub("", urlunsplit(bare))
+    return {"url": name, "used_env_vars": []}
+
+
+def _conda(item: Solved, platform: str) -> dict[str, Any]:
+    depends = (text.partition(" ") for text in item.depends)
+    return _package(
+        ("conda", item.name, item.version),
+        platform,
+        {name: rest.strip() for name, _, rest in sorted(depends)},
+        item.package.url,
+        {"md5": item.md5, "sha256": item.package.sha256},
+    )
+
+
+def _pip(item: PipPackage, platform: str) -> dict[str, Any]:
+    if item.url.startswith(VCS):
+        # As conda-lock has it: the commit for a hash, and a source that pip is given as it is. The
+        # version is not known before it is built.
+        commit = item.url.partition("#")[0].rpartition("@")[2]
+        key = ("pip", item.name, f"0+git.{commit[:12]}")
+        made = _package(key, platform, {}, item.url, {"sha256": commit})
+        last = {name: made.pop(name) for name in ("category", "optional")}
+        return {**made, "source": {"type": "url", "url": item.url}, **last}
+    key = ("pip", item.name, pip_parts(item.filename)[1])
+    return _package(key, platform, {}, item.url, {"sha256": item.sha256})
+
+
+def _package(
+    key: tuple[str, str, str],
+    platform: str,
+    dependencies: dict[str, str],
+    url: str,
+    hashes: dict[str, str],
+) -> dict[str, Any]:
+    manager, name, version = key
+    return {
+        "name": name,
+        "version": version,
+        "manager": manager,
+        "platform": platform,
+        "dependencies": dependencies,
+        "url": url,
+        "hash": hashes,
+        "category": "main",
+        "optional": False,
+    }

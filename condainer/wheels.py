@@ -15,6 +15,7 @@ from urllib.parse import quote
 from condainer import credentials, downloads, indexes, process, repositories
 from condainer.archives import File
 from condainer.config import Settings
+from condainer.contents import pip_name, pip_parts
 from condainer.errors import (
     BuildError,
     InputError,
@@ -54,29 +55,28 @@ class Resolved:
     replaced: tuple[str, ...]
 
 
-def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> Resolved:
+def resolve(
+    inputs: Inputs,
+    prefix: Path,
+    scratch: Path,
+    reporter: Reporter,
+    held: Sequence[PipPackage] = (),
+    foreign: bool = False,
+) -> Resolved:
     """Resolve the requirements against the conda packages that are linked in `prefix`.
 
     The conda packages' own metadata tells uv what they provide. Parameters: `scratch` is a private
-    directory for uv's files. Raises InputError for a requirement that is wrong or does not exist,
+    directory for uv's files; `held` are packages of an older lock, which stay at their versions
+    where that is possible; with `foreign`, the interpreter stands for one that cannot run here, so
+    nothing is built. Raises InputError for a requirement that is wrong or does not exist,
     NetworkError when the index cannot be reached.
     """
     reporter.step("Resolving pip requirements")
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
-    constraints = _constraint_lines(inputs.requirements)
-    limits = ["--constraints", str(_write(scratch / "constraints.txt", constraints))]
-    limits = limits if constraints else []
     arguments = ["--python", str(prefix / "bin" / "python"), "--no-progress"]
+    arguments += ["--no-build"] if foreign else []
     try:
-        report = process.run(
-            [
-                *_uv("pip", "install", "--dry-run", "--output-format", "json"),
-                *arguments,
-                *("--break-system-packages", "--requirements", str(wanted), *limits),
-            ],
-            env=_environment(scratch),
-        )
-        changes = json.loads(report.stdout)["changes"]
+        changes = _changes(wanted, inputs, arguments, scratch, _pins(held, inputs, prefix))
         # What comes from a git repository has no version before it is built.
         added = {c["name"]: c.get("version") for c in changes if c["action"] == "installed"}
         removed = tuple(sorted(c["name"] for c in changes if c["action"] == "uninstalled"))
@@ -112,6 +112,54 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
     if lost:
         raise InputError(f"No URL with a sha256 could be found for {', '.join(lost)}")
     return Resolved(tuple(sorted(chosen, key=lambda package: package.name)), removed)
+
+
+def _changes(
+    wanted: Path,
+    inputs: Inputs,
+    arguments: Sequence[str],
+    scratch: Path,
+    pins: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Return what uv would install and remove; pins that stand in the way are let go."""
+    constraints = _constraint_lines(inputs.requirements)
+    while True:
+        lines = [*constraints, *(f"{name}=={version}" for name, version in pins.items())]
+        limits = ["--constraints", str(_write(scratch / "constraints.txt", lines))]
+        try:
+            report = process.run(
+                [
+                    *_uv("pip", "install", "--dry-run", "--output-format", "json"),
+                    *arguments,
+                    *("--break-system-packages", "--requirements", str(wanted)),
+                    *(limits if lines else ()),
+                ],
+                env=_environment(scratch),
+            )
+            return list(json.loads(report.stdout)["changes"])
+        except CommandFailed as error:
+            if not pins or _is_network(error.stderr):
+                raise
+            words = set(re.findall(r"[a-z0-9][a-z0-9.-]*[a-z0-9]|[a-z0-9]", error.stderr.lower()))
+            kept = {name: version for name, version in pins.items() if name not in words}
+            # Where it does not show which pin it was, none can stay.
+            pins = kept if len(kept) < len(pins) else {}
+
+
+def _pins(held: Sequence[PipPackage], inputs: Inputs, prefix: Path) -> dict[str, str]:
+    """Return the versions to keep of what an older lock had from the index.
+
+    What the conda packages provide by now, and what has a URL of its own, is not pinned.
+    """
+    found = prefix.glob("[Ll]ib/**/site-packages/*.dist-info")
+    provided = {pip_name(path.name.partition("-")[0]) for path in found}
+    direct = {_name_of_url(line.text) for line in inputs.requirements if "://" in line.text}
+    return {
+        name: pip_parts(package.filename)[1]
+        for package in held
+        if (name := pip_name(package.name)) not in provided | direct
+        and not package.url.startswith(("git+", "file:"))
+    }
 
 
 def fetch(
@@ -196,7 +244,7 @@ def install(
         if "hash mismatch" in error.stderr.lower():
             raise IntegrityError(
                 f"A pip package does not have the hash of the lock:\n{error.stderr.strip()}",
-                "Do not use it before the difference is explained; `cnd lock` locks anew.",
+                "Do not use it before the difference is explained; then `cnd lock --upgrade`.",
             ) from None
         if _is_network(error.stderr):
             raise _network_error(error) from None

@@ -1,0 +1,256 @@
+"""What `cnd lock` does: which platforms need solving, what may move, and what is written."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer import unified
+from condainer.config import Settings
+from condainer.contents import pip_name
+from condainer.errors import InputError, LockfileError, StaleLockError
+from condainer.explicit import is_ours, lockfile_path, render_explicit
+from condainer.files import publish_text, storage_errors
+from condainer.inputs import declared_platforms, read_inputs
+from condainer.lock import CondaPackage, Lock, PipPackage, this_platform
+from condainer.locking import CONDA_LOCK, LockState, lock_state
+from condainer.report import Reporter
+from condainer.solving import solution
+from condainer.unified import Solution
+
+LOCKFILE = re.compile(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")
+PLATFORMS = (
+    *("linux-64", "linux-aarch64", "linux-ppc64le", "linux-riscv64", "linux-s390x"),
+    *("linux-32", "linux-armv6l", "linux-armv7l"),
+    *("osx-64", "osx-arm64", "win-64", "win-arm64", "win-32"),
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user wants of a lock.
+
+    `platforms` are those to lock, by default the project's; `update` names packages that may move
+    while all others stay; `upgrade` lets everything move.
+    """
+
+    platforms: tuple[str, ...] = ()
+    update: tuple[str, ...] = ()
+    upgrade: bool = False
+
+
+@dataclass(frozen=True)
+class Relocked:
+    """The lock of one platform, before and after; `solved` is None if there was nothing to do."""
+
+    platform: str
+    reason: str
+    old: Lock | None
+    new: Lock
+    solved: Solution | None
+
+
+def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the platforms to lock: those named, else those of environment.yml.
+
+    Where that names none, it is this machine's and all that the project has lockfiles of ours for.
+    Raises InputError for what is no platform.
+    """
+    if named:
+        platforms = tuple(dict.fromkeys(named))
+    else:
+        this = this_platform()
+        found = settings.environment_yml.exists()
+        declared = declared_platforms(settings, this) if found else ()
+        platforms = declared or tuple(dict.fromkeys((this, *_locked_platforms(settings))))
+    for platform in platforms:
+        if platform not in PLATFORMS:
+            near = difflib.get_close_matches(platform, PLATFORMS, 1)
+            raise InputError(
+                f"{platform!r} is not a platform",
+                f"Did you mean {near[0]}?" if near else f"Known are {', '.join(PLATFORMS)}.",
+            )
+    return platforms
+
+
+def _locked_platforms(settings: Settings) -> list[str]:
+    found = set(unified.existing_hashes(unified.parse(settings.project / CONDA_LOCK)))
+    for path in settings.project.glob("conda-*.lock"):
+        match = LOCKFILE.fullmatch(path.name)
+        if match and path.is_file() and is_ours(path):
+            found.add(match["platform"])
+    return sorted(found)
+
+
+def check(settings: Settings, platforms: Sequence[str]) -> list[tuple[str, LockState]]:
+    """Return the state of the lock of each platform; nothing is solved, nobody is asked.
+
+    conda-lock.yml, if it is there, must agree with the explicit lockfile.
+    """
+    return [(platform, _state(settings, platform)) for platform in platforms]
+
+
+def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
+    """Raise StaleLockError, with the reasons, unless all platforms are locked."""
+    bad = [(platform, state) for platform, state in states if state.status != "current"]
+    if bad:
+        reasons = [f"{platform} is {state.status}: {state.reason}" for platform, state in bad]
+        raise StaleLockError(
+            f"The lock of {settings.project} for " + "; for ".join(reasons), "Run `cnd lock`."
+        )
+
+
+def _state(settings: Settings, platform: str) -> LockState:
+    state = lock_state(settings, platform)
+    lock, path = state.lock, settings.project / CONDA_LOCK
+    explicit = lockfile_path(settings.project, platform)
+    if state.status != "current" or lock is None or not lock.sources or lock.origin:
+        return state
+    if explicit.exists() and path.is_file() and not unified.agrees(unified.parse(path), lock):
+        return LockState("stale", lock, f"{CONDA_LOCK} does not agree with {explicit.name}")
+    return state
+
+
+def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked, ...]:
+    """Return the locks of a project as they should be; nothing is written into it.
+
+    What an older lock has and what still fits stays. Raises StaleLockError if solving is needed
+    but `locked` forbids it, LockfileError if another tool's file would be overwritten.
+    """
+    platforms = wanted_platforms(settings, wish.platforms)
+    states = {platform: _state_or_none(settings, platform) for platform in platforms}
+    reasons = {p: _reason(state, wish, settings) for p, state in states.items()}
+    others = _of_another_tool(settings, platforms)
+    if settings.locked and (others or any(reasons.values())):
+        raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
+    if others:
+        raise LockfileError(
+            f"{others[0]} was written by another tool, and is used as it is",
+            "Delete it or move it away to let Condainer solve and write its own.",
+        )
+    if any(reasons.values()):
+        # conda-lock.yml is written as a whole.
+        there = unified.existing_hashes(unified.parse(settings.project / CONDA_LOCK))
+        for platform in platforms:
+            absent = "" if platform in there else f"{CONDA_LOCK} does not have it"
+            reasons[platform] = reasons[platform] or absent
+    _check_names(wish.update, [state.lock for state in states.values() if state.lock])
+    return tuple(
+        _relocked(platform, reasons[platform], state.lock, wish, settings, reporter)
+        for platform, state in states.items()
+    )
+
+
+def steps(settings: Settings, wish: Wish) -> list[str]:
+    """Return what relock() and write() would do, without solving."""
+    platforms = wanted_platforms(settings, wish.platforms)
+    result = []
+    for platform in platforms:
+        state = _state_or_none(settings, platform)
+        path = lockfile_path(settings.project, platform)
+        if reason := _reason(state, wish, settings):
+            result.append(f"solve for {platform}, because {reason}, and write {path}")
+        else:
+            result.append(f"keep {path}, which is current")
+    if any(step.startswith("solve") for step in result):
+        result.append(f"write {settings.project / CONDA_LOCK}")
+    return result
+
+
+def _state_or_none(settings: Settings, platform: str) -> LockState:
+    """Return the state of a lock; a damaged one of ours is as good as none."""
+    try:
+        return _state(settings, platform)
+    except LockfileError as error:
+        return LockState("missing", None, error.message)
+
+
+def _reason(state: LockState, wish: Wish, settings: Settings) -> str:
+    """Return why there is something to solve, or nothing if there is not."""
+    if state.status != "current":
+        return state.reason
+    if wish.upgrade:
+        return "everything is to be upgraded"
+    if wish.update:
+        return f"{', '.join(wish.update)} may move"
+    # What it holds beside the explicit lockfile is known to the channels only.
+    gone = not (settings.project / CONDA_LOCK).exists() and not settings.locked
+    return f"there is no {CONDA_LOCK}" if gone else ""
+
+
+def _check_names(names: Sequence[str], locks: Sequence[Lock]) -> None:
+    known = {package.name for lock in locks for package in lock.conda}
+    known |= {pip_name(package.name) for lock in locks for package in lock.pip}
+    for name in names:
+        if name.lower() not in known and pip_name(name) not in known:
+            near = difflib.get_close_matches(name.lower(), sorted(known), 1)
+            raise InputError(
+                f"The lock has no package {name!r}",
+                f"Did you mean `{near[0]}`?" if near else "`cnd show` of a lockfile lists them.",
+            )
+
+
+def _relocked(
+    platform: str,
+    reason: str,
+    old: Lock | None,
+    wish: Wish,
+    settings: Settings,
+    reporter: Reporter,
+) -> Relocked:
+    if not reason and old is not None:
+        return Relocked(platform, "", old, old, None)
+    inputs = read_inputs(settings, platform)
+    conda, pip = _held(old, wish)
+    solved = solution(inputs, settings, reporter, conda, pip)
+    return Relocked(platform, reason, old, solved.lock, solved)
+
+
+def _held(old: Lock | None, wish: Wish) -> tuple[tuple[CondaPackage, ...], tuple[PipPackage, ...]]:
+    """Return the packages of an old lock that are to stay where they are."""
+    if old is None or wish.upgrade:
+        return (), ()
+    free = {pip_name(name) for name in wish.update} | {name.lower() for name in wish.update}
+    return (
+        tuple(package for package in old.conda if package.name not in free),
+        tuple(package for package in old.pip if pip_name(package.name) not in free),
+    )
+
+
+def _of_another_tool(settings: Settings, platforms: Sequence[str]) -> list[Path]:
+    files = [lockfile_path(settings.project, platform) for platform in platforms]
+    files.append(settings.project / CONDA_LOCK)
+    return [path for path in files if os.path.lexists(path) and not is_ours(path)]
+
+
+def write(relocked: Sequence[Relocked], settings: Settings, reporter: Reporter) -> list[Path]:
+    """Write the lockfiles of what was solved, each atomically; return those that are there."""
+    solutions = [item.solved for item in relocked if item.solved is not None]
+    remedy = f"Make it possible to write in {settings.project}, or lock in a copy of it."
+    with storage_errors("write the lockfiles", remedy):
+        if solutions:
+            reporter.step("Writing the lockfiles")
+            _write_unified(settings.project / CONDA_LOCK, solutions, reporter)
+        for item in relocked:
+            path = lockfile_path(settings.project, item.platform)
+            if item.solved is not None or not path.exists():
+                publish_text(path, render_explicit(item.new))
+        reporter.finish()
+    paths = [lockfile_path(settings.project, item.platform) for item in relocked]
+    return [path for path in (*paths, settings.project / CONDA_LOCK) if path.exists()]
+
+
+def _write_unified(path: Path, solutions: Sequence[Solution], reporter: Reporter) -> None:
+    without_md5 = [item.name for solved in solutions for item in solved.conda if not item.md5]
+    if without_md5:
+        reporter.warn(
+            f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "
+            f"not give for {', '.join(dict.fromkeys(without_md5))}"
+        )
+        path.unlink(missing_ok=True)
+    else:
+        publish_text(path, unified.render(solutions, unified.parse(path)))

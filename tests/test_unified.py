@@ -1,0 +1,84 @@
+"""conda-lock.yml as we write it, where no channel is needed to see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from condainer import lockexport, unified
+from condainer.inputs import Inputs
+from condainer.lock import CondaPackage, Lock, PipPackage, Source
+from condainer.solver import Solved
+from condainer.unified import Solution
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+CONDA = CondaPackage("https://channel.example/a/noarch/lib-1.0-0.conda", "a" * 64)
+GIT = PipPackage("tool", f"git+https://host.example/tool@{COMMIT}#subdirectory=x", "")
+WHEEL = PipPackage("alpha", "https://index.example/alpha-1.0-py3-none-any.whl", "b" * 64)
+
+
+def solution(platform: str = "linux-64", *pip: PipPackage, channel: str = "a") -> Solution:
+    sources = (Source("environment.yml", "c" * 64), Source("requirements.txt", "absent"))
+    inputs = Inputs("x", platform, (), (channel,), (), (), (), False, sources)
+    lock = Lock(platform, (CONDA,), pip, inputs=inputs.fingerprint(), sources=sources)
+    return Solution(lock, inputs, (Solved(CONDA, "lib", "1.0", "0", "d" * 32, ("z >=1", "a")),))
+
+
+def write(path: Path, *solutions: Solution) -> None:
+    path.write_text(unified.render(solutions, unified.parse(path)))
+
+
+def test_platforms_are_locked_in_turn(tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    write(path, solution("linux-64", WHEEL))
+    first = path.read_text()
+    write(path, solution("linux-aarch64"))
+    content = unified.parse(path)
+    assert unified.agrees(content, solution("linux-64", WHEEL).lock)
+    assert unified.agrees(content, solution("linux-aarch64").lock)
+    assert not unified.agrees(content, solution("linux-aarch64", WHEEL).lock)
+    assert not unified.agrees(content, solution("osx-64").lock)
+    assert unified.only(content, ["linux-64"]) == first
+    both = tmp_path / "both.yml"
+    write(both, solution("linux-aarch64"), solution("linux-64", WHEEL))
+    assert both.read_text() == path.read_text()
+
+
+def test_a_version_control_reference_stands_as_conda_lock_has_it(tmp_path: Path) -> None:
+    from conda_lock.lockfile import parse_conda_lock_file, write_conda_lock_file
+
+    path, theirs = tmp_path / "conda-lock.yml", tmp_path / "theirs.yml"
+    write(path, solution("linux-64", GIT, WHEEL))
+    write_conda_lock_file(parse_conda_lock_file(path), theirs, None, include_help_text=False)
+    assert path.read_text() == unified.HEAD + theirs.read_text()
+    assert unified.agrees(unified.parse(path), solution("linux-64", GIT, WHEEL).lock)
+
+
+def test_passwords_of_channels_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    write(path, solution(channel="https://me:secret@channel.example/t/secret/a"))
+    assert "secret" not in path.read_text()
+    assert "url: https://channel.example/a\n" in path.read_text()
+
+
+def test_a_damaged_file_and_that_of_another_tool_hold_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    assert unified.parse(path) == {}
+    write(path, solution())
+    text = path.read_text()
+    for damaged in (text.removeprefix(unified.HEAD), text[:-200], unified.HEAD, "[", "\0"):
+        path.write_text(damaged)
+        assert unified.parse(path) == {}
+    path.write_bytes(b"\xff")
+    assert unified.parse(path) == {}
+    assert unified.md5s(path) == {}
+    path.write_text(text.removeprefix(unified.HEAD))
+    assert unified.md5s(path) == {CONDA.url: "d" * 32}
+
+
+def test_requirements_keep_references_with_a_note() -> None:
+    exported = lockexport.FORMS["requirements"](solution("linux-64", GIT, WHEEL).lock, {})
+    assert f"tool @ {GIT.url}\n" in exported.text
+    assert f"alpha @ {WHEEL.url} --hash=sha256:{WHEEL.sha256}\n" in exported.text
+    assert any("version control" in note for note in exported.notes)
+    explicit = lockexport.FORMS["explicit"](solution("linux-64", GIT).lock, {})
+    assert f"# pip tool @ {GIT.url}\n" in explicit.text
