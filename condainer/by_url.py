@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from condainer import archives, downloads, packages, web
 from condainer.config import Settings
@@ -166,14 +166,21 @@ def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:
                 sha256 = downloads.fetch_unknown(url, stream)
             _check(item, url, sha256, partial)
         except (NetworkError, IntegrityError) as error:
-            problem = error
+            problem = _absent(url, item) or error
             continue
         package = CondaPackage(item.url, sha256)
         archives.publish(partial, packages.file_of(package, settings), settings)
         return package
     assert problem is not None
-    problem.message = f"{item.where}: {problem.message}"
+    if not problem.message.startswith(item.where):
+        problem.message = f"{item.where}: {problem.message}"
     raise problem
+
+
+def _absent(url: str, item: Wanted) -> InputError | None:
+    if not url.startswith("file://") or Path(unquote(urlsplit(url).path)).exists():
+        return None
+    return InputError(f"{item.where}: there is no file {url}", "Write its whole URL.")
 
 
 def _check(item: Wanted, url: str, sha256: str, path: Path) -> None:
