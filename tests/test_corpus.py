@@ -30,7 +30,8 @@ def test_each_file_is_read_or_refused(tmp_path: Path) -> None:
             f"{ITEM}, hash: {{md5: {'0' * 32}}}}}\n".replace("PLATFORM", platform)
             for platform in ("linux-64", "osx-64")
         ),
-        "c.lock": f"# platform: osx-64\n@EXPLICIT\nhttps://a.example/osx-64/x-1-0.conda#{'0' * 64}\n",
+        "c.lock": "# platform: osx-64\n@EXPLICIT\n"
+        f"https://a.example/osx-64/x-1-0.conda#{'0' * 64}\n",
         "requirements.txt": "six\n-e .\n",
         "ignored.md": "x",
     }
