@@ -15,10 +15,11 @@ from urllib.parse import unquote, urlsplit
 
 from condainer import archives, downloads, packages, web
 from condainer.config import Settings
+from condainer.dependencies import Spec
 from condainer.errors import CondainerError, InputError, IntegrityError, NetworkError
 from condainer.explicit import CONDA_FILENAME
 from condainer.files import storage_errors
-from condainer.inputs import Inputs, Spec
+from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
 from condainer.report import Reporter, Silent
 from condainer.solver import Solved, channel_of

@@ -12,6 +12,7 @@ from typing import Any
 from condainer import ownership, yamlfile
 from condainer.errors import ConfigError
 from condainer.files import open_regular
+from condainer.urls import NETRC, has_secret
 
 PROJECT_FILE = "condainer.yml"
 # What the private directories of builds in the staging directory are called.
@@ -416,6 +417,12 @@ def _mirrors(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         for url in items:
             if not isinstance(url, str) or not url.startswith(("http://", "https://", "file://")):
                 raise ConfigError(f"{where}: {channel}: {url!r} is not an http or file URL")
+            if has_secret(url):
+                # The engine would write it into the package cache, beside the index.
+                raise ConfigError(
+                    f"{where}: {channel}: user, password or token in the URL of a mirror: {url}",
+                    NETRC,
+                )
         mirrors.append((str(channel), tuple(url.rstrip("/") for url in items)))
     return tuple(mirrors)
 

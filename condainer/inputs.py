@@ -9,10 +9,10 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from condainer import requirements, yamlfile
+from condainer import dependencies, requirements, yamlfile
 from condainer.config import Settings
+from condainer.dependencies import Spec as Spec
 from condainer.errors import InputError
 from condainer.lock import NAME, Source, source_of, this_platform
 from condainer.urls import NETRC, has_secret, has_user, without_user
@@ -32,18 +32,7 @@ SELECTORS = {
     "win": "win-",
     "win64": "win-64",
 }
-LIST = "Write each item on a line of its own that begins with `- `."
-PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
-PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
 SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
-
-
-@dataclass(frozen=True)
-class Spec:
-    """A conda MatchSpec as the user wrote it, and the place it stands at."""
-
-    text: str
-    where: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +91,7 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
     path = settings.environment_yml
     document = _load(path, platform)
     _check_keys(document)
-    specs, pip = _dependencies(document)
+    specs, pip = dependencies.parsed(document)
     pip_lines, included = requirements.from_lines(pip, path.parent)
     found = [path, *included]
     if os.path.lexists(settings.requirements_txt):
@@ -117,7 +106,7 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
             f"{document.where('dependencies')}: no dependencies",
             "Name at least one package, for example `- python=3.12`.",
         )
-    if pip_lines and not any(_is_python(spec.text) for spec in specs):
+    if pip_lines and not any(dependencies.is_python(spec.text) for spec in specs):
         where = specs[0].where if specs else document.where("dependencies")
         specs = (*specs, Spec("python", f"{where} (added because of the pip requirements)"))
     return Inputs(
@@ -231,12 +220,16 @@ def _strings(document: Document, key: str, what: str) -> list[tuple[str, str]]:
     if isinstance(value, str):
         return [(value, document.where(key))]
     if not isinstance(value, list):
-        raise InputError(f"{document.where(key)}: `{key}` must be a list of {what}", LIST)
+        raise InputError(
+            f"{document.where(key)}: `{key}` must be a list of {what}", dependencies.LIST
+        )
     items = []
     for index, item in enumerate(value):
         where = document.where(key, index)
         if not isinstance(item, str) or not item.strip():
-            raise InputError(f"{where}: `{key}` must be a list of {what}, not {item!r}", LIST)
+            raise InputError(
+                f"{where}: `{key}` must be a list of {what}, not {item!r}", dependencies.LIST
+            )
         items.append((item.strip(), where))
     return items
 
@@ -256,56 +249,6 @@ def _channels(document: Document) -> tuple[str, ...]:
 def _platforms(document: Document, platform: str) -> tuple[str, ...]:
     platforms = [item for item, _ in _strings(document, "platforms", "platforms")]
     return tuple(dict.fromkeys(platforms)) or (platform,)
-
-
-def _dependencies(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]:
-    value = document.value.get("dependencies")
-    if value is None:
-        return (), []
-    if not isinstance(value, list):
-        raise InputError(
-            f"{document.where('dependencies')}: `dependencies` must be a list",
-            LIST,
-        )
-    specs: list[Spec] = []
-    pip: list[tuple[str, str]] = []
-    for index, item in enumerate(value):
-        where = document.where("dependencies", index)
-        if isinstance(item, str) and item.strip():
-            specs.append(Spec(_spec(item.strip(), document.path.parent), where))
-        elif isinstance(item, dict) and list(item) == ["pip"]:
-            pip += _pip(document, index, item["pip"])
-        else:
-            raise InputError(
-                f"{where}: a dependency must be a text such as `numpy>=1.26`, not {item!r}",
-                "Put quotation marks around it, or write pip packages below `- pip:`.",
-            )
-    return tuple(specs), pip
-
-
-def _spec(text: str, base: Path) -> str:
-    """Return a spec as a URL if it is the path of a package, as conda does."""
-    if PACKAGE_PATH.fullmatch(text):
-        return Path(os.path.normpath(base.absolute() / Path(text).expanduser())).as_uri()
-    return text
-
-
-def _pip(document: Document, index: int, lines: Any) -> list[tuple[str, str]]:
-    where = document.where("dependencies", index, "pip")
-    if lines is None:
-        return []
-    if not isinstance(lines, list):
-        raise InputError(f"{where}: `pip:` must be a list of requirements", LIST)
-    result = []
-    for number, line in enumerate(lines):
-        place = document.where("dependencies", index, "pip", number)
-        if not isinstance(line, str):
-            raise InputError(
-                f"{place}: a requirement must be a text, not {line!r}",
-                "Put quotation marks around it.",
-            )
-        result.append((line, place))
-    return result
 
 
 def _variables(document: Document) -> tuple[tuple[str, str], ...]:
@@ -338,10 +281,3 @@ def _variables(document: Document) -> tuple[tuple[str, str], ...]:
             )
         variables.append((name, text))
     return tuple(sorted(variables))
-
-
-def _is_python(spec: str) -> bool:
-    if PACKAGE_URL.match(spec):
-        return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
-    name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
-    return name.lower() == "python"

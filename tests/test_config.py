@@ -583,3 +583,11 @@ def test_a_template_leaves_out_what_a_project_does_not_decide(project: Path) -> 
     text = (project / "condainer.yml").read_text()
     assert not [name for name in PERSONAL if f"{name}:" in text]
     assert str(config.user_file()) not in text
+
+
+@pytest.mark.parametrize("url", ["https://u:s3cret@a.example/c", "https://a.example/t/s3cret/c"])
+def test_a_mirror_with_a_secret_is_refused_and_not_shown(project: Path, url: str) -> None:
+    with pytest.raises(ConfigError, match="user, password or token") as caught:
+        load_settings(project, environ={"CONDAINER_MIRRORS": f"c={url}"})
+    assert "s3cret" not in caught.value.message
+    assert "netrc" in caught.value.hint

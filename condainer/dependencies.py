@@ -1,0 +1,86 @@
+"""The `dependencies:` of an environment file: conda specs, and the lines below `pip:`."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condainer.errors import InputError
+from condainer.yamlfile import Document
+
+LIST = "Write each item on a line of its own that begins with `- `."
+PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
+PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A conda MatchSpec as the user wrote it, and the place it stands at."""
+
+    text: str
+    where: str
+
+
+def parsed(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]:
+    """Return the conda specs of an environment file, and the lines below `pip:` with their places.
+
+    Raises InputError with the place of what is neither.
+    """
+    value = document.value.get("dependencies")
+    if value is None:
+        return (), []
+    if not isinstance(value, list):
+        raise InputError(
+            f"{document.where('dependencies')}: `dependencies` must be a list",
+            LIST,
+        )
+    specs: list[Spec] = []
+    pip: list[tuple[str, str]] = []
+    for index, item in enumerate(value):
+        where = document.where("dependencies", index)
+        if isinstance(item, str) and item.strip():
+            specs.append(Spec(_spec(item.strip(), document.path.parent), where))
+        elif isinstance(item, dict) and list(item) == ["pip"]:
+            pip += _pip(document, index, item["pip"])
+        else:
+            raise InputError(
+                f"{where}: a dependency must be a text such as `numpy>=1.26`, not {item!r}",
+                "Put quotation marks around it, or write pip packages below `- pip:`.",
+            )
+    return tuple(specs), pip
+
+
+def _spec(text: str, base: Path) -> str:
+    """Return a spec as a URL if it is the path of a package, as conda does."""
+    if PACKAGE_PATH.fullmatch(text):
+        return Path(os.path.normpath(base.absolute() / Path(text).expanduser())).as_uri()
+    return text
+
+
+def _pip(document: Document, index: int, lines: Any) -> list[tuple[str, str]]:
+    where = document.where("dependencies", index, "pip")
+    if lines is None:
+        return []
+    if not isinstance(lines, list):
+        raise InputError(f"{where}: `pip:` must be a list of requirements", LIST)
+    result = []
+    for number, line in enumerate(lines):
+        place = document.where("dependencies", index, "pip", number)
+        if not isinstance(line, str):
+            raise InputError(
+                f"{place}: a requirement must be a text, not {line!r}",
+                "Put quotation marks around it.",
+            )
+        result.append((line, place))
+    return result
+
+
+def is_python(spec: str) -> bool:
+    """Tell whether a spec asks for python itself."""
+    if PACKAGE_URL.match(spec):
+        return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
+    name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
+    return name.lower() == "python"

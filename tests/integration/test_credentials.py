@@ -1,0 +1,172 @@
+"""A private index: whoever logs in there, no lock, image, message or command line shows how."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.index import serve_private, write_index
+from tests.integration.conftest import PYTHON, Project
+
+USER = "bob"
+SECRET = "s3cr3t-4711"
+
+
+@pytest.fixture
+def host(channel: Path, tmp_path: Path) -> Iterator[str]:
+    """A private index with one wheel."""
+    root = tmp_path / "index"
+    write_index(root, sorted((channel.parent / "wheels").glob("six-*.whl")))
+    with serve_private(root, USER, SECRET) as place:
+        yield place
+
+
+@contextmanager
+def watched() -> Iterator[list[str]]:
+    """Collect the command lines of all processes of the machine while the context lasts."""
+    seen: set[str] = set()
+    done = threading.Event()
+    found: list[str] = []
+
+    def look() -> None:
+        while not done.wait(0.005):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        done.set()
+        thread.join()
+        found += sorted(seen)
+
+
+def holding(place: Path) -> list[str]:
+    """Return the files below a directory that hold the secret."""
+    done = subprocess.run(["grep", "-rlF", SECRET, place], capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def private_project(make_project: Any, tmp_path: Path, line: str, **environment: str) -> Project:
+    """A project with one requirement of a private index, and nothing cached elsewhere."""
+    project: Project = make_project(
+        "place/project",
+        text=PYTHON,
+        CONDAINER_STAGING=str(tmp_path / "place" / "staging"),
+        CONDAINER_CACHE=str(tmp_path / "place" / "cache"),
+        UV_CACHE_DIR=str(tmp_path / "place" / "uv"),
+        **environment,
+    )
+    project.write(f"{line}\n", "requirements.txt")
+    return project
+
+
+def ways(host: str, home: Path) -> dict[str, tuple[str, dict[str, str]]]:
+    """Return the ways to log in: what stands in the requirements, and the environment."""
+    login = f"{USER}:{SECRET}@{host}"
+    plain = f"--index-url http://{host}/simple"
+    return {
+        "url": (f"--index-url http://{login}/simple\nsix", {}),
+        "extra": (f"--no-index\n--find-links http://{login}/simple/six/\nsix", {}),
+        "variables": (
+            f"--extra-index-url http://${{NAME}}:${{WORD}}@{host}/simple\nsix",
+            {"NAME": USER, "WORD": SECRET, "UV_INDEX_STRATEGY": "unsafe-best-match"},
+        ),
+        "netrc": (f"{plain}\nsix", {"NETRC": str(home / "netrc")}),
+        "environment": ("six", {"UV_DEFAULT_INDEX": f"http://{login}/simple"}),
+        "keyring": (
+            f"--index-url http://{USER}@{host}/simple\nsix",
+            {"UV_KEYRING_PROVIDER": "subprocess", "PATH": f"{home}:/usr/local/bin:/usr/bin:/bin"},
+        ),
+    }
+
+
+def prepare(home: Path, host: str) -> None:
+    netrc = home / "netrc"
+    netrc.write_text(f"machine {host.partition(':')[0]} login {USER} password {SECRET}\n")
+    netrc.chmod(0o600)
+    # What the program of that name does.
+    keyring = home / "keyring"
+    keyring.write_text(f"#!/bin/sh\n[ $# -eq 3 ] && echo {SECRET}\n")
+    keyring.chmod(0o755)
+
+
+@pytest.mark.parametrize("way", ["url", "extra", "environment", "keyring"])
+def test_a_lock_has_the_package_and_not_the_password(
+    make_project: Any, host: str, tmp_path: Path, isolated_user: Path, way: str
+) -> None:
+    prepare(isolated_user, host)
+    line, environment = ways(host, isolated_user)[way]
+    project = private_project(make_project, tmp_path, line, **environment)
+    with watched() as commands:
+        done = project.cnd("lock")
+    assert any("uv pip compile" in command for command in commands)
+    assert not [command for command in commands if SECRET in command]
+    assert SECRET not in done.stdout + done.stderr
+    assert f"# pip six @ http://{host}/simple/six/six-" in project.lockfile.read_text()
+    written = [str(project.path / "requirements.txt")] if SECRET in line else []
+    assert holding(tmp_path / "place") == written
+    assert f"{USER}@" not in project.lockfile.read_text()
+
+
+@pytest.mark.parametrize("way", ["variables", "netrc"])
+def test_an_image_has_the_package_and_not_the_password(
+    make_project: Any, host: str, tmp_path: Path, isolated_user: Path, way: str
+) -> None:
+    prepare(isolated_user, host)
+    line, environment = ways(host, isolated_user)[way]
+    project = private_project(make_project, tmp_path, line, **environment)
+    project.cnd("lock")
+    assert holding(project.path) == []
+    with watched() as commands:
+        done = project.cnd("build", "--json", "--locked")
+    assert any("uv pip install" in command for command in commands)
+    assert not [command for command in commands if SECRET in command]
+    assert SECRET not in done.stdout + done.stderr
+    (image,) = project.cache.glob("images/*/*/image.squashfs")
+    subprocess.run(
+        ["unsquashfs", "-quiet", "-no-progress", "-d", tmp_path / "place" / "tree", image],
+        check=True,
+        capture_output=True,
+    )
+    assert list((tmp_path / "place" / "tree").rglob("six.py"))
+    assert holding(tmp_path / "place") == []
+
+
+def test_a_direct_url_is_locked_without_who_logs_in(
+    make_project: Any, host: str, tmp_path: Path
+) -> None:
+    (wheel,) = (tmp_path / "index").rglob("*.whl")
+    url = f"{host}/simple/six/{wheel.name}"
+    project = private_project(make_project, tmp_path, f"six @ http://{USER}:{SECRET}@{url}")
+    project.cnd("lock")
+    assert f"# pip six @ http://{url}#sha256=" in project.lockfile.read_text()
+    assert holding(project.path) == [str(project.path / "requirements.txt")]
+    fingerprint = project.lockfile.read_text().splitlines()[4]
+    assert fingerprint.startswith("# inputs: ")
+    # Another password gives the same lock.
+    project.write(f"six @ http://{USER}:other@{url}\n", "requirements.txt")
+    assert project.json("status")["lock"] == "current"
+
+
+@pytest.mark.parametrize("option", ["--index-url", "--find-links"])
+def test_a_wrong_password_is_not_shown(
+    make_project: Any, host: str, tmp_path: Path, option: str
+) -> None:
+    line = f"--no-index\n{option} http://{USER}:wr0ng-{SECRET}@{host}/simple\nsix"
+    line = line if option == "--find-links" else line.removeprefix("--no-index\n")
+    project = private_project(make_project, tmp_path, line)
+    done = project.cnd("lock", status=None)
+    assert done.returncode in (4, 6), done.stderr
+    assert SECRET not in done.stdout + done.stderr
