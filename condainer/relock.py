@@ -138,11 +138,12 @@ def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked
         for platform in platforms:
             absent = "" if platform in there else f"{CONDA_LOCK} does not have it"
             reasons[platform] = reasons[platform] or absent
-    _check_names(wish.update, [state.lock for state in states.values() if state.lock])
-    return tuple(
+    made = tuple(
         _relocked(platform, reasons[platform], state.lock, wish, settings, reporter)
         for platform, state in states.items()
     )
+    _check_names(wish.update, [lock for item in made for lock in (item.old, item.new) if lock])
+    return made
 
 
 def steps(settings: Settings, wish: Wish) -> list[str]:

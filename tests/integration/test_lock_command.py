@@ -89,6 +89,10 @@ def test_update_moves_only_what_it_names(locked: Project) -> None:
     assert versions(locked) == {"lib": "1.0", "tool": "2.0", "app": "1.0"}
     done = locked.cnd("lock", "--update", "tol", status=4)
     assert "Did you mean `tool`?" in done.stderr
+    # One that is new can be named, too.
+    environment(locked, "lib", "tool", "app", "other")
+    locked.cnd("lock", "--update", "other")
+    assert versions(locked) == {"lib": "1.0", "tool": "2.0", "app": "1.0", "other": "2.0"}
     locked.cnd("lock", "tool", status=2)
     locked.cnd("lock", "--check", "--upgrade", status=2)
 
