@@ -192,8 +192,8 @@ def find_fuse(directory: Path | None) -> Fuse:
     if squashfuse is None:
         raise ToolError(
             "squashfuse is needed to mount images, and is not installed",
-            "Install the package squashfuse (Debian, Ubuntu, Fedora, conda-forge; on RHEL from "
-            "EPEL), or set `tool_directory:` to where it is.",
+            "Install the package squashfuse (Debian, Ubuntu, Fedora; on RHEL from EPEL), or run "
+            "`cnd prereq --install`, without root; or set `tool_directory:` to where it is.",
         )
     _check_device()
     helper = fusermount(directory)

@@ -308,15 +308,26 @@ def unmount_image(call: Call, force: bool, everything: bool) -> None:
 
 
 @cli.command()
+@click.option("--install", is_flag=True, help="Install squashfs-tools and squashfuse for yourself.")
 @JSON
 @click.pass_obj
-def prereq(call: Call, as_json: bool) -> None:
-    """Check the tools that are needed."""
-    from condainer import prereq
+def prereq(call: Call, install: bool, as_json: bool) -> None:
+    """Check the tools that are needed, and tell what they can do.
 
-    checks = prereq.check(call.settings())
+    With --install, squashfs-tools and squashfuse come from conda-forge, or its mirrors, into your
+    own directory, where they are found from then on; no root is needed.
+    """
+    from condainer import prereq, provision
+
+    settings = call.settings()
+    if install and call.dry:
+        call.would(provision.plan(), as_json=as_json)
+        return
+    installed = provision.install(settings, call.reporter()) if install else None
+    checks = prereq.check(settings)
     if as_json:
-        print(json.dumps({check.name: check.report() for check in checks}))
+        report = {check.name: check.report() for check in checks}
+        print(json.dumps(report | ({"installed": installed.report()} if installed else {})))
     else:
         for check in checks:
             print(check.line())

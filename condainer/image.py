@@ -25,9 +25,9 @@ from condainer.report import Reporter, Silent
 FIXED_TIME = 315_619_200
 LEAST_VERSION = (4, 4)
 HINT = (
-    "Install squashfs-tools: `apt install squashfs-tools`, `dnf install squashfs-tools`, or "
-    "`conda install -c conda-forge squashfs-tools`; `tool_directory:` in condainer.yml names the "
-    "directory of tools that are not on PATH."
+    "Install squashfs-tools: `apt install squashfs-tools`, `dnf install squashfs-tools`, or, "
+    "without root, `cnd prereq --install`; `tool_directory:` in condainer.yml names the directory "
+    "of tools that are not on PATH."
 )
 BLOCK = 1 << 20
 INFO = re.compile(r", uncompressed size (\d+) bytes")

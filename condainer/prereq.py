@@ -4,32 +4,39 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from condainer import image, namespace, process, signing, wheels
+from condainer import capabilities, image, namespace, process, signing, wheels
 from condainer.config import Settings
 from condainer.errors import CondainerError, ToolError
 
 
 @dataclass(frozen=True)
 class Check:
-    """A tool or device: where it is, its version, or what is wrong with it."""
+    """A tool or device: where it is, its version, what it can do, or what is wrong with it."""
 
     name: str
     found: str
     problem: str = ""
     required: bool = True
+    version: str = ""
+    can: tuple[tuple[str, bool], ...] = ()
 
     def line(self) -> str:
         """Return the line that `cnd prereq` prints."""
         mark = "ok" if not self.problem else "missing" if self.required else "no"
-        return f"{self.name:18} {mark:8} {self.problem or self.found}"
+        version = f" ({self.version})" if self.version else ""
+        abilities = ", ".join(what if able else f"no {what}" for what, able in self.can)
+        more = f"{version}: {abilities}" if abilities else version
+        return f"{self.name:18} {mark:8} {self.problem or self.found + more}"
 
     def report(self) -> dict[str, object]:
         """Return what `cnd prereq --json` prints of it."""
         return {
             "ok": not self.problem,
             "found": self.found or None,
+            "version": self.version or None,
+            "can": dict(self.can),
             "problem": self.problem or None,
             "required": self.required,
         }
@@ -57,7 +64,8 @@ def demand(checks: Sequence[Check]) -> None:
         raise ToolError(
             f"Missing: {', '.join(missing)}",
             "`apt install squashfs-tools squashfuse fuse3`, or "
-            "`dnf install squashfs-tools squashfuse fuse3` (EPEL).",
+            "`dnf install squashfs-tools squashfuse fuse3` (EPEL); without root, "
+            "`cnd prereq --install` brings all but /dev/fuse and fusermount3.",
         )
 
 
@@ -71,19 +79,27 @@ def _mksquashfs(settings: Settings) -> Check:
         path, version = image.find_mksquashfs(settings)
     except CondainerError as error:
         return Check("mksquashfs", "", error.message)
-    return Check("mksquashfs", f"{path} ({version})")
+    return Check("mksquashfs", path, version=version, can=capabilities.of_mksquashfs(path))
 
 
 def _squashfuse(settings: Settings) -> Check:
     fast = _tool("squashfuse_ll", settings, "squashfuse")
     slow = _tool("squashfuse", settings, "squashfuse")
-    return slow if fast.problem and not slow.problem else fast
+    found = slow if fast.problem and not slow.problem else fast
+    if found.problem:
+        return found
+    version = capabilities.squashfuse_version(found.found)
+    return replace(found, version=version, can=capabilities.of_squashfuse(found.found))
 
 
 def _fusermount(settings: Settings) -> Check:
     new = _tool("fusermount3", settings, "fuse3")
     old = _tool("fusermount", settings, "fuse")
-    return old if new.problem and not old.problem else new
+    found = old if new.problem and not old.problem else new
+    if found.problem:
+        return found
+    can = (("setuid", capabilities.is_setuid(found.found)),)
+    return replace(found, version=capabilities.version(found.found), can=can)
 
 
 def _fuse_device() -> Check:
@@ -100,7 +116,7 @@ def _uv() -> Check:
         path = wheels.find_uv()
     except CondainerError as error:
         return Check("uv", "", error.message)
-    return Check("uv", path)
+    return Check("uv", path, version=capabilities.version(path))
 
 
 def _ssh_keygen() -> Check:

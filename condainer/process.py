@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -149,10 +150,29 @@ def _communicate(
 
 
 def find_tool(name: str, directory: Path | None = None) -> str | None:
-    """Return the path of an executable, looked for in `directory` before PATH, or None."""
-    if directory is not None and (found := shutil.which(name, path=str(directory))):
-        return found
+    """Return the path of an executable, or None.
+
+    It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH.
+    """
+    for place in (directory, own_tools() / "current" / "programs"):
+        found = None if place is None else shutil.which(name, path=str(place))
+        # What others could have put among our own is not run.
+        if place is not None and found and (place == directory or _is_ours(place)):
+            return found
     return shutil.which(name)
+
+
+def own_tools() -> Path:
+    """Return the directory of the tools that the user has let Condainer install."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    home = os.environ.get("HOME") or "/nonexistent"
+    base = Path(data) if os.path.isabs(data) else Path(home, ".local", "share")
+    return base / "condainer" / "tools"
+
+
+def _is_ours(path: Path) -> bool:
+    status = path.stat()
+    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def module_command(module: str) -> list[str]:
