@@ -25,6 +25,7 @@ from condainer.lock import (
 from condainer.report import Reporter
 
 if TYPE_CHECKING:
+    from condainer.engine import Engine
     from condainer.solver import Solved
 
 CONDA_LOCK = "conda-lock.yml"
@@ -150,14 +151,16 @@ def make_lock(settings: Settings, reporter: Reporter) -> Lock:
     Raises StaleLockError if `locked` forbids it, LockfileError if another tool's file would be
     overwritten.
     """
+    from condainer import engines
     from condainer.solver import solve
 
     if settings.locked:
         raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
     _refuse_to_overwrite(settings)
     inputs = read_inputs(settings, this_platform())
-    solved = solve(inputs, settings, reporter)
-    pip = _resolve_pip(inputs, solved, settings, reporter) if inputs.requirements else ()
+    engine = engines.chosen(settings, reporter)
+    solved = solve(inputs, settings, reporter, engine)
+    pip = _resolve_pip(inputs, solved, settings, reporter, engine) if inputs.requirements else ()
     packages = tuple(item.package for item in solved)
     lock = checked(_described(Lock(inputs.platform, packages, pip), inputs), "the solution")
     _write(lock, inputs, solved, settings, reporter)
@@ -193,7 +196,11 @@ def _described(lock: Lock, inputs: Inputs) -> Lock:
 
 
 def _resolve_pip(
-    inputs: Inputs, solved: tuple[Solved, ...], settings: Settings, reporter: Reporter
+    inputs: Inputs,
+    solved: tuple[Solved, ...],
+    settings: Settings,
+    reporter: Reporter,
+    engine: Engine,
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
     from condainer import packages, wheels
@@ -206,7 +213,7 @@ def _resolve_pip(
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
             prefix = scratch / "prefix"
-            packages.link(archives, prefix, prefix, scratch, settings, reporter)
+            engine.link(archives, prefix, prefix, scratch, settings, reporter)
             resolved = wheels.resolve(inputs, prefix, scratch, reporter)
     if resolved.replaced:
         reporter.warn(

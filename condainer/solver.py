@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from condainer.config import Settings
+from condainer.engine import Engine
 from condainer.errors import InputError, NetworkError, SolveError
 from condainer.inputs import Inputs, Spec
 from condainer.lock import CondaPackage
@@ -86,7 +87,9 @@ def _rattler_channel(name: str, settings: Settings) -> rattler.Channel:
     return rattler.Channel(name, rattler.ChannelConfig(root_dir=root))
 
 
-def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solved, ...]:
+def solve(
+    inputs: Inputs, settings: Settings, reporter: Reporter, engine: Engine
+) -> tuple[Solved, ...]:
     """Return the packages that satisfy the specs, sorted so that dependencies come first.
 
     Raises InputError for a spec that is not valid, SolveError with the solver's explanation,
@@ -98,7 +101,7 @@ def solve(inputs: Inputs, settings: Settings, reporter: Reporter) -> tuple[Solve
         if channel not in [known.url for known in channels]:
             channels.append(channel_of(channel, settings))
     reporter.step(f"Solving for {inputs.platform}")
-    records = _solve_from_mirrors(channels, specs, inputs, settings)
+    records = _solve_from_mirrors(channels, specs, inputs, settings, engine)
     return tuple(_solved(record, channels) for record in _sorted(records))
 
 
@@ -127,6 +130,7 @@ def _solve_from_mirrors(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
+    engine: Engine,
 ) -> list[RepoDataRecord]:
     """Solve against the first mirrors, and against the next ones while they cannot be reached."""
     attempts = max((len(channel.mirrors) for channel in channels), default=0) or 1
@@ -139,9 +143,8 @@ def _solve_from_mirrors(
             for channel in channels
         ]
         try:
-            return asyncio.run(
-                _solve(sources, _on_mirrors(specs, channels, sources), inputs, settings)
-            )
+            wanted = _on_mirrors(specs, channels, sources)
+            return engine.solve(sources, wanted, inputs, settings)
         except NetworkError as error:
             problem = error
     assert problem is not None
@@ -166,6 +169,13 @@ def _on_mirrors(
     return result
 
 
+def solve_embedded(
+    sources: Sequence[str], specs: Sequence[MatchSpec], inputs: Inputs, settings: Settings
+) -> list[RepoDataRecord]:
+    """Solve with rattler; as Engine.solve() has it."""
+    return asyncio.run(_solve(sources, specs, inputs, settings))
+
+
 async def _solve(
     sources: Sequence[str], specs: Sequence[MatchSpec], inputs: Inputs, settings: Settings
 ) -> list[RepoDataRecord]:
@@ -188,19 +198,28 @@ async def _solve(
             virtual_packages=rattler.VirtualPackage.detect(),
         )
     except exceptions.SolverError as error:
-        text = _explanation(error)
-        named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
-        places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
-        raise SolveError(
-            f"{places}: no solution on {inputs.platform}:\n{text}",
-            "Change the specs or add a channel in the environment file.",
-        ) from None
+        raise no_solution(inputs, _explanation(error)) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
-        raise NetworkError(
-            f"The channel {' or '.join(sources)} cannot be read: {_explanation(error)}",
-            "Check the channel's name and the network, or name a mirror "
-            "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
-        ) from None
+        raise unreadable(sources, _explanation(error)) from None
+
+
+def no_solution(inputs: Inputs, text: str) -> SolveError:
+    """Return the error that shows a solver's explanation, with the places of the specs in it."""
+    named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
+    places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
+    return SolveError(
+        f"{places}: no solution on {inputs.platform}:\n{text}",
+        "Change the specs or add a channel in the environment file.",
+    )
+
+
+def unreadable(sources: Sequence[str], text: str) -> NetworkError:
+    """Return the error that says why the channels at `sources` cannot be read."""
+    return NetworkError(
+        f"The channel {' or '.join(sources)} cannot be read: {text}",
+        "Check the channel's name and the network, or name a mirror "
+        "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
+    )
 
 
 def _spec_name(spec: Spec) -> str:
