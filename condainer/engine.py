@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from condainer.config import Settings
 from condainer.inputs import Inputs
+from condainer.lock import CondaPackage
 from condainer.report import Reporter
 
 if TYPE_CHECKING:
@@ -27,11 +28,13 @@ class Engine(Protocol):
         specs: Sequence[MatchSpec],
         inputs: Inputs,
         settings: Settings,
+        held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
         """Return the packages that satisfy specs, with the URLs that they have at `sources`.
 
         Parameters: `sources` are the URLs of the channels, or of mirrors in their place; `specs`
-        those of `inputs` for them. Raises SolveError with the solver's explanation, NetworkError
+        those of `inputs` for them; `held` are packages of an older lock, which stay where that is
+        possible. Raises SolveError with the solver's explanation, NetworkError
         when a source cannot be read.
         """
 

@@ -13,6 +13,7 @@ from condainer.config import Settings
 from condainer.engine import Engine
 from condainer.errors import ToolError
 from condainer.inputs import Inputs
+from condainer.lock import CondaPackage
 from condainer.report import Reporter
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Embedded:
         specs: Sequence[MatchSpec],
         inputs: Inputs,
         settings: Settings,
+        held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
         return solver.solve_embedded(sources, specs, inputs, settings)
 
@@ -70,8 +72,9 @@ class External:
         specs: Sequence[MatchSpec],
         inputs: Inputs,
         settings: Settings,
+        held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
-        return external_solve.solve(self.executable, sources, specs, inputs, settings)
+        return external_solve.solve(self.executable, sources, specs, inputs, settings, held)
 
     def link(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
@@ -14,9 +13,11 @@ from condainer import process
 from condainer.claims import claimed_directory
 from condainer.conda_exe import Executable, environment, numbers
 from condainer.config import STAGE, Settings
-from condainer.errors import CondainerError, IntegrityError, ToolError
+from condainer.errors import CondainerError, SolveError, ToolError
+from condainer.external_plan import SAID, completed, planned, unusable
 from condainer.files import storage_errors
 from condainer.inputs import Inputs
+from condainer.lock import CondaPackage
 from condainer.solver import no_solution, unreadable
 
 if TYPE_CHECKING:
@@ -35,11 +36,10 @@ UNREACHABLE = re.compile(
     r"|failed to connect|transfer finalized|no such file or directory.*repodata",
     re.IGNORECASE,
 )
-# What comes of taking an answer for what it should be.
-UNFIT: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, AttributeError)
+BLAMED = re.compile(r"Package (\S+) conflicts for:")
 KEYWORD = re.compile(r'\w+="[^"]*"')
-# Enough of what an executable said to see what went wrong.
-SAID = 4000
+# How often it is tried to let go of more packages of an older lock.
+ROUNDS = 4
 
 
 def solve(
@@ -48,25 +48,69 @@ def solve(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
+    held: Sequence[CondaPackage] = (),
 ) -> list[RepoDataRecord]:
     """Solve as Engine.solve() has it; raises ToolError when the executable does not do its work."""
     if not specs:
         return []
     texts = [_text(spec) for spec in specs]
-    answer = _ask(executable, sources, texts, inputs.platform, settings)
-    if "packages" not in answer:
-        raise _refusal(executable, answer, sources, inputs)
+    fixed = _exact(held, specs)
+    for attempt in range(ROUNDS + 1):
+        wanted = [*texts, *fixed.values()]
+        answer = _ask(executable, sources, wanted, inputs.platform, settings)
+        if "packages" in answer:
+            break
+        refusal = _refusal(executable, answer, sources, inputs)
+        if not fixed or not isinstance(refusal, SolveError):
+            raise refusal
+        in_the_way = _in_the_way(set(fixed), refusal.message)
+        last = attempt == ROUNDS - 1 or not in_the_way
+        fixed = {} if last else {n: fixed[n] for n in fixed if n not in in_the_way}
     records = planned(executable, answer["packages"], sources)
-    lacking = [record for record in records if record.sha256 is None]
-    return _completed(records, lacking, sources, inputs.platform) if lacking else records
+    return completed(_needed(records, specs) if fixed else records, sources, inputs.platform)
 
 
-def planned(executable: Executable, items: Any, sources: Sequence[str]) -> list[RepoDataRecord]:
-    """Return the packages of a plan; raises ToolError when it is not what was asked for."""
-    try:
-        return [_Package(item, sources).record() for item in items]
-    except UNFIT + _rattler_errors() as error:
-        raise _unusable(executable, f"{type(error).__name__}: {error}") from None
+def _exact(held: Sequence[CondaPackage], specs: Sequence[MatchSpec]) -> dict[str, str]:
+    """Return specs, by name, for the packages of an older lock that fit what is asked for."""
+    import rattler
+    from rattler.package import BuildString
+
+    exact = {}
+    for package in held:
+        name, version, build = package.filename.rsplit("-", 2)
+        build = build.removesuffix(".conda").removesuffix(".tar.bz2")
+        record = rattler.PackageRecord(
+            name,
+            rattler.VersionWithSource(version),
+            BuildString.new_unchecked(build),
+            0,
+            package.subdir,
+        )
+        if all(spec.matches(record) for spec in specs if _name(spec) == name):
+            exact[name] = f"{name} =={version} {build}"
+    return exact
+
+
+def _in_the_way(fixed: set[str], text: str) -> set[str]:
+    """Return which of the packages a solver's explanation blames, or names at all."""
+    blamed = fixed.intersection(BLAMED.findall(text))
+    return blamed or fixed.intersection(re.findall(r"[\w.-]+", text))
+
+
+def _needed(records: Sequence[RepoDataRecord], specs: Sequence[MatchSpec]) -> list[RepoDataRecord]:
+    """Leave out what nothing needs any more but that it was in the older lock."""
+    by_name = {str(record.name.normalized): record for record in records}
+    needed: set[str] = set()
+    names = {_name(spec) for spec in specs}
+    while names:
+        needed |= names
+        depends = [str(d) for name in names if name in by_name for d in by_name[name].depends]
+        names = {re.split(r"[\s=<>!~\[]", depend)[0].lower() for depend in depends} - needed
+    return [record for name, record in by_name.items() if name in needed]
+
+
+def _name(spec: MatchSpec) -> str:
+    return str(spec.name.normalized) if spec.name is not None else ""
 
 
 def _text(spec: MatchSpec) -> str:
@@ -130,7 +174,7 @@ def _refusal(
 ) -> CondainerError:
     """Return the error for an executable that gave no plan: its words, and whose fault it is."""
     if "unusable" in answer:
-        return _unusable(executable, str(answer["unusable"]))
+        return unusable(executable, str(answer["unusable"]))
     failed = process.CommandFailed([str(executable.path)], int(answer["status"]), "")
     name, text = _said(str(answer["stdout"] or ""), str(answer["stderr"] or ""))
     if answer["status"] < 0:
@@ -156,95 +200,3 @@ def _said(stdout: str, stderr: str) -> tuple[str, str]:
     except (ValueError, AttributeError):
         name, text = "", ""
     return name, (text or stderr.strip() or stdout.strip())[-SAID:]
-
-
-def _unusable(executable: Executable, reason: str) -> ToolError:
-    return ToolError(
-        f"{executable.path} gave an answer that cannot be used: {reason[:SAID]}",
-        "Is it a conda, mamba or micromamba, and does `conda create --dry-run --json` work with "
-        "it? Without `conda_exe:` the embedded engine is used.",
-    )
-
-
-class _Package:
-    """A package of a plan, held to what was asked for."""
-
-    def __init__(self, item: Mapping[str, Any], sources: Sequence[str]) -> None:
-        self.item = item
-        self.name = str(item["name"])
-        self.url = str(item["url"])
-        self.md5 = str(item.get("md5") or "")
-        self.sha256 = str(item.get("sha256") or "")
-        self.source = next((url for url in sources if self.url.startswith(f"{url}/")), "")
-        if not self.source:
-            raise ValueError(f"{self.url} is in none of the channels asked for")
-        self.subdir, _, self.filename = self.url.removeprefix(f"{self.source}/").rpartition("/")
-        if not self.filename or "/" in self.subdir:
-            raise ValueError(f"{self.url} is no package of {self.source}")
-
-    def record(self) -> RepoDataRecord:
-        """Return the package as solver.solve() wants it."""
-        import rattler
-        from rattler.package import BuildString
-
-        build = str(self.item.get("build_string") or self.item.get("build") or "")
-        package = rattler.PackageRecord(
-            self.name,
-            rattler.VersionWithSource(str(self.item["version"])),
-            BuildString.new_unchecked(build),
-            int(self.item.get("build_number") or 0),
-            self.subdir,
-            depends=[str(spec) for spec in self.item.get("depends") or ()],
-            sha256=bytes.fromhex(self.sha256) if self.sha256 else None,
-            md5=bytes.fromhex(self.md5) if self.md5 else None,
-        )
-        return rattler.RepoDataRecord(package, self.filename, self.url, self.source)
-
-
-def _completed(
-    records: Sequence[RepoDataRecord],
-    lacking: Sequence[RepoDataRecord],
-    sources: Sequence[str],
-    platform: str,
-) -> list[RepoDataRecord]:
-    """Take from the channel's index what an executable gave without a sha256.
-
-    Raises IntegrityError if the index speaks of another package at the same URL.
-    """
-    known = asyncio.run(_indexed([str(r.name.normalized) for r in lacking], sources, platform))
-    for record in lacking:
-        listed = known.get(str(record.url))
-        digests = {listed.md5, record.md5} - {None} if listed is not None else set()
-        if len(digests) > 1:
-            raise IntegrityError(
-                f"{record.url} has another md5 for the engine than in the channel's index",
-                "Lock again: perhaps the channel has just changed.",
-            )
-    return [known.get(str(r.url), r) if r.sha256 is None else r for r in records]
-
-
-async def _indexed(
-    names: Sequence[str], sources: Sequence[str], platform: str
-) -> dict[str, RepoDataRecord]:
-    """Return what the indices of the channels say of packages, by URL."""
-    import rattler
-    from rattler import exceptions
-
-    gateway = rattler.Gateway(client=rattler.Client.default_client())
-    try:
-        found = await gateway.query(
-            sources=[rattler.Channel(source) for source in sources],
-            platforms=[platform, "noarch"],  # type: ignore[list-item]
-            specs=list(names),
-            recursive=False,
-        )
-    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
-        raise unreadable(sources, str(error)) from None
-    return {str(record.url): record for records in found for record in records}
-
-
-def _rattler_errors() -> tuple[type[Exception], ...]:
-    """Return what rattler raises for a name or a version that is none."""
-    from rattler import exceptions
-
-    return (exceptions.InvalidPackageNameError, exceptions.InvalidVersionError)

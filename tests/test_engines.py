@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from condainer import conda_exe, config, engines, external_solve
+from condainer import conda_exe, config, engines, external_plan, external_solve
 from condainer.conda_exe import Executable
 from condainer.config import Settings
 from condainer.errors import (
@@ -144,7 +144,7 @@ GOOD = {
 
 
 def test_a_planned_package_is_read() -> None:
-    (record,) = external_solve.planned(MAMBA, [GOOD], [SOURCE])
+    (record,) = external_plan.planned(MAMBA, [GOOD], [SOURCE])
     assert (record.file_name, str(record.url)) == ("x-1.0-h_0.conda", GOOD["url"])
     assert str(record.build) == "h_0"
     assert record.sha256 == bytes(32)
@@ -166,7 +166,7 @@ def test_a_planned_package_is_read() -> None:
 )
 def test_a_planned_package_that_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ToolError, match="cannot be used"):
-        external_solve.planned(MAMBA, [{**GOOD, **wrong}], [SOURCE])
+        external_plan.planned(MAMBA, [{**GOOD, **wrong}], [SOURCE])
 
 
 @pytest.mark.parametrize(

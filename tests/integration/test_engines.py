@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rattler
 
 from condainer import normalise, packages
 from condainer.conda_exe import recognise
 from condainer.config import Settings, load_settings
 from condainer.engines import External
 from condainer.errors import BuildError, CondainerError, IntegrityError
+from condainer.inputs import read_inputs
+from condainer.lock import CondaPackage
 from condainer.report import Silent
 from tests.channel import ChannelServer
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
@@ -295,3 +298,21 @@ def test_an_executable_that_installs_something_else(
     linking.conda = script(tmp_path / "conda", f"{told}\n{body}")
     with pytest.raises(error, match=said):
         linking.compare(linking.archives(channel, "probe-files"))
+
+
+def test_packages_of_an_older_lock_stay_where_they_can(
+    conda: Path, channel: Path, tmp_path: Path
+) -> None:
+    write_file(tmp_path / "environment.yml", "dependencies: [click, probe-conflict-b]\n")
+    settings = load_settings(tmp_path)
+    inputs = read_inputs(settings, "linux-64")
+    specs = [rattler.MatchSpec("click"), rattler.MatchSpec("probe-conflict-b")]
+    old = ("noarch/click-8.1.8-py_0", "linux-64/numpy-2.4.6-py311_0", "noarch/probe-old-1.0-0")
+    held = [CondaPackage(f"https://channel.example/{name}.conda", "0" * 64) for name in old]
+    solve = External(recognise(conda)).solve
+    found = solve([channel.as_uri()], specs, inputs, settings, held)
+    names = {str(record.name.normalized): str(record.version) for record in found}
+    # It stays; it stood in the way; nothing needs it any more.
+    assert names["click"] == "8.1.8"
+    assert names["numpy"].startswith("1.")
+    assert "probe-old" not in names
