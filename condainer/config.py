@@ -31,12 +31,14 @@ CHOICES = {"compressor": COMPRESSORS, "mount": WAYS, "trust": POLICIES}
 PERSONAL = " (user's or site's file only)"
 # Where a file names caches.
 CACHES = ("cache_directory", "readonly_caches", "trusted_caches")
+# What names programs that builds run.
+RUN = ("tool_directory", "conda_exe", "installer")
 
 # What the original's configuration had, and what takes its place.
 REPLACED = {
     "uuid": "the content address takes its place; `address:` selects another image",
-    "installer_url": "the embedded engine needs no installer",
-    "conda_exe": "the embedded engine needs no conda executable",
+    "installer_url": "the embedded engine needs no installer; the path of one that you have "
+    "downloaded goes into `installer:` or CONDAINER_INSTALLER",
     "non_conda_application": "only Conda environments have a content address",
     "multiuser_mountpoint": "several users can use one image without it",
 }
@@ -113,6 +115,17 @@ class Settings:
     )
     tool_directory: Path | None = key(
         None, "where mksquashfs, squashfuse, … are looked for before PATH", "CONDAINER_TOOLS"
+    )
+    conda_exe: str | None = key(
+        None,
+        "conda, mamba or micromamba that solves and links in place of the embedded engine, by path "
+        "or name; `embedded`: none",
+        "CONDAINER_CONDA_EXE",
+    )
+    installer: Path | None = key(
+        None,
+        "a Miniforge-like installer, run once, whose conda or mamba does so",
+        "CONDAINER_INSTALLER",
     )
     address: str | None = key(None, "pin: use this image of the cache instead of the lock's")
     post_link_scripts: bool = key(False, "run the post-link scripts of packages")
@@ -216,12 +229,13 @@ def load_settings(
     values.setdefault("requirements_txt", project / "requirements.txt")
     settings = Settings(project=project, named_caches=tuple(dict.fromkeys(named)), **values)
     _check_level(settings)
-    if settings.trust == "signed" and "tool_directory" in of_project:
-        raise ConfigError(
-            f"{project / PROJECT_FILE}: `tool_directory` is not taken from a project where only "
-            "signed images are trusted",
-            "Its tools would be run, and nobody signed them. " + _belongs(),
-        )
+    for name in RUN:
+        if settings.trust == "signed" and name in of_project:
+            raise ConfigError(
+                f"{project / PROJECT_FILE}: `{name}` is not taken from a project where only "
+                "signed images are trusted",
+                "What it names would be run, and nobody signed that. " + _belongs(),
+            )
     return settings
 
 
@@ -371,6 +385,9 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
         return value
     if name == "address":
         return _address(value, where)
+    if name == "conda_exe":
+        path = _path(value, where, base)
+        return str(path) if "/" in value else value
     wanted = {
         "bool": "true or false",
         "int": "a whole number from 0",

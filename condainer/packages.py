@@ -72,10 +72,9 @@ async def _link(
     reporter: Reporter,
     platform: str,
 ) -> list[str]:
-    import rattler
     from rattler import exceptions
 
-    records = await asyncio.gather(*(_record(archive) for archive in archives))
+    records = await asyncio.gather(*(read_record(archive) for archive in archives))
     await safety.check(archives, scratch)
     progress = _LinkProgress(reporter, len(records))
     # No hash of the lock vouches for what is unpacked, so it must be ours.
@@ -95,8 +94,15 @@ async def _link(
             f"If a package in {cache} is damaged, delete that directory: "
             "it is filled again by the next build.",
         ) from None
+    return ordered(records)
+
+
+def ordered(records: Sequence[RepoDataRecord]) -> list[str]:
+    """Return the names of packages, dependencies first."""
+    from rattler import PackageRecord
+
     by_name = sorted(records, key=_name)
-    return [_name(record) for record in rattler.PackageRecord.sort_topologically(list(by_name))]
+    return [_name(record) for record in PackageRecord.sort_topologically(list(by_name))]
 
 
 async def _install(
@@ -133,7 +139,7 @@ def _name(record: PackageRecord) -> str:
     return str(record.name.normalized)
 
 
-async def _record(archive: Path) -> RepoDataRecord:
+async def read_record(archive: Path) -> RepoDataRecord:
     from rattler import RepoDataRecord
 
     try:

@@ -168,7 +168,7 @@ def _build(
             target = directory / cache.IMAGE
             packed = image.pack(staged.directory, target, settings, reporter)
         reporter.step("Publishing")
-        manifest = _manifest(packed, lock, address, settings)
+        manifest = _manifest(packed, lock, address, settings, reporter)
         entry = publish.publish(directory, address, manifest, render_explicit(lock), settings)
         return entry, False
 
@@ -189,10 +189,15 @@ def _no_umask() -> Iterator[None]:
         os.umask(previous)
 
 
-def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) -> Manifest:
+def _manifest(
+    packed: Packed, lock: Lock, address: Address, settings: Settings, reporter: Reporter
+) -> Manifest:
     import importlib.metadata
 
+    from condainer import engines
+
     versions = {name: importlib.metadata.version(name) for name in ("py-rattler", "uv")}
+    engine, version = engines.chosen(settings, reporter).tool
     levelled = settings.compressor in ("zstd", "gzip", "lzo")
     return Manifest(
         address=address.digest,
@@ -213,6 +218,7 @@ def _manifest(packed: Packed, lock: Lock, address: Address, settings: Settings) 
             "recipe": str(address.recipe),
             "mksquashfs": packed.tool,
             **versions,
+            engine: version,
         },
         built_from_source=[package.name for package in lock.pip if not package.is_wheel],
     )

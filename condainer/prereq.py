@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from condainer import capabilities, image, namespace, process, signing, wheels
+from condainer import capabilities, engines, image, namespace, process, signing, wheels
 from condainer.config import Settings
 from condainer.errors import CondainerError, ToolError
 
@@ -50,6 +50,7 @@ def check(settings: Settings) -> list[Check]:
         _squashfuse(settings),
         _fusermount(settings),
         _fuse_device(),
+        _engine(settings),
         _uv(),
         _tool("bash", settings, "bash", required=False),
         _ssh_keygen(),
@@ -109,6 +110,13 @@ def _fuse_device() -> Check:
     except OSError as error:
         return Check(device, "", f"{os.strerror(error.errno or 0)} (`modprobe fuse`, mode 0666)")
     return Check(device, "can be opened")
+
+
+def _engine(settings: Settings) -> Check:
+    try:
+        return Check("engine", engines.in_force(settings))
+    except CondainerError as error:
+        return Check("engine", "", error.message)
 
 
 def _uv() -> Check:

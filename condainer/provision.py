@@ -16,6 +16,7 @@ from condainer import namespace, network, packages, process, solver
 from condainer.address import address_of
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import Settings
+from condainer.engines import Embedded
 from condainer.errors import CondainerError, ToolError
 from condainer.explicit import checked, render_explicit
 from condainer.files import make_directory, remove_tree, storage_errors
@@ -92,7 +93,7 @@ def _locked(settings: Settings, reporter: Reporter) -> Lock:
         post_link_scripts=False,
         sources=(),
     )
-    solved = solver.solve(inputs, settings, reporter)
+    solved = solver.solve(inputs, settings, reporter, Embedded())
     lock = Lock(inputs.platform, tuple(item.package for item in solved), name=inputs.name)
     return checked(lock, "the solution")
 

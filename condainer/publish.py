@@ -117,7 +117,7 @@ def refuse_other_content(root: Path, hidden: bool = False) -> None:
 
     Parameters: `hidden` looks at hidden files as well, except at a file system's snapshots.
     """
-    known = {"images", "tmp", "locks", "packages", QUARANTINE, "format", "CACHEDIR.TAG"}
+    known = {"images", "tmp", "locks", "packages", "engines", QUARANTINE, "format", "CACHEDIR.TAG"}
     known |= {*NOTES, POLICY, SIGNATURES}
     known |= {".snapshot", ".snapshots", ".zfs"}
     strangers = sorted(path.name for path in root.iterdir() if path.name not in known)

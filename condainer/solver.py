@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from condainer import condarc, network, virtual
 from condainer.archives import private_root
 from condainer.config import Settings
+from condainer.engine import Engine
 from condainer.errors import InputError, NetworkError, OfflineError, SolveError
 from condainer.holding import Problem, solve_holding
 from condainer.inputs import Inputs, Spec
@@ -105,6 +106,7 @@ def solve(
     inputs: Inputs,
     settings: Settings,
     reporter: Reporter,
+    engine: Engine,
     held: Sequence[CondaPackage] = (),
 ) -> tuple[Solved, ...]:
     """Return the packages that satisfy the specs, sorted so that dependencies come first.
@@ -121,7 +123,7 @@ def solve(
     if unused := condarc.in_force().unused(inputs.channels):
         network.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
-    records = _solve_from_mirrors(channels, specs, inputs, settings, held)
+    records = _solve_from_mirrors(channels, specs, inputs, settings, engine, held)
     return tuple(_solved(record, channels) for record in _sorted(records))
 
 
@@ -169,6 +171,7 @@ def _solve_from_mirrors(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
+    engine: Engine,
     held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
     """Solve against the first mirrors, and against the next ones while they cannot be reached."""
@@ -182,9 +185,8 @@ def _solve_from_mirrors(
             for channel in channels
         ]
         try:
-            return asyncio.run(
-                _solve(sources, _on_mirrors(specs, channels, sources), inputs, settings, held)
-            )
+            wanted = _on_mirrors(specs, channels, sources)
+            return engine.solve(sources, wanted, inputs, settings, held)
         except NetworkError as error:
             problem = error
     assert problem is not None
@@ -210,6 +212,17 @@ def _on_mirrors(
         text = f"{place}::{re.sub(r'(, )?]$', ']', bare).removesuffix('[]')}"
         result.append(rattler.MatchSpec(text, strict=False))
     return result
+
+
+def solve_embedded(
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    held: Sequence[CondaPackage] = (),
+) -> list[RepoDataRecord]:
+    """Solve with rattler; as Engine.solve() has it."""
+    return asyncio.run(_solve(sources, specs, inputs, settings, held))
 
 
 async def _solve(
@@ -247,13 +260,7 @@ async def _solve(
         )
         return await solve_holding(problem, held)
     except exceptions.SolverError as error:
-        text = _explanation(error)
-        named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
-        places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
-        raise SolveError(
-            f"{places}: no solution on {inputs.platform}:\n{text}",
-            "Change the specs or add a channel in the environment file.",
-        ) from None
+        raise no_solution(inputs, _explanation(error)) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
         if settings.offline:
             raise OfflineError(
@@ -262,12 +269,26 @@ async def _solve(
                 "Lock where there is a network, and commit the lockfiles; or mirror the channel "
                 "to a directory (`mirrors:` in condainer.yml takes file URLs).",
             ) from None
-        raise NetworkError(
-            f"The channel {redacted(' or '.join(sources))} cannot be read: "
-            f"{redacted(_explanation(error))}",
-            "Check the channel's name and the network, or name a mirror "
-            "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
-        ) from None
+        raise unreadable(sources, _explanation(error)) from None
+
+
+def no_solution(inputs: Inputs, text: str) -> SolveError:
+    """Return the error that shows a solver's explanation, with the places of the specs in it."""
+    named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
+    places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
+    return SolveError(
+        f"{places}: no solution on {inputs.platform}:\n{text}",
+        "Change the specs or add a channel in the environment file.",
+    )
+
+
+def unreadable(sources: Sequence[str], text: str) -> NetworkError:
+    """Return the error that says why the channels at `sources` cannot be read."""
+    return NetworkError(
+        f"The channel {redacted(' or '.join(sources))} cannot be read: {redacted(text)}",
+        "Check the channel's name and the network, or name a mirror "
+        "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
+    )
 
 
 def _virtual_packages(inputs: Inputs) -> list[rattler.GenericVirtualPackage]:

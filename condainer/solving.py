@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from condainer import by_url, network, virtual
+from condainer import by_url, engines, network, virtual
 from condainer.claims import claimed_directory
 from condainer.config import STAGE, Settings
 from condainer.errors import InputError
@@ -37,7 +37,9 @@ def solution(
     for note in inputs.notes:
         reporter.warn(note)
     on_disk = by_url.on_disk(inputs, settings, reporter)
-    solved = on_disk.restored(solve(on_disk.inputs, settings, reporter, held_conda))
+    solved = on_disk.restored(
+        solve(on_disk.inputs, settings, reporter, engines.chosen(settings, reporter), held_conda)
+    )
     pip = _pip(inputs, solved, held_pip, settings, reporter) if inputs.requirements else ()
     lock = Lock(inputs.platform, tuple(item.package for item in solved), pip)
     chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)

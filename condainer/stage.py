@@ -9,7 +9,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import fetching, mark, namespace, network, normalise, packages, process, wheels
+from condainer import (
+    engines,
+    fetching,
+    mark,
+    namespace,
+    network,
+    normalise,
+    packages,
+    process,
+    wheels,
+)
 from condainer.address import MARKED, OURS, Address
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import STAGE, Settings
@@ -70,7 +80,7 @@ def _fill(
     reporter: Reporter,
 ) -> None:
     with storage_errors(f"build in {stage.directory}"):
-        order = packages.link(
+        order = engines.chosen(settings, reporter).link(
             archives, stage.directory, stage.prefix, stage.scratch, settings, reporter
         )
         scripts = post_link_scripts(stage.directory, lock.conda, order)

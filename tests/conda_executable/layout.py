@@ -14,8 +14,9 @@ from pathlib import Path
 MODULES = ("pycosat", "conda_package_handling", "archspec", "distro", "frozendict", "tqdm")
 MISSING = "conda's own dependencies (the test extra): "
 LIBRARY = Path("lib", f"python{sys.version_info[0]}.{sys.version_info[1]}", "site-packages")
-# conda's default solver, libmamba, is a library that is only in conda channels.
-CONDARC = "solver: classic\n"
+# conda's default solver, libmamba, is a library that is only in conda channels. What cannot be
+# reached on loopback cannot be reached a moment later either.
+CONDARC = "solver: classic\nremote_max_retries: 0\nremote_backoff_factor: 0\n"
 LAUNCHER = """\
 #!{prefix}/bin/python
 import sys

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ import pytest
 
 from tests import slurm
 from tests.channel import ChannelServer, ensure_channel, serve
+from tests.conda_executable import conda_missing, lay_out
 from tests.slurm import Account, Cluster, Site, Tracking
 
 TOP = Path(__file__).resolve().parents[2]
@@ -166,6 +168,22 @@ def needs(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"needs {what}")
     pytest.skip(f"needs {what}")
+
+
+@pytest.fixture(scope="session")
+def conda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real conda, outside of PATH."""
+    if problem := conda_missing():
+        needs(problem)
+    return lay_out(tmp_path_factory.mktemp("conda") / "base")
+
+
+@pytest.fixture
+def base() -> Iterator[Path]:
+    """A base directory for prefixes whose path is as short as in life."""
+    path = Path(tempfile.mkdtemp(prefix="cnd-", dir="/tmp"))
+    yield path
+    shutil.rmtree(path)
 
 
 @pytest.fixture(scope="session")

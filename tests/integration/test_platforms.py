@@ -10,6 +10,7 @@ import pytest
 
 from condainer import packages, virtual, wheels
 from condainer.config import load_settings
+from condainer.engines import Embedded
 from condainer.explicit import read_explicit
 from condainer.foreign import put_interpreter
 from condainer.inputs import read_inputs
@@ -199,7 +200,7 @@ def test_the_stand_in_gives_what_the_interpreter_itself_gives(
     ]
     settings = load_settings(many.path, overrides)
     inputs = read_inputs(settings, this_platform())
-    solved = solve(inputs, settings, Silent())
+    solved = solve(inputs, settings, Silent(), Embedded())
     archives = packages.fetch([item.package for item in solved], settings, Silent())
     results = []
     with pytest.MonkeyPatch.context() as patch:

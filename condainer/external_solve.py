@@ -1,0 +1,202 @@
+"""Conda specs to exact packages by an external executable, through conda-lock."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from condainer import process
+from condainer.claims import claimed_directory
+from condainer.conda_exe import Executable, environment, numbers
+from condainer.config import STAGE, Settings
+from condainer.errors import CondainerError, SolveError, ToolError
+from condainer.external_plan import SAID, completed, planned, unusable
+from condainer.files import storage_errors
+from condainer.inputs import Inputs
+from condainer.lock import CondaPackage
+from condainer.solver import no_solution, unreadable
+
+if TYPE_CHECKING:
+    from rattler import MatchSpec, RepoDataRecord
+
+SCRIPT = Path(__file__).with_name("ask_conda_lock.py")
+# What an executable says when it is the packages, or the network, that it cannot get.
+UNSOLVABLE = re.compile(
+    r"Unsatisfiable|PackagesNotFound|ResolvePackageNotFound|NoPackagesFound|SpecsConfiguration"
+    r"|could not solve|nothing provides|not installable|does not exist \(perhaps|conflicting req",
+    re.IGNORECASE,
+)
+UNREACHABLE = re.compile(
+    r"HTTPError|UnavailableInvalidChannel|ConnectionFailed|ProxyError|SSLError|OfflineError"
+    r"|ChannelNotFound|ChannelDenied|HTTP 000|download error|could not resolve host"
+    r"|failed to connect|transfer finalized|no such file or directory.*repodata",
+    re.IGNORECASE,
+)
+BLAMED = re.compile(r"Package (\S+) conflicts for:")
+KEYWORD = re.compile(r'\w+="[^"]*"')
+# How often it is tried to let go of more packages of an older lock.
+ROUNDS = 4
+
+
+def solve(
+    executable: Executable,
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    held: Sequence[CondaPackage] = (),
+) -> list[RepoDataRecord]:
+    """Solve as Engine.solve() has it; raises ToolError when the executable does not do its work."""
+    if not specs:
+        return []
+    texts = [_text(spec) for spec in specs]
+    fixed = _exact(held, specs)
+    for attempt in range(ROUNDS + 1):
+        wanted = [*texts, *fixed.values()]
+        answer = _ask(executable, sources, wanted, inputs.platform, settings)
+        if "packages" in answer:
+            break
+        refusal = _refusal(executable, answer, sources, inputs)
+        if not fixed or not isinstance(refusal, SolveError):
+            raise refusal
+        in_the_way = _in_the_way(set(fixed), refusal.message)
+        last = attempt == ROUNDS - 1 or not in_the_way
+        fixed = {} if last else {n: fixed[n] for n in fixed if n not in in_the_way}
+    records = planned(executable, answer["packages"], sources)
+    return completed(_needed(records, specs) if fixed else records, sources, inputs.platform)
+
+
+def _exact(held: Sequence[CondaPackage], specs: Sequence[MatchSpec]) -> dict[str, str]:
+    """Return specs, by name, for the packages of an older lock that fit what is asked for."""
+    import rattler
+    from rattler.package import BuildString
+
+    exact = {}
+    for package in held:
+        name, version, build = package.filename.rsplit("-", 2)
+        build = build.removesuffix(".conda").removesuffix(".tar.bz2")
+        record = rattler.PackageRecord(
+            name,
+            rattler.VersionWithSource(version),
+            BuildString.new_unchecked(build),
+            0,
+            package.subdir,
+        )
+        if all(spec.matches(record) for spec in specs if _name(spec) == name):
+            exact[name] = f"{name} =={version} {build}"
+    return exact
+
+
+def _in_the_way(fixed: set[str], text: str) -> set[str]:
+    """Return which of the packages a solver's explanation blames, or names at all."""
+    blamed = fixed.intersection(BLAMED.findall(text))
+    return blamed or fixed.intersection(re.findall(r"[\w.-]+", text))
+
+
+def _needed(records: Sequence[RepoDataRecord], specs: Sequence[MatchSpec]) -> list[RepoDataRecord]:
+    """Leave out what nothing needs any more but that it was in the older lock."""
+    by_name = {str(record.name.normalized): record for record in records}
+    needed: set[str] = set()
+    names = {_name(spec) for spec in specs}
+    while names:
+        needed |= names
+        depends = [str(d) for name in names if name in by_name for d in by_name[name].depends]
+        names = {re.split(r"[\s=<>!~\[]", depend)[0].lower() for depend in depends} - needed
+    return [record for name, record in by_name.items() if name in needed]
+
+
+def _name(spec: MatchSpec) -> str:
+    return str(spec.name.normalized) if spec.name is not None else ""
+
+
+def _text(spec: MatchSpec) -> str:
+    """Return a spec as every executable takes it, with its channel before the name."""
+    if spec.channel is None:
+        return str(spec)
+    # rattler writes a channel behind, with the rest that has no short form, or before.
+    bare, _, brackets = str(spec).rpartition("::")[2].partition("[")
+    rest = [item for item in KEYWORD.findall(brackets) if not item.startswith("channel=")]
+    listed = f"[{','.join(rest)}]" if rest else ""
+    return f"{str(spec.channel.base_url).rstrip('/')}::{bare}{listed}"
+
+
+def _ask(
+    executable: Executable,
+    sources: Sequence[str],
+    specs: Sequence[str],
+    platform: str,
+    settings: Settings,
+) -> dict[str, Any]:
+    """Let conda-lock ask the executable, in a process of its own, and return its answer."""
+    question = {
+        "path": sys.path,
+        "executable": str(executable.path),
+        "platform": platform,
+        "channels": list(sources),
+        "specs": list(specs),
+        "condarc": "",
+    }
+    with storage_errors(f"work in {settings.staging_directory}"):
+        settings.staging_directory.mkdir(parents=True, exist_ok=True)
+        with claimed_directory(settings.staging_directory, STAGE) as scratch:
+            if _forgets_hosts(executable) and any("::" in spec for spec in specs):
+                question["condarc"] = str(scratch / "condarc")
+            (scratch / "question.json").write_text(json.dumps(question), "utf-8")
+            variables = environment(executable.path, scratch)
+            if executable.name == "conda":
+                # A configuration may name packages for every new environment; a lock is of these.
+                variables["CONDA_FLAGS"] = "--no-default-packages"
+            command = [sys.executable, "-I", str(SCRIPT), str(scratch)]
+            try:
+                process.run(command, env=variables, cwd=scratch)
+            except process.CommandFailed as error:
+                raise ToolError(
+                    f"conda-lock could not ask {executable.path}: {error.reason[-SAID:]}",
+                    "Install conda-lock anew, or remove `conda_exe:` from the configuration.",
+                ) from None
+            answer: dict[str, Any] = json.loads((scratch / "answer.json").read_text("utf-8"))
+            return answer
+
+
+def _forgets_hosts(executable: Executable) -> bool:
+    """Tell whether it takes the URL in `URL::name` for the name of a channel, as conda does."""
+    return executable.name in ("conda", "mamba") and (
+        executable.name == "conda" or numbers(executable.version) < (2,)
+    )
+
+
+def _refusal(
+    executable: Executable, answer: Mapping[str, Any], sources: Sequence[str], inputs: Inputs
+) -> CondainerError:
+    """Return the error for an executable that gave no plan: its words, and whose fault it is."""
+    if "unusable" in answer:
+        return unusable(executable, str(answer["unusable"]))
+    failed = process.CommandFailed([str(executable.path)], int(answer["status"]), "")
+    name, text = _said(str(answer["stdout"] or ""), str(answer["stderr"] or ""))
+    if answer["status"] < 0:
+        return ToolError(f"{failed.message}\n{text}".strip(), "Try again, with more memory.")
+    if UNREACHABLE.search(f"{name} {text}"):
+        return unreadable(sources, text)
+    if UNSOLVABLE.search(f"{name} {text}"):
+        return no_solution(inputs, text)
+    return ToolError(
+        f"{executable.path} could not solve for {inputs.platform}: {failed.message}\n{text}",
+        "`cnd prereq` shows the engine in force; without `conda_exe:` it is the embedded one.",
+    )
+
+
+def _said(stdout: str, stderr: str) -> tuple[str, str]:
+    """Return the name of the error that an executable told of in JSON, and its explanation."""
+    try:
+        told = json.loads(stdout[stdout.index("{") : stdout.rindex("}") + 1])
+        problems = told.get("solver_problems") or ()
+        text = str(told.get("message") or told.get("error") or "")
+        text = "\n".join([text, *(str(problem) for problem in problems)]).strip()
+        name = str(told.get("exception_name") or ("Unsatisfiable" if problems else ""))
+    except (ValueError, AttributeError):
+        name, text = "", ""
+    return name, (text or stderr.strip() or stdout.strip())[-SAID:]

@@ -1,0 +1,318 @@
+"""The same lock, address and bytes, whichever engine: a real conda against the embedded engine."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rattler
+
+from condainer import normalise, packages
+from condainer.conda_exe import recognise
+from condainer.config import Settings, load_settings
+from condainer.engines import External
+from condainer.errors import BuildError, CondainerError, IntegrityError
+from condainer.inputs import read_inputs
+from condainer.lock import CondaPackage
+from condainer.report import Silent
+from tests.channel import ChannelServer
+from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
+from tests.integration.conftest import Project
+
+PROBES = "[probe-prefix, probe-activate, probe-files, probe-postlink, 'conda-forge::probe-old']"
+SPECS = """\
+dependencies:
+  - python >=3.10,<3.13
+  - click=8.*
+  - numpy[version='>=1.26,<2.5',build=py*]
+  - conda-forge::probe-files ==1.0
+  - pip
+  - probe-virtual=1.0=0
+"""
+
+
+@pytest.fixture
+def two(base: Path, make_project: Any, conda: Path, tmp_path: Path) -> Callable[..., list[Project]]:
+    """Make one project for the embedded engine and an equal one for conda, with separate caches."""
+
+    def make(text: str, **environment: str) -> list[Project]:
+        return [
+            make_project(
+                f"{engine}/project",
+                text,
+                CONDAINER_MOUNT_BASE=str(base),
+                CONDAINER_CONDA_EXE=named,
+                CONDAINER_CACHE=str(tmp_path / engine / "cache"),
+                **environment,
+            )
+            for engine, named in (("embedded", "embedded"), ("external", str(conda)))
+        ]
+
+    return make
+
+
+def lockfiles(project: Project) -> list[str]:
+    return [path.read_text() for path in (project.lockfile, project.path / "conda-lock.yml")]
+
+
+def everything(root: Path) -> dict[str, str]:
+    """Return the text of every file below a directory."""
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {str(path.relative_to(root)): path.read_text("utf-8", "replace") for path in files}
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/bash\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_lock_address_and_image_are_the_same_and_the_users_conda_is_left_alone(
+    two: Callable[..., list[Project]], server: ChannelServer, isolated_user: Path
+) -> None:
+    spoiled = {
+        ".condarc": "channels: [/nowhere]\ncreate_default_packages: [numpy]\nsolver: nothing\n",
+        ".conda/environments.txt": "/home/me/env\n",
+        ".config/conda/.condarc": "pinned_packages: ['probe-files=0.1']\n",
+        ".mambarc": "offline: true\n",
+    }
+    for name, text in spoiled.items():
+        write_file(isolated_user / name, text)
+    before = everything(isolated_user)
+    activated = {
+        "CONDA_PREFIX": "/nowhere/env",
+        "CONDA_EXE": "/nowhere/bin/conda",
+        "CONDA_SHLVL": "1",
+        "CONDA_SUBDIR": "osx-arm64",
+        "CONDA_PKGS_DIRS": "/nowhere/pkgs",
+        "CONDA_ROOT": "/nowhere",
+        "CONDARC": str(isolated_user / ".condarc"),
+        "PYTHONPATH": "/nowhere",
+    }
+    embedded, external = two(
+        f"dependencies: {PROBES}\nvariables: {{GREETING: hello}}\n", **activated
+    )
+    mirrors = f"conda-forge=http://127.0.0.1:9/gone conda-forge={server.url}/conda-forge"
+    for project in (embedded, external):
+        project.write("post_link_scripts: true\n", "condainer.yml")
+    first = embedded.json("build")
+    server.requests.clear()
+    second = external.json("build", CONDAINER_MIRRORS=mirrors)
+
+    assert any("repodata" in path for path in server.requests)
+    assert lockfiles(external) == lockfiles(embedded)
+    assert not second["hit"]
+    assert (second["address"], second["sha256"]) == (first["address"], first["sha256"])
+    manifests = [
+        json.loads((Path(built["image"]).parent / "manifest.json").read_text())
+        for built in (first, second)
+    ]
+    assert manifests[0]["tree_sha256"] == manifests[1]["tree_sha256"]
+    assert manifests[1]["tools"] == {**manifests[0]["tools"], "conda": "24.7.1"}
+
+    after = everything(isolated_user)
+    assert {name: after[name] for name in before} == before
+    assert not [name for name in set(after) - set(before) if not name.startswith(".cache/")]
+
+
+def test_every_form_of_spec_gives_the_same_lock_even_without_sha256(
+    two: Callable[..., list[Project]], conda: Path, tmp_path: Path
+) -> None:
+    forgetful = script(tmp_path / "conda", f'"{conda}" "$@" | grep -v \'"sha256":\'')
+    embedded, external = two(SPECS)
+    embedded.cnd("lock")
+    external.cnd("lock", CONDAINER_CONDA_EXE=str(forgetful))
+    assert lockfiles(external) == lockfiles(embedded)
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "said"),
+    [
+        (
+            "dependencies:\n  - pip\n  - probe-conflict-a\n  - probe-conflict-b",
+            5,
+            ("probe-conflict-a -> numpy", "environment.yml:3", "environment.yml:4"),
+        ),
+        ("dependencies:\n  - probe-files\n  - probe-none", 5, ("probe-none", "environment.yml:3")),
+        ("channels: ['http://127.0.0.1:9/none']\ndependencies: [probe-old]", 6, ("127.0.0.1:9",)),
+    ],
+)
+def test_what_cannot_be_solved_is_explained(
+    make_project: Any, conda: Path, text: str, status: int, said: tuple[str, ...]
+) -> None:
+    project = make_project(text=text, CONDAINER_CONDA_EXE=str(conda))
+    error = project.cnd("lock", status=status).stderr
+    assert all(part in error for part in said), error
+    assert "environment.yml:2" not in error
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (None, "does not exist"),
+        ("echo nothing of the kind", "is not conda, mamba or micromamba"),
+        ("echo oh dear >&2; exit 3", "oh dear"),
+        ("echo conda 4.3.16", "4.8 or newer is needed"),
+        ("[ $1 = --version ] && echo 2.0.5 || echo '{garbage'", "cannot be used"),
+        ("[ $1 = --version ] && echo 2.0.5 || kill -9 $$", "SIGKILL"),
+    ],
+)
+def test_an_executable_that_is_not_what_it_should_be(
+    make_project: Any, tmp_path: Path, body: str | None, said: str
+) -> None:
+    named = tmp_path / "bin" / "conda"
+    if body is not None:
+        script(named, body)
+    project = make_project(CONDAINER_CONDA_EXE=str(named))
+    assert said in project.cnd("lock", status=10).stderr
+
+
+def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None:
+    assert "engine             ok       embedded (py-rattler" in project.cnd("prereq").stdout
+    shown = project.cnd("prereq", CONDAINER_CONDA_EXE=str(conda)).stdout
+    assert f"{conda} (conda 24.7.1)" in shown
+    missing = project.cnd("prereq", CONDAINER_CONDA_EXE="/nowhere/conda", status=10)
+    assert "/nowhere/conda" in missing.stdout
+
+
+class Linking:
+    """Links archives with both engines and compares every byte of what comes of it."""
+
+    def __init__(self, conda: Path, place: Path, prefix: Path, settings: Settings) -> None:
+        self.conda = conda
+        self.place = place
+        self.prefix = prefix
+        self.settings = settings
+        self.warnings: list[str] = []
+
+    def archives(self, channel: Path, *names: str) -> list[Path]:
+        return [sorted(channel.glob(f"*/{name}-[0-9]*"))[-1] for name in names]
+
+    def compare(self, archives: list[Path]) -> None:
+        warned = self.warnings
+
+        class Warned(Silent):
+            def warn(self, message: str) -> None:
+                warned.append(message)
+
+        trees = []
+        external = External(recognise(self.conda))
+        for name, link in (("embedded", packages.link), ("external", external.link)):
+            directory, scratch = self.place / name, self.place / f"{name}-scratch"
+            directory.mkdir()
+            scratch.mkdir()
+            order = link(archives, directory, self.prefix, scratch, self.settings, Warned())
+            normalise.metadata(directory, self.prefix)
+            normalise.modes(directory)
+            trees.append((order, described(directory)))
+        assert trees[0] == trees[1]
+
+
+def described(root: Path) -> dict[str, tuple[int, int, bytes]]:
+    """Return mode, number of names and content or target of everything below a directory."""
+    found = {}
+    for path in sorted(root.rglob("*")):
+        status = path.lstat()
+        if path.is_symlink():
+            content = os.fsencode(os.readlink(path))
+        else:
+            content = b"" if path.is_dir() else path.read_bytes()
+        links = 1 if path.is_dir() else status.st_nlink
+        found[str(path.relative_to(root))] = (status.st_mode, links, content)
+    return found
+
+
+@pytest.fixture
+def linking(conda: Path, tmp_path: Path, base: Path, package_cache: Path) -> Linking:
+    prefix = base / "condainer-0123456789abcdef0123456789abcdef"
+    prefix.mkdir()
+    settings = replace(load_settings(tmp_path), package_cache=package_cache)
+    return Linking(conda, tmp_path, prefix, settings)
+
+
+def module(place: Path, name: str, *points: str, files: str = "x", depends: str = "python") -> Path:
+    """Write a package for any python, with everything that has to be put into its place."""
+    tree = place / f"tree-{name}"
+    write_file(tree / f"site-packages/{name}/__init__.py", f"name = {files!r}\n")
+    write_file(tree / f"site-packages/{name}-1.0.dist-info/METADATA", "")
+    write_file(tree / f"python-scripts/aaa-{name}", f"#!{PLACEHOLDER}/bin/python\n", 0o755)
+    write_file(tree / f"etc/{files}", files)
+    write_file(tree / f"Menu/{name}.json", "{}")
+    recipe = Recipe(name, "1.0", depends=(depends,), noarch="python", entry_points=points)
+    return write_conda(tree, recipe, place / "made")
+
+
+def test_a_prefix_with_python_is_the_same_in_every_byte(
+    linking: Linking, channel: Path, tmp_path: Path
+) -> None:
+    points = ("zzz = made:main", "mmm=made.sub : A.b.c", "b-b = made:main")
+    made = module(tmp_path, "made", *points)
+    names = ("python", "pip", "click", "probe-prefix", "probe-postlink", "probe-old")
+    linking.compare([made, *linking.archives(channel, *names)])
+    assert not linking.warnings
+
+
+@pytest.mark.parametrize("reason", ["shared", "long"])
+def test_where_engines_differ_the_embedded_one_links(
+    linking: Linking, channel: Path, tmp_path: Path, reason: str
+) -> None:
+    if reason == "shared":
+        archives = [module(tmp_path, "one"), module(tmp_path, "two")]
+        archives += linking.archives(channel, "python")
+        said = "several packages have etc/x"
+    else:
+        tree = tmp_path / "tree"
+        interpreter = f"{PLACEHOLDER}/bin/{'i' * 100}"
+        write_file(tree / "bin/long", f"#!{interpreter}\n", 0o755)
+        archives = [write_conda(tree, Recipe("long", "1.0"), tmp_path / "made")]
+        said = "the first line of bin/long is too long"
+    linking.compare(archives)
+    assert [said in warning for warning in linking.warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    ("instead", "error", "said"),
+    [
+        ("exit 0", BuildError, "did not install probe-files where it was told to"),
+        ("echo no >&2; exit 4", BuildError, "could not install the packages: no"),
+        ('exec @ create -p "$HOME/elsewhere" "${@:4}"', BuildError, "where it was told to"),
+        ('@ "$@" && echo evil > "$3/bin/probe-files"', IntegrityError, "another bin/probe-files"),
+    ],
+)
+def test_an_executable_that_installs_something_else(
+    linking: Linking,
+    channel: Path,
+    tmp_path: Path,
+    instead: str,
+    error: type[CondainerError],
+    said: str,
+) -> None:
+    body = instead.replace("@ ", f"{linking.conda} ", 1)
+    told = "[ $1 = --version ] && { echo conda 24.7.1; exit; }"
+    linking.conda = script(tmp_path / "conda", f"{told}\n{body}")
+    with pytest.raises(error, match=said):
+        linking.compare(linking.archives(channel, "probe-files"))
+
+
+def test_packages_of_an_older_lock_stay_where_they_can(
+    conda: Path, channel: Path, tmp_path: Path
+) -> None:
+    write_file(tmp_path / "environment.yml", "dependencies: [click, probe-conflict-b]\n")
+    settings = load_settings(tmp_path)
+    inputs = read_inputs(settings, "linux-64")
+    specs = [rattler.MatchSpec("click"), rattler.MatchSpec("probe-conflict-b")]
+    old = ("noarch/click-8.1.8-py_0", "linux-64/numpy-2.4.6-py311_0", "noarch/probe-old-1.0-0")
+    held = [CondaPackage(f"https://channel.example/{name}.conda", "0" * 64) for name in old]
+    solve = External(recognise(conda)).solve
+    found = solve([channel.as_uri()], specs, inputs, settings, held)
+    names = {str(record.name.normalized): str(record.version) for record in found}
+    # It stays; it stood in the way; nothing needs it any more.
+    assert names["click"] == "8.1.8"
+    assert names["numpy"].startswith("1.")
+    assert "probe-old" not in names
