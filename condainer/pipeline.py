@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # How often an image that is collected between look-up and use is looked up again.
 ATTEMPTS = 3
+# What a build writes into a project beside its lock.
+SCRIPTS = ("activate", "deactivate", "activate.fish", "activate.csh", "deactivate.csh")
 
 
 @dataclass(frozen=True)
@@ -223,15 +225,15 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
         cache=entry.root,
         user_site=settings.user_site,
     )
-    scripts = {
-        "activate": activation.activation_script(activated),
-        "deactivate": activation.deactivation_script(settings.project),
-        "activate.fish": activation_fish.activation_script(activated),
-        "activate.csh": activation_csh.activation_script(activated),
-        "deactivate.csh": activation_csh.deactivation_script(),
-    }
+    texts = (
+        activation.activation_script(activated),
+        activation.deactivation_script(settings.project),
+        activation_fish.activation_script(activated),
+        activation_csh.activation_script(activated),
+        activation_csh.deactivation_script(),
+    )
     unwritten: dict[str, list[str]] = {}
-    for name, text in scripts.items():
+    for name, text in zip(SCRIPTS, texts, strict=True):
         path = settings.project / name
         try:
             present = _read(path)
