@@ -65,13 +65,14 @@ def _failed(error: Exception) -> int:
 
         show_error(error)
         return error.exit_code
-    import click
+    if "click" in sys.modules:
+        import click
 
-    if isinstance(error, click.ClickException):
-        error.show()
-        return error.exit_code
-    if isinstance(error, click.Abort):
-        return _interrupted()
+        if isinstance(error, click.ClickException):
+            error.show()
+            return error.exit_code
+        if isinstance(error, click.Abort):
+            return _interrupted()
     return _unexpected()
 
 

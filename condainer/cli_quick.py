@@ -28,6 +28,9 @@ def run(arguments: list[str]) -> int | None:
             place += 1
         elif word == "build":
             return _build(arguments[place:], directory, quiet, start)
+        elif word == "exec":
+            _execute(arguments[place:], directory)
+            break
         else:
             break
     return None
@@ -46,6 +49,19 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
     elif not quiet:
         sys.stderr.write(f"{found['text']} in {time.perf_counter() - start:.2f} s\n")
     return 0
+
+
+def _execute(words: list[str], directory: str) -> None:
+    """Become a command, if its image is mounted; return if the long way has to be taken."""
+    if words[:1] == ["--"]:
+        del words[0]
+    elif words and words[0].startswith("-"):
+        return
+    found = _found(directory) if words else None
+    if found is not None:
+        from condainer import warm
+
+        warm.command(words, found)
 
 
 def _found(directory: str) -> dict[str, str] | None:

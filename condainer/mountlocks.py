@@ -18,18 +18,11 @@ from pathlib import Path
 from condainer import files, guard, mounttable
 from condainer.claims import this_boot
 from condainer.errors import MountError, StorageError
+from condainer.warm import JOBS
 
 NAMES = 10
 # What mount points are called: this and the digits of an address.
 MOUNT_POINT = re.compile(r"condainer-([0-9a-f]{32})")
-# Who runs under one of these ends with it, and so do the daemons started there.
-JOBS = (
-    ("SLURM_JOB_ID", "SLURM_STEP_ID"),
-    ("PBS_JOBID",),
-    ("LSB_JOBID",),
-    ("FLUX_JOB_ID",),
-    ("OAR_JOB_ID",),
-)
 
 
 @dataclass(frozen=True)
