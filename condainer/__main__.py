@@ -1,56 +1,88 @@
-"""The entry point: runs the command line, and turns every ending into an exit status."""
+"""The entry point: runs the command line, and turns every ending into an exit status.
 
-from __future__ import annotations
+What is imported here is imported before a stamp is read, which is to cost next to nothing.
+"""
 
-import contextlib
-import io
 import os
-import signal
 import sys
-import warnings
-from collections.abc import Sequence
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import FrameType
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run `cnd` and return its exit status; README.md lists them."""
-    import click
+    from condainer import cli_quick
 
-    from condainer.cli import cli
-    from condainer.console import show_error
-    from condainer.errors import CondainerError, StorageError
-
-    if arguments is None:
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _terminated)
     try:
-        cli.main(args=arguments, prog_name="cnd", standalone_mode=False)
+        status = cli_quick.run(list(sys.argv[1:] if arguments is None else arguments))
+        if status is None:
+            status = _run(arguments)
         sys.stdout.flush()
-    except CondainerError as error:
-        show_error(error)
-        return error.exit_code
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        print("cnd: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt:
+        return _interrupted()
     except BrokenPipeError:
         # The reader of our output has seen enough; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
+        # 128 and SIGPIPE.
+        return 141
     except OSError as error:
         # Mostly a full disk behind stdout; what a user can act on elsewhere has its own class.
+        from condainer.errors import StorageError
+
         print(f"cnd: {error}", file=sys.stderr)
         return StorageError.exit_code
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
-    except Exception:
-        return _unexpected()
+    except Exception as error:
+        return _failed(error)
+    return status
+
+
+def _run(arguments: "Sequence[str] | None") -> int:
+    """Run `cnd` the long way."""
+    import signal
+    import warnings
+
+    if arguments is None:
+        if not sys.warnoptions:
+            warnings.simplefilter("ignore")
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _terminated)
+    from condainer.cli import cli
+
+    cli.main(args=arguments, prog_name="cnd", standalone_mode=False)
     return 0
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _failed(error: Exception) -> int:
+    from condainer.errors import CondainerError
+
+    if isinstance(error, CondainerError):
+        from condainer.console import show_error
+
+        show_error(error)
+        return error.exit_code
+    if "click" in sys.modules:
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            return error.exit_code
+        if isinstance(error, click.Abort):
+            return _interrupted()
+    return _unexpected()
+
+
+def _interrupted() -> int:
+    print("cnd: interrupted", file=sys.stderr)
+    # 128 and SIGINT.
+    return 130
+
+
+def _terminated(number: int, frame: "FrameType | None") -> None:
     # An exception, so that the private pieces of a build are removed on the way out.
     raise SystemExit(128 + number)
 
@@ -85,12 +117,12 @@ def entry() -> None:
     _complete_streams()
     # What asyncio says of its pieces when an interruption takes it apart helps nobody.
     sys.unraisablehook = lambda unraisable: None
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
     status = main()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
+        try:  # noqa: SIM105
             stream.flush()
+        except (OSError, ValueError):
+            pass
     os._exit(status)
 
 
@@ -107,8 +139,8 @@ def _complete_streams() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", closefd=False))
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # File names need not be valid text.
+        # File names need not be valid text.
+        if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="surrogateescape")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import comfort
+from condainer import activation_quick, comfort
+from condainer.activation_quick import DIRECTORIES, Script
 from condainer.comfort import Default
 from condainer.shell import IDENTIFIER, RESERVED, prompt_name
 
@@ -21,7 +21,8 @@ class Activation:
     """What the activation scripts of a project set up.
 
     `cache` is the cache that holds the image, `command` the path of the `cnd` to use; by default
-    it is the one in PATH then. With `user_site`, packages in ~/.local are seen.
+    it is the one in PATH then. With `user_site`, packages in ~/.local are seen. While none of the
+    files `settled` has changed, a shell may claim what is mounted without asking `cnd`.
     """
 
     project: Path
@@ -32,6 +33,7 @@ class Activation:
     cache: Path
     user_site: bool = False
     command: str = "cnd"
+    settled: tuple[Path, ...] = ()
 
     @property
     def fixed(self) -> dict[str, str]:
@@ -69,6 +71,12 @@ class Activation:
         return [self.command, *options, "mount", "--shell"]
 
     @property
+    def quick(self) -> str:
+        """The text that claims what is mounted already."""
+        script = self.project / "activate"
+        return activation_quick.quick(self.settled, script, self.prefix, self.address)
+
+    @property
     def prompt(self) -> str:
         """What stands before the prompt."""
         return f"({prompt_name(self.name)}) "
@@ -103,17 +111,6 @@ else
 fi
 """
 
-DIRECTORIES = """\
-case "${XDG_CACHE_HOME-}" in
-    /*) __condainer_cache=$XDG_CACHE_HOME ;;
-    *) __condainer_cache=${HOME:+$HOME/.cache} ;;
-esac
-case "${XDG_CONFIG_HOME-}" in
-    /*) __condainer_config=$XDG_CONFIG_HOME ;;
-    *) __condainer_config=${HOME:+$HOME/.config} ;;
-esac
-"""
-
 # Names with line breaks aside, this does without globs, which bash and zsh treat differently.
 RUN_SCRIPTS = """\
 __condainer_flags=$-
@@ -139,8 +136,12 @@ if [ -n "${CONDAINER_ADDRESS-}" ]; then
     return 1
 fi
 @process
-__condainer_claim=$(@mount "$__condainer_shell") || {
-    unset __condainer_shell __condainer_claim
+@directories
+__condainer_user=${EUID-}
+@quick
+[ -n "$__condainer_claim" ] || __condainer_claim=$(@mount "$__condainer_shell") || {
+    unset __condainer_shell __condainer_claim __condainer_user
+    unset __condainer_cache __condainer_config
     printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
     return 1
 }
@@ -148,7 +149,8 @@ __condainer_claim=$(@mount "$__condainer_shell") || {
 { IFS= read -r __condainer_found < @prefix/.condainer/address; } 2>/dev/null || __condainer_found=
 if [ "$__condainer_found" != @address ]; then
     command rm -f -- "$__condainer_claim" || :
-    unset __condainer_found __condainer_shell __condainer_claim
+    unset __condainer_found __condainer_shell __condainer_claim __condainer_user
+    unset __condainer_cache __condainer_config
     printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
     return 1
 fi
@@ -156,9 +158,9 @@ fi
 unset __CONDAINER_CLAIM __CONDAINER_SHELL
 __CONDAINER_CLAIM=$__condainer_claim
 __CONDAINER_SHELL=$__condainer_shell
-@directories
 @settings
-unset __condainer_found __condainer_shell __condainer_claim __condainer_cache __condainer_config
+unset __condainer_found __condainer_shell __condainer_claim __condainer_user
+unset __condainer_cache __condainer_config
 export __CONDAINER_NAMES=@names
 export PATH=@prefix/bin"${PATH:+:$PATH}"
 case $- in
@@ -217,12 +219,6 @@ hash -r 2>/dev/null || :
 """
 
 
-class Script(string.Template):
-    """A template whose placeholders look unlike anything in a shell script."""
-
-    delimiter = "@"
-
-
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate`."""
     lines = [line for name in of.names for line in _saving(name)]
@@ -233,6 +229,7 @@ def activation_script(of: Activation) -> str:
         sourced=_sourced("activate", of.project),
         process=PROCESS,
         mount=shlex.join(of.mount),
+        quick=of.quick,
         prefix=shlex.quote(str(of.prefix)),
         address=of.address,
         names="".join(f"{name}:" for name in of.names),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 
 from condainer import comfort
-from condainer.activation import Activation, Script
+from condainer.activation import Activation
+from condainer.activation_quick import Script, for_others
 from condainer.comfort import Default
 
 # csh has no `return`, loses a status at `endif`, cannot redirect stderr alone, and takes command
@@ -123,7 +124,8 @@ ALREADY = "cnd: an environment is already active"
 LEAVE = "Leave it with `deactivate`, a cnd shell with `exit`."
 
 MOUNT = """\
-claim=$(@mount "$1") || {
+claim=$(
+@mount) || {
     printf '%s\\n' 'cnd: not activated: the image could not be mounted' >&2
     exit 0
 }
@@ -158,7 +160,7 @@ printf '%s\\n' "${path%:}"
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.csh`."""
     mount = Script(MOUNT).substitute(
-        mount=shlex.join(of.mount), prefix=shlex.quote(str(of.prefix)), address=of.address
+        mount=for_others(of.quick, of.mount), prefix=shlex.quote(str(of.prefix)), address=of.address
     )
     lines = [line for name in of.names for line in _saving(name)]
     lines += [line for default in of.defaults for line in _setting_default(default, of.address)]

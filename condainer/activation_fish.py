@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from condainer import comfort
-from condainer.activation import Activation, Script
+from condainer.activation import Activation
+from condainer.activation_quick import Script, for_others
 from condainer.comfort import Default
 from condainer.shell import FISH_PROMPT, fish_word
 
@@ -18,7 +19,7 @@ if test -n "$CONDAINER_ADDRESS"
     false
 else
     function __condainer_activate
-        set -l claim (command @mount $fish_pid)
+        set -l claim (command /bin/sh -c @mount sh $fish_pid)
         or begin
             printf '%s\\n' 'cnd: not activated: the image could not be mounted' >&2
             return 1
@@ -115,7 +116,7 @@ def activation_script(of: Activation) -> str:
     lines = [_setting_default(default, of.address) for default in of.defaults]
     lines += [f"set -gx {name} {fish_word(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
-        mount=" ".join(fish_word(word) for word in of.mount),
+        mount=fish_word(for_others(of.quick, of.mount)),
         prefix=fish_word(str(of.prefix)),
         address=of.address,
         names=" ".join(of.names),

@@ -18,7 +18,7 @@ from condainer import config
 from condainer.config import Settings
 from condainer.console import human_size, reporter_for
 from condainer.errors import CondainerError, ConfigError
-from condainer.report import Reporter
+from condainer.report import Attentive, Reporter
 
 # Like env(1) and docker run: the tool itself failed, not the command that it was to start.
 EXEC_FAILED = 125
@@ -167,7 +167,7 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
     Solves if the lock is missing or stale, looks the lock's address up in the caches, and
     downloads, installs and compresses only on a miss.
     """
-    from condainer import pipeline, project
+    from condainer import pipeline, project, stamping
 
     more = ["locked=true"] * locked + ["offline=true"] * (source is not None)
     if source is not None and _unpack(call, source, more, as_json):
@@ -176,7 +176,9 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
     if call.dry:
         call.would(*project.build_plan(settings), as_json=as_json)
         return
-    built = pipeline.ensure(settings, call.reporter())
+    reporter = Attentive(call.reporter())
+    built = pipeline.ensure(settings, reporter)
+    stamping.remember(settings, built, reporter.told)
     if as_json:
         print(json.dumps(project.build_report(built)))
         return

@@ -7,13 +7,13 @@ would take something away (JUPYTERLAB_DIR: its assets; npm's prefix: PATH would 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Below the user's cache directory; one directory for each address, because what compilers and
-# package managers leave there fits one environment only. Can be deleted at any time.
-DIRECTORY = "condainer-tools"
+from condainer import inside
+from condainer.inside import DIRECTORY
+
+__all__ = ["ALWAYS", "DIRECTORY", "USER_SITE", "Default", "defaults", "rows", "table"]
 
 
 @dataclass(frozen=True)
@@ -76,29 +76,11 @@ def table(user_site: bool) -> tuple[Default, ...]:
     return ALWAYS if user_site else (USER_SITE, *ALWAYS)
 
 
+def rows(user_site: bool) -> list[inside.Row]:
+    """Return the same as plain rows, for inside.defaults()."""
+    return [(row.variable, row.value, row.below, row.unless) for row in table(user_site)]
+
+
 def defaults(environ: Mapping[str, str], address: str, *, user_site: bool) -> dict[str, str]:
-    """Return the variables that are unset in `environ`, with their values for an environment.
-
-    What was set for another environment, from which this one is started, counts as unset.
-    """
-    cache = _directory(environ, "XDG_CACHE_HOME", ".cache")
-    configuration = _directory(environ, "XDG_CONFIG_HOME", ".config")
-    result = {}
-    for default in table(user_site):
-        given = environ.get(default.variable)
-        if given is not None and f"/{DIRECTORY}/" not in given:
-            continue
-        if default.value:
-            result[default.variable] = default.value
-        elif cache and not any(os.path.exists(f"{configuration}/{p}") for p in default.unless):
-            result[default.variable] = f"{cache}/{DIRECTORY}/{address}/{default.below}"
-    return result
-
-
-def _directory(environ: Mapping[str, str], variable: str, below_home: str) -> str:
-    """Return a directory of the XDG specification, or nothing without a home directory."""
-    named = environ.get(variable, "")
-    if os.path.isabs(named):
-        return named
-    home = environ.get("HOME")
-    return f"{home}/{below_home}" if home else ""
+    """Return the variables that are unset in `environ`, with their values for an environment."""
+    return inside.defaults(rows(user_site), environ, address)

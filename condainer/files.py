@@ -176,6 +176,23 @@ def published_file(path: Path, mode: int | None = None, follow: bool = True) -> 
     sync_directory(target.parent)
 
 
+def put(path: Path, content: bytes) -> None:
+    """Write a private file of ours that may as well be lost: whole or not, but not durably.
+
+    Raises OSError.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(new, flags, 0o600), "wb") as stream:
+            stream.write(content)
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
+
+
 def sync_directory(path: Path) -> None:
     """Make renames inside a directory durable; file systems that cannot are left alone."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -83,11 +83,13 @@ class Keeper:
         self.locks = Locks(*map(Path, duty.locks))
         self.tools = Path(duty.tools) if duty.tools else None
         self.refreshed = time.monotonic()
+        self.ready = mountlocks.ready_file(self.prefix, self.locks.users.parent)
 
     def keep(self) -> None:
         """Unmount when nobody has used the mount for `linger` seconds, and then end."""
         if self.duty.notice:
             private.write_down(self.locks, os.getpid())
+        self._say_ready()
         # Python goes on waiting for a lock after this, and so does it for everything else.
         signal.signal(signal.SIGALRM, lambda *_: self._tend())
         signal.setitimer(signal.ITIMER_REAL, LONGEST_PAUSE)
@@ -101,12 +103,16 @@ class Keeper:
             try:
                 if os.fstat(users).st_mtime_ns != seen:
                     continue
+                # A shell that does not see this any more asks `cnd`, which waits for the lock; the
+                # claims of all others are there.
+                self.ready.unlink(missing_ok=True)
                 kept = self._is_kept()
                 if not kept and self._unmounted():
                     self._clean_up()
                     # Before the users' lock: who gets that one must see that we are gone.
                     os.close(self.duty.held)
                     return
+                self._say_ready()
             finally:
                 os.close(users)
             if kept:
@@ -115,6 +121,11 @@ class Keeper:
                 # In use by somebody who closed the lock's descriptor, or who never had it.
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _say_ready(self) -> None:
+        # Shells cannot enter a private namespace.
+        if not self.duty.notice:
+            mountlocks.say_ready(self.ready, self.locks)
 
     def _wait_until_unused(self) -> int:
         """Return once nobody holds the users' lock, with the time when somebody last took it."""

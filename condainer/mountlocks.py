@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import stat
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,18 +19,13 @@ from pathlib import Path
 from condainer import files, guard, mounttable
 from condainer.claims import this_boot
 from condainer.errors import MountError, StorageError
+from condainer.warm import JOBS
 
 NAMES = 10
+# The end of the name of what a keeper says of itself to shells.
+READY = ".ready"
 # What mount points are called: this and the digits of an address.
 MOUNT_POINT = re.compile(r"condainer-([0-9a-f]{32})")
-# Who runs under one of these ends with it, and so do the daemons started there.
-JOBS = (
-    ("SLURM_JOB_ID", "SLURM_STEP_ID"),
-    ("PBS_JOBID",),
-    ("LSB_JOBID",),
-    ("FLUX_JOB_ID",),
-    ("OAR_JOB_ID",),
-)
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ def private_ones(base: Path) -> list[Locks]:
 def forget_earlier_boots(base: Path) -> None:
     """Delete lock files that no process can hold any more; what else stands there stays."""
     boot = this_boot()
-    kinds = {f".{field.name}" for field in fields(Locks)}
+    kinds = {READY, *(f".{field.name}" for field in fields(Locks))}
     directory = _existing_directory(base)
     for path in directory.iterdir() if directory else []:
         if path.suffix in kinds and f"-{boot}-" not in path.name:
@@ -255,6 +251,31 @@ def claim_for_shell(locks: Locks, pid: int) -> Path:
     path = locks.shells.with_name(f"{locks.shells.name}.{pid}")
     write(path, started)
     return path
+
+
+def ready_file(prefix: Path, directory: Path) -> Path:
+    """Return where the keeper of a mount says that it heeds claims that were made without a lock.
+
+    One file for all views, which shells cannot name: whoever reads it compares namespaces.
+    """
+    return directory / f"{_stem(prefix)}-any{READY}"
+
+
+def say_ready(path: Path, locks: Locks) -> None:
+    """Say that this process looks after a mount, and where shells put their claims."""
+    pid = os.getpid()
+    with suppress(OSError):
+        write(path, f"{pid} {_started(pid)} {locks.shells}\n")
+
+
+def take_back_ready(prefix: Path, locks: Locks) -> Callable[[], None]:
+    """Let shells ask `cnd` before they claim a mount; what is returned says ready again."""
+    path = ready_file(prefix, locks.users.parent)
+    text = ""
+    with suppress(OSError):
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        path.unlink()
+    return lambda: write(path, text) if text else None
 
 
 def shells(locks: Locks) -> list[int]:

@@ -17,6 +17,7 @@ from condainer import (
     activation_csh,
     activation_fish,
     cache,
+    config,
     publish,
     register,
     signing,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 # How often an image that is collected between look-up and use is looked up again.
 ATTEMPTS = 3
+# What a build writes into a project beside its lock.
+SCRIPTS = ("activate", "deactivate", "activate.fish", "activate.csh", "deactivate.csh")
 
 
 @dataclass(frozen=True)
@@ -237,16 +240,17 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
         name=lock.name,
         cache=entry.root,
         user_site=settings.user_site,
+        settled=_settled(settings),
     )
-    scripts = {
-        "activate": activation.activation_script(activated),
-        "deactivate": activation.deactivation_script(settings.project),
-        "activate.fish": activation_fish.activation_script(activated),
-        "activate.csh": activation_csh.activation_script(activated),
-        "deactivate.csh": activation_csh.deactivation_script(),
-    }
+    texts = (
+        activation.activation_script(activated),
+        activation.deactivation_script(settings.project),
+        activation_fish.activation_script(activated),
+        activation_csh.activation_script(activated),
+        activation_csh.deactivation_script(),
+    )
     unwritten: dict[str, list[str]] = {}
-    for name, text in scripts.items():
+    for name, text in zip(SCRIPTS, texts, strict=True):
         path = settings.project / name
         try:
             present = _read(path)
@@ -255,12 +259,31 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
                     f"{path} is not Condainer's, and is left as it is; `cnd exec` and `cnd shell` "
                     "do without it"
                 )
-            elif present != text:
+            elif present != text or _is_older(path, activated.settled):
                 publish_text(path, text, 0o644)
         except OSError as error:
             unwritten.setdefault(str(error.strerror), []).append(name)
     for reason, names in unwritten.items():
         reporter.warn(f"{', '.join(names)} in {settings.project} cannot be written: {reason}")
+
+
+def _settled(settings: Settings) -> tuple[Path, ...]:
+    """Return the files after whose change a shell asks `cnd` again; none if it always does."""
+    if settings.trust == "signed" or settings.mount not in ("auto", "direct"):
+        return ()
+    return (config.SITE_FILE, settings.project / config.PROJECT_FILE)
+
+
+def _is_older(script: Path, settled: tuple[Path, ...]) -> bool:
+    """Tell whether a script is older than a configuration, with which it has been compared now."""
+    if script.name != "activate" or not settled:
+        return False
+    written = script.stat().st_mtime_ns
+    return any(
+        path.stat().st_mtime_ns > written
+        for path in (*settled, config.user_file())
+        if path.exists()
+    )
 
 
 def _read(path: Path) -> str | None:

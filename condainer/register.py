@@ -72,14 +72,12 @@ def note(entry: Entry, settings: Settings) -> None:
 
     Nothing is written when that stands there already; no failure matters.
     """
-    place = entry.root / PROJECTS
     with suppress(OSError):
-        if entry.root in settings.readonly_caches or place.is_symlink() or not place.is_dir():
+        path = place_of(entry, settings)
+        if path is None:
             return
         directory = Path(os.path.realpath(settings.project))
         platform, base = this_platform(), settings.mount_base_directory
-        key = os.fsencode(f"{directory}\0{platform}\0{base}")
-        path = place / f"{xxhash.xxh3_128_hexdigest(key)}.{os.geteuid()}"
         content = {
             "project": str(directory),
             "address": entry.address,
@@ -95,6 +93,16 @@ def note(entry: Entry, settings: Settings) -> None:
             publish_text(path, json.dumps(content) + "\n", 0o644, follow=False)
         elif time.time() - written > DAY:
             os.utime(path, follow_symlinks=False)
+
+
+def place_of(entry: Entry, settings: Settings) -> Path | None:
+    """Return where a project is noted in the cache of an entry, None where nothing is noted."""
+    place = entry.root / PROJECTS
+    if entry.root in settings.readonly_caches or place.is_symlink() or not place.is_dir():
+        return None
+    directory = Path(os.path.realpath(settings.project))
+    key = os.fsencode(f"{directory}\0{this_platform()}\0{settings.mount_base_directory}")
+    return place / f"{xxhash.xxh3_128_hexdigest(key)}.{os.geteuid()}"
 
 
 def _written(path: Path, content: dict[str, object]) -> float | None:

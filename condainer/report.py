@@ -41,3 +41,31 @@ class Silent:
     def finish(self) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Attentive:
+    """A reporter that hands everything on to another one, and knows whether anything was told."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.told = False
+
+    def step(self, title: str, unit: str = "") -> None:
+        self.reporter.step(title, unit)
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        self.reporter.progress(done, total)
+
+    def note(self, message: str) -> None:
+        self.told = True
+        self.reporter.note(message)
+
+    def warn(self, message: str) -> None:
+        self.told = True
+        self.reporter.warn(message)
+
+    def finish(self) -> None:
+        self.reporter.finish()
+
+    def close(self) -> None:
+        self.reporter.close()

@@ -2,38 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shlex
-import signal
-import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NoReturn
 
-from condainer import comfort, process
-from condainer.errors import CondainerError
+from condainer import comfort, inside
+from condainer.errors import CommandNotStarted, ToolError
+from condainer.launch import execute
+
+__all__ = ["CommandNotStarted", "environment", "execute", "interactive_shell"]
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # What activation itself decides, and what a shell sets for itself.
 RESERVED = re.compile(
     r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z"
 )
-SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD", "BASH_ENV", "ENV")
-
-# Sources the scripts given as arguments; their output and the environment go to two descriptors.
-SOURCE_SCRIPTS = """
-exec >>/proc/self/fd/{said} 2>&1
-trap '{env} -0 >/proc/self/fd/{result}; exit 0' EXIT
-for __condainer_file in "$@"; do
-    set +eu
-    . "$__condainer_file"
-done
-unset __condainer_file
-exit 0
-"""
 
 # Puts @prompt before the user's own prompt, which may show the status of the last command.
 FISH_PROMPT = """\
@@ -53,14 +39,6 @@ end
 """
 
 
-class CommandNotStarted(CondainerError):
-    """A command could not be started; `exit_code` is 127 or 126 as a shell has them."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 def environment(
     prefix: Path,
     variables: Mapping[str, str],
@@ -78,105 +56,21 @@ def environment(
     Parameters: `environ` is the caller's environment; with `user_site`, packages in ~/.local are
     seen; `on_output` receives what scripts print.
     """
-    result = {k: v for k, v in environ.items() if not re.fullmatch(r"CONDA_PREFIX_\d+", k)}
-    result.pop("PYTHONHOME", None)
-    bin_directory = f"{prefix}/bin"
-    active = [environ.get("CONDA_PREFIX"), environ.get("CONDAINER_PREFIX")]
-    replaced = {bin_directory, *(f"{old}/bin" for old in active if old)}
-    path = environ.get("PATH", os.defpath).split(os.pathsep)
-    kept = [entry for entry in path if entry.rstrip("/") not in replaced]
-    result["PATH"] = os.pathsep.join([bin_directory, *kept])
-    result["CONDA_PREFIX"] = result["CONDAINER_PREFIX"] = str(prefix)
-    result["CONDA_DEFAULT_ENV"] = name
-    result["CONDA_SHLVL"] = "1"
-    result["CONDAINER_ADDRESS"] = address
-    result.update(comfort.defaults(environ, address, user_site=user_site))
-    result.update({k: v for k, v in variables.items() if not RESERVED.match(k)})
-    scripts = sorted((prefix / "etc/conda/activate.d").glob("*.sh"))
-    return _after_scripts(scripts, result, on_output) if scripts else result
-
-
-def _after_scripts(
-    scripts: Sequence[Path], environ: dict[str, str], on_output: Callable[[str], None] | None
-) -> dict[str, str]:
-    """Return the environment after a shell has sourced some scripts."""
-    # Files instead of pipes: a background process that a script leaves must not make us wait.
-    said, result = os.memfd_create("said"), os.memfd_create("environment")
-    try:
-        shell = process.find_tool("bash") or "/bin/sh"
-        env = "/usr/bin/env" if os.path.exists("/usr/bin/env") else "env"
-        text = SOURCE_SCRIPTS.format(said=said, result=result, env=env)
-        # What a site sets up for every new bash is set up already.
-        given = {k: v for k, v in environ.items() if k not in ("BASH_ENV", "ENV")}
-        process.run(
-            [shell, "-c", text, "condainer", *map(str, scripts)],
-            env=given,
-            pass_fds=(said, result),
+    result = inside.environment(
+        str(prefix), chosen(variables), environ, name, address, comfort.rows(user_site)
+    )
+    done = inside.after_scripts(inside.scripts_of(str(prefix)), result, on_output)
+    if done is None:
+        raise ToolError(
+            f"The scripts in {prefix}/etc/conda/activate.d could not be run",
+            "They need a shell, bash or /bin/sh.",
         )
-        output = _read(said).decode(errors="replace").strip()
-        dump = dict(
-            entry.split("=", 1) for entry in os.fsdecode(_read(result)).split("\0") if "=" in entry
-        )
-    finally:
-        os.close(said)
-        os.close(result)
-    if output and on_output:
-        on_output(output)
-    for key in SHELL_OWN:
-        dump.pop(key, None)
-    # A shell drops what it cannot have as a variable of its own.
-    foreign = {k: v for k, v in environ.items() if k in SHELL_OWN or not IDENTIFIER.match(k)}
-    return {**foreign, **dump}
+    return done
 
 
-def _read(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    with open(descriptor, "rb", closefd=False) as stream:
-        return stream.read()
-
-
-def execute(argv: Sequence[str], env: Mapping[str, str]) -> NoReturn:
-    """Replace this process by a command, looked for in the PATH of its new environment.
-
-    Raises CommandNotStarted, with the exit code that a shell would give.
-    """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Python ignores these signals, and an exec would hand that on; SIGINT resets itself.
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    command = argv[0]
-    if "/" in command:
-        candidates = [command]
-    else:
-        directories = env.get("PATH", os.defpath).split(os.pathsep)
-        candidates = [os.path.join(directory or ".", command) for directory in directories]
-    refused: OSError | None = None
-    for candidate in candidates:
-        try:
-            _exec(candidate, argv, env)
-        except (FileNotFoundError, NotADirectoryError):
-            if os.path.lexists(candidate) and "/" in command and os.path.isfile(candidate):
-                raise CommandNotStarted(f"{command}: its interpreter does not exist", 126) from None
-        except PermissionError as error:
-            if os.path.lexists(candidate) and (not os.path.isdir(candidate) or "/" in command):
-                refused = refused or error
-        except OSError as error:
-            raise CommandNotStarted(f"{command}: {error.strerror}", 126) from None
-    if refused:
-        raise CommandNotStarted(f"{command}: {refused.strerror}", 126)
-    reason = "No such file or directory" if "/" in command else "command not found"
-    raise CommandNotStarted(f"{command}: {reason}", 127)
-
-
-def _exec(path: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
-    try:
-        os.execve(path, list(argv), dict(env))
-    except OSError as error:
-        if error.errno != errno.ENOEXEC:
-            raise
-        # A script without an interpreter line is for the shell.
-        os.execve("/bin/sh", ["/bin/sh", path, *argv[1:]], dict(env))
+def chosen(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of an environment without what activation itself decides."""
+    return {k: v for k, v in variables.items() if not RESERVED.match(k)}
 
 
 def interactive_shell(

@@ -50,11 +50,15 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
             if sole is not None:
                 mountlocks.remove_mount_point(image.prefix)
             return False
+        # First this, and then a look at the claims: who claims without a lock does the opposite.
+        said = mountlocks.take_back_ready(image.prefix, locks)
         if (sole is None or mountlocks.shells(locks)) and not force:
+            said()
             raise _in_use(image, locks)
         try:
             backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
         except Busy:
+            said()
             raise _in_use(image, locks) from None
         locks.persistent.unlink(missing_ok=True)
         if sole is not None and not mountlocks.shells(locks):

@@ -1,0 +1,134 @@
+"""The part of the activation scripts that claims a mounted image without starting a program.
+
+It is what `cnd mount --shell` does then, in words that every POSIX shell, bash and zsh have. A
+keeper says in a file that it heeds claims. Who wants one writes it first and looks at that file
+afterwards; a keeper that goes deletes the file first and looks for claims afterwards. So one of
+both sees the other, without a lock.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+QUICK = """\
+__condainer_claim=
+while [ -z "${CONDAINER_MOUNT-}" ]; do
+    for __condainer_file in @settled "$__condainer_config/condainer/condainer.yml"; do
+        [ ! "$__condainer_file" -nt @script ] || break 2
+    done
+    __condainer_at=@base/.condainer-$__condainer_user
+    { IFS=- read -r __condainer_boot __condainer_rest </proc/sys/kernel/random/boot_id; } \\
+        2>/dev/null || break
+    __condainer_file=$__condainer_at/@name-$__condainer_boot-any.ready
+    [ -O "$__condainer_at" ] && [ -O "$__condainer_file" ] || break
+    { IFS= read -r __condainer_ready <"$__condainer_file"; } 2>/dev/null || break
+    __condainer_keeper=${__condainer_ready%% *}
+    __condainer_rest=${__condainer_ready#* }
+    [ "/proc/$__condainer_keeper/ns/mnt" -ef /proc/self/ns/mnt ] || break
+    # When both processes were started: numbers are used again.
+    __condainer_times=
+    for __condainer_pid in "$__condainer_keeper" "$__condainer_shell"; do
+        { IFS= read -r __condainer_stat <"/proc/$__condainer_pid/stat"; } 2>/dev/null || break 2
+        __condainer_stat=${__condainer_stat##*") "}
+        __condainer_count=0
+        while [ "$__condainer_count" -lt 19 ]; do
+            __condainer_stat=${__condainer_stat#* }
+            __condainer_count=$((__condainer_count + 1))
+        done
+        __condainer_times="$__condainer_times ${__condainer_stat%% *}"
+    done
+    [ "${__condainer_times% *}" = " ${__condainer_rest%% *}" ] || break
+    __condainer_claim=${__condainer_rest#* }.$__condainer_shell
+    { printf '%s' "${__condainer_times##* }" >|"$__condainer_claim"; } 2>/dev/null || {
+        __condainer_claim=
+        break
+    }
+    { IFS= read -r __condainer_rest <"$__condainer_file"; } 2>/dev/null || __condainer_rest=
+    __condainer_stat=
+    while IFS= read -r __condainer_pid; do
+        case "$__condainer_pid" in *" "@escaped" "*) __condainer_stat=$__condainer_pid ;; esac
+    done </proc/self/mountinfo
+    case "$__condainer_stat" in
+        *" / "@escaped" "*" - fuse"*"user_id=$__condainer_user,"*) ;;
+        *" / "@escaped" "*" - squashfs "*) [ "$__condainer_user" = 0 ] || __condainer_rest= ;;
+        *) __condainer_rest= ;;
+    esac
+    { IFS= read -r __condainer_stat <@prefix/.condainer/address; } 2>/dev/null || __condainer_stat=
+    if [ "$__condainer_rest" != "$__condainer_ready" ] || [ "$__condainer_stat" != @address ]; then
+        command rm -f -- "$__condainer_claim" || :
+        __condainer_claim=
+    fi
+    break
+done
+unset __condainer_file __condainer_at __condainer_boot __condainer_rest __condainer_ready
+unset __condainer_keeper __condainer_times __condainer_pid __condainer_stat __condainer_count
+"""
+
+# Without a configuration that could have changed nothing is known: the program decides.
+NEVER = "__condainer_claim=\n"
+
+DIRECTORIES = """\
+case "${XDG_CACHE_HOME-}" in
+    /*) __condainer_cache=$XDG_CACHE_HOME ;;
+    *) __condainer_cache=${HOME:+$HOME/.cache} ;;
+esac
+case "${XDG_CONFIG_HOME-}" in
+    /*) __condainer_config=$XDG_CONFIG_HOME ;;
+    *) __condainer_config=${HOME:+$HOME/.config} ;;
+esac
+"""
+
+# For shells that cannot run the above themselves: prints the claim, given the shell's number.
+FOR_OTHERS = """\
+__condainer_shell=$1
+__condainer_user=$(id -u)
+@directories
+@quick
+if [ -n "$__condainer_claim" ]; then
+    printf '%s\\n' "$__condainer_claim"
+    exit 0
+fi
+exec @mount "$__condainer_shell"
+"""
+
+
+class Script(string.Template):
+    """A template whose placeholders look unlike anything in a shell script."""
+
+    delimiter = "@"
+
+
+def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> str:
+    """Return the text that sets __condainer_claim, or leaves it empty if it takes `cnd` to claim.
+
+    Parameters: it is for `cnd` if one of the files `settled`, or the user's own configuration, is
+    younger than `script`, or if there are none to look at. The shell's number, the user's number
+    and the configuration directory are in __condainer_shell, _user and _config.
+    """
+    # What the kernel writes otherwise into the mount table, and what would take many lines.
+    if not settled or set(str(prefix)) & set("\t\n\\#"):
+        return NEVER
+    base = Path(os.path.realpath(prefix.parent))
+    return Script(QUICK).substitute(
+        settled=shlex.join(map(str, settled)),
+        script=shlex.quote(str(script)),
+        base=shlex.quote(str(prefix.parent)),
+        name=prefix.name,
+        escaped=shlex.quote(str(base / prefix.name).replace(" ", "\\040")),
+        prefix=shlex.quote(str(prefix)),
+        address=address,
+    )
+
+
+def for_others(text: str, mount: Sequence[str]) -> str:
+    """Return a script of sh that prints the claim of the shell whose number it is given.
+
+    Parameters: `text` is that of quick(), `mount` the command that mounts and claims.
+    """
+    return Script(FOR_OTHERS).substitute(
+        directories=DIRECTORIES, quick=text, mount=shlex.join(mount)
+    )

@@ -1,0 +1,193 @@
+"""The environment of a command inside an activated image; it imports next to nothing."""
+
+import _signal
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    # A variable, its value, or else a directory, and the user's files because of which it is left.
+    Row = tuple[str, str, str, Sequence[str]]
+
+# Below the user's cache directory; one directory for each address, because what compilers and
+# package managers leave there fits one environment only. Can be deleted at any time.
+DIRECTORY = "condainer-tools"
+# What a shell sets for itself.
+SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD", "BASH_ENV", "ENV")
+
+# Sources the scripts given as arguments; their output and the environment go to two descriptors.
+SOURCE_SCRIPTS = """
+exec >>/proc/self/fd/{said} 2>&1
+trap 'exec {env} -0 >/proc/self/fd/{result}' EXIT
+for __condainer_file in "$@"; do
+    set +eu
+    . "$__condainer_file"
+done
+unset __condainer_file
+exit 0
+"""
+
+
+def environment(
+    prefix: str,
+    variables: "Mapping[str, str]",
+    environ: "Mapping[str, str]",
+    name: str,
+    address: str,
+    table: "Iterable[Row]",
+) -> dict[str, str]:
+    """Return the environment of a command as it is before the image's own scripts have run.
+
+    Parameters: `variables` are those of the environment, without what activation itself decides;
+    `environ` is the caller's environment; `table` as for defaults().
+    """
+    result = {
+        key: value
+        for key, value in environ.items()
+        if not (key.startswith("CONDA_PREFIX_") and key[13:].isdecimal()) and key != "PYTHONHOME"
+    }
+    bin_directory = f"{prefix}/bin"
+    active = [environ.get("CONDA_PREFIX"), environ.get("CONDAINER_PREFIX")]
+    replaced = {bin_directory, *(f"{old}/bin" for old in active if old)}
+    path = environ.get("PATH", os.defpath).split(os.pathsep)
+    kept = [entry for entry in path if entry.rstrip("/") not in replaced]
+    result["PATH"] = os.pathsep.join([bin_directory, *kept])
+    result["CONDA_PREFIX"] = result["CONDAINER_PREFIX"] = prefix
+    result["CONDA_DEFAULT_ENV"] = name
+    result["CONDA_SHLVL"] = "1"
+    result["CONDAINER_ADDRESS"] = address
+    result.update(defaults(table, environ, address))
+    result.update(variables)
+    return result
+
+
+def defaults(table: "Iterable[Row]", environ: "Mapping[str, str]", address: str) -> dict[str, str]:
+    """Return the variables that are unset in `environ`, with their values for an environment.
+
+    What was set for another environment, from which this one is started, counts as unset.
+    Parameters: each row of `table` is a variable; its value, or else the directory below the
+    environment's own cache; and the user's files because of which it is left alone.
+    """
+    cache = _directory(environ, "XDG_CACHE_HOME", ".cache")
+    configuration = _directory(environ, "XDG_CONFIG_HOME", ".config")
+    result = {}
+    for variable, value, below, unless in table:
+        given = environ.get(variable)
+        if given is not None and f"/{DIRECTORY}/" not in given:
+            continue
+        if value:
+            result[variable] = value
+        elif cache and not any(os.path.exists(f"{configuration}/{file}") for file in unless):
+            result[variable] = f"{cache}/{DIRECTORY}/{address}/{below}"
+    return result
+
+
+def _directory(environ: "Mapping[str, str]", variable: str, below_home: str) -> str:
+    """Return a directory of the XDG specification, or nothing without a home directory."""
+    named = environ.get(variable, "")
+    if os.path.isabs(named):
+        return named
+    home = environ.get("HOME")
+    return f"{home}/{below_home}" if home else ""
+
+
+def scripts_of(prefix: str) -> list[str]:
+    """Return the scripts with which packages of an image take part in its activation, in order."""
+    directory = f"{prefix}/etc/conda/activate.d"
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return []
+    return [f"{directory}/{name}" for name in sorted(names) if name.endswith(".sh")]
+
+
+def after_scripts(
+    scripts: "Sequence[str]", environ: dict[str, str], on_output: "Callable[[str], None] | None"
+) -> dict[str, str] | None:
+    """Return the environment after a shell has sourced some scripts; None if it could not.
+
+    Parameters: `on_output` receives what they print.
+    """
+    if not scripts:
+        return environ
+    # Files instead of pipes: a background process that a script leaves must not make us wait.
+    said, result = os.memfd_create("said"), os.memfd_create("environment")
+    try:
+        env = "/usr/bin/env" if os.path.exists("/usr/bin/env") else "env"
+        text = SOURCE_SCRIPTS.format(said=said, result=result, env=env)
+        # What a site sets up for every new bash is set up already.
+        given = {k: v for k, v in environ.items() if k not in ("BASH_ENV", "ENV")}
+        if _run([_shell(), "-c", text, "condainer", *scripts], given, (said, result)):
+            return None
+        output = _read(said).decode(errors="replace").strip()
+        dump = dict(
+            entry.split("=", 1) for entry in os.fsdecode(_read(result)).split("\0") if "=" in entry
+        )
+    finally:
+        os.close(said)
+        os.close(result)
+    if output and on_output:
+        on_output(output)
+    for key in SHELL_OWN:
+        dump.pop(key, None)
+    # A shell drops what it cannot have as a variable of its own.
+    foreign = {k: v for k, v in environ.items() if k in SHELL_OWN or not is_identifier(k)}
+    return {**foreign, **dump}
+
+
+def is_identifier(name: str) -> bool:
+    """Tell whether a shell can have a variable of this name."""
+    return name.isascii() and name.isidentifier()
+
+
+def _shell() -> str:
+    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
+        path = f"{directory}/bash"
+        if directory and os.access(path, os.X_OK) and not os.path.isdir(path):
+            return path
+    return "/bin/sh"
+
+
+def _run(argv: list[str], env: dict[str, str], kept: "Sequence[int]") -> int:
+    """Run a command in a session of its own, nothing of which outlives it; return its status."""
+    for descriptor in kept:
+        os.set_inheritable(descriptor, True)
+    try:
+        child = _spawned(argv, env)
+    except OSError:
+        return 127
+    try:
+        # The zombie stays until it is waited for, and with it its session's number.
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    finally:
+        try:
+            os.killpg(child, _signal.SIGKILL)
+        except OSError:
+            # It is no session yet: we were interrupted at once.
+            os.kill(child, _signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+    return status
+
+
+def _spawned(argv: list[str], env: dict[str, str]) -> int:
+    """Start a command without our streams and terminal; a fork would take four times as long."""
+    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    # As for every program that is not written in Python.
+    signals = (_signal.SIGPIPE, _signal.SIGXFSZ)
+    try:
+        return os.posix_spawn(argv[0], argv, env, file_actions=null, setsid=True, setsigdef=signals)
+    except NotImplementedError:
+        # An interpreter that was made for an older C library.
+        return os.posix_spawn(argv[0], argv, env, file_actions=null, setpgroup=0, setsigdef=signals)
+
+
+def _read(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    return os.pread(descriptor, size, 0) if size else b""
+
+
+def tell(text: str) -> None:
+    """Show what the scripts of an image print, on stderr."""
+    print(text, end="", file=sys.stderr)

@@ -1,0 +1,67 @@
+"""How this process becomes a command; it imports next to nothing, for `cnd exec` is to be quick."""
+
+# In C, and there from the start, which the enumerations of `signal` are not.
+import _signal
+import errno
+import os
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import NoReturn
+
+
+def execute(argv: "Sequence[str]", env: "Mapping[str, str]") -> "NoReturn":
+    """Replace this process by a command, looked for in the PATH of its new environment.
+
+    Raises CommandNotStarted, with the exit code that a shell would give.
+    """
+    from_python()
+    command = argv[0]
+    if "/" in command:
+        candidates = [command]
+    else:
+        directories = env.get("PATH", os.defpath).split(os.pathsep)
+        candidates = [os.path.join(directory or ".", command) for directory in directories]
+    refused: OSError | None = None
+    for candidate in candidates:
+        try:
+            _exec(candidate, argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            if os.path.lexists(candidate) and "/" in command and os.path.isfile(candidate):
+                raise _not_started(f"{command}: its interpreter does not exist", 126) from None
+        except PermissionError as error:
+            if os.path.lexists(candidate) and (not os.path.isdir(candidate) or "/" in command):
+                refused = refused or error
+        except OSError as error:
+            raise _not_started(f"{command}: {error.strerror}", 126) from None
+    if refused:
+        raise _not_started(f"{command}: {refused.strerror}", 126)
+    reason = "No such file or directory" if "/" in command else "command not found"
+    raise _not_started(f"{command}: {reason}", 127)
+
+
+def from_python() -> None:
+    """Leave what an exec would hand on of Python: text not yet written, and ignored signals."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # SIGINT resets itself.
+    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
+        _signal.signal(number, _signal.SIG_DFL)
+
+
+def _exec(path: str, argv: "Sequence[str]", env: "Mapping[str, str]") -> None:
+    try:
+        os.execve(path, list(argv), dict(env))
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # A script without an interpreter line is for the shell.
+        os.execve("/bin/sh", ["/bin/sh", path, *argv[1:]], dict(env))
+
+
+def _not_started(message: str, exit_code: int) -> Exception:
+    from condainer.errors import CommandNotStarted
+
+    return CommandNotStarted(message, exit_code)

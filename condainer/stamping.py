@@ -1,0 +1,169 @@
+"""The writing of stamps: what the image of a project depends on, all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from condainer import cache, comfort, config, ownership, pipeline, project, register, shell, stamp
+from condainer.cache import Entry
+from condainer.config import Settings, load_settings
+from condainer.console import human_size
+from condainer.errors import CondainerError
+from condainer.explicit import lockfile_path
+from condainer.files import make_directory, put
+from condainer.lock import Lock, sources_unchanged, this_platform
+from condainer.mount import check_base
+from condainer.pipeline import SCRIPTS, Built
+from condainer.stamp import CONTENT, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
+
+# Who is in which group decides whom we trust.
+ACCOUNTS = ("/etc/passwd", "/etc/group")
+# How long a stamp that nobody renews is kept, in seconds.
+KEPT = 90 * 86400
+# What stands between the seconds of a report that was printed and those of one to print.
+SECONDS = '"seconds": '
+
+
+def remember(settings: Settings, built: Built | None, told: bool = False) -> bool:
+    """Write the stamp of a project whose image was found or built just now, if it can have one.
+
+    Parameters: without `built`, or when something was `told` that is to be told again, it serves
+    to run commands only. Whether it was written is returned. What we have seen must be what it was
+    found by: so it is looked for once more, and what it depends on seen before and afterwards.
+    """
+    directory = str(settings.project)
+    path = stamp.path_of(directory)
+    # A signature is verified each time; a pin is a choice among all that a cache holds.
+    if path is None or settings.trust == "signed" or settings.address is not None:
+        return False
+    with suppress(OSError, CondainerError):
+        entry, lock = pipeline.current_entry(settings)
+        plan = list(_plan(entry, lock, settings))
+        seen = stamp.observed(directory, plan)
+        again = load_settings(settings.project)
+        if again != replace(settings, locked=again.locked):
+            # The command line, which a later call need not have, or the moment since then.
+            return False
+        if pipeline.current_entry(settings) != (entry, lock):
+            return False
+        if built is not None and built.entry != entry:
+            return False
+        found = _found(entry, lock, settings)
+        if built is not None and not told:
+            found |= _as_told(built)
+        # Without a lockfile, the lock was read from other files, which are not in the plan.
+        locked = lockfile_path(settings.project, this_platform()).is_file()
+        if locked and _is_first(entry, settings) and stamp.observed(directory, plan) == seen:
+            _put(Path(path), stamp.render(found, plan, seen))
+            return True
+    return False
+
+
+def _is_first(entry: Entry, settings: Settings) -> bool:
+    """Tell whether an entry stands where it is looked for first, and nothing in caches before."""
+    places = [cache.entry_directory(root, entry.address) for root in cache.roots(settings)]
+    return next((place for place in places if os.path.lexists(place)), None) == entry.directory
+
+
+def _plan(entry: Entry, lock: Lock, settings: Settings) -> Iterator[bytes]:
+    """Yield what to look at: all that decides which image a project has, and whether it is run."""
+    for kind, path in dict.fromkeys(_places(entry, lock, settings)):
+        large = kind == CONTENT and os.path.isfile(path) and os.path.getsize(path) > LARGE
+        yield (DIGEST if large else kind) + os.fsencode(path)
+
+
+def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
+    where = settings.project
+    real = Path(os.path.realpath(where))
+    yield from ((NUMBER, path) for path in (where, real, real.parent))
+    for path in (config.SITE_FILE, config.user_file(), where / config.PROJECT_FILE):
+        yield CONTENT, path
+        # Whose it is decides which keys are taken from it.
+        yield TARGET, path
+    yield from ((FILE, path) for path in ACCOUNTS)
+    yield from ((CONTENT, path) for path in _inputs(lock, settings))
+    yield PLACE, settings.requirements_txt
+    yield from ((CONTENT, where / name) for name in SCRIPTS)
+    for root in cache.roots(settings):
+        if root == entry.root:
+            break
+        yield PLACE, cache.entry_directory(root, entry.address)
+    yield from ((PLACE, path) for path, _ in ownership.way_to(entry.root))
+    yield TARGET, entry.root
+    for path in (entry.root / "images", entry.directory.parent, entry.directory):
+        yield PLACE, path
+    yield from ((FILE, path) for path in (entry.image, entry.explicit_lock))
+    yield PLACE, entry.directory / cache.MANIFEST
+    yield CONTENT, entry.directory / cache.MANIFEST
+    note = register.place_of(entry, settings)
+    if note is not None:
+        yield PLACE, note
+        yield CONTENT, note
+    base = entry.prefix.parent
+    yield from ((PLACE, path) for path, _ in ownership.way_to(base))
+    yield TARGET, base
+
+
+def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
+    yield lockfile_path(settings.project, this_platform())
+    yield settings.environment_yml
+    yield settings.requirements_txt
+    yield from (settings.project / source.path for source in lock.sources)
+    if not sources_unchanged(lock, settings.project) and settings.environment_yml.is_file():
+        # Other bytes that mean the same: they may name other files.
+        from condainer.inputs import read_inputs
+
+        inputs = read_inputs(settings, lock.platform)
+        yield from (settings.project / source.path for source in inputs.sources)
+
+
+def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
+    """Return what a command needs to know to run in the image."""
+    found = {
+        "prefix": str(entry.prefix),
+        "address": entry.address,
+        "name": lock.name,
+        "mount": settings.mount,
+    }
+    with suppress(CondainerError):
+        check_base(entry.prefix.parent)
+        found["base"] = os.path.realpath(entry.prefix.parent)
+    for name, value in shell.chosen(dict(lock.variables)).items():
+        found[f"variable {name}"] = value
+    for variable, value, below, unless in comfort.rows(settings.user_site):
+        found[f"default {variable}"] = "\n".join((value, below, *unless))
+    return found
+
+
+def _as_told(built: Built) -> dict[str, str]:
+    """Return what a build that finds the image again says."""
+    again = Built(built.entry, hit=True, locked=False, seconds=0.0)
+    report = json.dumps(project.build_report(again))
+    head, _, tail = report.partition(SECONDS)
+    return {
+        "time": str(int(time.time())),
+        "text": f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})",
+        "head": head + SECONDS,
+        "tail": tail[tail.index(",") :],
+    }
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a stamp; the first one of a project takes the place of those that nobody needs."""
+    new = not path.exists()
+    # Not the home directory of somebody who has none.
+    if not path.parent.is_dir() and path.parent.parent.parent.is_dir():
+        make_directory(path.parent, 0o700)
+    put(path, content)
+    if new:
+        oldest = time.time() - KEPT
+        for item in path.parent.iterdir():
+            with suppress(OSError):
+                if item.lstat().st_mtime < oldest:
+                    item.unlink()

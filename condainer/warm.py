@@ -1,0 +1,202 @@
+"""Into an image that is mounted already, at once; whatever is not as usual is for the long way.
+
+It does what mount.hold(), run.command() and shell.environment() do then, and imports next to
+nothing: one claim, two looks at the mount table, one at the content.
+"""
+
+import _thread
+import fcntl
+import os
+
+from condainer import inside, launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+# Who runs under one of these ends with it, and so do the daemons started there.
+JOBS = (
+    ("SLURM_JOB_ID", "SLURM_STEP_ID"),
+    ("PBS_JOBID",),
+    ("LSB_JOBID",),
+    ("FLUX_JOB_ID",),
+    ("OAR_JOB_ID",),
+)
+AUTO, PRIVATE, KERNEL = "auto", "private", "kernel"
+SENTINEL = ".condainer/address"
+# How long a daemon may take to answer before the long way asks it with more patience, in seconds.
+PATIENCE = 1.0
+# What the kernel writes otherwise into the mount table.
+ESCAPED = frozenset(" \t\n\\#")
+FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
+    """Replace this process by a command in the image that a stamp names, if that is mounted.
+
+    Returns if the long way has to be taken; nothing has happened then. Raises CommandNotStarted.
+    """
+    claim = _claim(found)
+    if claim is None:
+        return
+    environment = inside.after_scripts(
+        inside.scripts_of(found["prefix"]), environment_of(found), inside.tell
+    )
+    if environment is None:
+        os.close(claim)
+        return
+    os.set_inheritable(claim, True)
+    launch.execute(argv, environment)
+
+
+def environment_of(found: dict[str, str]) -> dict[str, str]:
+    """Return the environment of a command, before the image's own scripts."""
+    variables, table = {}, []
+    for key, text in found.items():
+        kind, _, name = key.partition(" ")
+        if kind == "variable":
+            variables[name] = text
+        elif kind == "default":
+            value, below, *unless = text.split("\n")
+            table.append((name, value, below, unless))
+    named, address = found["name"], found["address"]
+    return inside.environment(found["prefix"], variables, os.environ, named, address, table)
+
+
+def _claim(found: dict[str, str]) -> int | None:
+    """Claim a mount that every process of ours sees, and that is looked after; None if it is not.
+
+    The descriptor keeps it mounted. What was read of the mount table before the claim counts
+    only if the same is read after it.
+    """
+    base, name = found.get("base"), found["prefix"].rpartition("/")[2]
+    wish = found["mount"]
+    if base is None or ESCAPED & {*base} or wish == PRIVATE or (wish == AUTO and in_job()):
+        return None
+    table = _mount_table()
+    view, device, provided = _look(table, os.fsencode(base), os.fsencode(name))
+    if device is None or (provided and wish not in (AUTO, KERNEL)):
+        return None
+    prefix = f"{base.rstrip('/')}/{name}"
+    claim = _open_provided(prefix) if provided else _lock(base, name, view)
+    if claim is None:
+        return None
+    try:
+        status = os.stat(prefix)
+        there = (os.major(status.st_dev), os.minor(status.st_dev)) == device
+        answer = _answer(f"{prefix}/{SENTINEL}") if there else b""
+        if answer == found["address"].encode() + b"\n" and _mount_table() == table:
+            return claim
+    except OSError:
+        pass
+    os.close(claim)
+    return None
+
+
+def in_job() -> bool:
+    """Tell whether we run in a batch job, or in a step of one."""
+    return any(os.environ.get(name) for names in JOBS for name in names)
+
+
+def _mount_table() -> bytes:
+    with open("/proc/self/mountinfo", "rb", buffering=0) as stream:
+        return stream.readall()
+
+
+def _look(table: bytes, base: bytes, name: bytes) -> tuple[str, tuple[int, int] | None, bool]:
+    """Return what names our view, the device of our mount of an image, and whether it is root's.
+
+    The device is None if none of ours, or more than that, is at the mount point.
+    """
+    prefix = base.rstrip(b"/") + b"/" + name
+    longest, view, mounts = b"", b"", []
+    for line in table.splitlines():
+        fields = line.split(b" ", 6)
+        path = fields[4]
+        if path == prefix:
+            mounts.append(line)
+        elif len(path) >= len(longest) and (base + b"/").startswith(path.rstrip(b"/") + b"/"):
+            longest, view = path, fields[6]
+    peers = [word[7:] for word in view.partition(b" - ")[0].split() if word.startswith(b"shared:")]
+    named = f"s{os.fsdecode(peers[0])}" if peers else ""
+    if len(mounts) != 1:
+        return named, None, False
+    own, _, rest = mounts[0].partition(b" - ")
+    kind, _, options = rest.split(b" ", 2)
+    user = os.geteuid()
+    fuse = kind.startswith(b"fuse") and b"user_id=%d" % user in options.split(b",")
+    # Only root can mount this one.
+    squashfs = kind == b"squashfs"
+    if not fuse and not squashfs:
+        return named, None, False
+    major, minor = own.split(b" ", 3)[2].split(b":")
+    return named, (int(major), int(minor)), squashfs and user != 0
+
+
+def _lock(base: str, name: str, view: str) -> int | None:
+    """Take the lock of a mount's users with the others; None if there is no keeper, or anything."""
+    directory = f"{base.rstrip('/')}/.condainer-{os.geteuid()}"
+    try:
+        status = os.lstat(directory)
+        if status.st_mode & 0o170022 != 0o040000 or status.st_uid != os.getuid():
+            return None
+        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as stream:
+            boot = stream.read(8).decode()
+        seen = view or "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
+        stem = f"{directory}/{name}-{boot}-{seen}"
+        keeper = os.open(f"{stem}.keeper", FLAGS)
+        try:
+            fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            # Nobody looks after the mount.
+            return None
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(keeper)
+        users = os.open(f"{stem}.users", FLAGS)
+    except OSError:
+        return None
+    try:
+        # The keeper has it for a moment after each command, to look whether to unmount.
+        fcntl.flock(users, fcntl.LOCK_SH)
+        # A cleaner of temporary files may have removed it.
+        if os.path.samestat(os.fstat(users), os.lstat(f"{stem}.users")):
+            # The keeper goes by this time.
+            os.utime(users)
+            return users
+    except OSError:
+        pass
+    os.close(users)
+    return None
+
+
+def _open_provided(prefix: str) -> int | None:
+    """Claim what root has mounted for everybody: nobody can unmount what a process has open."""
+    try:
+        return os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _answer(path: str) -> bytes:
+    """Return the content of a small file; nothing from a daemon that does not answer.
+
+    In a thread of its own: who waits for a daemon of FUSE cannot be woken.
+    """
+    content = [b""]
+    answered = _thread.allocate_lock()
+    answered.acquire()
+
+    def ask() -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            content[0] = os.read(descriptor, 100)
+            os.close(descriptor)
+        except OSError:
+            pass
+        finally:
+            answered.release()
+
+    _thread.start_new_thread(ask, ())
+    answered.acquire(timeout=PATIENCE)
+    return content[0]

@@ -1,0 +1,308 @@
+"""The short ways: taken where nothing is unusual, and with the same result as the long one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import SMALL, Project, needs
+from tests.integration.test_run import mounted, wait_until
+from tests.mounting import processes
+
+# What ends where the long way would begin.
+LONG = 70
+SHORT_WAY = f"from condainer import __main__ as m; m._run = lambda given: {LONG}; m.entry()"
+
+
+def quick(
+    project: Project, *arguments: str, status: int = 0, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run cnd without its long way."""
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_WAY, *arguments],
+        cwd=project.path,
+        env={**project.environment, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+@pytest.fixture
+def kept(make_project: Any) -> Iterator[Project]:
+    """A small project whose image is mounted until it is unmounted."""
+    made: Project = make_project(text=SMALL)
+    made.cnd("-q", "build")
+    made.cnd("-q", "mount")
+    assert keeper_is_ready(made)
+    yield made
+    made.cnd("umount", "--force", status=None)
+
+
+def prefix_of(project: Project) -> Path:
+    return Path(project.json("status")["prefix"])
+
+
+def keeper_is_ready(project: Project) -> bool:
+    base = Path(project.environment["CONDAINER_MOUNT_BASE"])
+    return wait_until(lambda: any(path.read_text() for path in base.glob(".condainer-*/*.ready")))
+
+
+def keeper_of(prefix: Path) -> int:
+    (number,) = processes(str(prefix), "condainer.keeper")
+    return number
+
+
+def environment(text: str) -> dict[str, Any]:
+    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+
+
+def test_a_command_has_the_environment_of_the_long_way(kept: Project) -> None:
+    more: dict[str, Any] = {
+        "CONDA_PREFIX_1": "/y",
+        "BASH_ENV": "/z",
+        "ODD.NAME": "odd",
+    }
+    long = environment(kept.cnd("--set", "linger=0", "exec", "--", "env", **more).stdout)
+    short = environment(quick(kept, "exec", "--", "env", **more).stdout)
+    assert short == long
+    assert short["PROBE_ACTIVE"] == short["CONDA_PREFIX"] == str(prefix_of(kept))
+    assert short["GREETING"] == "hello"
+    # From inside of it, too.
+    assert environment(quick(kept, "exec", "env", **short).stdout) == short
+
+
+def test_status_arguments_and_errors_are_those_of_the_long_way(kept: Project) -> None:
+    quick(kept, "exec", "--", "sh", "-c", "exit 42", status=42)
+    done = quick(kept, "-d", str(kept.path), "exec", "printf", "[%s]", "--", "a b", "")
+    assert done.stdout == "[--][a b][]"
+    for command, status in (("no-such-command", 127), ("/etc", 126)):
+        done = quick(kept, "exec", command, status=status)
+        assert done.stderr == kept.cnd("--set", "linger=0", "exec", command, status=status).stderr
+    for arguments in (["exec"], ["exec", "--verify", "true"], ["exec", "-h"]):
+        quick(kept, *arguments, status=LONG)
+
+
+def test_no_wrapper_stays_and_the_command_holds_the_mount(project: Project) -> None:
+    project.cnd("-q", "build")
+    prefix = prefix_of(project)
+    argv = [sys.executable, "-m", "condainer", "exec", "--", "sh", "-c", "echo ready; read word"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    first = subprocess.Popen(argv, cwd=project.path, env=project.environment, **pipes)
+    assert first.stdout is not None
+    assert first.stdout.readline() == "ready\n"
+    argv[1:3] = ["-c", SHORT_WAY]
+    second = subprocess.Popen(argv, cwd=project.path, env=project.environment, **pipes)
+    assert second.stdout is not None
+    assert second.stdout.readline() == "ready\n"
+    assert Path(f"/proc/{second.pid}/comm").read_text() == "sh\n"
+    first.communicate("")
+    time.sleep(0.5)
+    assert mounted(prefix)
+    assert str(second.pid) in project.cnd("umount", status=14).stderr
+    second.communicate("")
+    assert wait_until(lambda: not mounted(prefix))
+    assert wait_until(lambda: not prefix.exists())
+    quick(project, "exec", "true", status=LONG)
+
+
+def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
+    prefix = prefix_of(kept)
+    quick(kept, "exec", "true")
+    quick(kept, "exec", "true", status=LONG, SLURM_JOB_ID="7")
+    quick(kept, "exec", "true", status=LONG, CONDAINER_MOUNT="private")
+    quick(kept, "exec", "true", status=LONG, CONDAINER_MOUNT_BASE="/var")
+    # Nobody looks after it: the long way starts another keeper.
+    os.kill(keeper_of(prefix), signal.SIGKILL)
+    assert wait_until(lambda: not processes(str(prefix), "condainer.keeper"))
+    quick(kept, "exec", "true", status=LONG)
+    kept.cnd("exec", "true")
+    quick(kept, "exec", "true")
+    # Its daemon has gone: the long way repairs the mount.
+    (daemon,) = (p for p in processes(str(prefix), "squashfuse") if p != keeper_of(prefix))
+    os.kill(keeper_of(prefix), signal.SIGKILL)
+    os.kill(daemon, signal.SIGKILL)
+    assert wait_until(lambda: not Path(f"/proc/{daemon}").exists())
+    quick(kept, "exec", "true", status=LONG)
+    kept.cnd("exec", "true")
+    quick(kept, "exec", "true")
+    # The entry is not in the cache any more.
+    image = Path(kept.json("status")["image"])
+    image.rename(image.with_name("away"))
+    quick(kept, "exec", "true", status=LONG)
+    kept.cnd("exec", "true", status=125)
+    image.with_name("away").rename(image)
+    quick(kept, "build", status=LONG)
+    kept.cnd("build")
+    quick(kept, "exec", "true")
+    kept.cnd("umount")
+    quick(kept, "exec", "true", status=LONG)
+
+
+def test_a_daemon_that_does_not_answer_is_for_the_long_way(kept: Project) -> None:
+    prefix = prefix_of(kept)
+    keeper = keeper_of(prefix)
+    (daemon,) = (p for p in processes(str(prefix), "squashfuse") if p != keeper)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        quick(kept, "exec", "true", status=LONG)
+        assert time.monotonic() - start < 10
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    quick(kept, "exec", "true")
+
+
+# Activated shells
+
+ACTIVATE = {
+    "bash": ("source ./activate", "source ./deactivate", "$?"),
+    "zsh": ("source ./activate", "source ./deactivate", "$?"),
+    "fish": ("source activate.fish", "deactivate", "$status"),
+    "tcsh": ("source activate.csh", "deactivate", "$status"),
+}
+
+
+def in_shell(
+    project: Project, shell: str, text: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script of a shell where there is no working `cnd`, and no Python."""
+    needs_tool(shell)
+    place = project.path.parent / "without cnd"
+    place.mkdir(exist_ok=True)
+    for name in ("cnd", "python", "python3"):
+        (place / name).write_text("#!/bin/sh\necho needless >&2\nexit 1\n")
+        (place / name).chmod(0o755)
+    script = project.path / "script"
+    script.write_text(f"{text}\n")
+    return subprocess.run(
+        [shell, str(script)],
+        cwd=project.path,
+        env={**project.environment, "PATH": f"{place}:/usr/bin:/bin", **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def needs_tool(name: str) -> None:
+    if shutil.which(name) is None:
+        needs(name)
+
+
+@pytest.mark.parametrize("shell", ACTIVATE)
+def test_a_shell_claims_what_is_mounted_without_a_program(kept: Project, shell: str) -> None:
+    activate, deactivate, status = ACTIVATE[shell]
+    claims = f"ls {kept.environment['CONDAINER_MOUNT_BASE']}/.condainer-{os.geteuid()}"
+    text = f"{activate}\necho {status}\nprobe-prefix\n{claims}\n{deactivate}\n{claims}"
+    done = in_shell(kept, shell, text)
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[:2] == ["0", str(prefix_of(kept))]
+    held = [line for line in lines if ".shells." in line]
+    assert len(held) == 1
+    assert quick(kept, "exec", "true").returncode == 0
+
+
+def test_the_keeper_heeds_a_claim_without_a_lock(project: Project) -> None:
+    project.cnd("-q", "build")
+    prefix = prefix_of(project)
+    hold = [sys.executable, "-m", "condainer", "exec", "--", "sh", "-c", "echo ready; read word"]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    command = subprocess.Popen(hold, cwd=project.path, env=project.environment, **pipes)
+    assert command.stdout is not None
+    assert command.stdout.readline() == "ready\n"
+    assert keeper_is_ready(project)
+    shell = subprocess.Popen(
+        ["bash", "-c", "source ./activate && echo ready; read word; probe-prefix"],
+        cwd=project.path,
+        # No cnd: the claim was made without it.
+        env={**project.environment, "PATH": "/usr/bin:/bin"},
+        **pipes,
+    )
+    assert shell.stdout is not None
+    assert shell.stdout.readline() == "ready\n"
+    command.communicate("")
+    time.sleep(0.5)
+    assert mounted(prefix)
+    assert str(shell.pid) in project.cnd("umount", status=14).stderr
+    # A refusal changes nothing for others.
+    assert in_shell(project, "bash", "source ./activate").returncode == 0
+    assert shell.communicate("go\n")[0] == f"{prefix}\n"
+    assert wait_until(lambda: not mounted(prefix))
+    assert wait_until(lambda: not prefix.exists())
+    assert "needless" in in_shell(project, "bash", "source ./activate").stderr
+
+
+def test_what_a_shell_leaves_to_the_program(kept: Project, isolated_user: Path) -> None:
+    def asks(**environment: str) -> bool:
+        done = in_shell(kept, "bash", "source ./activate; echo $?", **environment)
+        assert done.stdout == ("1\n" if "needless" in done.stderr else "0\n")
+        return "needless" in done.stderr
+
+    assert not asks()
+    assert asks(CONDAINER_MOUNT="private")
+    # A configuration that is younger may say what must not be run any more.
+    time.sleep(0.02)
+    configuration = isolated_user / ".config/condainer/condainer.yml"
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text("linger: 1\n")
+    assert asks()
+    kept.cnd("build")
+    assert not asks()
+    configuration.write_text("trust: signed\n")
+    assert asks()
+    configuration.unlink()
+    kept.cnd("build")
+    assert not asks()
+    prefix = prefix_of(kept)
+    keeper = keeper_of(prefix)
+    ready = next(prefix.parent.glob(".condainer-*/*.ready"))
+    text = ready.read_text()
+    # Of another process, or of one that had this number before.
+    ready.write_text(text.replace(str(keeper), "1", 1))
+    assert asks()
+    ready.write_text(text.replace(f"{keeper} ", f"{keeper} 1", 1))
+    assert asks()
+    ready.write_text(text)
+    assert not asks()
+    done = subprocess.run(
+        ["unshare", "-Urm", "bash", "-c", "source ./activate"],
+        cwd=kept.path,
+        env={**kept.environment, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+    assert "cnd: " in done.stderr
+    os.kill(keeper, signal.SIGKILL)
+    assert wait_until(lambda: not Path(f"/proc/{keeper}").exists())
+    assert asks()
+
+
+def test_shells_against_a_keeper_that_goes(project: Project) -> None:
+    """Who was told that it is active has its commands, however short a mount lives."""
+    project.cnd("-q", "build")
+    project.cnd("-q", "exec", "true")
+    active, asked = 0, 0
+    for number in range(8):
+        project.cnd("exec", "true")
+        # The keeper is about to go: sooner or later than the shell comes.
+        time.sleep(number % 4 / 50)
+        done = in_shell(project, "bash", "source ./activate && sleep 0.1 && probe-prefix")
+        active += done.returncode == 0
+        asked += "needless" in done.stderr
+        assert "not mounted any more" not in done.stderr
+    assert active + asked == 8

@@ -1,0 +1,518 @@
+"""Stamps: what they say is held against the whole computation, whatever happens to a project."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from condainer import pipeline, project, publish, register, stamp, stamping
+from condainer.address import address_of
+from condainer.cache import Entry, Manifest
+from condainer.config import Settings, load_settings
+from condainer.errors import CondainerError
+from condainer.explicit import lockfile_path, render_explicit
+from condainer.inputs import read_inputs
+from condainer.lock import CondaPackage, Lock, this_platform
+from condainer.pipeline import Built
+from condainer.report import Attentive, Silent
+
+OLD, NEW, OTHER = ("dependencies: [demo=1]\n", "dependencies: [demo=2]\n", "# a comment only\n")
+SHA = {OLD: "1" * 64, NEW: "2" * 64}
+
+
+def lock_for(text: str, settings: Settings) -> Lock:
+    """Return the lock of an environment.yml that is in its place."""
+    inputs = read_inputs(settings, this_platform())
+    url = f"https://conda.invalid/conda-forge/noarch/demo-{text[-3]}-0.conda"
+    return Lock(
+        this_platform(),
+        (CondaPackage(url, SHA[text]),),
+        inputs=inputs.fingerprint(),
+        sources=inputs.sources,
+        name=inputs.name,
+    )
+
+
+def publish_image(lock: Lock, settings: Settings) -> Entry:
+    """Publish an image, of which nothing but its size is ever looked at here."""
+    address = address_of(lock, settings.mount_base_directory)
+    with publish.building(address, settings, Silent()) as directory:
+        (directory / "image.squashfs").write_bytes(b"an image")
+        manifest = Manifest(
+            address=address.digest,
+            recipe_sha256=address.sha256,
+            prefix=str(address.prefix),
+            name="demo",
+            size=8,
+            sha256="0" * 64,
+            xxh3="0" * 32,
+            tree_sha256="0" * 64,
+            compressor="zstd",
+            compression_level=9,
+            builder="me",
+            host="here",
+            created="2026-01-01T00:00:00Z",
+            tools={},
+        )
+        return publish.publish(directory, address, manifest, render_explicit(lock), settings)
+
+
+class World:
+    """A project with two environments, of both of which the cache has the image."""
+
+    def __init__(self, top: Path) -> None:
+        self.top = top
+        self.project = top / "project"
+        self.cache, self.readonly = top / "cache", top / "readonly"
+        for path in (self.project, top / "home", top / "elsewhere", top / "m"):
+            path.mkdir()
+        os.environ["HOME"] = str(top / "home")
+        os.environ["XDG_CACHE_HOME"] = str(top / "home/.cache")
+        os.environ["XDG_CONFIG_HOME"] = str(top / "home/.config")
+        os.environ["CONDAINER_CACHE"] = str(self.cache)
+        os.environ["CONDAINER_READONLY_CACHES"] = str(self.readonly)
+        os.environ["CONDAINER_MOUNT_BASE"] = str(top / "m")
+        self.user_file = top / "home/.config/condainer/condainer.yml"
+        self.locks: dict[str, str] = {}
+        for text in (NEW, OLD):
+            self.yml.write_text(text)
+            lock = lock_for(text, self.settings())
+            publish_image(lock, self.settings())
+            self.locks[text] = render_explicit(lock)
+        self.lockfile.write_text(self.locks[OLD])
+
+    @property
+    def yml(self) -> Path:
+        return self.project / "environment.yml"
+
+    @property
+    def lockfile(self) -> Path:
+        return lockfile_path(self.project, this_platform())
+
+    def settings(self) -> Settings:
+        return load_settings(self.project)
+
+    def image(self, text: str = OLD) -> Path:
+        return next(self.cache.glob(f"images/*/{self.digest(text)}/image.squashfs"))
+
+    def digest(self, text: str) -> str:
+        return address_of(self.lock(text), self.top / "m").digest
+
+    def lock(self, text: str) -> Lock:
+        from condainer.explicit import parse_explicit
+
+        return parse_explicit(self.locks[text], "", this_platform())
+
+    def build(self) -> Built:
+        """Find the image as `cnd build` does, and write the stamp."""
+        settings = self.settings()
+        # Nothing is built here.
+        pipeline.current_entry(settings)
+        reporter = Attentive(Silent())
+        built = pipeline.ensure(settings, reporter)
+        stamping.remember(settings, built, reporter.told)
+        return built
+
+    def check(self) -> bool:
+        """Hold what the stamp says, if it says anything, against the whole computation."""
+        found = stamp.valid(str(self.project))
+        if found is None:
+            return False
+        settings = self.settings()
+        entry, lock = pipeline.current_entry(settings)
+        assert found["prefix"] == str(entry.prefix)
+        assert (found["address"], found["name"]) == (entry.address, lock.name)
+        if "time" not in found:
+            # Something is told again by each build.
+            return False
+        report = json.loads(f"{found['head']}0.0{found['tail']}")
+        assert report == pipeline_report(entry)
+        # What else the whole computation would do is done.
+        before = self.tree()
+        pipeline.ensure(settings, Silent())
+        assert self.tree() == before
+        return True
+
+    def tree(self) -> dict[str, tuple[int, int]]:
+        paths = [path for top in (self.project, self.cache) for path in sorted(top.rglob("*"))]
+        return {str(path): (path.lstat().st_mtime_ns, path.lstat().st_ino) for path in paths}
+
+
+@contextmanager
+def a_world() -> Iterator[World]:
+    kept, here = dict(os.environ), os.getcwd()
+    top = Path(tempfile.mkdtemp(prefix="stamp "))
+    top.chmod(0o755)
+    try:
+        yield World(top)
+    finally:
+        os.environ.clear()
+        os.environ.update(kept)
+        os.chdir(here)
+        shutil.rmtree(top)
+
+
+def pipeline_report(entry: Entry) -> dict[str, Any]:
+    return project.build_report(Built(entry, hit=True, locked=False, seconds=0.0))
+
+
+def times_kept(path: Path, text: str) -> None:
+    """Write a file as `touch -r`, rsync -t and hasty editors do: its time stays."""
+    before = path.stat() if path.exists() else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    if before is not None:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def renamed_over(path: Path, text: str) -> None:
+    """Write a file as git and careful editors do."""
+    new = path.with_name("new")
+    new.write_text(text)
+    if path.exists():
+        shutil.copystat(path, new)
+    new.rename(path)
+
+
+def config(text: str) -> Callable[[World], None]:
+    return lambda world: times_kept(world.project / "condainer.yml", text)
+
+
+def user_config(text: str) -> Callable[[World], None]:
+    return lambda world: times_kept(world.user_file, text)
+
+
+def variable(name: str, value: str) -> Callable[[World], None]:
+    def set_it(world: World) -> None:
+        os.environ[name] = value.format(top=world.top)
+
+    return set_it
+
+
+def to_readonly(world: World) -> None:
+    """Put the image into the cache that is looked into first."""
+    entry = world.image().parent
+    target = world.readonly / entry.relative_to(world.cache)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(entry, target, dirs_exist_ok=True)
+
+
+def replaced_image(world: World) -> None:
+    image = world.image()
+    status = image.stat()
+    new = image.with_name("new")
+    new.write_bytes(b"no image")
+    new.chmod(0o444)
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.rename(image)
+
+
+def quarantined(world: World) -> None:
+    publish.quarantine(world.image().parent, world.cache)
+
+
+def cut_off(world: World) -> None:
+    world.image().chmod(0o644)
+    times_kept(world.image(), "an im")
+
+
+def no_variables(world: World) -> None:
+    for name in ("TRUST", "USER_SITE"):
+        os.environ.pop(f"CONDAINER_{name}", None)
+
+
+def loose(world: World) -> None:
+    """Let others write the user's configuration, if there is one."""
+    if world.user_file.exists():
+        world.user_file.chmod(0o666)
+
+
+def written(how: Callable[[Path, str], None], text: str) -> Callable[[World], None]:
+    return lambda world: how(world.yml, text)
+
+
+def forget_activation(world: World) -> None:
+    (world.project / "activate.fish").unlink(missing_ok=True)
+
+
+EDITS: dict[str, Callable[[World], Any]] = {
+    **{
+        f"{how.__name__} {text[-3]}": written(how, text)
+        for how in (times_kept, renamed_over)
+        for text in (OLD, NEW)
+    },
+    "comment": lambda world: times_kept(world.yml, OTHER + OLD),
+    "delete yml": lambda world: world.yml.unlink(missing_ok=True),
+    "old lock": lambda world: times_kept(world.lockfile, world.locks[OLD]),
+    "new lock": lambda world: renamed_over(world.lockfile, world.locks[NEW]),
+    "delete lock": lambda world: world.lockfile.unlink(missing_ok=True),
+    "requirements": lambda world: times_kept(world.project / "requirements.txt", "demo\n"),
+    "dangling requirements": lambda world: os.symlink("none", world.project / "requirements.txt"),
+    "no requirements": lambda w: (w.project / "requirements.txt").unlink(missing_ok=True),
+    "base": config("mount_base_directory: /tmp\n"),
+    "other base": config("mount_base_directory: /var\n"),
+    "name": config("environment_yml: other.yml\n"),
+    "site": config("user_site: true\n"),
+    "no config": lambda world: (world.project / "condainer.yml").unlink(missing_ok=True),
+    "user": user_config("user_site: true\n"),
+    "user's trust": user_config("trust: signed\n"),
+    "loose user": loose,
+    "cache": variable("CONDAINER_CACHE", "{top}/elsewhere"),
+    "relative cache": variable("CONDAINER_CACHE", "cache"),
+    "usual cache": variable("CONDAINER_CACHE", "{top}/cache"),
+    "variable": variable("CONDAINER_USER_SITE", "true"),
+    "home": variable("XDG_CONFIG_HOME", "{top}/elsewhere"),
+    "usual home": variable("XDG_CONFIG_HOME", "{top}/home/.config"),
+    "personal variable": variable("CONDAINER_TRUST", "anyone"),
+    "no variables": lambda world: [
+        os.environ.pop(f"CONDAINER_{n}", "") for n in ("TRUST", "USER_SITE")
+    ],
+    "here": lambda world: os.chdir(world.top),
+    "there": lambda world: os.chdir(world.top / "elsewhere"),
+    "read-only cache": to_readonly,
+    "replaced image": replaced_image,
+    "loose image": lambda world: world.image().chmod(0o666),
+    "loose entry": lambda world: world.image().parent.chmod(0o777),
+    "loose cache": lambda world: world.cache.chmod(0o777),
+    "cut off": cut_off,
+    "quarantined": quarantined,
+    "purged": lambda world: world.image().unlink(),
+    "manifest": lambda w: w.image().with_name("manifest.json").chmod(0o644),
+    "activation": forget_activation,
+    "other activation": lambda world: times_kept(world.project / "activate", "mine\n"),
+    "note": lambda world: shutil.rmtree(world.cache / "projects", ignore_errors=True),
+    "build": lambda world: world.build(),
+}
+
+
+# What changes nothing in a world where nothing has happened yet.
+SAME = {"times_kept 1", "no config", "usual cache", "usual home", "build", "here", "there"}
+SAME |= {"no requirements", "no variables", "old lock", "renamed_over 1"}
+
+
+@hypothesis_settings(derandomize=True, max_examples=120)
+@given(st.lists(st.sampled_from(sorted(EDITS)), min_size=1, max_size=8))
+def test_a_stamp_says_what_the_whole_computation_says(edits: list[str]) -> None:
+    with a_world() as world:
+        world.build()
+        assert world.check()
+        for edit in edits:
+            try:
+                EDITS[edit](world)
+            except (CondainerError, StopIteration, FileExistsError):
+                # Refused by a build, or there is nothing to be changed.
+                continue
+            world.check()
+            if edit == "build" and stamp.valid(str(world.project)) is None:
+                # What cannot have a stamp now: a condition of the policy, or nothing to compare.
+                assert world.settings().trust == "signed" or not world.lockfile.exists()
+
+
+@pytest.mark.parametrize("edit", sorted(EDITS))
+def test_each_edit_alone(edit: str) -> None:
+    with a_world() as world:
+        os.chdir(world.top)
+        world.build()
+        if edit == "loose user":
+            user_config("user_site: true\n")(world)
+            world.build()
+        EDITS[edit](world)
+        # All others leave something otherwise than it was seen.
+        assert world.check() == (edit in SAME)
+
+
+def test_going_back_is_no_change() -> None:
+    with a_world() as world:
+        world.build()
+        for text in (NEW, OLD):
+            times_kept(world.yml, text)
+            assert world.check() == (text == OLD)
+
+
+def test_what_was_told_is_told_again_but_commands_run(tmp_path: Path) -> None:
+    with a_world() as world:
+        built = pipeline.ensure(world.settings(), Silent())
+        assert stamping.remember(world.settings(), built, told=True)
+        found = stamp.valid(str(world.project))
+        assert found is not None
+        assert "time" not in found
+        assert found["address"] == built.entry.address
+
+
+def test_what_has_no_stamp() -> None:
+    with a_world() as world:
+        built = pipeline.ensure(world.settings(), Silent())
+        overridden = load_settings(world.project, ["user_site=true"])
+        assert not stamping.remember(overridden, built)
+        pinned = replace(world.settings(), address=built.entry.address)
+        assert not stamping.remember(pinned, built)
+        assert not stamping.remember(replace(world.settings(), trust="signed"), built)
+        del os.environ["HOME"], os.environ["XDG_CACHE_HOME"]
+        assert stamp.path_of(str(world.project)) is None
+        assert not stamping.remember(world.settings(), built)
+        # `--locked` does not matter for a lock that is current.
+        os.environ["HOME"] = str(world.top / "home")
+        assert stamping.remember(load_settings(world.project, ["locked=true"]), built)
+
+
+def test_a_stamp_that_is_damaged_or_of_somebody_else() -> None:
+    with a_world() as world:
+        world.build()
+        where = stamp.path_of(str(world.project))
+        assert where is not None
+        path = Path(where)
+        assert path.stat().st_mode & 0o777 == 0o600
+        whole = path.read_bytes()
+        for size in (*range(0, len(whole), 97), len(whole) - 1):
+            path.write_bytes(whole[:size])
+            assert stamp.valid(str(world.project)) is None
+        path.write_bytes(whole)
+        assert world.check()
+        path.chmod(0o622)
+        assert stamp.valid(str(world.project)) is None
+        path.chmod(0o600)
+        path.rename(path.with_name("real"))
+        path.symlink_to("real")
+        assert stamp.valid(str(world.project)) is None
+        path.unlink()
+        os.mkfifo(path, 0o600)
+        assert stamp.valid(str(world.project)) is None
+
+
+def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_world() as world:
+        monkeypatch.setattr(stamping, "LARGE", 10)
+        world.build()
+        assert world.check()
+        times_kept(world.yml, NEW)
+        assert not world.check()
+        world.yml.unlink()
+        os.mkfifo(world.yml)
+        assert not world.check()
+
+
+def test_no_stamp_where_there_is_no_home(tmp_path: Path) -> None:
+    with a_world() as world:
+        os.environ["XDG_CACHE_HOME"] = f"{tmp_path}/none/none"
+        built = pipeline.ensure(world.settings(), Silent())
+        assert not stamping.remember(world.settings(), built)
+        assert not (tmp_path / "none").exists()
+
+
+def test_old_stamps_go(tmp_path: Path) -> None:
+    with a_world() as world:
+        directory = world.top / "home/.cache" / stamp.DIRECTORY
+        directory.mkdir(parents=True)
+        for name, age in (("old", 1.0), ("young", None)):
+            (directory / name).touch()
+            if age is not None:
+                os.utime(directory / name, (age, age))
+        world.build()
+        assert sorted(path.name[:5] for path in directory.iterdir()) == ["proje", "young"]
+
+
+# The program
+
+
+def cnd(world: World, *arguments: str, trace: str = "") -> subprocess.CompletedProcess[str]:
+    start = "import sys; from condainer.__main__ import entry; "
+    start += trace + "; entry()" if trace else "entry()"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("COV_", "COVERAGE"))}
+    return subprocess.run(
+        [sys.executable, "-c", start, *arguments],
+        cwd=world.project,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def test_what_a_build_imports_runs_and_writes_when_nothing_changed() -> None:
+    trace = (
+        "before = set(sys.modules); seen = []; "
+        "sys.addaudithook(lambda name, given: seen.append((name, given))); "
+        "import os; leave = os._exit; "
+        "os._exit = lambda status: (print(sorted(set(sys.modules) - before), "
+        "[e for e in seen if e[0].startswith(('subprocess', 'os.fork', 'os.posix', 'os.exec'))], "
+        "[e[1][0] for e in seen if e[0] == 'open' and e[1][2] & 3], flush=True), leave(status))"
+    )
+    with a_world() as world:
+        world.build()
+        before = world.tree()
+        done = cnd(world, "build", trace=trace)
+        assert done.stdout == "['condainer.cli_quick', 'condainer.stamp'] [] []\n"
+        assert done.stderr.startswith(f"Found {world.image()} (8 B) in 0.0")
+        assert world.tree() == before
+        assert cnd(world, "-q", "build", "--locked").stderr == ""
+        report = json.loads(cnd(world, "-d", ".", "build", "--json").stdout)
+        expected = json.loads(cnd(world, "--set", "linger=2", "build", "--json").stdout)
+        assert {**report, "seconds": 0} == {**expected, "seconds": 0}
+
+
+def test_how_many_system_calls_a_build_makes_when_nothing_changed() -> None:
+    if shutil.which("strace") is None:
+        assert not os.environ.get("CI"), "strace is missing"
+        pytest.skip("strace is not installed")
+    with a_world() as world:
+        world.build()
+        counts = []
+        for code in ("pass", "from condainer.__main__ import entry; entry()"):
+            argv = ["strace", "-f", "-qq", "-o", str(world.top / "calls"), sys.executable]
+            subprocess.run([*argv, "-c", code, "build"], cwd=world.project, check=True)
+            counts.append(len((world.top / "calls").read_text().splitlines()))
+        # Measured: 190, most of them to open, read and close the project's own files.
+        assert counts[1] - counts[0] < 350
+
+
+def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+    from condainer import cli_quick
+
+    with a_world() as world:
+        world.build()
+        os.chdir(world.project)
+        assert cli_quick.run(["-q", "build"]) == 0
+        monkeypatch.setattr(stamp, "LIFE", 0)
+        assert cli_quick.run(["-q", "build"]) is None
+        # The long way says in the cache that the project is still there.
+        note = register.place_of(world.build().entry, world.settings())
+        assert note is not None
+        assert note.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-y", "build"],
+        ["--set", "linger=1", "build"],
+        ["build", "--help"],
+        ["build", "x"],
+        ["lock"],
+        ["-d"],
+        ["-d", "/nonexistent", "build"],
+        ["-d", "//", "build"],
+    ],
+)
+def test_what_is_for_the_long_way(arguments: list[str]) -> None:
+    from condainer import cli_quick
+
+    with a_world() as world:
+        world.build()
+        os.chdir(world.project)
+        assert cli_quick.run(["-q", "build"]) == 0
+        assert cli_quick.run(arguments) is None
