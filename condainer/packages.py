@@ -8,6 +8,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -34,9 +36,9 @@ def fetch(
     Every archive is checked against the sha256 of the lock. Raises IntegrityError when what a
     channel serves has another one, NetworkError when it cannot be downloaded.
     """
-    missing = [
-        package for package in packages if not _is_good(archive_path(package, settings), package)
-    ]
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        good = pool.map(lambda p: _is_good(archive_path(p, settings), p), packages)
+        missing = [package for package, is_good in zip(packages, good, strict=True) if not is_good]
     if missing:
         reporter.step("Downloading conda packages", "packages")
         with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
@@ -153,8 +155,12 @@ def link(
     scratch: Path,
     settings: Settings,
     reporter: Reporter,
+    hard_links: bool = False,
 ) -> list[str]:
     """Install packages into `directory`, with the paths in their files pointing below `prefix`.
+
+    With `hard_links`, files are those of the package cache where that is on the same file system:
+    whoever changes one has to put a new file in its place.
 
     Returns the names of the packages, dependencies first. They are unpacked in the package cache
     or, where rattler cannot lock that, in the private directory `scratch`. Raises IntegrityError
@@ -162,15 +168,24 @@ def link(
     full.
     """
     reporter.step("Linking conda packages", "packages")
-    order = asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter))
+    target = _Target(directory, prefix, hard_links)
+    order = asyncio.run(_link(archives, target, scratch, settings, reporter))
     linked.check(directory)
     return order
 
 
+@dataclass(frozen=True)
+class _Target:
+    """Where packages are linked, what their files say where they are, and whether by hard links."""
+
+    directory: Path
+    prefix: Path
+    hard_links: bool
+
+
 async def _link(
     archives: Sequence[Path],
-    directory: Path,
-    prefix: Path,
+    target: _Target,
     scratch: Path,
     settings: Settings,
     reporter: Reporter,
@@ -182,16 +197,16 @@ async def _link(
     progress = _LinkProgress(reporter, len(records))
     try:
         try:
-            await _install(records, directory, prefix, settings.package_cache, progress)
+            await _install(records, target, settings.package_cache, progress)
         except exceptions.InstallerError as error:
             if "cache lock" not in str(error):
                 raise
             reporter.warn(f"Locks do not work in {settings.package_cache}: unpacking elsewhere")
-            await _install(records, directory, prefix, scratch, progress)
+            await _install(records, target, scratch, progress)
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
-        doing = f"link conda packages from {settings.package_cache} into {directory}"
+        doing = f"link conda packages from {settings.package_cache} into {target.directory}"
         raise storage_error_told(doing, str(error)) or BuildError(
-            f"Linking the conda packages into {directory} failed: {error}",
+            f"Linking the conda packages into {target.directory} failed: {error}",
             f"If a package in {settings.package_cache} is damaged, delete that directory: "
             "it is filled again by the next build.",
         ) from None
@@ -201,8 +216,7 @@ async def _link(
 
 async def _install(
     records: Sequence[RepoDataRecord],
-    directory: Path,
-    prefix: Path,
+    target: _Target,
     cache: Path,
     progress: _LinkProgress,
 ) -> None:
@@ -211,14 +225,13 @@ async def _install(
 
     await rattler.install(
         list(records),
-        target_prefix=directory,
-        alternative_target_prefix=prefix,
+        target_prefix=target.directory,
+        alternative_target_prefix=target.prefix,
         # The archives were checked, but what was unpacked from them earlier can have changed.
         package_cache=rattler.PackageCache.new_layered(
             [cache / "unpacked"], validation_mode=ValidationMode.full()
         ),
-        # With hard links, whatever is written in the prefix would be written in the cache.
-        config=rattler.Config.from_toml("allow-hard-links = false"),
+        config=rattler.Config.from_toml(f"allow-hard-links = {str(target.hard_links).lower()}"),
         installed_packages=[],
         execute_link_scripts=False,
         show_progress=False,
