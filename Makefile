@@ -1,9 +1,10 @@
-.PHONY: help setup demo test check torture channel clean
+.PHONY: help setup demo test check torture bench bench-quick channel clean
 
 help:
 	@echo "make demo     the main job on real input, step by step"
 	@echo "make test     the whole test suite, with ruff and mypy"
 	@echo "make torture  the fault campaigns at full length (docs/reliability.md)"
+	@echo "make bench    the benchmarks (docs/benchmarks/README.md); bench-quick: in under 3 minutes"
 	@echo "make check    ruff and mypy only"
 	@echo "make channel  build a local conda channel and serve it in the foreground"
 	@echo "make clean    remove what the targets above made"
@@ -27,8 +28,13 @@ test: check
 torture: setup
 	@.venv/bin/python -m tests.torture
 
+bench bench-quick: setup
+	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@.venv/bin/python -m benchmarks $(if $(filter bench-quick,$@),--quick)
+
 channel: setup
 	@.venv/bin/python -m tests.channel serve
 
 clean:
-	rm -rf .venv .channel .demo .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf .venv .channel .demo .benchmarks .mypy_cache .ruff_cache .pytest_cache .coverage*

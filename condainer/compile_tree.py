@@ -1,6 +1,6 @@
-"""Compile every .py file below some directories; runs under the interpreter of an environment.
+"""Compile .py files; runs under the interpreter of an environment.
 
-Usage: python compile_tree.py JOBS DIRECTORY...
+Usage: python compile_tree.py JOBS LIST, where the file LIST holds paths, each ended by a NUL.
 
 Stands alone (any Python from 3.7) and prints the number of finished files now and then. Unlike
 compileall it tells files that are not valid Python, which are skipped as every installer does,
@@ -20,14 +20,10 @@ import traceback
 BATCH = 20
 
 
-def sources(directories: list[str]) -> list[str]:
-    """Return the .py files below the directories, sorted; links are left out."""
-    found: list[str] = []
-    for directory in directories:
-        for root, folders, names in os.walk(directory):
-            folders[:] = sorted(name for name in folders if name != "__pycache__")
-            found += [os.path.join(root, name) for name in sorted(names) if name.endswith(".py")]
-    return [path for path in found if not os.path.islink(path)]
+def sources(listed: str) -> list[str]:
+    """Return the paths that a file holds."""
+    with open(listed, "rb") as stream:
+        return [os.fsdecode(path) for path in stream.read().split(b"\0") if path]
 
 
 def compile_file(path: str) -> None:
@@ -90,7 +86,7 @@ def start_worker(paths: list[str], reader: int, writer: int) -> int:
 def main() -> int:
     """Compile what the command line names; the status is 1 if a file could not be written."""
     jobs = int(sys.argv[1])
-    paths = sources(sys.argv[2:])
+    paths = sources(sys.argv[2])
     reader, writer = os.pipe()
     # Every jobs-th file for each: neighbours are alike, so that all have about the same work.
     workers = [start_worker(paths[n::jobs], reader, writer) for n in range(jobs)]

@@ -29,7 +29,9 @@ def fetch(
     Every file is checked against its sha256. Raises IntegrityError when what a server gives has
     another one, NetworkError when it cannot be downloaded, OfflineError when it must not be.
     """
-    found = {file: archives.find(file, settings) for file in files}
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        at_hand = pool.map(lambda file: archives.find(file, settings), files)
+        found = dict(zip(files, at_hand, strict=True))
     missing = [file for file, path in found.items() if path is None]
     if missing and settings.offline:
         demand_local(missing)

@@ -46,10 +46,12 @@ class Engine(Protocol):
         scratch: Path,
         settings: Settings,
         reporter: Reporter,
+        hard_links: bool = False,
     ) -> list[str]:
         """Install packages into `directory`, with the paths in their files pointing below `prefix`.
 
-        Parameters: `scratch` is a private directory for what is needed meanwhile. Returns the names
-        of the packages, dependencies first. Raises BuildError when that fails, IntegrityError for
-        an archive that cannot be read, StorageError when a disk is full.
+        Parameters: `scratch` is a private directory for what is needed meanwhile; `hard_links`
+        allows files to be those of a package cache, which nobody writes into then. Returns the
+        names of the packages, dependencies first. Raises BuildError when that fails, IntegrityError
+        for an archive that cannot be read, StorageError when a disk is full.
         """

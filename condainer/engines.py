@@ -52,8 +52,11 @@ class Embedded:
         scratch: Path,
         settings: Settings,
         reporter: Reporter,
+        hard_links: bool = False,
     ) -> list[str]:
-        return packages.link(archives, directory, prefix, scratch, settings, reporter)
+        return packages.link(
+            archives, directory, prefix, scratch, settings, reporter, hard_links=hard_links
+        )
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ class External:
         scratch: Path,
         settings: Settings,
         reporter: Reporter,
+        hard_links: bool = False,
     ) -> list[str]:
         return external_link.link(
             self.executable, archives, directory, prefix, scratch, settings, reporter

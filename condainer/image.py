@@ -6,7 +6,8 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +18,13 @@ from condainer import process
 from condainer.address import OURS
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
-from condainer.files import access_time_kept, sha256_of, storage_error_told, storage_errors
+from condainer.files import (
+    access_time_kept,
+    sha256_of,
+    storage_error_told,
+    storage_errors,
+    sync_file,
+)
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 
@@ -30,6 +37,10 @@ HINT = (
     "of tools that are not on PATH."
 )
 BLOCK = 1 << 20
+# Of mksquashfs's buffers; by default it takes a quarter of the machine's memory. No more makes it
+# faster (docs/benchmarks), and a node that builds is often a shared one.
+MEMORY = "256M"
+NONE_KNOWN: Mapping[str, str] = {}
 INFO = re.compile(r", uncompressed size (\d+) bytes")
 
 
@@ -67,9 +78,18 @@ def _version_text(tool: str) -> str:
         return error.stderr
 
 
-def pack(directory: Path, target: Path, settings: Settings, reporter: Reporter) -> Packed:
+def pack(
+    directory: Path,
+    target: Path,
+    settings: Settings,
+    reporter: Reporter,
+    known: Mapping[str, str] = NONE_KNOWN,
+    discard: Callable[[], None] = lambda: None,
+) -> Packed:
     """Compress a directory into a squashfs file whose bytes depend on the directory alone.
 
+    Parameters: `known` holds sha256 of files in it, by their paths, that need not be read again;
+    `discard` is called beside what is left to do when the directory is not needed any more.
     Raises BuildError when mksquashfs fails, StorageError when the disk is full.
     """
     tool, version = find_mksquashfs(settings)
@@ -81,7 +101,7 @@ def pack(directory: Path, target: Path, settings: Settings, reporter: Reporter) 
         *(tool, str(directory), str(target), "-noappend", "-no-recovery", "-no-xattrs"),
         *("-all-root", "-no-hardlinks", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
         *("-all-time", str(FIXED_TIME), "-exit-on-error"),
-        *("-processors", str(settings.jobs), *compression),
+        *("-processors", str(settings.jobs), "-mem", MEMORY, *compression),
     ]
     # mksquashfs refuses to run with the variable that sets the same times.
     environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
@@ -94,15 +114,20 @@ def pack(directory: Path, target: Path, settings: Settings, reporter: Reporter) 
             done += int(match[1])
             reporter.progress(100 * done // total, 100)
 
-    try:
-        # Its own progress bar goes to terminals only; what it says of each file goes anywhere.
-        process.run([*command, "-info", "-no-progress"], env=environment, on_line=on_line)
-    except CommandFailed as error:
-        raise _explained(error, target) from None
-    with storage_errors(f"read the image {target}, or {directory}"):
-        sha256, xxh3 = digests(target)
-        tree = tree_digest(directory)
-        return Packed(target, target.stat().st_size, sha256, xxh3, tree, version)
+    with ThreadPoolExecutor(1) as pool:
+        # What mksquashfs reads is in the page cache for both of them.
+        tree = pool.submit(tree_digest, directory, known)
+        try:
+            # Its own progress bar goes to terminals only; what it says of each file goes anywhere.
+            process.run([*command, "-info", "-no-progress"], env=environment, on_line=on_line)
+        except CommandFailed as error:
+            raise _explained(error, target) from None
+        with storage_errors(f"read the image {target}, or {directory}"):
+            tree_sha256 = tree.result()
+            pool.submit(discard)
+            sha256, xxh3 = digests(target)
+            sync_file(target)
+    return Packed(target, target.stat().st_size, sha256, xxh3, tree_sha256, version)
 
 
 def _explained(error: CommandFailed, target: Path) -> Exception:
@@ -164,41 +189,42 @@ class Hasher:
         return done
 
 
-def tree_digest(directory: Path) -> str:
+def tree_digest(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> str:
     """Return the sha256 of a tree: paths, types, modes, contents and link targets.
 
     Unlike the image's, it does not depend on how squashfs packs; cache_layout.md has the format.
     """
     total = hashlib.sha256()
-    for line in tree_lines(directory):
+    for line in tree_lines(directory, known):
         total.update(line)
     return total.hexdigest()
 
 
-def tree_lines(directory: Path) -> Iterator[bytes]:
+def tree_lines(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> Iterator[bytes]:
     """Yield the record of every directory, file and link of a tree; the path is its third field.
 
-    Raises BuildError for anything else.
+    Parameters: `known` as for pack(). Raises BuildError for anything else.
     """
     for root, folders, names in os.walk(directory):
         folders.sort(key=os.fsencode)
         base = os.path.relpath(root, directory)
         links = [name for name in folders if os.path.islink(os.path.join(root, name))]
-        yield _line("directory", root, base, "")
+        yield _line("directory", os.lstat(root).st_mode, base, "")
         for name in sorted([*names, *links], key=os.fsencode):
-            path = os.path.join(root, name)
-            relative = os.path.normpath(os.path.join(base, name))
-            if os.path.islink(path):
-                yield _line("link", path, relative, os.readlink(path))
-            elif stat.S_ISREG(os.lstat(path).st_mode):
-                yield _line("file", path, relative, sha256_of(path))
+            path = f"{root}/{name}"
+            relative = name if base == "." else f"{base}/{name}"
+            mode = os.lstat(path).st_mode
+            if stat.S_ISLNK(mode):
+                yield _line("link", None, relative, os.readlink(path))
+            elif stat.S_ISREG(mode):
+                yield _line("file", mode, relative, known.get(relative) or sha256_of(path))
             else:
                 raise BuildError(f"{path} is neither a file, a directory nor a link")
 
 
-def _line(kind: str, path: str, relative: str, content: str) -> bytes:
-    mode = "" if kind == "link" else f"{stat.S_IMODE(os.lstat(path).st_mode):04o}"
-    return b"\0".join(os.fsencode(part) for part in (kind, mode, relative, content)) + b"\n"
+def _line(kind: str, mode: int | None, relative: str, content: str) -> bytes:
+    permissions = "" if mode is None else f"{stat.S_IMODE(mode):04o}"
+    return os.fsencode(f"{kind}\0{permissions}\0{relative}\0{content}\n")
 
 
 def read_recipe(path: Path, settings: Settings) -> str:

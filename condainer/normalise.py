@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,11 @@ def metadata(directory: Path, prefix: Path) -> None:
     for path in sorted(meta.glob("*.json")):
         record = _record(json.loads(path.read_text("utf-8")))
         _sizes(record, directory)
-        _replace(path, json.dumps(record, sort_keys=True))
+        replace(path, json.dumps(record, sort_keys=True))
     # The engine's advice to backup programs is about a directory on disk, not about an image.
     (directory / "CACHEDIR.TAG").unlink(missing_ok=True)
     # conda takes a directory for an environment if it has this file; its content is a log.
-    _replace(meta / "history", "")
+    replace(meta / "history", "")
     for path in sorted(directory.glob("lib/python*/site-packages/*.dist-info")):
         if not (path / "METADATA").exists():
             # The rest of a conda package that a pip requirement replaced.
@@ -77,11 +78,11 @@ def _dist_info(directory: Path) -> None:
     kept = sorted(row for row in rows if row[0] not in gone)
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(kept)
-    _replace(record, text.getvalue())
+    replace(record, text.getvalue())
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write a file anew, also in place of one that cannot be written."""
+def replace(path: Path, text: str) -> None:
+    """Write a file anew, also in place of one that cannot be written, or has a second name."""
     path.unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -96,11 +97,21 @@ def modes(directory: Path) -> None:
             if not stat.S_ISREG(status.st_mode):
                 continue
             wanted = FILE_MODES[bool(status.st_mode & 0o111)]
-            if stat.S_IMODE(status.st_mode) == wanted:
-                continue
-            os.chmod(path, wanted)
+            if stat.S_IMODE(status.st_mode) != wanted:
+                _change_mode(path, wanted)
         for name in folders:
             # os.walk does not enter a directory that is not readable.
             path = os.path.join(root, name)
             if not os.path.islink(path):
                 os.chmod(path, DIRECTORY_MODE)
+
+
+def _change_mode(path: str, mode: int) -> None:
+    """Change the mode of a file; if it is also somebody else's, in another cache, of a copy."""
+    try:
+        os.chmod(path, mode)
+    except PermissionError:
+        copy = f"{path}.condainer-copy"
+        shutil.copyfile(path, copy)
+        os.chmod(copy, mode)
+        os.replace(copy, path)

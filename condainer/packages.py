@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,12 @@ def link(
     settings: Settings,
     reporter: Reporter,
     platform: str = "",
+    hard_links: bool = False,
 ) -> list[str]:
     """Install packages into `directory`, with the paths in their files pointing below `prefix`.
+
+    With `hard_links`, files are those of the package cache where that is on the same file system:
+    whoever changes one has to put a new file in its place.
 
     Returns the names of the packages, dependencies first. They are unpacked in the package cache
     or, where rattler cannot lock that, in the private directory `scratch`; `platform` is that of
@@ -58,19 +63,28 @@ def link(
     full.
     """
     reporter.step("Linking conda packages", "packages")
-    order = asyncio.run(_link(archives, directory, prefix, scratch, settings, reporter, platform))
+    target = _Target(directory, prefix, hard_links, platform or this_platform())
+    order = asyncio.run(_link(archives, target, scratch, settings, reporter))
     linked.check(directory)
     return order
 
 
+@dataclass(frozen=True)
+class _Target:
+    """Where and how packages are linked; `prefix` is what their files say where they are."""
+
+    directory: Path
+    prefix: Path
+    hard_links: bool
+    platform: str
+
+
 async def _link(
     archives: Sequence[Path],
-    directory: Path,
-    prefix: Path,
+    target: _Target,
     scratch: Path,
     settings: Settings,
     reporter: Reporter,
-    platform: str,
 ) -> list[str]:
     from rattler import exceptions
 
@@ -81,16 +95,16 @@ async def _link(
     cache = package_caches.private_root(settings)
     try:
         try:
-            await _install(records, directory, prefix, cache, progress, platform)
+            await _install(records, target, cache, progress)
         except exceptions.InstallerError as error:
             if "cache lock" not in str(error):
                 raise
             reporter.warn(f"Locks do not work in {cache}: unpacking elsewhere")
-            await _install(records, directory, prefix, scratch, progress, platform)
+            await _install(records, target, scratch, progress)
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
-        doing = f"link conda packages from {cache} into {directory}"
+        doing = f"link conda packages from {cache} into {target.directory}"
         raise storage_error_told(doing, str(error)) or BuildError(
-            f"Linking the conda packages into {directory} failed: {error}",
+            f"Linking the conda packages into {target.directory} failed: {error}",
             f"If a package in {cache} is damaged, delete that directory: "
             "it is filled again by the next build.",
         ) from None
@@ -107,26 +121,23 @@ def ordered(records: Sequence[RepoDataRecord]) -> list[str]:
 
 async def _install(
     records: Sequence[RepoDataRecord],
-    directory: Path,
-    prefix: Path,
+    target: _Target,
     cache: Path,
     progress: _LinkProgress,
-    platform: str,
 ) -> None:
     import rattler
     from rattler.package_cache import ValidationMode
 
     await rattler.install(
         list(records),
-        target_prefix=directory,
-        platform=rattler.Subdir(platform or this_platform()),
-        alternative_target_prefix=prefix,
+        target_prefix=target.directory,
+        platform=rattler.Subdir(target.platform),
+        alternative_target_prefix=target.prefix,
         # The archives were checked, but what was unpacked from them earlier can have changed.
         package_cache=rattler.PackageCache.new_layered(
             [cache / "unpacked"], validation_mode=ValidationMode.full()
         ),
-        # With hard links, whatever is written in the prefix would be written in the cache.
-        config=rattler.Config.from_toml("allow-hard-links = false"),
+        config=rattler.Config.from_toml(f"allow-hard-links = {str(target.hard_links).lower()}"),
         installed_packages=[],
         execute_link_scripts=False,
         show_progress=False,

@@ -169,7 +169,9 @@ def _build(
             return found, True
         with _no_umask(), stage.staged(lock, address, settings, reporter) as staged:
             target = directory / cache.IMAGE
-            packed = image.pack(staged.directory, target, settings, reporter)
+            packed = image.pack(
+                staged.directory, target, settings, reporter, staged.digests, staged.discard
+            )
         reporter.step("Publishing")
         manifest = _manifest(packed, lock, address, settings, reporter)
         entry = publish.publish(directory, address, manifest, render_explicit(lock), settings)

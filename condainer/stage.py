@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from condainer import (
     engines,
     fetching,
     mark,
+    modules,
     namespace,
     network,
     normalise,
@@ -27,7 +27,6 @@ from condainer.errors import BuildError, StorageError, ToolError
 from condainer.files import (
     is_private_directory,
     remove_tree,
-    storage_error_told,
     storage_errors,
 )
 from condainer.inputs import logins
@@ -35,21 +34,25 @@ from condainer.lock import CondaPackage, Lock
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 
-# Not imported: it runs under the interpreter of the environment.
-COMPILER = Path(__file__).with_name("compile_tree.py")
-
 
 @dataclass(frozen=True)
 class Stage:
     """A private directory that becomes the root of an image.
 
     `runner` begins the command line of anything that has to see the directory at the prefix.
+    `digests` are sha256 of files below the directory, as far as they are known already.
     """
 
     directory: Path
     prefix: Path
     scratch: Path
     runner: tuple[str, ...]
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def discard(self) -> None:
+        """Delete what was staged ahead of time; what is left of it goes with the context."""
+        for item in self.directory.iterdir():
+            remove_tree(item) if item.is_dir() else item.unlink()
 
 
 @contextlib.contextmanager
@@ -66,8 +69,8 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     archives = packages.fetch(lock.conda, settings, reporter)
     requirements = wheels.fetch(lock.pip, settings, reporter)
     with _private_stage(address, settings) as stage:
-        _fill(stage, lock, archives, requirements, address, settings, reporter)
-        yield stage
+        digests = _fill(stage, lock, archives, requirements, address, settings, reporter)
+        yield replace(stage, digests=digests)
 
 
 def _fill(
@@ -78,10 +81,19 @@ def _fill(
     address: Address,
     settings: Settings,
     reporter: Reporter,
-) -> None:
+) -> Mapping[str, str]:
+    """Install and compile, and return the digests that are known after it."""
     with storage_errors(f"build in {stage.directory}"):
         order = engines.chosen(settings, reporter).link(
-            archives, stage.directory, stage.prefix, stage.scratch, settings, reporter
+            archives,
+            stage.directory,
+            stage.prefix,
+            stage.scratch,
+            settings,
+            reporter,
+            # Everything of ours, and uv, puts new files in the place of those that it changes; a
+            # script may write into them, and so into the package cache.
+            hard_links=not lock.post_link_scripts,
         )
         scripts = post_link_scripts(stage.directory, lock.conda, order)
         if scripts and lock.post_link_scripts:
@@ -103,21 +115,25 @@ def _fill(
             )
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
-        _compile(stage, settings, reporter)
+        place = modules.Prefix(
+            stage.directory, stage.prefix, stage.scratch, stage.runner, _bare(stage)
+        )
+        digests = modules.compile_all(place, lock, settings, reporter)
         if address.recipe >= MARKED:
-            mark.unchangeable(stage.directory, library_of(stage.directory))
+            mark.unchangeable(stage.directory, modules.libraries_of(stage.directory))
         normalise.modes(stage.directory)
+    return digests
 
 
 def _describe(stage: Stage, lock: Lock, address: Address) -> None:
     """Write what makes the image self-describing, and the variables where conda keeps them."""
     ours = stage.directory / OURS
     ours.mkdir(exist_ok=True)
-    (ours / "address").write_text(f"{address.digest}\n", encoding="utf-8")
-    (ours / "recipe").write_text(address.text, encoding="utf-8")
+    normalise.replace(ours / "address", f"{address.digest}\n")
+    normalise.replace(ours / "recipe", address.text)
     state = {"version": 1, "env_vars": dict(lock.variables)}
     text = json.dumps(state, ensure_ascii=False, sort_keys=True)
-    (stage.directory / "conda-meta" / "state").write_text(f"{text}\n", encoding="utf-8")
+    normalise.replace(stage.directory / "conda-meta" / "state", f"{text}\n")
 
 
 @contextlib.contextmanager
@@ -160,50 +176,6 @@ def _at_the_prefix(prefix: Path) -> Iterator[None]:
         yield
     finally:
         remove_tree(prefix)
-
-
-def python_of(directory: Path) -> Path | None:
-    """Return the interpreter of an environment, or None if it has none."""
-    python = directory / "bin" / "python"
-    return python if python.exists() else None
-
-
-def library_of(directory: Path) -> list[Path]:
-    """Return the directories of an environment that hold its Python modules."""
-    found = (path for path in directory.glob("lib/python3.*") if path.is_dir())
-    # conda-forge's python comes with a second name for its library: a link.
-    return sorted(path for path in found if not path.is_symlink())
-
-
-def _compile(stage: Stage, settings: Settings, reporter: Reporter) -> None:
-    """Compile all modules: files with a fixed time need .pyc files that do not look at it."""
-    libraries = library_of(stage.directory)
-    if python_of(stage.directory) is None or not libraries:
-        return
-    if _version(libraries[-1]) < (3, 7):
-        reporter.warn("Python before 3.7 cannot load such .pyc files; modules are not compiled")
-        return
-    reporter.step("Compiling Python modules", "files")
-
-    def on_line(line: str) -> None:
-        done, _, total = line.partition(" ")
-        reporter.progress(int(done), int(total))
-
-    script = COMPILER.read_text(encoding="utf-8")
-    final = [str(stage.prefix / path.relative_to(stage.directory)) for path in libraries]
-    (stage.scratch / "compile_tree.py").write_text(script, encoding="utf-8")
-    # Not -I: it would ignore PYTHONHASHSEED, on which sets in the byte code of 3.10 depend.
-    command = [str(stage.prefix / "bin" / "python"), "-s", "-B", "-X", "utf8"]
-    arguments = [str(stage.scratch / "compile_tree.py"), str(settings.jobs), *final]
-    try:
-        process.run([*stage.runner, *command, *arguments], env=_bare(stage), on_line=on_line)
-    except CommandFailed as error:
-        full = storage_error_told(f"compile Python modules in {stage.directory}", error.reason)
-        raise full or BuildError(f"Compiling the Python modules failed: {error.reason}") from None
-
-
-def _version(library: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", library.name))
 
 
 def post_link_scripts(

@@ -1,0 +1,105 @@
+"""Importing scientific packages from an image and from a plain directory, warm and cold."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from benchmarks.measure import Contender, Effort, command, interleaved
+from benchmarks.original import tool
+from benchmarks.place import Place
+from benchmarks.results import Claim, Row, Sample
+from condainer.files import remove_tree
+
+PLAIN, LOW, KERNEL, HIGH = "plain directory", "squashfuse_ll", "kernel", "squashfuse"
+CODE = "import numpy, scipy.stats, pandas, matplotlib.pyplot"
+QUICK_CODE = "import rich.console, requests, click"
+
+
+def imports(place: Place) -> tuple[Row, Row]:
+    """Return the rows of warm and of cold imports."""
+    project = place.scientific("imports")
+    image = Path(place.built(project)["image"])
+    tree = place.root / "tree"
+    remove_tree(tree)
+    argv: list[str | Path] = [tool("unsquashfs"), "-quiet", "-no-progress", "-d", tree, image]
+    subprocess.run(argv, check=True, capture_output=True)
+    code = QUICK_CODE if place.quick else CODE
+    missing = []
+    with contextlib.ExitStack() as stack:
+        roots = {PLAIN: tree}
+        for name in (LOW, KERNEL, HIGH):
+            try:
+                roots[name] = stack.enter_context(_mounted(place, image, name))
+            except (RuntimeError, subprocess.CalledProcessError) as error:
+                missing.append(f"{name}: {str(error)[-200:]}")
+        contenders = [Contender(name, _import(place, root, code)) for name, root in roots.items()]
+        warm = interleaved(contenders, Effort(3, 3.0) if place.quick else Effort(7, 25.0))
+    cold = _cold(place, image, tree, code)
+    remove_tree(tree)
+    by_name = {sample.name: sample.median for sample in warm}
+    limits = {LOW: 1.15, KERNEL: 1.05}
+    claims = tuple(
+        Claim(f"plain directory, {name}", by_name[name] / by_name[PLAIN], limit)
+        for name, limit in limits.items()
+        if name in by_name
+    )
+    what = "importing numpy, scipy, pandas, matplotlib from the image, "
+    if place.quick:
+        what = "importing rich, requests, click from the image, "
+    return Row("imports_warm", what + "warm", warm, claims, problem="; ".join(missing)), Row(
+        "imports_cold", what + "cold", *cold
+    )
+
+
+def _import(place: Place, root: Path, code: str) -> Callable[[], None]:
+    environment = {**place.environment, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment["MPLCONFIGDIR"] = str(place.root / "home" / "matplotlib")
+    return command([root / "bin" / "python", "-c", code], env=environment)
+
+
+@contextlib.contextmanager
+def _mounted(place: Place, image: Path, how: str) -> Iterator[Path]:
+    point = place.root / f"mount-{how}"
+    point.mkdir(exist_ok=True)
+    if how == KERNEL:
+        mount: list[str | Path] = [tool("mount"), "-t", "squashfs", "-o", "ro,loop", image, point]
+        unmount: list[str | Path] = [tool("umount"), point]
+    else:
+        mount = [tool(how), image, point]
+        unmount = [tool("fusermount3"), "-u", point]
+    subprocess.run(mount, check=True, capture_output=True)
+    try:
+        yield point
+    finally:
+        subprocess.run(unmount, check=True, capture_output=True)
+
+
+def _cold(
+    place: Place, image: Path, tree: Path, code: str
+) -> tuple[tuple[Sample, ...], tuple[Claim, ...], str, str]:
+    """Import with nothing in the page cache; the mount is part of it."""
+    if os.geteuid() != 0:
+        return (), (), "", "only root can empty the page cache"
+
+    def from_image() -> None:
+        with _mounted(place, image, LOW) as root:
+            _import(place, root, code)()
+
+    contenders = [
+        Contender(PLAIN, _import(place, tree, code), drop_page_cache),
+        Contender(LOW, from_image, drop_page_cache),
+    ]
+    samples = interleaved(contenders, Effort(1, 0) if place.quick else Effort(5, 0))
+    ratio = samples[1].median / samples[0].median
+    note = "with mounting and unmounting; the page cache of this machine was emptied each time"
+    return samples, (Claim("plain directory, squashfuse_ll", ratio, 1.0),), note, ""
+
+
+def drop_page_cache() -> None:
+    """Empty the page cache, so that what is read next comes from the disk; for root."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")

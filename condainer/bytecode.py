@@ -1,0 +1,132 @@
+"""Compiled modules of packages, kept in the package cache, one file a package.
+
+Byte code is a pure function of source, interpreter and the path that is written into it. The path
+stands in it once, behind its length: so what was compiled for one prefix is that for another, to
+the byte, when path and length are replaced. Modules in which the prefix stands elsewhere, too, are
+not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condainer.files import published_file
+
+FORMAT = b"condainer-compiled 1\n"
+SHA256 = 32
+# Byte code in parts, one after the other: megabytes are not copied to change a few bytes.
+Pieces = tuple[bytes | memoryview, ...]
+# marshal's short strings, interned or not, without the flag that others refer to them.
+SHORT = frozenset(b"zZ")
+REFERENCED = 0x80
+# What the one byte of a short string's length can say.
+LONGEST = 255
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of a package: where its source and byte code belong, relative to the prefix.
+
+    `sha256` is the source's. `code` is None for a source that is not valid Python; `at` is where
+    the prefix begins in it.
+    """
+
+    source: str
+    sha256: str
+    target: str
+    code: bytes | memoryview | None
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The kept modules of one package for one interpreter, compiled for `prefix`."""
+
+    prefix: str
+    modules: tuple[Module, ...]
+
+
+def place(package_cache: Path, package: str, compiler: str) -> Path:
+    """Return where the modules of a package are kept.
+
+    Parameters: `package` is the sha256 of its archive, `compiler` stands for all that compiles.
+    """
+    key = hashlib.sha256(f"{package} {compiler}\n".encode()).hexdigest()
+    return package_cache / "compiled" / key[:2] / key
+
+
+def kept(source: str, sha256: str, target: str, code: bytes | None, prefix: str) -> Module | None:
+    """Return a module as it is kept, or None if its path cannot be replaced later."""
+    if code is None:
+        return Module(source, sha256, target, None)
+    path = os.fsencode(f"{prefix}/{source}")
+    at = code.find(path)
+    if at < 2 or code.count(os.fsencode(prefix)) != 1 or len(path) > LONGEST:
+        return None
+    if code[at - 2] & ~REFERENCED not in SHORT or code[at - 1] != len(path):
+        return None
+    return Module(source, sha256, target, code, at)
+
+
+def for_prefix(module: Module, old: str, new: str) -> Pieces | None:
+    """Return the byte code of a kept module for another prefix, or None if its path is too long.
+
+    A path that is not ASCII is written in another way.
+    """
+    assert module.code is not None
+    length = len(os.fsencode(f"{new}/{module.source}"))
+    if length > LONGEST or not new.isascii():
+        return None
+    rest = module.at + len(os.fsencode(old))
+    code = memoryview(module.code)
+    return code[: module.at - 1], bytes([length]) + new.encode(), code[rest:]
+
+
+def write(path: Path, shelf: Shelf) -> None:
+    """Keep modules; the file appears whole, and ends with the sha256 of all before.
+
+    Raises OSError when that is not possible.
+    """
+    rows = [
+        [m.source, m.sha256, m.target, -1 if m.code is None else len(m.code), m.at]
+        for m in shelf.modules
+    ]
+    index = json.dumps({"prefix": shelf.prefix, "modules": rows}).encode()
+    codes = (module.code for module in shelf.modules if module.code is not None)
+    total = hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with published_file(path, 0o644) as stream:
+        for piece in (FORMAT, len(index).to_bytes(8, "big"), index, *codes):
+            total.update(piece)
+            stream.write(piece)
+        stream.write(total.digest())
+
+
+def read(path: Path) -> Shelf | None:
+    """Return the kept modules of a package, or None if there are none that are undamaged."""
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError:
+        return None
+    body, digest = content[:-SHA256], content[-SHA256:]
+    if body[: len(FORMAT)] != FORMAT or hashlib.sha256(body).digest() != digest:
+        return None
+    # It is what we wrote, to the byte; so it is taken at its word.
+    start = len(FORMAT) + 8
+    end = start + int.from_bytes(body[len(FORMAT) : start], "big")
+    return _parsed(json.loads(bytes(body[start:end])), body[end:])
+
+
+def _parsed(index: Mapping[str, Any], codes: memoryview) -> Shelf:
+    modules = []
+    for source, sha256, target, size, at in index["modules"]:
+        code = None if size < 0 else codes[:size]
+        codes = codes[max(size, 0) :]
+        modules.append(Module(source, sha256, target, code, at))
+    return Shelf(str(index["prefix"]), tuple(modules))

@@ -1,0 +1,71 @@
+"""The benchmark suite's own logic: claims, phases, tables; what it measures is not tested here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from benchmarks import table
+from benchmarks.measure import Contender, Effort, interleaved, peak_memory, phases, total
+from benchmarks.results import Claim, Report, Row, Sample
+
+
+def test_a_claim_is_met_up_to_its_limit() -> None:
+    assert Claim("bare", 1.15, 1.15).met
+    assert not Claim("bare", 1.16, 1.15).met
+    assert Claim("dd", 0.9, 0.9, at_least=True).met
+    assert not Claim("dd", 0.89, 0.9, at_least=True).met
+    assert Claim("dd", 0.891, 0.9, at_least=True).goal == "≥ 0.9 × dd"
+
+
+def test_contenders_take_turns_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+
+    def call(name: str) -> Callable[[], None]:
+        return lambda: calls.append(name)
+
+    contenders = [Contender(name, call(name), call("before")) for name in "AB"]
+    samples = interleaved(contenders, Effort(2, 0))
+    assert calls == ["before", "A", "before", "B"] * 3
+    assert [len(sample.values) for sample in samples] == [2, 2]
+
+
+def test_phases_are_taken_from_what_a_command_says(tmp_path: Path) -> None:
+    script = "echo 'One thing ...' >&2; sleep 0.2; echo 'One thing: done' >&2; echo 'Two ...' >&2"
+    steps = phases(["sh", "-c", script], tmp_path, os.environ)
+    assert [step.title for step in steps] == ["start", "One thing", "Two"]
+    assert total(steps, "One") >= 0.2
+    assert total(steps) >= total(steps, "One", "Two")
+    with pytest.raises(RuntimeError, match="no luck"):
+        phases(["sh", "-c", "echo no luck >&2; exit 3"], tmp_path, os.environ)
+
+
+def test_the_memory_of_descendants_counts(tmp_path: Path) -> None:
+    hold = "import time; held = bytearray(60_000_000); time.sleep(0.5)"
+    start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
+    megabytes, largest = peak_memory([sys.executable, "-c", start], tmp_path, os.environ)
+    assert 60 < megabytes < 200
+    assert largest.startswith("python")
+
+
+def test_what_failed_stands_in_the_table(tmp_path: Path) -> None:
+    good = Row("a", "good", (Sample("cnd", (0.5, 0.7)),), (Claim("bare", 1.0, 1.1),))
+    bad = Row("b", "bad", problem="nix-build\nis | missing")
+    report = Report("today", (("memory", "1 GB"),), (("uv", "1"),), False, 60.0, (good, bad))
+    target = tmp_path / "README.md"
+    target.write_text("before\n<!-- measured -->\nold\n<!-- end -->\nafter\n")
+    table.put_between_markers(target, table.markdown(report))
+    text = target.read_text()
+    assert "| good | ≤ 1.1 × bare | 1.00 × | met |" in text
+    assert "| bad | | not measured: nix-build is \\| missing | **failed** |" in text
+    assert "| good | cnd | 600.0 ms | 500.0 ms – 700.0 ms | 2 |" in text
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    table.write_json(report, tmp_path / "results.json")
+    assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["key"] == "a"

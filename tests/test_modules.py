@@ -1,0 +1,139 @@
+"""Which modules are compiled and which are taken from shelves, without an interpreter's help."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from condainer import bytecode, modules
+from condainer.bytecode import Module, Shelf
+from condainer.config import load_settings
+from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.report import Silent
+
+SHA256 = "a" * 64
+
+
+class Warnings(Silent):
+    """A reporter that remembers warnings."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.told.append(message)
+
+
+def lock(post_link_scripts: bool = False, *, python: bool = True) -> Lock:
+    url = "https://conda.invalid/conda-forge/noarch/{}-1.0-py_0.conda"
+    names = ["six", "python"] if python else ["six"]
+    conda = tuple(CondaPackage(url.format(n), str(i) * 64) for i, n in enumerate(names))
+    wheels = (
+        PipPackage("Zope.Event", "https://x.invalid/zope_event-5.0-py3-none-any.whl", SHA256),
+        PipPackage("built", "https://x.invalid/built-1.0.tar.gz", "c" * 64),
+    )
+    return Lock("linux-64", conda, wheels, post_link_scripts=post_link_scripts)
+
+
+def test_shelves_are_those_of_packages_for_an_interpreter(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, (f"package_cache={tmp_path}",))
+    places = modules._places(lock(), settings)
+    # A source distribution is not the same bytes each time.
+    assert set(places) == {"0" * 64, "1" * 64, SHA256}
+    assert modules._places(lock(post_link_scripts=True), settings) == {}
+    assert modules._places(lock(python=False), settings) == {}
+
+
+def test_packages_are_found_by_what_installers_record(tmp_path: Path) -> None:
+    meta = tmp_path / "conda-meta"
+    meta.mkdir()
+    files = ["lib/python3.11/site-packages/six.py", "share/doc"]
+    text = json.dumps({"fn": "six-1.0-py_0.conda", "files": files})
+    (meta / "six-1.0-py_0.json").write_text(text)
+    (meta / "other.json").write_text(json.dumps({"fn": "other.conda", "files": files}))
+    site = tmp_path / "lib/python3.11/site-packages"
+    for name in ("zope.event-5.0", "stranger-1.0"):
+        (site / f"{name}.dist-info").mkdir(parents=True)
+        (site / f"{name}.dist-info" / "RECORD").write_text(
+            'zope/event.py,sha256=x,1\n"zope/a,b.py",,\n../../../bin/tool,,\n\n'
+        )
+    base = "lib/python3.11/site-packages"
+    assert dict(modules._packages(tmp_path, lock())) == {
+        "0" * 64: [f"{base}/six.py"],
+        SHA256: [f"{base}/zope/event.py", f"{base}/zope/a,b.py"],
+    }
+
+
+def prefix(tmp_path: Path, text: str = "X = 1\n") -> tuple[modules.Prefix, dict[str, str]]:
+    directory = tmp_path / "prefix"
+    directory.mkdir()
+    (directory / "m.py").write_text(text)
+    place = modules.Prefix(directory, Path("/new"), tmp_path, (), {})
+    return place, {"m.py": hashlib.sha256(text.encode()).hexdigest()}
+
+
+def test_only_what_has_the_same_source_is_restored(tmp_path: Path) -> None:
+    place, digests = prefix(tmp_path)
+    code = b"head\xfa\x09/old/m.py tail"
+    shelf = tmp_path / "shelf"
+    target = "__pycache__/m.pyc"
+
+    def restored(sha256: str, code: bytes | None) -> modules.Restored | None:
+        bytecode.write(shelf, Shelf("/old", (Module("m.py", sha256, target, code, 6),)))
+        return modules._restored(place, digests, shelf)
+
+    assert modules._restored(place, digests, shelf) is None
+    assert restored("of another source", code) == modules.Restored((), {})
+    assert not (place.directory / target).exists()
+    # Not valid Python, so nothing is to be there; but a package brought something.
+    assert restored(digests["m.py"], None) == modules.Restored(("m.py",), {})
+    (place.directory / "__pycache__").mkdir()
+    (place.directory / "__pycache__" / "m.cpython-399.pyc").write_bytes(b"stale")
+    assert restored(digests["m.py"], None) == modules.Restored((), {})
+    # A hard link into a package cache is replaced, not written through.
+    (tmp_path / "cached").write_bytes(b"stale")
+    (place.directory / target).hardlink_to(tmp_path / "cached")
+    wanted = b"head\xfa\x09/new/m.py tail"
+    digest = hashlib.sha256(wanted).hexdigest()
+    assert restored(digests["m.py"], code) == modules.Restored(("m.py",), {target: digest})
+    assert (place.directory / target).read_bytes() == wanted
+    assert (tmp_path / "cached").read_bytes() == b"stale"
+
+
+def test_what_is_kept_of_a_package(tmp_path: Path) -> None:
+    place, digests = prefix(tmp_path)
+    assert modules._module(place, "gone.py", digests) is None
+    nothing = modules._module(place, "m.py", digests)
+    assert nothing is not None
+    assert nothing.code is None
+    cache = place.directory / "__pycache__"
+    cache.mkdir()
+    (cache / "m.cpython-311.pyc").write_bytes(b"head\xfa\x09/new/m.py tail")
+    (cache / "m.cpython-311.opt-1.pyc").write_bytes(b"")
+    (cache / "mm.cpython-311.pyc").write_bytes(b"")
+    one = modules._module(place, "m.py", digests)
+    assert one is not None
+    assert (one.target, one.at) == ("__pycache__/m.cpython-311.pyc", 6)
+    # Which of two is ours cannot be told.
+    (cache / "m.cpython-312.pyc").write_bytes(b"")
+    assert modules._module(place, "m.py", digests) is None
+
+
+def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> None:
+    place, digests = prefix(tmp_path)
+    meta = place.directory / "conda-meta"
+    meta.mkdir()
+    text = json.dumps({"fn": "six-1.0-py_0.conda", "files": ["m.py"]})
+    (meta / "six.json").write_text(text)
+    (tmp_path / "compiled").write_text("in the way")
+    reporter = Warnings()
+    places = {"0" * 64: tmp_path / "compiled" / "00" / "shelf"}
+    modules._keep(place, digests, places, lock(), reporter)
+    assert len(reporter.told) == 1
+    assert "cannot be kept in the package cache" in reporter.told[0]
+    (tmp_path / "compiled").unlink()
+    modules._keep(place, digests, places, lock(), reporter)
+    shelf = bytecode.read(places["0" * 64])
+    assert shelf is not None
+    assert [module.source for module in shelf.modules] == ["m.py"]
