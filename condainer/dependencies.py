@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from condainer.errors import InputError
+from condainer.urls import NETRC, has_secret
 from condainer.yamlfile import Document
 
 LIST = "Write each item on a line of its own that begins with `- `."
@@ -41,6 +42,8 @@ def parsed(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]
     pip: list[tuple[str, str]] = []
     for index, item in enumerate(value):
         where = document.where("dependencies", index)
+        if isinstance(item, str) and has_secret(item):
+            raise InputError(f"{where}: a URL with user, password or token: {item}", NETRC)
         if isinstance(item, str) and item.strip():
             specs.append(Spec(_spec(item.strip(), document.path.parent), where))
         elif isinstance(item, dict) and list(item) == ["pip"]:

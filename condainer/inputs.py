@@ -32,6 +32,8 @@ SELECTORS = {
     "win": "win-",
     "win64": "win-64",
 }
+# conda replaces it by the value of the environment variable.
+ENVIRONMENT = re.compile(r"\$(\w+|\{\w+\})")
 SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
 
 
@@ -242,6 +244,11 @@ def _channels(document: Document) -> tuple[str, ...]:
         if has_secret(channel):
             raise InputError(
                 f"{where}: user, password or token in the URL of a channel: {channel}", NETRC
+            )
+        if ENVIRONMENT.search(channel):
+            raise InputError(
+                f"{where}: what a variable of the environment holds cannot be locked: {channel}",
+                "Write its value; `mirrors:` in condainer.yml names another place for a channel.",
             )
     return tuple(wanted) or (DEFAULT_CHANNEL,)
 

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from condainer.config import Settings
@@ -63,7 +64,8 @@ def _named(settings: Settings) -> Iterator[str]:
     for channel, urls in settings.mirrors:
         yield from (channel, *urls)
     for variable in VARIABLES:
-        yield from _of_text(os.environ.get(variable, ""))
+        for word in os.environ.get(variable, "").split():
+            yield from _of_text(f"--find-links {word}" if word.startswith("/") else word)
     try:
         inputs = read_inputs(settings, this_platform())
     except InputError:
@@ -73,12 +75,11 @@ def _named(settings: Settings) -> Iterator[str]:
 
 
 def _of_inputs(inputs: Inputs, settings: Settings) -> Iterator[str]:
+    from condainer.solver import channel_of
+
     for channel in inputs.channels:
-        if "://" in channel:
-            yield channel
-        elif channel.startswith(("/", "./", "../", "~")):
-            path = os.path.join(settings.project, os.path.expanduser(channel))
-            yield f"file://{os.path.normpath(path)}"
+        with suppress(InputError):
+            yield channel_of(channel, settings).url
     for text in [spec.text for spec in inputs.specs] + [r.text for r in inputs.requirements]:
         yield from _of_text(text)
 

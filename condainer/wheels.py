@@ -30,7 +30,7 @@ from condainer.lock import VCS, PipPackage
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.requirements import Line
-from condainer.urls import without_user
+from condainer.urls import NETRC, without_user
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -390,9 +390,10 @@ def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exc
     places = ", ".join(line.where for line in named) or ", ".join(
         dict.fromkeys(line.where.rpartition(":")[0] for line in lines)
     )
+    refused = "401 Unauthorized" in text or "403 Forbidden" in text
     return InputError(
         f"The pip requirements cannot be resolved ({places}):\n{text}",
-        "Change the requirement, or the conda packages that it has to fit.",
+        NETRC if refused else "Change the requirement, or the conda packages that it has to fit.",
     )
 
 

@@ -325,3 +325,24 @@ def test_a_channel_with_a_secret_is_refused(read: Read, project: Path, channel: 
     assert caught.value.message.startswith(f"{project}/environment.yml:1: ")
     assert "s3cret" not in caught.value.message
     assert "netrc" in caught.value.hint
+
+
+@pytest.mark.parametrize("channel", ["https://$HOST/c", "${CHANNEL}", "file://$HOME/channel"])
+def test_a_channel_cannot_be_a_variable(read: Read, project: Path, channel: str) -> None:
+    with pytest.raises(InputError, match="variable of the environment") as caught:
+        read(f"channels:\n  - a\n  - '{channel}'\ndependencies: [a]\n")
+    assert caught.value.message.startswith(f"{project}/environment.yml:3: ")
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "https://u:s3cret@a.example/c::name",
+        "https://a.example/t/s3cret/c::name",
+        "name[channel='https://u:s3cret@a.example/c']",
+    ],
+)
+def test_a_spec_with_a_secret_is_refused(read: Read, spec: str) -> None:
+    with pytest.raises(InputError, match="user, password or token") as caught:
+        read(yaml.safe_dump({"dependencies": [spec]}))
+    assert "s3cret" not in caught.value.message

@@ -135,6 +135,8 @@ def test_the_settings_and_uvs_variables_name_places(
     )
     admit(lock_of("file:///srv/m/noarch/a-1-0.conda"), mirrored)
     admit(lock_of("http://localhost:8/y/noarch/a-1-0.conda"), mirrored)
+    monkeypatch.setenv("UV_FIND_LINKS", "https://a.example/x /srv/wheels")
+    admit(lock_of("file:///srv/wheels/a-1-py3-none-any.whl"), load_settings(project))
     monkeypatch.setenv("UV_INDEX", "inner=http://127.0.0.1:8/simple")
     admit(lock_of("http://127.0.0.1:8/a-1-py3-none-any.whl"), load_settings(project))
 

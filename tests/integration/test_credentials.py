@@ -169,4 +169,5 @@ def test_a_wrong_password_is_not_shown(
     project = private_project(make_project, tmp_path, line)
     done = project.cnd("lock", status=None)
     assert done.returncode in (4, 6), done.stderr
+    assert option == "--find-links" or "netrc" in done.stderr
     assert SECRET not in done.stdout + done.stderr

@@ -236,6 +236,9 @@ def test_an_sdist_is_marked_and_told(make_project: Any) -> None:
         check=True,
     ).stdout
     assert "\nsdist tabulate-0.9.0.tar.gz sha256:" in recipe
+    assert "\n# built from source: tabulate\n" in project.lockfile.read_text()
+    manifest = json.loads(Path(built["image"]).with_name("manifest.json").read_text())
+    assert manifest["built_from_source"] == ["tabulate"]
     code = "import tabulate; print(tabulate.__version__)"
     assert project.cnd("exec", "python", "-c", code).stdout == "0.9.0\n"
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from conda_lock.conda_lock import render_lockfile_for_platform
+from conda_lock.lockfile import parse_conda_lock_file
 
 from tests.channel import serve
 from tests.integration.conftest import PYTHON, needs
@@ -80,6 +82,14 @@ def test_other_tools_find_it_in_conda_lock_yml(make_project: Any, repository: Re
     assert entry["url"] == f"{url}@{commit}#subdirectory=python/thing"
     assert entry["source"] == {"type": "url", "url": entry["url"]}
     assert entry["hash"] == {"sha256": commit}
+    rendered = render_lockfile_for_platform(
+        lockfile=parse_conda_lock_file(project.path / "conda-lock.yml"),
+        include_dev_dependencies=False,
+        extras=set(),
+        kind="explicit",
+        platform="linux-64",
+    )
+    assert f"# pip thing @ {entry['url']}" in rendered
     # Also without the explicit file, the lock is the same.
     project.lockfile.unlink()
     assert project.json("status")["address"] == locked["address"]
