@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +13,14 @@ from condainer import fetching, mark, namespace, network, normalise, packages, p
 from condainer.address import MARKED, OURS, Address
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import STAGE, Settings
-from condainer.errors import BuildError, StorageError, ToolError
+from condainer.errors import BuildError, OfflineError, StorageError, ToolError
 from condainer.files import (
     is_private_directory,
     remove_tree,
     storage_error_told,
     storage_errors,
 )
-from condainer.lock import CondaPackage, Lock
+from condainer.lock import CondaPackage, Lock, PipPackage
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 
@@ -49,13 +49,15 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     StorageError when the disk does not take it.
     """
     network.prepare(settings, reporter)
-    if settings.offline:
+    try:
+        archives = packages.fetch(lock.conda, settings, reporter)
+        sources = wheels.fetch(lock.pip, settings, reporter)
+    except OfflineError:
         # All that is missing at once, whichever kind it is.
         fetching.demand_local(fetching.missing(fetching.needs_of([lock], settings), settings))
-    archives = packages.fetch(lock.conda, settings, reporter)
-    files = wheels.fetch(lock.pip, settings, reporter)
+        raise
     with _private_stage(address, settings) as stage:
-        _fill(stage, lock, archives, files, address, settings, reporter)
+        _fill(stage, lock, archives, sources, address, settings, reporter)
         yield stage
 
 
@@ -63,7 +65,7 @@ def _fill(
     stage: Stage,
     lock: Lock,
     archives: Sequence[Path],
-    files: Sequence[Path],
+    sources: Mapping[PipPackage, str],
     address: Address,
     settings: Settings,
     reporter: Reporter,
@@ -82,7 +84,7 @@ def _fill(
                 + " (set `post_link_scripts: true` in condainer.yml if the packages need them)"
             )
         if lock.pip:
-            wheels.install(lock.pip, files, stage.prefix, stage.scratch, stage.runner, reporter)
+            wheels.install(sources, stage.prefix, stage.scratch, stage.runner, reporter)
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
         _compile(stage, settings, reporter)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import downloads, indexes, process
+from condainer import downloads, indexes, process, repositories
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import (
@@ -110,13 +110,17 @@ def resolve(inputs: Inputs, prefix: Path, scratch: Path, reporter: Reporter) -> 
 
 def fetch(
     packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
-) -> tuple[Path, ...]:
-    """Return the files of packages in the package caches, downloading what is missing.
+) -> dict[PipPackage, str]:
+    """Return the local URL of each package, downloading what no package cache has.
 
-    Raises what downloads.fetch() does.
+    Raises what downloads.fetch() and repositories.fetch() do.
     """
-    files = [file_of(package, settings) for package in packages]
-    return downloads.fetch(files, settings, reporter, "Downloading pip packages")
+    own = [package for package in packages if repositories.is_repository(package)]
+    others = [package for package in packages if package not in own]
+    files = [file_of(package, settings) for package in others]
+    paths = downloads.fetch(files, settings, reporter, "Downloading pip packages")
+    urls = dict(zip(own, repositories.fetch(own, settings, reporter), strict=True))
+    return urls | {p: path.as_uri() for p, path in zip(others, paths, strict=True)}
 
 
 def file_of(package: PipPackage, settings: Settings) -> File:
@@ -126,8 +130,7 @@ def file_of(package: PipPackage, settings: Settings) -> File:
 
 
 def install(
-    packages: Sequence[PipPackage],
-    files: Sequence[Path],
+    sources: Mapping[PipPackage, str],
     prefix: Path,
     scratch: Path,
     runner: Sequence[str],
@@ -135,28 +138,27 @@ def install(
 ) -> None:
     """Install pip packages, each from its file and by sha256, into a staged prefix.
 
-    Parameters: `files` are those of `packages`, in their order; `runner` is the beginning of the
-    command line that lets the staged prefix appear at `prefix`. Raises IntegrityError when a file
-    has another hash than the lock says.
+    Parameters: `sources` are the packages with their local URLs; a repository's commit takes the
+    place of the sha256. `runner` is the beginning of the command line that lets the staged prefix
+    appear at `prefix`. Raises IntegrityError when a file has another hash than the lock says.
     """
     reporter.step("Installing pip packages")
-    lines = [
-        f"{package.name} @ {file.as_uri()} --hash=sha256:{package.sha256}"
-        for package, file in zip(packages, files, strict=True)
+    lines = {package: f"{package.name} @ {url}" for package, url in sources.items()}
+    hashed = [f"{line} --hash=sha256:{p.sha256}" for p, line in lines.items() if p.sha256]
+    commits = [line for p, line in lines.items() if not p.sha256]
+    local = ["--offline"] if all(package.is_wheel for package in sources) else []
+    command = [
+        *runner,
+        *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
+        *("--no-deps", "--link-mode", "copy", "--no-progress"),
+        *("--no-compile-bytecode", "--break-system-packages"),
     ]
-    listed = _write(scratch / "locked.txt", lines)
     try:
-        process.run(
-            [
-                *runner,
-                *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
-                *("--no-deps", "--require-hashes", "--link-mode", "copy", "--no-progress"),
-                *("--no-compile-bytecode", "--break-system-packages"),
-                *(["--offline"] if all(package.is_wheel for package in packages) else []),
-                *("--requirements", str(listed)),
-            ],
-            env=_environment(scratch),
-        )
+        for options, chosen in ((["--require-hashes", *local], hashed), ([], commits)):
+            if chosen:
+                listed = _write(scratch / "locked.txt", chosen)
+                arguments = [*options, "--requirements", str(listed)]
+                process.run([*command, *arguments], env=_environment(scratch))
     except CommandFailed as error:
         if "network was disabled" in error.stderr:
             raise OfflineError(
