@@ -29,9 +29,7 @@ def fetch(
     Every file is checked against its sha256. Raises IntegrityError when what a server gives has
     another one, NetworkError when it cannot be downloaded, OfflineError when it must not be.
     """
-    with ThreadPoolExecutor(settings.jobs) as pool:
-        at_hand = pool.map(lambda file: archives.find(file, settings), files)
-        found = dict(zip(files, at_hand, strict=True))
+    found = find(files, settings)
     missing = [file for file, path in found.items() if path is None]
     if missing and settings.offline:
         demand_local(missing)
@@ -40,6 +38,14 @@ def fetch(
         with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
             found.update(_fetch_all(missing, settings, reporter))
     return tuple(path for file in files if (path := found[file]) is not None)
+
+
+def find(files: Sequence[File], settings: Settings) -> dict[File, Path | None]:
+    """Return where files stand whose bytes are right, or None."""
+    # Hashing leaves the interpreter to others.
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        paths = pool.map(lambda file: archives.find(file, settings), files)
+        return dict(zip(files, paths, strict=True))
 
 
 def fetch_unknown(url: str, stream: BinaryIO) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import archives, downloads, network, packages, repositories, wheels
+from condainer import downloads, network, packages, repositories, wheels
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import LockfileError
@@ -63,13 +63,17 @@ def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> F
     locks = tuple(lock_for(settings, platform, reporter) for platform in wanted)
     network.prepare(settings, reporter)
     needs = needs_of(locks, settings)
-    lacking = missing(needs, settings)
+    found = downloads.find(needs.files, settings)
+    files = tuple(file for file, path in found.items() if path is None)
+    lacking = Needs(files, tuple(repositories.missing(needs.repositories, settings)))
     if settings.offline:
         demand_local(lacking)
-    paths = downloads.fetch(needs.files, settings, reporter, "Downloading packages")
-    repositories.fetch(needs.repositories, settings, reporter)
+    fetched = downloads.fetch(files, settings, reporter, "Downloading packages")
+    repositories.fetch(lacking.repositories, settings, reporter)
     reporter.finish()
-    size = sum(path.stat().st_size for path in set(paths))
+    new = dict(zip(files, fetched, strict=True))
+    paths = tuple(found[file] or new[file] for file in needs.files)
+    size = sum(path.stat().st_size for path in paths)
     count = len(lacking.files) + len(lacking.repositories)
     return Fetched(locks, needs, paths, count, size)
 
@@ -107,8 +111,9 @@ def needs_of(locks: Sequence[Lock], settings: Settings) -> Needs:
 
 def missing(needs: Needs, settings: Settings) -> Needs:
     """Return what no package cache has."""
+    found = downloads.find(needs.files, settings)
     return Needs(
-        tuple(file for file in needs.files if archives.find(file, settings) is None),
+        tuple(file for file, path in found.items() if path is None),
         tuple(repositories.missing(needs.repositories, settings)),
     )
 

@@ -128,7 +128,7 @@ def _replaced(text: str, chosen: Mapping[str, str]) -> str:
 def canonical(
     packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
 ) -> tuple[PipPackage, ...]:
-    """Return packages with the URLs that the index itself gives, in place of its mirrors' ones.
+    """Return packages with the URLs that the index itself gives, without logins and mirrors.
 
     Raises what downloads.fetch() does: some mirrors show only by the bytes of a file where it is.
     """
@@ -151,8 +151,8 @@ def _canonical_url(package: PipPackage, settings: Settings) -> str:
     for index in mirrored(settings):
         for root in (without_login(_root(mirror)) for mirror in index.mirrors):
             if url.startswith(f"{root}/"):
-                return _canonical(package, root, index, settings) or package.url
-    return package.url
+                return _canonical(package, root, index, settings) or url
+    return url
 
 
 def _is_on_mirror(url: str, settings: Settings) -> bool:

@@ -23,7 +23,7 @@ from condainer import (
 from condainer.address import MARKED, OURS, Address
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import STAGE, Settings
-from condainer.errors import BuildError, StorageError, ToolError
+from condainer.errors import BuildError, OfflineError, StorageError, ToolError
 from condainer.files import (
     is_private_directory,
     remove_tree,
@@ -63,11 +63,13 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     StorageError when the disk does not take it.
     """
     network.prepare(settings, reporter)
-    if settings.offline:
+    try:
+        archives = packages.fetch(lock.conda, settings, reporter)
+        requirements = wheels.fetch(lock.pip, settings, reporter)
+    except OfflineError:
         # All that is missing at once, whichever kind it is.
         fetching.demand_local(fetching.missing(fetching.needs_of([lock], settings), settings))
-    archives = packages.fetch(lock.conda, settings, reporter)
-    requirements = wheels.fetch(lock.pip, settings, reporter)
+        raise
     with _private_stage(address, settings) as stage:
         digests = _fill(stage, lock, archives, requirements, address, settings, reporter)
         yield replace(stage, digests=digests)

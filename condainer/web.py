@@ -179,7 +179,15 @@ def _session() -> Session:
     import requests
     from requests.adapters import HTTPAdapter
 
-    session = requests.Session()
+    class Careful(requests.Session):
+        def rebuild_auth(
+            self, prepared_request: requests.PreparedRequest, response: requests.Response
+        ) -> None:
+            if response.url.startswith("https:") and f"{prepared_request.url}".startswith("http:"):
+                raise requests.exceptions.InvalidSchema("redirected from https to http")
+            super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+
+    session = Careful()
     adapter = HTTPAdapter(pool_connections=PARALLEL, pool_maxsize=PARALLEL)
     session.mount("https://", adapter)
     session.mount("http://", adapter)

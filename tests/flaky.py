@@ -138,6 +138,16 @@ def status(number: int, retry_after: str | None = None) -> Answer:
     return lambda handler, content: handler.answer(number, b"", Retry_After=retry_after)
 
 
+def redirect(url: str) -> Answer:
+    return lambda handler, content: handler.answer(302, b"", Location=url)
+
+
+def silent(handler: Handler, content: bytes) -> None:
+    """Begin an answer, and say nothing more."""
+    handler.answer(200, content[:1000], len(content))
+    time.sleep(20)
+
+
 def hang_up(handler: Handler, content: bytes) -> None:
     """Close the connection without an answer."""
     handler.close_connection = True

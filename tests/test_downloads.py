@@ -229,6 +229,31 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
         File("https://x", SHA256, name, ("https://x",))
 
 
+def test_nobody_is_sent_from_https_to_http(
+    server: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[..., Settings]
+) -> None:
+    authority, certificate = flaky.certificates(tmp_path / "tls", "127.0.0.1")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+    web._session.cache_clear()
+    try:
+        with flaky.serve(certificate=certificate) as safe:
+            safe.files[NAME] = CONTENT
+            safe.plan[:] = [flaky.redirect(safe.url + NAME)]
+            assert fetch(file_at(safe.url + NAME), load()) == CONTENT
+            safe.plan[:] = [flaky.redirect(server.url + NAME)]
+            with pytest.raises(NetworkError, match="from https to http"):
+                fetch(file_at(safe.url + NAME), load("package_cache=other"))
+            monkeypatch.delenv("SSL_CERT_FILE")
+            web._session.cache_clear()
+            with pytest.raises(NetworkError, match="certificate"):
+                fetch(file_at(safe.url + NAME), load("package_cache=other"))
+    finally:
+        web._session.cache_clear()
+    assert not server.asked
+
+
 # Package caches of others
 
 

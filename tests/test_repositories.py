@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer import repositories
+from condainer import repositories, wheels
 from condainer.config import Settings
 from condainer.errors import LockfileError, NetworkError, OfflineError
 from condainer.lock import PipPackage
@@ -87,6 +87,52 @@ def test_offline_no_server_is_asked(load: Callable[..., Settings]) -> None:
     with pytest.raises(NetworkError) as refused:
         fetch(PipPackage("probe", url, ""), load())
     assert "geheim" not in refused.value.message
+
+
+BACKEND = """\
+import zipfile
+
+def build_wheel(directory, settings=None, metadata=None):
+    name = "probe-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(f"{directory}/{name}", "w") as wheel:
+        wheel.writestr("probe.py", "VALUE = 1\\n")
+        wheel.writestr("probe-1.0.dist-info/METADATA", "Metadata-Version: 2.1\\nName: probe\\n"
+                       "Version: 1.0\\n")
+        wheel.writestr("probe-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\\nGenerator: x\\n"
+                       "Root-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr("probe-1.0.dist-info/RECORD", "")
+    return name
+"""
+PROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
+
+
+def test_uv_installs_from_the_mirror(
+    origin: Path,
+    tmp_path: Path,
+    load: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sub = origin / "sub"
+    sub.mkdir()
+    (sub / "backend.py").write_text(BACKEND)
+    (sub / "pyproject.toml").write_text(PROJECT)
+    git(origin, "add", "sub")
+    git(origin, "commit", "--quiet", "-m", "two")
+    wanted = package(origin, "#subdirectory=sub")
+    settings = load()
+    sources = wheels.fetch([wanted], settings, Silent())
+    origin.rename(tmp_path / "gone")
+    monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
+    monkeypatch.setenv("UV_OFFLINE", "1")
+    prefix = tmp_path / "prefix"
+    subprocess.run([wheels.find_uv(), "venv", "--quiet", prefix], check=True)
+    wheels.install(sources, prefix, tmp_path, (), Silent())
+    assert list(prefix.glob("lib/python3*/site-packages/probe.py"))
 
 
 @pytest.mark.parametrize(
