@@ -44,6 +44,9 @@ def kept(lock: Lock, settings: Settings) -> Lock | None:
         return None
     if found.origin != lock.origin or not sources_unchanged(found, settings.project):
         return None
+    if [p.url for p in found.conda] != [p.url for p in lock.conda] or found.pip != lock.pip:
+        # Somebody has edited it.
+        return None
     return replace(found, post_link_scripts=settings.post_link_scripts)
 
 

@@ -80,6 +80,13 @@ def test_md5_sums_are_completed_once(
         assert place.json("build", "--locked")["hit"]
         assert place.json("status")["lock"] == "current"
     assert not server.requests
+    # What was edited does not count.
+    lines = completed.splitlines(keepends=True)
+    edited = completed.replace(lines[-1], "").replace("# packages: 3", "# packages: 2")
+    (project.path / COMPLETED).write_text(edited)
+    assert project.json("status")["lock"] == "stale"
+    assert project.json("build")["address"] == built["address"]
+    assert (project.path / COMPLETED).read_text() == completed
     # Another lock of theirs is completed anew.
     theirs.write_text("".join(text.splitlines(True)[:-1]))
     assert project.json("build")["address"] != built["address"]
