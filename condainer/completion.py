@@ -19,7 +19,7 @@ from condainer.config import Settings
 from condainer.errors import IntegrityError, LockfileError, NetworkError
 from condainer.explicit import checked, is_ours, lockfile_path, read_explicit, render_explicit
 from condainer.files import publish_text
-from condainer.lock import CondaPackage, Lock, sources_unchanged
+from condainer.lock import CondaPackage, Lock, source_of
 from condainer.places import admit
 from condainer.report import Reporter
 from condainer.solver import channel_of
@@ -37,14 +37,15 @@ def path_of(lock: Lock, project: Path) -> Path:
 
 
 def kept(lock: Lock, settings: Settings) -> Lock | None:
-    """Return what an earlier completion of this lock found, if it still holds."""
+    """Return what an earlier completion of this lock found, if it is still the same packages."""
     try:
         found = read_explicit(path_of(lock, settings.project), lock.platform)
     except (FileNotFoundError, LockfileError):
         return None
-    if found.origin != lock.origin or not sources_unchanged(found, settings.project):
-        return None
-    return replace(found, post_link_scripts=settings.post_link_scripts)
+    theirs = source_of(settings.project / lock.origin, settings.project)
+    # Somebody can have edited it.
+    same = [p.url for p in found.conda] == [p.url for p in lock.conda] and found.pip == lock.pip
+    return found if same and found.origin == lock.origin and theirs in found.sources else None
 
 
 def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:

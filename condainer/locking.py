@@ -56,7 +56,7 @@ def lock_state(settings: Settings, platform: str = "") -> LockState:
         if is_ours(path):
             raise LockfileError(f"{path}: the header is incomplete", REMEDY)
         if lock.is_partial:
-            return _partial(_taken_over(lock, settings, path.name), settings)
+            return _partial(lock, settings, path.name)
         return LockState("current", _taken_over(lock, settings))
     if lock.origin:
         lock = replace(lock, post_link_scripts=settings.post_link_scripts)
@@ -72,15 +72,21 @@ def lock_state(settings: Settings, platform: str = "") -> LockState:
     return LockState("stale", lock, f"{_changed(lock, settings)} changed since it was locked")
 
 
-def _partial(lock: Lock, settings: Settings) -> LockState:
+def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
+    """Take over a lock that has md5 sums, with what an earlier build found out."""
     from condainer import completion
 
+    found = completion.kept(replace(lock, origin=origin), settings)
+    if found is not None and sources_unchanged(found, settings.project):
+        whole = replace(found, post_link_scripts=settings.post_link_scripts)
+        return LockState("current", whole)
+    ours = _taken_over(lock, settings, origin)
     # Its URLs and names are held to the rules before anything is looked up.
     known = tuple(replace(package, sha256=package.sha256 or "0" * 64) for package in lock.conda)
-    checked(replace(lock, conda=known), str(settings.project / lock.origin))
-    if found := completion.kept(lock, settings):
-        return LockState("current", found)
-    return LockState("stale", None, f"{lock.origin} has md5 sums only", lock)
+    checked(replace(ours, conda=known), str(settings.project / origin))
+    if found is not None:
+        return LockState("current", replace(ours, conda=found.conda))
+    return LockState("stale", None, f"{origin} has md5 sums only", ours)
 
 
 def _same_files(lock: Lock, settings: Settings) -> bool:
@@ -117,7 +123,7 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
     lock = condalock.read(path, platform, partial=True)
     if not ours:
         if lock.is_partial:
-            return _partial(_taken_over(lock, settings, CONDA_LOCK), settings)
+            return _partial(lock, settings, CONDA_LOCK)
         return LockState("current", checked(_taken_over(lock, settings, CONDA_LOCK), str(path)))
     inputs = read_inputs(settings, platform)
     if unified.existing_hashes(content).get(platform) != inputs.fingerprint():
