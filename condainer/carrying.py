@@ -12,11 +12,12 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-from condainer import archives, fetching, parcel, repositories
+from condainer import archives, buildtools, downloads, fetching, parcel, repositories
 from condainer.archives import File
 from condainer.config import PROJECT_FILE, Settings
 from condainer.errors import InputError, IntegrityError, LockfileError, StorageError
 from condainer.explicit import lockfile_path, parse_explicit, render_explicit
+from condainer.fetching import Fetched
 from condainer.files import (
     open_regular,
     published_file,
@@ -48,7 +49,7 @@ class Packed:
             "size": self.path.stat().st_size,
             "platforms": list(self.platforms),
             "files": [piece.name for piece in self.pieces if piece.kind == "project"],
-            "packages": sum(piece.kind != "project" for piece in self.pieces),
+            "packages": sum(piece.kind not in ("project", "record") for piece in self.pieces),
         }
 
 
@@ -81,6 +82,7 @@ def pack(path: Path, settings: Settings, platforms: Sequence[str], reporter: Rep
                 for f, p in zip(fetched.needs.files, fetched.paths, strict=True)
             ),
             *_repository_pieces(fetched.needs.repositories, drafts, settings),
+            *_tool_pieces(fetched, settings),
         ]
         with published_file(path) as target:
             parcel.write(pieces, target)
@@ -125,6 +127,24 @@ def _is_below(name: str) -> bool:
 def _archive_piece(file: File, path: Path) -> tuple[Piece, Source]:
     piece = Piece("archive", file.filename, file.sha256, path.stat().st_size)
     return piece, partial(open_regular, path)
+
+
+def _tool_pieces(fetched: Fetched, settings: Settings) -> list[tuple[Piece, Source]]:
+    """Return what packages from source need to be built, and the records that say so."""
+    pieces: dict[str, tuple[Piece, Source]] = {}
+    there = {file.sha256 for file in fetched.needs.files}
+    for lock in fetched.locks:
+        for package in buildtools.from_source(lock):
+            key = buildtools.key_of(package, buildtools.python_of(lock))
+            path = buildtools.path_of(key, settings)
+            if path.is_file():
+                text = read_bytes(path)
+                piece = Piece("record", key, hashlib.sha256(text).hexdigest(), len(text))
+                pieces[key] = (piece, partial(io.BytesIO, text))
+        for file, place in downloads.find(buildtools.known(lock, settings), settings).items():
+            if place is not None and file.sha256 not in there:
+                pieces[file.sha256] = _archive_piece(file, place)
+    return list(pieces.values())
 
 
 def _repository_pieces(
@@ -177,7 +197,7 @@ def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
         texts, pieces = _checked(stream, path)
     absent = _absent(texts, project)
     _check_complete(texts, pieces, path)
-    count = sum(piece.kind != "project" for piece in pieces)
+    count = sum(piece.kind not in ("project", "record") for piece in pieces)
     steps = [f"unpack {count} packages of {path} into {settings.package_cache}"]
     return [*steps, *(f"write {project / name}" for name in absent)]
 
@@ -195,10 +215,23 @@ def _checked(stream: BinaryIO, path: Path) -> tuple[dict[str, bytes], tuple[Piec
             continue
         if piece.kind == "archive":
             _file_of(piece)
-        else:
+        elif piece.kind == "repository":
             repositories.check(_package_of(piece))
+        else:
+            _check_record(piece, copy, path)
         copy(None)
     return texts, pieces
+
+
+def _check_record(piece: Piece, copy: Callable[[BinaryIO], None], path: Path) -> str:
+    """Return the text of a record of build tools; raises IntegrityError for what is none."""
+    if not buildtools.KEY.fullmatch(piece.name) or piece.size > PROJECT_LIMIT:
+        raise IntegrityError(f"{path}: {piece.name!r} is no record of build tools")
+    copy(buffer := io.BytesIO())
+    text = buffer.getvalue().decode("utf-8", "replace")
+    if buildtools.parse(text) is None:
+        raise IntegrityError(f"{path}: {piece.name!r} is no record of build tools")
+    return text
 
 
 def _file_of(piece: Piece) -> File:
@@ -280,7 +313,7 @@ def _place(path: Path, text: bytes, written: list[Path]) -> None:
 def _unpack_packages(
     stream: BinaryIO, path: Path, pieces: Sequence[Piece], settings: Settings, reporter: Reporter
 ) -> int:
-    total = sum(piece.kind != "project" for piece in pieces)
+    total = sum(piece.kind not in ("project", "record") for piece in pieces)
     done = 0
     with (
         storage_errors(f"keep packages in {settings.package_cache}"),
@@ -296,11 +329,13 @@ def _unpack_packages(
                     with partial_file.open("wb") as target:
                         copy(target)
                     archives.publish(partial_file, file, settings)
+            elif piece.kind == "record":
+                buildtools.write(piece.name, _check_record(piece, copy, path), settings)
             else:
                 bundled = directory / f"{done}.git"
                 with bundled.open("wb") as target:
                     copy(target)
                 repositories.unbundle(_package_of(piece), bundled, settings)
-            done += 1
+            done += piece.kind != "record"
             reporter.progress(done, total)
     return total

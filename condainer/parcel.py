@@ -20,7 +20,7 @@ from condainer.errors import IntegrityError
 
 MANIFEST = "condainer-bundle.json"
 FORMAT = "condainer-packages 1"
-KINDS = ("project", "archive", "repository")
+KINDS = ("project", "archive", "repository", "record")
 # It is read into memory before anything vouches for it.
 MANIFEST_LIMIT = 64 << 20
 PIECES_LIMIT = 200_000
@@ -32,8 +32,8 @@ REMEDY = "Nothing was taken from it. Copy the file again from where `cnd bundle`
 class Piece:
     """A part of a bundle.
 
-    Its `name` is a path below the project, an archive's file name, or the URL of a repository with
-    the commit.
+    Its `name` is a path below the project, an archive's file name, the URL of a repository with
+    the commit, or the key of a record of build tools.
     """
 
     kind: str

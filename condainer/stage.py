@@ -9,7 +9,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import fetching, mark, namespace, network, normalise, packages, process, wheels
+from condainer import (
+    buildtools,
+    fetching,
+    mark,
+    namespace,
+    network,
+    normalise,
+    packages,
+    process,
+    wheels,
+)
 from condainer.address import MARKED, OURS, Address
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import STAGE, Settings
@@ -84,7 +94,8 @@ def _fill(
                 + " (set `post_link_scripts: true` in condainer.yml if the packages need them)"
             )
         if lock.pip:
-            wheels.install(sources, stage.prefix, stage.scratch, stage.runner, reporter)
+            tools = buildtools.gathered(lock, stage.scratch / "tools", settings)
+            wheels.install(sources, stage.prefix, stage.scratch, stage.runner, reporter, tools)
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
         _compile(stage, settings, reporter)

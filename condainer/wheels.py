@@ -135,12 +135,14 @@ def install(
     scratch: Path,
     runner: Sequence[str],
     reporter: Reporter,
+    tools: Path | None = None,
 ) -> None:
     """Install pip packages, each from its file and by sha256, into a staged prefix.
 
     Parameters: `sources` are the packages with their local URLs; a repository's commit takes the
     place of the sha256. `runner` is the beginning of the command line that lets the staged prefix
-    appear at `prefix`. Raises IntegrityError when a file has another hash than the lock says.
+    appear at `prefix`; `tools` is a directory of wheels for building from source. Raises
+    IntegrityError when a file has another hash than the lock says.
     """
     reporter.step("Installing pip packages")
     lines = {package: f"{package.name} @ {url}" for package, url in sources.items()}
@@ -152,6 +154,7 @@ def install(
         *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
         *("--no-deps", "--link-mode", "copy", "--no-progress"),
         *("--no-compile-bytecode", "--break-system-packages"),
+        *(["--find-links", str(tools)] if tools else []),
     ]
     try:
         for options, chosen in ((["--require-hashes", *local], hashed), ([], commits)):
@@ -163,9 +166,9 @@ def install(
         if "network was disabled" in error.stderr:
             raise OfflineError(
                 "Nothing may be downloaded (`offline`), and what is needed to build packages from "
-                f"source is not in uv's cache:\n{error.stderr.strip()}",
-                "Build once where there is a network and the same uv cache, or replace the sdists "
-                "with wheels.",
+                f"source is not at hand:\n{error.stderr.strip()}",
+                "Run `cnd fetch` where there is a network and the same package cache, or take "
+                "versions that have wheels.",
             ) from None
         if "hash mismatch" in error.stderr.lower():
             raise IntegrityError(
