@@ -14,6 +14,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from condainer.errors import IntegrityError
@@ -114,6 +115,13 @@ def contents(
     end = stream.read(tarfile.RECORDSIZE + 2 * BLOCK)
     if len(end) < 2 * BLOCK or any(end) or stream.read(1):
         raise _damaged(where, "it does not end where its list does")
+
+
+def is_below(name: str) -> bool:
+    """Tell whether a name is that of a file in the project, and of nothing else."""
+    path = PurePosixPath(name)
+    plain = str(path) == name and name.isprintable() and "\\" not in name
+    return plain and not path.is_absolute() and ".." not in path.parts and ".git" not in path.parts
 
 
 def _piece(item: Any) -> Piece:

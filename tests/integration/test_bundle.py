@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from condainer import carrying
+from condainer import unpacking
 from condainer.config import Settings, load_settings
 from condainer.errors import IntegrityError, LockfileError
 from condainer.report import Silent
@@ -245,9 +245,9 @@ def test_a_hostile_or_damaged_bundle_leaves_nothing(
         return load_settings(project, (f"package_cache={packages}",))
 
     with pytest.raises((IntegrityError, LockfileError), match=reason):
-        carrying.unpack(file, project, load, Silent())
+        unpacking.unpack(file, project, load, Silent())
     with pytest.raises((IntegrityError, LockfileError), match=reason):
-        carrying.unpack_plan(file, project, load())
+        unpacking.unpack_plan(file, project, load())
     assert everything(tmp_path) == [file]
     assert not Path("/tmp/evil").exists()
 
@@ -258,7 +258,7 @@ def test_a_bundle_of_another_writer_is_as_good(bundle: tuple[Path, Any], tmp_pat
     project = tmp_path / "project"
     project.mkdir()
     settings = load_settings(project, (f"package_cache={tmp_path / 'packages'}",))
-    done = carrying.unpack(file, project, lambda: settings, Silent())
+    done = unpacking.unpack(file, project, lambda: settings, Silent())
     assert done.packages == 3
     assert len(everything(tmp_path / "packages")) == 3
 
