@@ -173,9 +173,14 @@ def _on_mirrors(
             result.append(spec)
             continue
         mirror = stand_in[str(spec.channel.base_url).rstrip("/")]
-        bare = re.sub(r"^[^\[]*?::", "", str(spec))
-        result.append(rattler.MatchSpec(f"{mirror}::{bare}", strict=False))
+        result.append(rattler.MatchSpec(f"{mirror}::{_without_channel(str(spec))}", strict=False))
     return result
+
+
+def _without_channel(spec: str) -> str:
+    """Return the text of a spec without its channel, in whichever of both ways it is written."""
+    bare = re.sub(r"^[^\[]*?::", "", spec)
+    return re.sub(r"\[\]$", "", re.sub(r'(, ?)?channel="[^"]*"(?(1)|,? ?)', "", bare))
 
 
 async def _solve(
