@@ -191,15 +191,15 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
 
 def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bool:
     """Unpack a bundle before a build; tell whether that is all, because it is a dry run."""
-    from condainer import carrying
+    from condainer import unpacking
 
     if call.dry:
         settings = call.settings(*overrides)
-        plan = carrying.unpack_plan(source.absolute(), call.directory, settings)
+        plan = unpacking.unpack_plan(source.absolute(), call.directory, settings)
         call.would(*plan, "build the image, unless a cache has it", as_json=as_json)
         return True
     load = functools.partial(call.settings, *overrides)
-    done = carrying.unpack(source.absolute(), call.directory, load, call.reporter())
+    done = unpacking.unpack(source.absolute(), call.directory, load, call.reporter())
     for path in done.written:
         call.say(f"Wrote {path}")
     return False

@@ -55,14 +55,14 @@ def bundle(call: Call, file: Path, platforms: tuple[str, ...], as_json: bool) ->
     For a machine without network: `cnd build --from FILE` builds there. The environment and
     requirements files and condainer.yml are in it, too. Fetches what is missing.
     """
-    from condainer import carrying, fetching
+    from condainer import fetching, packing
 
     settings = call.settings()
     if call.dry:
         plan = fetching.plan(settings, platforms, call.reporter())
         call.would(*plan, f"write the lock and its packages to {file}", as_json=as_json)
         return
-    packed = carrying.pack(file.absolute(), settings, platforms, call.reporter())
+    packed = packing.pack(file.absolute(), settings, platforms, call.reporter())
     report = packed.report()
     if as_json:
         print(json.dumps(report))

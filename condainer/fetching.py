@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import downloads, network, packages, repositories, wheels
+from condainer import buildtools, downloads, network, packages, repositories, wheels
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import LockfileError
@@ -70,6 +70,8 @@ def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> F
         demand_local(lacking)
     fetched = downloads.fetch(files, settings, reporter, "Downloading packages")
     repositories.fetch(lacking.repositories, settings, reporter)
+    for lock in locks:
+        buildtools.fetch(lock, settings, reporter)
     reporter.finish()
     new = dict(zip(files, fetched, strict=True))
     paths = tuple(found[file] or new[file] for file in needs.files)

@@ -21,6 +21,7 @@ from condainer.errors import NetworkError
 from condainer.inputs import Inputs
 from condainer.lock import PipPackage
 from condainer.pages import PAGE
+from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 from condainer.requirements import Line
 from condainer.urls import without_login
@@ -78,17 +79,30 @@ def on_mirrors(inputs: Inputs, settings: Settings, resolve: Callable[[Inputs], R
 
     Raises what `resolve` does.
     """
+
+    def attempt(chosen: Mapping[str, str]) -> Result:
+        return resolve(replace(inputs, requirements=_lines(inputs.requirements, chosen)))
+
+    return _attempts(settings, attempt)
+
+
+def asking_mirrors(settings: Settings, ask: Callable[[], Result]) -> Result:
+    """Do the same for what asks indexes that uv's variables name, or the default one."""
+    return _attempts(settings, lambda chosen: ask())
+
+
+def _attempts(settings: Settings, attempt: Callable[[Mapping[str, str]], Result]) -> Result:
     indexes = mirrored(settings)
-    attempts = max((len(index.mirrors) for index in indexes), default=1)
-    for number in range(attempts):
+    count = max((len(index.mirrors) for index in indexes), default=1)
+    for number in range(count):
         chosen = {
             index.url: index.mirrors[min(number, len(index.mirrors) - 1)] for index in indexes
         }
         try:
             with _variables(chosen):
-                return resolve(replace(inputs, requirements=_lines(inputs.requirements, chosen)))
-        except NetworkError:
-            if number == attempts - 1:
+                return attempt(chosen)
+        except (NetworkError, CommandFailed):
+            if number == count - 1:
                 raise
     raise AssertionError("there is always one attempt")
 

@@ -14,13 +14,14 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from condainer.errors import IntegrityError
 
 MANIFEST = "condainer-bundle.json"
 FORMAT = "condainer-packages 1"
-KINDS = ("project", "archive", "repository")
+KINDS = ("project", "archive", "repository", "record")
 # It is read into memory before anything vouches for it.
 MANIFEST_LIMIT = 64 << 20
 PIECES_LIMIT = 200_000
@@ -32,8 +33,8 @@ REMEDY = "Nothing was taken from it. Copy the file again from where `cnd bundle`
 class Piece:
     """A part of a bundle.
 
-    Its `name` is a path below the project, an archive's file name, or the URL of a repository with
-    the commit.
+    Its `name` is a path below the project, an archive's file name, the URL of a repository with
+    the commit, or the key of a record of build tools.
     """
 
     kind: str
@@ -114,6 +115,13 @@ def contents(
     end = stream.read(tarfile.RECORDSIZE + 2 * BLOCK)
     if len(end) < 2 * BLOCK or any(end) or stream.read(1):
         raise _damaged(where, "it does not end where its list does")
+
+
+def is_below(name: str) -> bool:
+    """Tell whether a name is that of a file in the project, and of nothing else."""
+    path = PurePosixPath(name)
+    plain = str(path) == name and name.isprintable() and "\\" not in name
+    return plain and not path.is_absolute() and ".." not in path.parts and ".git" not in path.parts
 
 
 def _piece(item: Any) -> Piece:

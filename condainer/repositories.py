@@ -87,6 +87,18 @@ def _local_url(package: PipPackage, settings: Settings) -> str:
     return f"git+{place}@{parts['commit']}{parts['rest']}"
 
 
+def read(package: PipPackage, name: str, settings: Settings) -> str | None:
+    """Return the text of a file in the package's directory, from its mirror; None without it."""
+    parts = _parts(package)
+    below = re.search(r"[#&]subdirectory=([^&]*)", parts["rest"])
+    path = f"{below[1].strip('/')}/{name}" if below else name
+    mirror = str(mirror_path(package, settings))
+    try:
+        return _git("--git-dir", mirror, "show", f"{parts['commit']}:{path}")
+    except CommandFailed:
+        return None
+
+
 def bundle(package: PipPackage, path: Path, settings: Settings) -> None:
     """Write the mirror of a package's repository into one file, as `git bundle` has it."""
     mirror = mirror_path(package, settings)
@@ -151,11 +163,11 @@ def _has(repository: Path, commit: str) -> bool:
     return True
 
 
-def _git(*arguments: str) -> None:
+def _git(*arguments: str) -> str:
     tool = process.find_tool("git")
     if tool is None:
         raise ToolError("git is not installed", "The lock names a Git repository: install git.")
     # A hook of Git's, in which we may run, says which repository it is about.
     environment = {name: value for name, value in os.environ.items() if name not in OTHERS}
     environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": PROTOCOLS}
-    process.run([tool, *arguments], env=environment)
+    return process.run([tool, *arguments], env=environment).stdout

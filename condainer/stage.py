@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from condainer import (
+    buildtools,
     engines,
     fetching,
     mark,
@@ -114,6 +115,7 @@ def _fill(
                 stage.runner,
                 reporter,
                 logins(settings),
+                buildtools.gathered(lock, stage.scratch / "tools", settings),
             )
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)

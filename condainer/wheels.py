@@ -204,13 +204,15 @@ def install(
     runner: Sequence[str],
     reporter: Reporter,
     logins: Sequence[str] = (),
+    tools: Path | None = None,
 ) -> None:
     """Install pip packages, each from its file and by sha256, into a staged prefix.
 
     Those from a git repository are built from their commit. Parameters: `requirements` is what
     fetch() gave; `runner` is the beginning of the command line that lets the staged prefix appear
-    at `prefix`; `logins` are lines of a requirements file that say who logs in where, for what
-    builds need. Raises IntegrityError when a file has another hash than the lock says.
+    at `prefix`; for what is built from source, `logins` are lines of a requirements file that say
+    who logs in where, and `tools` is a directory of wheels. Raises IntegrityError when a file has
+    another hash than the lock says.
     """
     reporter.step("Installing pip packages")
     hashed = [line for line in requirements if HASHED in line]
@@ -220,6 +222,7 @@ def install(
         *_uv("pip", "install", "--python", str(prefix / "bin" / "python")),
         *("--no-deps", "--link-mode", "copy", "--no-progress"),
         *("--no-compile-bytecode", "--break-system-packages"),
+        *(["--find-links", str(tools)] if tools else []),
     ]
     try:
         if hashed:
@@ -237,9 +240,9 @@ def install(
         if "network was disabled" in error.stderr:
             raise OfflineError(
                 "Nothing may be downloaded (`offline`), and what is needed to build packages from "
-                f"source is not in uv's cache:\n{error.stderr.strip()}",
-                "Build once where there is a network and the same uv cache, or replace the sdists "
-                "with wheels.",
+                f"source is not at hand:\n{error.stderr.strip()}",
+                "Run `cnd fetch` where there is a network and the same package cache, or take "
+                "versions that have wheels.",
             ) from None
         if "hash mismatch" in error.stderr.lower():
             raise IntegrityError(

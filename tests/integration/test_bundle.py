@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from condainer import carrying
+from condainer import unpacking
 from condainer.config import Settings, load_settings
 from condainer.errors import IntegrityError, LockfileError
 from condainer.report import Silent
+from tests import flaky
 from tests.channel import ChannelServer
 from tests.integration.conftest import SMALL, Project
 
@@ -153,6 +154,8 @@ def piece(kind: str, name: str, content: bytes) -> tuple[dict[str, Any], bytes]:
     return {"kind": kind, "name": name, "sha256": digest, "size": len(content)}, content
 
 
+RECORD = "0" * 64 + "-3.12"
+EVIL = b'[{"url": "https://x", "sha256": "0", "filename": "../../evil"}]'
 Change = Callable[[bytes, list[tuple[dict[str, Any], bytes]]], bytes]
 
 
@@ -224,6 +227,9 @@ def lying_size(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
         (lambda raw, pieces: written([*pieces, pieces[-1]]), "something twice"),
         (lambda raw, pieces: written(pieces[1:]), "no platform"),
         (lambda raw, pieces: written([*pieces, piece("repository", "git+ext::x", b"")]), "Git URL"),
+        (lambda raw, pieces: written([*pieces, piece("record", "../evil", b"[]")]), "no record"),
+        (lambda raw, pieces: written([*pieces, piece("record", RECORD, b"[{}]")]), "no record"),
+        (lambda raw, pieces: written([*pieces, piece("record", RECORD, EVIL)]), "no record"),
     ],
 )
 def test_a_hostile_or_damaged_bundle_leaves_nothing(
@@ -239,9 +245,9 @@ def test_a_hostile_or_damaged_bundle_leaves_nothing(
         return load_settings(project, (f"package_cache={packages}",))
 
     with pytest.raises((IntegrityError, LockfileError), match=reason):
-        carrying.unpack(file, project, load, Silent())
+        unpacking.unpack(file, project, load, Silent())
     with pytest.raises((IntegrityError, LockfileError), match=reason):
-        carrying.unpack_plan(file, project, load())
+        unpacking.unpack_plan(file, project, load())
     assert everything(tmp_path) == [file]
     assert not Path("/tmp/evil").exists()
 
@@ -252,7 +258,7 @@ def test_a_bundle_of_another_writer_is_as_good(bundle: tuple[Path, Any], tmp_pat
     project = tmp_path / "project"
     project.mkdir()
     settings = load_settings(project, (f"package_cache={tmp_path / 'packages'}",))
-    done = carrying.unpack(file, project, lambda: settings, Silent())
+    done = unpacking.unpack(file, project, lambda: settings, Silent())
     assert done.packages == 3
     assert len(everything(tmp_path / "packages")) == 3
 
@@ -289,6 +295,72 @@ def test_files_outside_of_the_project_are_refused(make_project: Any, tmp_path: P
     done = project.cnd("bundle", str(tmp_path / "out.tar"), status=4)
     assert "not in the project's directory" in done.stderr
     assert not (tmp_path / "out.tar").exists()
+
+
+BACKEND = """\
+import zipfile
+
+import idna
+
+def build_wheel(directory, settings=None, metadata=None):
+    name = "sourced-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(f"{directory}/{name}", "w") as wheel:
+        wheel.writestr("sourced.py", f"BUILT = {idna.encode('x')!r}\\n")
+        wheel.writestr("sourced-1.0.dist-info/METADATA", METADATA)
+        wheel.writestr("sourced-1.0.dist-info/WHEEL", WHEEL)
+        wheel.writestr("sourced-1.0.dist-info/RECORD", "")
+    return name
+
+METADATA = "Metadata-Version: 2.1\\nName: sourced\\nVersion: 1.0\\n"
+WHEEL = "Wheel-Version: 1.0\\nGenerator: x\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n"
+"""
+PYPROJECT = """\
+[build-system]
+requires = ["idna>=3"]
+build-backend = "backend"
+backend-path = ["."]
+"""
+
+
+def sdist(directory: Path) -> Path:
+    """Write a package from source that needs another one to be built."""
+    path = directory / "sourced-1.0.tar.gz"
+    with tarfile.open(path, "w:gz") as archive:
+        texts = {"backend.py": BACKEND, "pyproject.toml": PYPROJECT}
+        for name, text in (*texts.items(), ("PKG-INFO", "Name: sourced\nVersion: 1.0\n")):
+            member = tarfile.TarInfo(f"sourced-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_a_package_from_source_is_built_where_there_is_no_network(
+    make_project: Any, elsewhere: Project, channel: Path, tmp_path: Path
+) -> None:
+    with flaky.serve() as index:
+        wheels = (channel.parent / "wheels").glob("idna-*.whl")
+        flaky.add_index(index, [sdist(tmp_path), *wheels])
+        project = make_project(
+            text="dependencies: [python]\n",
+            CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"),
+            UV_DEFAULT_INDEX=f"{index.url}/simple",
+            UV_CACHE_DIR=str(tmp_path / "uv"),
+        )
+        project.write("sourced\n", "requirements.txt")
+        project.cnd("bundle", str(tmp_path / "packages.tar"))
+    built = elsewhere.json(
+        "build",
+        *("--from", str(tmp_path / "packages.tar")),
+        UV_CACHE_DIR=str(tmp_path / "other uv"),
+        CONDAINER_MOUNT_BASE=str(tmp_path / "m"),
+    )
+    assert not built["hit"]
+    shown = elsewhere.cnd(
+        *("exec", "python", "-c", "import sourced; print(sourced.BUILT)"),
+        CONDAINER_MOUNT_BASE=str(tmp_path / "m"),
+    )
+    assert shown.stdout == "b'x'\n"
+    elsewhere.cnd("umount", "--force", CONDAINER_MOUNT_BASE=str(tmp_path / "m"))
 
 
 def test_a_fifo_is_no_bundle(elsewhere: Project, tmp_path: Path) -> None:

@@ -192,3 +192,19 @@ def test_a_mirror_of_a_named_index_and_one_on_disk(
     assert "idna @ https://index.invalid/ours/packages/" in project.lockfile.read_text()
     # Files on this machine's disk are no connection.
     project.cnd("--offline", "fetch", CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"))
+
+
+def test_a_channel_of_a_spec_is_the_alias_one(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_channel(server, channel)
+        (isolated_user / ".condarc").write_text(f"channel_alias: {server.url}\n")
+        project = fresh(make_project, tmp_path)
+        project.write("dependencies: ['conda-forge::probe-prefix', probe-files=1.*]\n")
+        project.cnd("lock")
+        assert f"{server.url}/conda-forge/linux-64/probe-prefix" in project.lockfile.read_text()
+        # With a mirror for what the name stands for here.
+        mirror = f"conda-forge={channel.as_uri()}"
+        project.cnd("lock", CONDAINER_MIRRORS=mirror)
+        assert f"{server.url}/conda-forge/linux-64/probe-prefix" in project.lockfile.read_text()

@@ -1,55 +1,27 @@
-"""Locks and packages carried to a machine without network: `cnd bundle` and `cnd build --from`."""
+"""What `cnd build --from` does first: a bundle's packages and files, checked and put in place."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import BinaryIO
 
-from condainer import archives, fetching, parcel, repositories
+from condainer import archives, buildtools, parcel, repositories
 from condainer.archives import File
-from condainer.config import PROJECT_FILE, Settings
-from condainer.errors import InputError, IntegrityError, LockfileError, StorageError
-from condainer.explicit import lockfile_path, parse_explicit, render_explicit
-from condainer.files import (
-    open_regular,
-    published_file,
-    read_bytes,
-    sha256_of,
-    storage_errors,
-)
-from condainer.lock import ABSENT, Lock, PipPackage, this_platform
-from condainer.locking import CONDA_LOCK
-from condainer.parcel import Piece, Source
+from condainer.config import Settings
+from condainer.errors import IntegrityError, LockfileError, StorageError
+from condainer.explicit import parse_explicit
+from condainer.files import open_regular, published_file, read_bytes, storage_errors
+from condainer.lock import PipPackage, this_platform
+from condainer.parcel import Piece
 from condainer.report import Reporter
 
 # A lockfile, or a file that it was made from.
 PROJECT_LIMIT = 64 << 20
-
-
-@dataclass(frozen=True)
-class Packed:
-    """What `cnd bundle` wrote."""
-
-    path: Path
-    platforms: tuple[str, ...]
-    pieces: tuple[Piece, ...]
-
-    def report(self) -> dict[str, Any]:
-        """Return what `cnd bundle --json` prints."""
-        return {
-            "file": str(self.path),
-            "size": self.path.stat().st_size,
-            "platforms": list(self.platforms),
-            "files": [piece.name for piece in self.pieces if piece.kind == "project"],
-            "packages": sum(piece.kind != "project" for piece in self.pieces),
-        }
 
 
 @dataclass(frozen=True)
@@ -58,85 +30,6 @@ class Unpacked:
 
     written: tuple[Path, ...]
     packages: int
-
-
-def pack(path: Path, settings: Settings, platforms: Sequence[str], reporter: Reporter) -> Packed:
-    """Write the locks of some platforms, by default of this one, with their packages to a file.
-
-    Raises what fetching.fetch() does, InputError for a project that cannot be carried,
-    StorageError when the file cannot be written.
-    """
-    if path.exists() and not path.is_file():
-        raise StorageError(f"{path} is no regular file", "Name a file that may be written.")
-    fetched = fetching.fetch(settings, platforms, reporter)
-    reporter.step("Writing the bundle")
-    with (
-        storage_errors(f"write {path}"),
-        archives.partials(archives.private_root(settings)) as drafts,
-    ):
-        pieces = [
-            *_project_pieces(fetched.locks, settings),
-            *(
-                _archive_piece(f, p)
-                for f, p in zip(fetched.needs.files, fetched.paths, strict=True)
-            ),
-            *_repository_pieces(fetched.needs.repositories, drafts, settings),
-        ]
-        with published_file(path) as target:
-            parcel.write(pieces, target)
-    reporter.finish()
-    wanted = tuple(lock.platform for lock in fetched.locks)
-    return Packed(path, wanted, tuple(piece for piece, _ in pieces))
-
-
-def _project_pieces(locks: Sequence[Lock], settings: Settings) -> list[tuple[Piece, Source]]:
-    """Return the locks, and all files that decide whether they are current."""
-    texts: dict[str, bytes] = {}
-    for lock in locks:
-        path = lockfile_path(settings.project, lock.platform)
-        texts[path.name] = read_bytes(path) if path.is_file() else render_explicit(lock).encode()
-        for source in lock.sources:
-            if source.sha256 != ABSENT:
-                texts[source.path] = read_bytes(settings.project / source.path)
-    named = os.path.relpath(settings.environment_yml, settings.project)
-    for name in (named, CONDA_LOCK, PROJECT_FILE):
-        if (settings.project / name).is_file():
-            texts.setdefault(name, read_bytes(settings.project / name))
-    outside = [name for name in texts if not _is_below(name)]
-    if outside:
-        raise InputError(
-            f"{', '.join(outside)}: not in the project's directory, so it cannot be carried",
-            f"Move it below {settings.project}, and lock again.",
-        )
-    pieces: list[tuple[Piece, Source]] = []
-    for name, text in texts.items():
-        piece = Piece("project", name, hashlib.sha256(text).hexdigest(), len(text))
-        pieces.append((piece, partial(io.BytesIO, text)))
-    return pieces
-
-
-def _is_below(name: str) -> bool:
-    """Tell whether a name is that of a file in the project, and of nothing else."""
-    path = PurePosixPath(name)
-    plain = str(path) == name and name.isprintable() and "\\" not in name
-    return plain and not path.is_absolute() and ".." not in path.parts and ".git" not in path.parts
-
-
-def _archive_piece(file: File, path: Path) -> tuple[Piece, Source]:
-    piece = Piece("archive", file.filename, file.sha256, path.stat().st_size)
-    return piece, partial(open_regular, path)
-
-
-def _repository_pieces(
-    packages: Sequence[PipPackage], drafts: Path, settings: Settings
-) -> list[tuple[Piece, Source]]:
-    pieces: list[tuple[Piece, Source]] = []
-    for number, package in enumerate(packages):
-        path = drafts / f"{number}.git"
-        repositories.bundle(package, path, settings)
-        piece = Piece("repository", package.url, sha256_of(path), path.stat().st_size)
-        pieces.append((piece, partial(open_regular, path)))
-    return pieces
 
 
 def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Reporter) -> Unpacked:
@@ -177,7 +70,7 @@ def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
         texts, pieces = _checked(stream, path)
     absent = _absent(texts, project)
     _check_complete(texts, pieces, path)
-    count = sum(piece.kind != "project" for piece in pieces)
+    count = sum(piece.kind not in ("project", "record") for piece in pieces)
     steps = [f"unpack {count} packages of {path} into {settings.package_cache}"]
     return [*steps, *(f"write {project / name}" for name in absent)]
 
@@ -188,17 +81,30 @@ def _checked(stream: BinaryIO, path: Path) -> tuple[dict[str, bytes], tuple[Piec
     texts: dict[str, bytes] = {}
     for piece, copy in parcel.contents(stream, pieces, str(path)):
         if piece.kind == "project":
-            if not _is_below(piece.name) or piece.size > PROJECT_LIMIT:
+            if not parcel.is_below(piece.name) or piece.size > PROJECT_LIMIT:
                 raise IntegrityError(f"{path}: {piece.name!r} is no file of a project")
             copy(buffer := io.BytesIO())
             texts[piece.name] = buffer.getvalue()
             continue
         if piece.kind == "archive":
             _file_of(piece)
-        else:
+        elif piece.kind == "repository":
             repositories.check(_package_of(piece))
+        else:
+            _check_record(piece, copy, path)
         copy(None)
     return texts, pieces
+
+
+def _check_record(piece: Piece, copy: Callable[[BinaryIO], None], path: Path) -> str:
+    """Return the text of a record of build tools; raises IntegrityError for what is none."""
+    if not buildtools.KEY.fullmatch(piece.name) or piece.size > PROJECT_LIMIT:
+        raise IntegrityError(f"{path}: {piece.name!r} is no record of build tools")
+    copy(buffer := io.BytesIO())
+    text = buffer.getvalue().decode("utf-8", "replace")
+    if buildtools.parse(text) is None:
+        raise IntegrityError(f"{path}: {piece.name!r} is no record of build tools")
+    return text
 
 
 def _file_of(piece: Piece) -> File:
@@ -280,7 +186,7 @@ def _place(path: Path, text: bytes, written: list[Path]) -> None:
 def _unpack_packages(
     stream: BinaryIO, path: Path, pieces: Sequence[Piece], settings: Settings, reporter: Reporter
 ) -> int:
-    total = sum(piece.kind != "project" for piece in pieces)
+    total = sum(piece.kind not in ("project", "record") for piece in pieces)
     done = 0
     with (
         storage_errors(f"keep packages in {settings.package_cache}"),
@@ -296,11 +202,13 @@ def _unpack_packages(
                     with partial_file.open("wb") as target:
                         copy(target)
                     archives.publish(partial_file, file, settings)
+            elif piece.kind == "record":
+                buildtools.write(piece.name, _check_record(piece, copy, path), settings)
             else:
                 bundled = directory / f"{done}.git"
                 with bundled.open("wb") as target:
                     copy(target)
                 repositories.unbundle(_package_of(piece), bundled, settings)
-            done += 1
+            done += piece.kind != "record"
             reporter.progress(done, total)
     return total
