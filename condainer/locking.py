@@ -5,14 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
 
-from condainer.claims import claimed_directory
 from condainer.config import STAGE, Settings
 from condainer.errors import InputError, LockfileError, StaleLockError
 from condainer.explicit import OURS, REMEDY, checked, lockfile_path, read_explicit, render_explicit
 from condainer.files import publish_text, read_text, storage_errors
-from condainer.inputs import Inputs, read_inputs
 from condainer.lock import (
     CondaPackage,
     Lock,
@@ -24,7 +21,11 @@ from condainer.lock import (
 )
 from condainer.report import Reporter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Literal
+
+    from condainer.inputs import Inputs
     from condainer.solver import Solved
 
 CONDA_LOCK = "conda-lock.yml"
@@ -37,6 +38,13 @@ class LockState:
     status: Literal["current", "stale", "missing"]
     lock: Lock | None
     reason: str = ""
+
+
+def read_inputs(settings: Settings, platform: str) -> Inputs:
+    """Read the inputs, which is not needed, and YAML neither, while they have the locked bytes."""
+    from condainer import inputs
+
+    return inputs.read_inputs(settings, platform)
 
 
 def lock_state(settings: Settings) -> LockState:
@@ -197,6 +205,7 @@ def _resolve_pip(
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
     from condainer import packages, wheels
+    from condainer.claims import claimed_directory
 
     conda: tuple[CondaPackage, ...] = tuple(item.package for item in solved)
     if not any(item.name == "python" for item in solved):
