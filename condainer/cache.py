@@ -9,7 +9,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from condainer.address import Address, stated_address
 from condainer.config import Settings
@@ -17,6 +16,10 @@ from condainer.errors import CollisionError, NotBuiltError
 from condainer.explicit import parse_explicit
 from condainer.files import read_small, read_text, storage_errors
 from condainer.lock import Lock, this_platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1
 IMAGE = "image.squashfs"

@@ -6,16 +6,17 @@ import errno
 import hashlib
 import os
 import pwd
-import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from condainer.errors import StorageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # How often a tree that changes while it is deleted is tried again.
 REMOVALS = 10
@@ -144,23 +145,30 @@ def read_small(path: Path, limit: int) -> tuple[str, os.stat_result]:
     return content.decode("utf-8"), status
 
 
-def publish_text(path: Path, text: str, mode: int | None = None, follow: bool = True) -> None:
+def publish_text(
+    path: Path, text: str, mode: int | None = None, follow: bool = True, durable: bool = True
+) -> None:
     """Write a text file as published_file() does; line ends and surrogates are kept."""
-    with published_file(path, mode, follow) as stream:
+    with published_file(path, mode, follow, durable) as stream:
         stream.write(text.encode("utf-8", "surrogateescape"))
 
 
 @contextmanager
-def published_file(path: Path, mode: int | None = None, follow: bool = True) -> Iterator[BinaryIO]:
+def published_file(
+    path: Path, mode: int | None = None, follow: bool = True, durable: bool = True
+) -> Iterator[BinaryIO]:
     """Write a file so that readers see the old or the new content, and a crash leaves one of both.
 
     Parameters: `mode` sets the permission bits; by default those that the umask gives. A symbolic
     link at `path` is followed, so that a linked file stays linked; without `follow`, which is for
-    directories that others write, it is replaced. Raises OSError.
+    directories that others write, it is replaced. What is not `durable` may be empty after a crash:
+    for files that every build makes again. Raises OSError.
     """
     target = Path(os.path.realpath(path)) if follow else path
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+        name = f"{target.parent}/.{target.name[:64]}.{os.urandom(6).hex()}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
@@ -168,12 +176,14 @@ def published_file(path: Path, mode: int | None = None, follow: bool = True) -> 
             yield stream
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(name, target)
     except BaseException:
         os.unlink(name)
         raise
-    sync_directory(target.parent)
+    if durable:
+        sync_directory(target.parent)
 
 
 def put(path: Path, content: bytes) -> None:
@@ -260,6 +270,8 @@ def remove_tree(path: Path) -> None:
 
     A symbolic link is deleted itself, never what it points to.
     """
+    import shutil
+
     if path.is_symlink():
         path.unlink()
         return
