@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condainer import process
+from condainer import process, virtual
 from condainer.claims import claimed_directory
-from condainer.conda_exe import Executable, environment, numbers
+from condainer.conda_exe import OVERRIDES, Executable, environment, numbers
 from condainer.config import STAGE, Settings
-from condainer.errors import CondainerError, SolveError, ToolError
+from condainer.errors import CondainerError, ConfigError, SolveError, ToolError
 from condainer.external_plan import SAID, completed, planned, unusable
 from condainer.files import storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
-from condainer.solver import no_solution, unreadable
+from condainer.solver import no_solution, not_kept, unreadable
+from condainer.urls import NETRC, has_secret, redacted
 
 if TYPE_CHECKING:
     from rattler import MatchSpec, RepoDataRecord
@@ -53,11 +55,12 @@ def solve(
     """Solve as Engine.solve() has it; raises ToolError when the executable does not do its work."""
     if not specs:
         return []
+    _admit(sources, settings)
     texts = [_text(spec) for spec in specs]
     fixed = _exact(held, specs)
     for attempt in range(ROUNDS + 1):
         wanted = [*texts, *fixed.values()]
-        answer = _ask(executable, sources, wanted, inputs.platform, settings)
+        answer = _ask(executable, sources, wanted, inputs, settings)
         if "packages" in answer:
             break
         refusal = _refusal(executable, answer, sources, inputs)
@@ -68,6 +71,34 @@ def solve(
         fixed = {} if last else {n: fixed[n] for n in fixed if n not in in_the_way}
     records = planned(executable, answer["packages"], sources)
     return completed(_needed(records, specs) if fixed else records, sources, inputs.platform)
+
+
+def _admit(sources: Sequence[str], settings: Settings) -> None:
+    """Refuse channels that an executable may not be asked for, or cannot read.
+
+    Raises ConfigError for a URL with a login, OfflineError for a remote one without a network.
+    """
+    if any(has_secret(source) for source in sources):
+        raise ConfigError(
+            f"{redacted(' or '.join(sources))}: an external engine is told the URLs of channels on "
+            "its command line, where everybody on this machine can read a password or token",
+            NETRC,
+        )
+    if settings.offline and not all(source.startswith("file://") for source in sources):
+        # What the embedded engine keeps of indices is not for others to read.
+        raise not_kept(sources)
+
+
+def _virtual_packages(inputs: Inputs) -> dict[str, str]:
+    """Return the variables by which an executable takes the machine for what we take it for."""
+    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+    there = {p.name: p for p in virtual.virtual_packages(inputs.platform, chosen)}
+    variables = {}
+    for name in virtual.NAMES:
+        package = there.get(f"__{name}")
+        said = package and (package.build if name == "archspec" else package.version)
+        variables[f"{OVERRIDES}{name.upper()}"] = said or ""
+    return variables
 
 
 def _exact(held: Sequence[CondaPackage], specs: Sequence[MatchSpec]) -> dict[str, str]:
@@ -128,14 +159,14 @@ def _ask(
     executable: Executable,
     sources: Sequence[str],
     specs: Sequence[str],
-    platform: str,
+    inputs: Inputs,
     settings: Settings,
 ) -> dict[str, Any]:
     """Let conda-lock ask the executable, in a process of its own, and return its answer."""
     question = {
         "path": sys.path,
         "executable": str(executable.path),
-        "platform": platform,
+        "platform": inputs.platform,
         "channels": list(sources),
         "specs": list(specs),
         "condarc": "",
@@ -146,7 +177,7 @@ def _ask(
             if _forgets_hosts(executable) and any("::" in spec for spec in specs):
                 question["condarc"] = str(scratch / "condarc")
             (scratch / "question.json").write_text(json.dumps(question), "utf-8")
-            variables = environment(executable.path, scratch)
+            variables = {**environment(executable.path, scratch), **_virtual_packages(inputs)}
             if executable.name == "conda":
                 # A configuration may name packages for every new environment; a lock is of these.
                 variables["CONDA_FLAGS"] = "--no-default-packages"
@@ -199,4 +230,4 @@ def _said(stdout: str, stderr: str) -> tuple[str, str]:
         name = str(told.get("exception_name") or ("Unsatisfiable" if problems else ""))
     except (ValueError, AttributeError):
         name, text = "", ""
-    return name, (text or stderr.strip() or stdout.strip())[-SAID:]
+    return name, redacted((text or stderr.strip() or stdout.strip())[-SAID:])

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.errors import IntegrityError
 from condainer.packages import read_record
 
 if TYPE_CHECKING:
@@ -45,25 +44,13 @@ class Content:
 
 
 def read_contents(archives: Sequence[Path]) -> list[Content]:
-    """Read what archives hold.
-
-    Raises IntegrityError for one that cannot be read, or that has a file outside of the prefix,
-    which an engine could write there.
-    """
+    """Read what archives hold; raises IntegrityError for one that cannot be read."""
 
     async def records() -> list[RepoDataRecord]:
         return list(await asyncio.gather(*(read_record(archive) for archive in archives)))
 
     found = asyncio.run(records())
-    contents = [Content(record, _paths(path)) for record, path in zip(found, archives, strict=True)]
-    for content in contents:
-        for name in (str(entry.relative_path) for entry in content.entries):
-            if name.startswith("/") or ".." in name.split("/"):
-                raise IntegrityError(
-                    f"{content.name} has a file outside of the environment: {name!r}",
-                    "Do not use it, and tell whoever keeps the channel that it came from.",
-                )
-    return contents
+    return [Content(record, _paths(path)) for record, path in zip(found, archives, strict=True)]
 
 
 def _paths(archive: Path) -> PathsJson | None:

@@ -173,6 +173,38 @@ def test_an_executable_that_is_not_what_it_should_be(
     assert said in project.cnd("lock", status=10).stderr
 
 
+def test_virtual_packages_are_those_that_were_chosen(make_project: Any, conda: Path) -> None:
+    project = make_project(text="dependencies: [probe-virtual]\n", CONDAINER_CONDA_EXE=str(conda))
+    project.write('virtual_packages: {glibc: "2.12"}\n', "condainer.yml")
+    assert "__glibc" in project.cnd("lock", status=5).stderr
+    project.cnd("lock", CONDA_OVERRIDE_GLIBC="2.17")
+
+
+@pytest.mark.parametrize(
+    ("url", "offline", "status", "said"),
+    [
+        ("http://me:secret@127.0.0.1:9/c", "no", 3, "http://***@127.0.0.1:9/c"),
+        ("http://127.0.0.1:9/c", "yes", 6, "Nothing may be downloaded"),
+    ],
+)
+def test_channels_that_an_executable_is_not_asked_for(
+    make_project: Any,
+    conda: Path,
+    isolated_user: Path,
+    url: str,
+    offline: str,
+    status: int,
+    said: str,
+) -> None:
+    write_file(isolated_user / ".condarc", f"custom_channels: {{c: '{url.removesuffix('/c')}'}}\n")
+    project = make_project(
+        text="channels: [c]\ndependencies: [x]\n", CONDAINER_CONDA_EXE=str(conda)
+    )
+    error = project.cnd("lock", status=status, CONDAINER_OFFLINE=offline).stderr
+    assert said in error
+    assert "secret" not in error
+
+
 def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None:
     assert "engine             ok       embedded (py-rattler" in project.cnd("prereq").stdout
     shown = project.cnd("prereq", CONDAINER_CONDA_EXE=str(conda)).stdout
