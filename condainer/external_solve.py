@@ -7,10 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condainer import process, virtual
+from condainer import local_channel, process, virtual
 from condainer.claims import claimed_directory
 from condainer.conda_exe import OVERRIDES, Executable, environment, numbers
 from condainer.config import STAGE, Settings
@@ -56,11 +57,48 @@ def solve(
     if not specs:
         return []
     _admit(sources, settings)
-    texts = [_text(spec) for spec in specs]
+    with storage_errors(f"work in {settings.staging_directory}"):
+        settings.staging_directory.mkdir(parents=True, exist_ok=True)
+        with claimed_directory(settings.staging_directory, STAGE) as scratch:
+            asked = _question(executable, sources, specs, inputs, scratch)
+            return _solve(asked, specs, held)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an executable is asked: with `sources` for channels, and the texts of specs."""
+
+    executable: Executable
+    sources: tuple[str, ...]
+    specs: tuple[str, ...]
+    inputs: Inputs
+    scratch: Path
+
+
+def _question(
+    executable: Executable,
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    scratch: Path,
+) -> Question:
+    archives = local_channel.archives_named(inputs)
+    texts = [_text(spec) for spec, archive in zip(specs, archives, strict=True) if archive is None]
+    named = [archive for archive in archives if archive is not None]
+    if named:
+        channel, exact = local_channel.make_channel(named, scratch)
+        sources, texts = [channel, *sources], [*exact, *texts]
+    return Question(executable, tuple(sources), tuple(texts), inputs, scratch)
+
+
+def _solve(
+    question: Question, specs: Sequence[MatchSpec], held: Sequence[CondaPackage]
+) -> list[RepoDataRecord]:
+    """Ask with the held packages fixed, and let go of those that stand in the way."""
+    executable, sources, inputs = question.executable, question.sources, question.inputs
     fixed = _exact(held, specs)
     for attempt in range(ROUNDS + 1):
-        wanted = [*texts, *fixed.values()]
-        answer = _ask(executable, sources, wanted, inputs, settings)
+        answer = _ask(replace(question, specs=(*question.specs, *fixed.values())), attempt)
         if "packages" in answer:
             break
         refusal = _refusal(executable, answer, sources, inputs)
@@ -155,42 +193,34 @@ def _text(spec: MatchSpec) -> str:
     return f"{str(spec.channel.base_url).rstrip('/')}::{bare}{listed}"
 
 
-def _ask(
-    executable: Executable,
-    sources: Sequence[str],
-    specs: Sequence[str],
-    inputs: Inputs,
-    settings: Settings,
-) -> dict[str, Any]:
+def _ask(question: Question, attempt: int) -> dict[str, Any]:
     """Let conda-lock ask the executable, in a process of its own, and return its answer."""
-    question = {
+    executable = question.executable
+    place = question.scratch / str(attempt)
+    place.mkdir()
+    named = _forgets_hosts(executable) and any("::" in spec for spec in question.specs)
+    text = {
         "path": sys.path,
         "executable": str(executable.path),
-        "platform": inputs.platform,
-        "channels": list(sources),
-        "specs": list(specs),
-        "condarc": "",
+        "platform": question.inputs.platform,
+        "channels": question.sources,
+        "specs": question.specs,
+        "condarc": str(place / "condarc") if named else "",
     }
-    with storage_errors(f"work in {settings.staging_directory}"):
-        settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        with claimed_directory(settings.staging_directory, STAGE) as scratch:
-            if _forgets_hosts(executable) and any("::" in spec for spec in specs):
-                question["condarc"] = str(scratch / "condarc")
-            (scratch / "question.json").write_text(json.dumps(question), "utf-8")
-            variables = {**environment(executable.path, scratch), **_virtual_packages(inputs)}
-            if executable.name == "conda":
-                # A configuration may name packages for every new environment; a lock is of these.
-                variables["CONDA_FLAGS"] = "--no-default-packages"
-            command = [sys.executable, "-I", str(SCRIPT), str(scratch)]
-            try:
-                process.run(command, env=variables, cwd=scratch)
-            except process.CommandFailed as error:
-                raise ToolError(
-                    f"conda-lock could not ask {executable.path}: {error.reason[-SAID:]}",
-                    "Install conda-lock anew, or remove `conda_exe:` from the configuration.",
-                ) from None
-            answer: dict[str, Any] = json.loads((scratch / "answer.json").read_text("utf-8"))
-            return answer
+    (place / "question.json").write_text(json.dumps(text), "utf-8")
+    variables = {**environment(executable.path, place), **_virtual_packages(question.inputs)}
+    if executable.name == "conda":
+        # A configuration may name packages for every new environment; a lock is of these.
+        variables["CONDA_FLAGS"] = "--no-default-packages"
+    try:
+        process.run([sys.executable, "-I", str(SCRIPT), str(place)], env=variables, cwd=place)
+    except process.CommandFailed as error:
+        raise ToolError(
+            f"conda-lock could not ask {executable.path}: {error.reason[-SAID:]}",
+            "Install conda-lock anew, or remove `conda_exe:` from the configuration.",
+        ) from None
+    answer: dict[str, Any] = json.loads((place / "answer.json").read_text("utf-8"))
+    return answer
 
 
 def _forgets_hosts(executable: Executable) -> bool:

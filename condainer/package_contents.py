@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from rattler import PathsJson, RepoDataRecord
     from rattler.package.paths_json import PathsEntry
 
-# Longer ones, and those with a blank, are written into scripts in ways that differ.
-LONGEST_PREFIX = 100
+# With a longer one, or one with a blank, the first lines of scripts are written in ways that
+# differ: 127 bytes are the limit for `#!<prefix>/bin/python3.11`.
+LONGEST_PREFIX = 108
 
 
 @dataclass(frozen=True)

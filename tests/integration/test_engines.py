@@ -28,7 +28,6 @@ PROBES = "[probe-prefix, probe-activate, probe-files, probe-postlink, 'conda-for
 SPECS = """\
 dependencies:
   - python >=3.10,<3.13
-  - click=8.*
   - numpy[version='>=1.26,<2.5',build=py*]
   - conda-forge::probe-files ==1.0
   - pip
@@ -122,13 +121,17 @@ def test_lock_address_and_image_are_the_same_and_the_users_conda_is_left_alone(
 
 
 def test_every_form_of_spec_gives_the_same_lock_even_without_sha256(
-    two: Callable[..., list[Project]], conda: Path, tmp_path: Path
+    two: Callable[..., list[Project]], conda: Path, channel: Path, tmp_path: Path
 ) -> None:
-    forgetful = script(tmp_path / "conda", f'"{conda}" "$@" | grep -v \'"sha256":\'')
-    embedded, external = two(SPECS)
+    forgetful = script(
+        tmp_path / "conda", f'set -o pipefail; "{conda}" "$@" | grep -v \'"sha256":\''
+    )
+    by_url = channel / "noarch" / "click-8.1.8-py_0.conda"
+    embedded, external = two(f"{SPECS}  - {by_url.as_uri()}\n")
     embedded.cnd("lock")
     external.cnd("lock", CONDAINER_CONDA_EXE=str(forgetful))
     assert lockfiles(external) == lockfiles(embedded)
+    assert f"{by_url.as_uri()}#" in external.lockfile.read_text()
 
 
 @pytest.mark.parametrize(
