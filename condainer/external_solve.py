@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condainer import process
+from condainer import local_channel, process, virtual
 from condainer.claims import claimed_directory
-from condainer.conda_exe import Executable, environment, numbers
+from condainer.conda_exe import OVERRIDES, Executable, environment, numbers
 from condainer.config import STAGE, Settings
-from condainer.errors import CondainerError, SolveError, ToolError
+from condainer.errors import CondainerError, ConfigError, SolveError, ToolError
 from condainer.external_plan import SAID, completed, planned, unusable
 from condainer.files import storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
-from condainer.solver import no_solution, unreadable
+from condainer.solver import no_solution, not_kept, unreadable
+from condainer.urls import NETRC, has_secret, redacted
 
 if TYPE_CHECKING:
     from rattler import MatchSpec, RepoDataRecord
@@ -53,11 +56,49 @@ def solve(
     """Solve as Engine.solve() has it; raises ToolError when the executable does not do its work."""
     if not specs:
         return []
-    texts = [_text(spec) for spec in specs]
+    _admit(sources, settings)
+    with storage_errors(f"work in {settings.staging_directory}"):
+        settings.staging_directory.mkdir(parents=True, exist_ok=True)
+        with claimed_directory(settings.staging_directory, STAGE) as scratch:
+            asked = _question(executable, sources, specs, inputs, scratch)
+            return _solve(asked, specs, held)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an executable is asked: with `sources` for channels, and the texts of specs."""
+
+    executable: Executable
+    sources: tuple[str, ...]
+    specs: tuple[str, ...]
+    inputs: Inputs
+    scratch: Path
+
+
+def _question(
+    executable: Executable,
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    scratch: Path,
+) -> Question:
+    archives = local_channel.archives_named(inputs)
+    texts = [_text(spec) for spec, archive in zip(specs, archives, strict=True) if archive is None]
+    named = [archive for archive in archives if archive is not None]
+    if named:
+        channel, exact = local_channel.make_channel(named, scratch)
+        sources, texts = [channel, *sources], [*exact, *texts]
+    return Question(executable, tuple(sources), tuple(texts), inputs, scratch)
+
+
+def _solve(
+    question: Question, specs: Sequence[MatchSpec], held: Sequence[CondaPackage]
+) -> list[RepoDataRecord]:
+    """Ask with the held packages fixed, and let go of those that stand in the way."""
+    executable, sources, inputs = question.executable, question.sources, question.inputs
     fixed = _exact(held, specs)
     for attempt in range(ROUNDS + 1):
-        wanted = [*texts, *fixed.values()]
-        answer = _ask(executable, sources, wanted, inputs.platform, settings)
+        answer = _ask(replace(question, specs=(*question.specs, *fixed.values())), attempt)
         if "packages" in answer:
             break
         refusal = _refusal(executable, answer, sources, inputs)
@@ -68,6 +109,34 @@ def solve(
         fixed = {} if last else {n: fixed[n] for n in fixed if n not in in_the_way}
     records = planned(executable, answer["packages"], sources)
     return completed(_needed(records, specs) if fixed else records, sources, inputs.platform)
+
+
+def _admit(sources: Sequence[str], settings: Settings) -> None:
+    """Refuse channels that an executable may not be asked for, or cannot read.
+
+    Raises ConfigError for a URL with a login, OfflineError for a remote one without a network.
+    """
+    if any(has_secret(source) for source in sources):
+        raise ConfigError(
+            f"{redacted(' or '.join(sources))}: an external engine is told the URLs of channels on "
+            "its command line, where everybody on this machine can read a password or token",
+            NETRC,
+        )
+    if settings.offline and not all(source.startswith("file://") for source in sources):
+        # What the embedded engine keeps of indices is not for others to read.
+        raise not_kept(sources)
+
+
+def _virtual_packages(inputs: Inputs) -> dict[str, str]:
+    """Return the variables by which an executable takes the machine for what we take it for."""
+    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+    there = {p.name: p for p in virtual.virtual_packages(inputs.platform, chosen)}
+    variables = {}
+    for name in virtual.NAMES:
+        package = there.get(f"__{name}")
+        said = package and (package.build if name == "archspec" else package.version)
+        variables[f"{OVERRIDES}{name.upper()}"] = said or ""
+    return variables
 
 
 def _exact(held: Sequence[CondaPackage], specs: Sequence[MatchSpec]) -> dict[str, str]:
@@ -124,42 +193,34 @@ def _text(spec: MatchSpec) -> str:
     return f"{str(spec.channel.base_url).rstrip('/')}::{bare}{listed}"
 
 
-def _ask(
-    executable: Executable,
-    sources: Sequence[str],
-    specs: Sequence[str],
-    platform: str,
-    settings: Settings,
-) -> dict[str, Any]:
+def _ask(question: Question, attempt: int) -> dict[str, Any]:
     """Let conda-lock ask the executable, in a process of its own, and return its answer."""
-    question = {
+    executable = question.executable
+    place = question.scratch / str(attempt)
+    place.mkdir()
+    named = _forgets_hosts(executable) and any("::" in spec for spec in question.specs)
+    text = {
         "path": sys.path,
         "executable": str(executable.path),
-        "platform": platform,
-        "channels": list(sources),
-        "specs": list(specs),
-        "condarc": "",
+        "platform": question.inputs.platform,
+        "channels": question.sources,
+        "specs": question.specs,
+        "condarc": str(place / "condarc") if named else "",
     }
-    with storage_errors(f"work in {settings.staging_directory}"):
-        settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        with claimed_directory(settings.staging_directory, STAGE) as scratch:
-            if _forgets_hosts(executable) and any("::" in spec for spec in specs):
-                question["condarc"] = str(scratch / "condarc")
-            (scratch / "question.json").write_text(json.dumps(question), "utf-8")
-            variables = environment(executable.path, scratch)
-            if executable.name == "conda":
-                # A configuration may name packages for every new environment; a lock is of these.
-                variables["CONDA_FLAGS"] = "--no-default-packages"
-            command = [sys.executable, "-I", str(SCRIPT), str(scratch)]
-            try:
-                process.run(command, env=variables, cwd=scratch)
-            except process.CommandFailed as error:
-                raise ToolError(
-                    f"conda-lock could not ask {executable.path}: {error.reason[-SAID:]}",
-                    "Install conda-lock anew, or remove `conda_exe:` from the configuration.",
-                ) from None
-            answer: dict[str, Any] = json.loads((scratch / "answer.json").read_text("utf-8"))
-            return answer
+    (place / "question.json").write_text(json.dumps(text), "utf-8")
+    variables = {**environment(executable.path, place), **_virtual_packages(question.inputs)}
+    if executable.name == "conda":
+        # A configuration may name packages for every new environment; a lock is of these.
+        variables["CONDA_FLAGS"] = "--no-default-packages"
+    try:
+        process.run([sys.executable, "-I", str(SCRIPT), str(place)], env=variables, cwd=place)
+    except process.CommandFailed as error:
+        raise ToolError(
+            f"conda-lock could not ask {executable.path}: {error.reason[-SAID:]}",
+            "Install conda-lock anew, or remove `conda_exe:` from the configuration.",
+        ) from None
+    answer: dict[str, Any] = json.loads((place / "answer.json").read_text("utf-8"))
+    return answer
 
 
 def _forgets_hosts(executable: Executable) -> bool:
@@ -199,4 +260,4 @@ def _said(stdout: str, stderr: str) -> tuple[str, str]:
         name = str(told.get("exception_name") or ("Unsatisfiable" if problems else ""))
     except (ValueError, AttributeError):
         name, text = "", ""
-    return name, (text or stderr.strip() or stdout.strip())[-SAID:]
+    return name, redacted((text or stderr.strip() or stdout.strip())[-SAID:])

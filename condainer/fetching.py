@@ -98,7 +98,7 @@ def lock_for(settings: Settings, platform: str, reporter: Reporter) -> Lock:
         raise LockfileError(
             f"There is no lock for {platform}: neither {path.name} nor {CONDA_LOCK} is in "
             f"{settings.project}",
-            "Lock for that platform first.",
+            f"Lock for it first: `cnd lock --platform {platform}`.",
         )
     from condainer import condalock
 

@@ -94,12 +94,16 @@ def read_bytes(path: Path, follow: bool = True) -> bytes:
         return stream.read()
 
 
-def open_regular(path: Path, follow: bool = True) -> BinaryIO:
+def open_regular(path: str | Path, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading; `follow` and what it raises as read_bytes().
 
     To look at a file is not to use it: its time of access stays where that is permitted, which is
     to its owner.
     """
+    return open(_open_regular(path, follow)[0], "rb")
+
+
+def _open_regular(path: str | Path, follow: bool) -> tuple[int, os.stat_result]:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags | os.O_NOATIME)
@@ -107,13 +111,13 @@ def open_regular(path: Path, follow: bool = True) -> BinaryIO:
         if error.errno != errno.EPERM:
             raise
         descriptor = os.open(path, flags)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return open(descriptor, "rb")
+    return descriptor, status
 
 
 def sha256_of(path: str | Path) -> str:
@@ -132,14 +136,16 @@ def read_text(
     return read_bytes(path, follow).decode(encoding, errors)
 
 
-def read_small(path: Path, limit: int) -> tuple[str, os.stat_result]:
+def read_small(path: str | Path, limit: int) -> tuple[str, os.stat_result]:
     """Return the text and the state of a regular file that anybody may have made.
 
     Raises OSError for a link and for what is larger than `limit` bytes, UnicodeDecodeError.
     """
-    with open_regular(path, follow=False) as stream:
-        status = os.fstat(stream.fileno())
-        content = stream.read(limit + 1)
+    descriptor, status = _open_regular(path, follow=False)
+    try:
+        content = os.read(descriptor, min(limit, status.st_size) + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
     return content.decode("utf-8"), status

@@ -8,6 +8,7 @@ interrupted leaves no mark, and of several at once the first to finish is used b
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
@@ -68,13 +69,20 @@ def _engines() -> Path:
 
 def _identity(script: Path) -> str:
     try:
-        open_regular(script).close()
-        return sha256_of(script)[:DIGITS]
+        with open_regular(script) as stream:
+            status = os.fstat(stream.fileno())
+        return _digest(script, status.st_ino, status.st_size, status.st_mtime_ns)
     except OSError as error:
         raise ToolError(
             f"{script} (`installer`) cannot be read: {error.strerror}",
             "CONDAINER_INSTALLER is the path of an installer like Miniforge's.",
         ) from None
+
+
+@functools.cache
+def _digest(script: Path, inode: int, size: int, changed: int) -> str:
+    """Read a file, which has a hundred megabytes, once as long as it is the same one."""
+    return sha256_of(script)[:DIGITS]
 
 
 def _complete(home: Path) -> Path | None:

@@ -121,7 +121,8 @@ class Lock:
     `inputs` is the semantic fingerprint of the inputs and `sources` their files; both are empty
     in a lockfile that another tool wrote, which is used as it is. `origin` is the file of another
     tool from which the lock was taken over. `name` is the environment's, for prompts only.
-    `virtual` are the virtual packages that somebody chose when it was made.
+    `virtual` are the virtual packages that somebody chose when it was made; `references` says by
+    which requirement a package from a git repository was asked for, as a digest.
     """
 
     platform: str
@@ -134,6 +135,7 @@ class Lock:
     origin: str = ""
     name: str = ""
     virtual: tuple[tuple[str, str], ...] = ()
+    references: tuple[tuple[str, str], ...] = ()
 
     @property
     def takeovers(self) -> list[str]:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.errors import IntegrityError
 from condainer.packages import read_record
 
 if TYPE_CHECKING:
     from rattler import PathsJson, RepoDataRecord
     from rattler.package.paths_json import PathsEntry
 
-# Longer ones, and those with a blank, are written into scripts in ways that differ.
-LONGEST_PREFIX = 100
+# With a longer one, or one with a blank, the first lines of scripts are written in ways that
+# differ: 127 bytes are the limit for `#!<prefix>/bin/python3.11`.
+LONGEST_PREFIX = 108
 
 
 @dataclass(frozen=True)
@@ -45,25 +45,13 @@ class Content:
 
 
 def read_contents(archives: Sequence[Path]) -> list[Content]:
-    """Read what archives hold.
-
-    Raises IntegrityError for one that cannot be read, or that has a file outside of the prefix,
-    which an engine could write there.
-    """
+    """Read what archives hold; raises IntegrityError for one that cannot be read."""
 
     async def records() -> list[RepoDataRecord]:
         return list(await asyncio.gather(*(read_record(archive) for archive in archives)))
 
     found = asyncio.run(records())
-    contents = [Content(record, _paths(path)) for record, path in zip(found, archives, strict=True)]
-    for content in contents:
-        for name in (str(entry.relative_path) for entry in content.entries):
-            if name.startswith("/") or ".." in name.split("/"):
-                raise IntegrityError(
-                    f"{content.name} has a file outside of the environment: {name!r}",
-                    "Do not use it, and tell whoever keeps the channel that it came from.",
-                )
-    return contents
+    return [Content(record, _paths(path)) for record, path in zip(found, archives, strict=True)]
 
 
 def _paths(archive: Path) -> PathsJson | None:

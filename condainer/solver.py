@@ -263,12 +263,7 @@ async def _solve(
         raise no_solution(inputs, _explanation(error)) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
         if settings.offline:
-            raise OfflineError(
-                "Nothing may be downloaded (`offline`), and the index of the channel "
-                f"{redacted(' or '.join(sources))} is not in the package cache",
-                "Lock where there is a network, and commit the lockfiles; or mirror the channel "
-                "to a directory (`mirrors:` in condainer.yml takes file URLs).",
-            ) from None
+            raise not_kept(sources) from None
         raise unreadable(sources, _explanation(error)) from None
 
 
@@ -288,6 +283,16 @@ def unreadable(sources: Sequence[str], text: str) -> NetworkError:
         f"The channel {redacted(' or '.join(sources))} cannot be read: {redacted(text)}",
         "Check the channel's name and the network, or name a mirror "
         "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
+    )
+
+
+def not_kept(sources: Sequence[str]) -> OfflineError:
+    """Return the error that says that channels cannot be read where nothing may be downloaded."""
+    return OfflineError(
+        "Nothing may be downloaded (`offline`), and the index of the channel "
+        f"{redacted(' or '.join(sources))} is not in the package cache",
+        "Lock where there is a network, and commit the lockfiles; or mirror the channel "
+        "to a directory (`mirrors:` in condainer.yml takes file URLs).",
     )
 
 

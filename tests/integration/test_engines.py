@@ -28,7 +28,6 @@ PROBES = "[probe-prefix, probe-activate, probe-files, probe-postlink, 'conda-for
 SPECS = """\
 dependencies:
   - python >=3.10,<3.13
-  - click=8.*
   - numpy[version='>=1.26,<2.5',build=py*]
   - conda-forge::probe-files ==1.0
   - pip
@@ -122,13 +121,17 @@ def test_lock_address_and_image_are_the_same_and_the_users_conda_is_left_alone(
 
 
 def test_every_form_of_spec_gives_the_same_lock_even_without_sha256(
-    two: Callable[..., list[Project]], conda: Path, tmp_path: Path
+    two: Callable[..., list[Project]], conda: Path, channel: Path, tmp_path: Path
 ) -> None:
-    forgetful = script(tmp_path / "conda", f'"{conda}" "$@" | grep -v \'"sha256":\'')
-    embedded, external = two(SPECS)
+    forgetful = script(
+        tmp_path / "conda", f'set -o pipefail; "{conda}" "$@" | grep -v \'"sha256":\''
+    )
+    by_url = channel / "noarch" / "click-8.1.8-py_0.conda"
+    embedded, external = two(f"{SPECS}  - {by_url.as_uri()}\n")
     embedded.cnd("lock")
     external.cnd("lock", CONDAINER_CONDA_EXE=str(forgetful))
     assert lockfiles(external) == lockfiles(embedded)
+    assert f"{by_url.as_uri()}#" in external.lockfile.read_text()
 
 
 @pytest.mark.parametrize(
@@ -171,6 +174,38 @@ def test_an_executable_that_is_not_what_it_should_be(
         script(named, body)
     project = make_project(CONDAINER_CONDA_EXE=str(named))
     assert said in project.cnd("lock", status=10).stderr
+
+
+def test_virtual_packages_are_those_that_were_chosen(make_project: Any, conda: Path) -> None:
+    project = make_project(text="dependencies: [probe-virtual]\n", CONDAINER_CONDA_EXE=str(conda))
+    project.write('virtual_packages: {glibc: "2.12"}\n', "condainer.yml")
+    assert "__glibc" in project.cnd("lock", status=5).stderr
+    project.cnd("lock", CONDA_OVERRIDE_GLIBC="2.17")
+
+
+@pytest.mark.parametrize(
+    ("url", "offline", "status", "said"),
+    [
+        ("http://me:secret@127.0.0.1:9/c", "no", 3, "http://***@127.0.0.1:9/c"),
+        ("http://127.0.0.1:9/c", "yes", 6, "Nothing may be downloaded"),
+    ],
+)
+def test_channels_that_an_executable_is_not_asked_for(
+    make_project: Any,
+    conda: Path,
+    isolated_user: Path,
+    url: str,
+    offline: str,
+    status: int,
+    said: str,
+) -> None:
+    write_file(isolated_user / ".condarc", f"custom_channels: {{c: '{url.removesuffix('/c')}'}}\n")
+    project = make_project(
+        text="channels: [c]\ndependencies: [x]\n", CONDAINER_CONDA_EXE=str(conda)
+    )
+    error = project.cnd("lock", status=status, CONDAINER_OFFLINE=offline).stderr
+    assert said in error
+    assert "secret" not in error
 
 
 def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None:
