@@ -79,7 +79,7 @@ class Made:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=600,
         )
         if done.returncode:
             raise Refused(f"{command}:\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
