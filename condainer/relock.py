@@ -12,7 +12,7 @@ from pathlib import Path
 from condainer import unified
 from condainer.config import Settings
 from condainer.contents import pip_name
-from condainer.errors import InputError, LockfileError, StaleLockError
+from condainer.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.explicit import is_ours, lockfile_path, render_explicit
 from condainer.files import publish_text, storage_errors
 from condainer.inputs import declared_platforms, read_inputs
@@ -208,7 +208,13 @@ def _relocked(
     inputs = read_inputs(settings, platform)
     conda, pip = _held(old, wish)
     noted = old.references if old is not None else ()
-    solved = solution(inputs, settings, reporter, conda, pip, noted)
+    try:
+        solved = solution(inputs, settings, reporter, conda, pip, noted)
+    except (InputError, SolveError) as error:
+        if platform != this_platform():
+            error.message = f"For {platform}: {error.message}"
+            error.hint += f" `cnd lock --platform {this_platform()}` locks for this machine only."
+        raise
     return Relocked(platform, reason, old, solved.lock, solved)
 
 
