@@ -209,6 +209,9 @@ def _ask(question: Question, attempt: int) -> dict[str, Any]:
     }
     (place / "question.json").write_text(json.dumps(text), "utf-8")
     variables = {**environment(executable.path, place), **_virtual_packages(question.inputs)}
+    if "NETRC" in variables:
+        # Some look for it in their home directory only.
+        (place / ".netrc").symlink_to(variables["NETRC"])
     if executable.name == "conda":
         # A configuration may name packages for every new environment; a lock is of these.
         variables["CONDA_FLAGS"] = "--no-default-packages"

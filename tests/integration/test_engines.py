@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +209,40 @@ def test_channels_that_an_executable_is_not_asked_for(
     error = project.cnd("lock", status=status, CONDAINER_OFFLINE=offline).stderr
     assert said in error
     assert "secret" not in error
+
+
+def test_a_login_comes_from_netrc(
+    make_project: Any, conda: Path, channel: Path, isolated_user: Path
+) -> None:
+    asked: list[str | None] = []
+
+    class Closed(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            if asked[-1] == "Basic bWU6c2VjcmV0":
+                super().do_GET()
+            else:
+                self.send_error(401)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Closed, directory=str(channel.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        netrc = isolated_user / ".netrc"
+        netrc.write_text("machine 127.0.0.1 login me password secret\n")
+        netrc.chmod(0o600)
+        mirror = f"http://127.0.0.1:{running.server_port}/conda-forge"
+        project = make_project(
+            text="dependencies: [probe-files]\n",
+            CONDAINER_CONDA_EXE=str(conda),
+            CONDAINER_MIRRORS=f"conda-forge={mirror}",
+        )
+        done = project.cnd("lock")
+        running.shutdown()
+    assert "Basic bWU6c2VjcmV0" in asked
+    assert "secret" not in done.stderr + project.lockfile.read_text()
 
 
 def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None:
