@@ -9,7 +9,6 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from condainer.address import Address, stated_address
 from condainer.config import Settings
@@ -17,6 +16,10 @@ from condainer.errors import CollisionError, NotBuiltError
 from condainer.explicit import parse_explicit
 from condainer.files import read_small, read_text, storage_errors
 from condainer.lock import Lock, this_platform
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 1
 IMAGE = "image.squashfs"
@@ -226,15 +229,17 @@ def read_entry(directory: Path) -> Entry | None:
 
     Links, FIFOs and whatever else stands in the place of a file are neither followed nor opened.
     """
+    # Texts, not paths: a cache may hold thousands of entries.
+    place = str(directory)
     try:
-        kinds = [(directory / name).lstat().st_mode for name in (IMAGE, MANIFEST, LOCK)]
-        if not stat.S_ISDIR(directory.lstat().st_mode) or not all(map(stat.S_ISREG, kinds)):
+        found = [os.lstat(f"{place}/{name}") for name in (IMAGE, MANIFEST, LOCK)]
+        regular = all(stat.S_ISREG(status.st_mode) for status in found)
+        if not regular or not stat.S_ISDIR(os.lstat(place).st_mode):
             return None
-        manifest = parse_manifest(read_small(directory / MANIFEST, LARGEST)[0])
-        size = (directory / IMAGE).lstat().st_size
+        manifest = parse_manifest(read_small(f"{place}/{MANIFEST}", LARGEST)[0])
     except (OSError, *UNREADABLE):
         return None
-    whole = size == manifest.size and address_in(directory) == manifest.address
+    whole = found[0].st_size == manifest.size and address_in(directory) == manifest.address
     return Entry(manifest.address, directory, manifest) if whole else None
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import socket
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ def read_claim(path: Path) -> Claim | None:
 
 def this_host() -> str:
     """Return a name of this host, and of the time since it was booted, without a `.`."""
-    return f"{socket.gethostname().partition('.')[0]}-{this_boot()}"
+    return f"{os.uname().nodename.partition('.')[0]}-{this_boot()}"
 
 
 def this_boot() -> str:
@@ -49,6 +47,8 @@ def claimed_directory(parent: Path, purpose: str) -> Iterator[Path]:
     Its name is `<purpose>.<host>.<pid>.<random>`. While this process lives it also holds a lock
     on the directory. Raises OSError when it cannot be made.
     """
+    import tempfile
+
     while True:
         path = Path(tempfile.mkdtemp(prefix=f"{purpose}.{this_host()}.{os.getpid()}.", dir=parent))
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

@@ -167,7 +167,7 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
     Solves if the lock is missing or stale, looks the lock's address up in the caches, and
     downloads, installs and compresses only on a miss.
     """
-    from condainer import pipeline, project, stamping
+    from condainer import cli_hit, pipeline, project, stamping
 
     more = ["locked=true"] * locked + ["offline=true"] * (source is not None)
     if source is not None and _unpack(call, source, more, as_json):
@@ -178,14 +178,10 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
         return
     reporter = Attentive(call.reporter())
     built = pipeline.ensure(settings, reporter)
-    stamping.remember(settings, built, reporter.told)
-    if as_json:
-        print(json.dumps(project.build_report(built)))
-        return
-    found = "Found" if built.hit else "Built"
-    size = human_size(built.entry.manifest.size)
-    call.say(f"{found} {built.entry.image} ({size}) in {built.seconds:.2f} s")
-    if not built.hit:
+    if not call.overrides:
+        stamping.remember(settings, built, reporter.told)
+    cli_hit.tell(built, call.quiet, as_json)
+    if not built.hit and not as_json:
         call.say(f"Use it: {project.activation_command()}, or cnd exec -- COMMAND")
 
 

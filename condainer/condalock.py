@@ -37,7 +37,7 @@ def read(path: Path, platform: str, partial: bool = False) -> Lock:
     Parameters: `partial` allows conda packages that have an md5 only. Raises LockfileError when
     it is damaged, has no packages for the platform, or no sha256; FileNotFoundError.
     """
-    content = _content(path)
+    content = content_of(path)
     chosen = {
         (str(p["manager"]), str(p["name"])): p
         for p in _packages(content, path)
@@ -56,11 +56,15 @@ def read(path: Path, platform: str, partial: bool = False) -> Lock:
 
 def content_hash(path: Path, platform: str) -> str:
     """Return the fingerprint of the inputs that a lockfile records for a platform."""
-    hashes = _metadata(_content(path)).get("content_hash")
+    hashes = _metadata(content_of(path)).get("content_hash")
     return str(hashes.get(platform, "")) if isinstance(hashes, dict) else ""
 
 
-def _content(path: Path) -> dict[str, Any]:
+def content_of(path: Path) -> dict[str, Any]:
+    """Return what a conda-lock.yml holds, all of it as text.
+
+    Raises LockfileError when it is damaged or beyond all bounds, FileNotFoundError.
+    """
     try:
         text = read_text(path, "utf-8-sig")
     except FileNotFoundError:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
-from condainer import ownership, yamlfile
+from condainer import ownership
 from condainer.errors import ConfigError
 from condainer.files import open_regular
 from condainer.urls import NETRC, has_secret
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 PROJECT_FILE = "condainer.yml"
 # What the private directories of builds in the staging directory are called.
@@ -281,6 +283,9 @@ def _read_file(path: Path, personal: bool = False) -> dict[str, Any]:
         raise ConfigError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    # Without a file there is no need of YAML.
+    from condainer import yamlfile
+
     document = yamlfile.load(path, text, ConfigError)
     if document.value is None:
         return {}
@@ -329,6 +334,8 @@ def _check_key(name: str, where: str, personal: bool = False) -> None:
             f"{where}: `{name}` is a key of the original Condainer: {REPLACED[name]}",
             "Remove the line.",
         )
+    import difflib
+
     near = difflib.get_close_matches(name, known, 1, 0.4)
     hint = f"Did you mean `{near[0]}`?" if near else "Known keys: " + ", ".join(known) + "."
     raise ConfigError(f"{where}: unknown key `{name}`", hint)

@@ -65,6 +65,7 @@ def render_explicit(lock: Lock) -> str:
     if lock.post_link_scripts:
         lines.append("# post-link-scripts: true")
     lines += [f"# virtual-package: {name}={version}" for name, version in lock.virtual]
+    lines += [f"# reference: {name} {digest}" for name, digest in lock.references]
     lines += [f"# variable: {name}={escape(value)}" for name, value in lock.variables]
     # By this number a file that was cut off shows.
     lines.append(f"# packages: {len(lock.conda) + len(lock.pip)}")
@@ -139,6 +140,7 @@ class _Reader:
         self.sources: list[Source] = []
         self.variables: dict[str, str] = {}
         self.virtual: dict[str, str] = {}
+        self.references: dict[str, str] = {}
         self.conda: dict[str, CondaPackage] = {}
         self.pip: dict[str, PipPackage] = {}
 
@@ -178,6 +180,7 @@ class _Reader:
             self.origin,
             self.name,
             tuple(self.virtual.items()),
+            tuple(self.references.items()),
         )
 
     def _error(self, number: int, problem: str, hint: str = REMEDY) -> LockfileError:
@@ -228,6 +231,11 @@ class _Reader:
             if match is None or match["name"] in self.virtual:
                 raise self._error(number, "no valid virtual package")
             self.virtual[match["name"]] = match["version"]
+        elif key == "reference":
+            name, _, digest = value.partition(" ")
+            if not PIP_NAME.fullmatch(name) or not re.fullmatch("[0-9a-f]{16}", digest):
+                raise self._error(number, "no valid reference")
+            self.references[name] = digest
         elif key == "variable":
             name, equals, content = text.partition("=")
             if not equals or not NAME.fullmatch(name) or name in self.variables:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import buildtools, downloads, network, packages, repositories, wheels
+from condainer import buildtools, downloads, network, packages, places, repositories, wheels
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import LockfileError
@@ -57,10 +57,13 @@ class Fetched:
 def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> Fetched:
     """Download what the locks of some platforms need, by default of this one.
 
-    Solves for this platform if its lock is missing or stale. Raises what downloads.fetch() does.
+    Solves for this platform if its lock is missing or stale. Raises what downloads.fetch() does,
+    LockfileError as places.admit().
     """
     wanted = list(dict.fromkeys(platforms)) or [this_platform()]
     locks = tuple(lock_for(settings, platform, reporter) for platform in wanted)
+    for lock in locks:
+        places.admit(lock, settings)
     network.prepare(settings, reporter)
     needs = needs_of(locks, settings)
     found = downloads.find(needs.files, settings)
@@ -95,7 +98,7 @@ def lock_for(settings: Settings, platform: str, reporter: Reporter) -> Lock:
         raise LockfileError(
             f"There is no lock for {platform}: neither {path.name} nor {CONDA_LOCK} is in "
             f"{settings.project}",
-            "Lock for that platform first.",
+            f"Lock for it first: `cnd lock --platform {platform}`.",
         )
     from condainer import condalock
 

@@ -6,16 +6,17 @@ import errno
 import hashlib
 import os
 import pwd
-import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from condainer.errors import StorageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 # How often a tree that changes while it is deleted is tried again.
 REMOVALS = 10
@@ -93,12 +94,16 @@ def read_bytes(path: Path, follow: bool = True) -> bytes:
         return stream.read()
 
 
-def open_regular(path: Path, follow: bool = True) -> BinaryIO:
+def open_regular(path: str | Path, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading; `follow` and what it raises as read_bytes().
 
     To look at a file is not to use it: its time of access stays where that is permitted, which is
     to its owner.
     """
+    return open(_open_regular(path, follow)[0], "rb")
+
+
+def _open_regular(path: str | Path, follow: bool) -> tuple[int, os.stat_result]:
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     try:
         descriptor = os.open(path, flags | os.O_NOATIME)
@@ -106,13 +111,13 @@ def open_regular(path: Path, follow: bool = True) -> BinaryIO:
         if error.errno != errno.EPERM:
             raise
         descriptor = os.open(path, flags)
-    mode = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(mode):
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
-        if stat.S_ISDIR(mode):
+        if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return open(descriptor, "rb")
+    return descriptor, status
 
 
 def sha256_of(path: str | Path) -> str:
@@ -131,36 +136,45 @@ def read_text(
     return read_bytes(path, follow).decode(encoding, errors)
 
 
-def read_small(path: Path, limit: int) -> tuple[str, os.stat_result]:
+def read_small(path: str | Path, limit: int) -> tuple[str, os.stat_result]:
     """Return the text and the state of a regular file that anybody may have made.
 
     Raises OSError for a link and for what is larger than `limit` bytes, UnicodeDecodeError.
     """
-    with open_regular(path, follow=False) as stream:
-        status = os.fstat(stream.fileno())
-        content = stream.read(limit + 1)
+    descriptor, status = _open_regular(path, follow=False)
+    try:
+        content = os.read(descriptor, min(limit, status.st_size) + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
     return content.decode("utf-8"), status
 
 
-def publish_text(path: Path, text: str, mode: int | None = None, follow: bool = True) -> None:
+def publish_text(
+    path: Path, text: str, mode: int | None = None, follow: bool = True, durable: bool = True
+) -> None:
     """Write a text file as published_file() does; line ends and surrogates are kept."""
-    with published_file(path, mode, follow) as stream:
+    with published_file(path, mode, follow, durable) as stream:
         stream.write(text.encode("utf-8", "surrogateescape"))
 
 
 @contextmanager
-def published_file(path: Path, mode: int | None = None, follow: bool = True) -> Iterator[BinaryIO]:
+def published_file(
+    path: Path, mode: int | None = None, follow: bool = True, durable: bool = True
+) -> Iterator[BinaryIO]:
     """Write a file so that readers see the old or the new content, and a crash leaves one of both.
 
     Parameters: `mode` sets the permission bits; by default those that the umask gives. A symbolic
     link at `path` is followed, so that a linked file stays linked; without `follow`, which is for
-    directories that others write, it is replaced. Raises OSError.
+    directories that others write, it is replaced. What is not `durable` may be empty after a crash:
+    for files that every build makes again. Raises OSError.
     """
     target = Path(os.path.realpath(path)) if follow else path
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+        name = f"{target.parent}/.{target.name[:64]}.{os.urandom(6).hex()}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
     try:
@@ -168,12 +182,14 @@ def published_file(path: Path, mode: int | None = None, follow: bool = True) -> 
             yield stream
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(name, target)
     except BaseException:
         os.unlink(name)
         raise
-    sync_directory(target.parent)
+    if durable:
+        sync_directory(target.parent)
 
 
 def put(path: Path, content: bytes) -> None:
@@ -260,6 +276,8 @@ def remove_tree(path: Path) -> None:
 
     A symbolic link is deleted itself, never what it points to.
     """
+    import shutil
+
     if path.is_symlink():
         path.unlink()
         return

@@ -129,7 +129,7 @@ def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> 
 
 def _last_read(directory: Path, now: float) -> float:
     try:
-        status = os.stat(directory / cache.IMAGE)
+        status = os.stat(f"{directory}/{cache.IMAGE}")
     except OSError:
         return 0.0
     used = max(status.st_atime, status.st_mtime)

@@ -7,7 +7,6 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from condainer.files import read_bytes
 
@@ -26,7 +25,21 @@ TAKES_OVER = re.compile(
 
 
 def _last_part(path: str) -> str:
-    return unquote(path.rpartition("/")[2])
+    name = path.rpartition("/")[2]
+    if "%" not in name:
+        return name
+    from urllib.parse import unquote
+
+    return unquote(name)
+
+
+def _path_of(url: str) -> str:
+    """Return the path of a URL; most have nothing behind it, nor brackets to be looked into."""
+    if not set(url) & set("?#;[]@"):
+        return url.partition("://")[2].partition("/")[2]
+    from urllib.parse import urlsplit
+
+    return urlsplit(url).path
 
 
 @dataclass(frozen=True)
@@ -43,12 +56,12 @@ class CondaPackage:
     @property
     def filename(self) -> str:
         """The archive's file name, which holds name, version and build string."""
-        return _last_part(urlsplit(self.url).path)
+        return _last_part(_path_of(self.url))
 
     @property
     def subdir(self) -> str:
         """The channel's subdirectory: a platform or `noarch`."""
-        return _last_part(urlsplit(self.url).path.rpartition("/")[0])
+        return _last_part(_path_of(self.url).rpartition("/")[0])
 
     @property
     def name(self) -> str:
@@ -70,7 +83,7 @@ class PipPackage:
     @property
     def filename(self) -> str:
         """The file name, which holds name, version and, for a wheel, its tags."""
-        return _last_part(urlsplit(self.url).path)
+        return _last_part(_path_of(self.url))
 
     @property
     def is_wheel(self) -> bool:
@@ -90,7 +103,7 @@ class PipPackage:
     @property
     def subdirectory(self) -> str:
         """Where in the repository the package stands; empty for its top."""
-        return urlsplit(self.url).fragment.removeprefix("subdirectory=")
+        return self.url.partition("#")[2].removeprefix("subdirectory=")
 
 
 @dataclass(frozen=True)
@@ -108,7 +121,8 @@ class Lock:
     `inputs` is the semantic fingerprint of the inputs and `sources` their files; both are empty
     in a lockfile that another tool wrote, which is used as it is. `origin` is the file of another
     tool from which the lock was taken over. `name` is the environment's, for prompts only.
-    `virtual` are the virtual packages that somebody chose when it was made.
+    `virtual` are the virtual packages that somebody chose when it was made; `references` says by
+    which requirement a package from a git repository was asked for, as a digest.
     """
 
     platform: str
@@ -121,6 +135,7 @@ class Lock:
     origin: str = ""
     name: str = ""
     virtual: tuple[tuple[str, str], ...] = ()
+    references: tuple[tuple[str, str], ...] = ()
 
     @property
     def takeovers(self) -> list[str]:

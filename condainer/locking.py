@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from condainer.config import Settings
 from condainer.errors import LockfileError, StaleLockError
@@ -17,9 +16,14 @@ from condainer.explicit import (
     render_explicit,
 )
 from condainer.files import publish_text
-from condainer.inputs import Inputs, read_inputs
 from condainer.lock import Lock, Source, source_of, sources_unchanged, this_platform
 from condainer.report import Reporter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Literal
+
+    from condainer.inputs import Inputs
 
 CONDA_LOCK = "conda-lock.yml"
 
@@ -35,6 +39,13 @@ class LockState:
     lock: Lock | None
     reason: str = ""
     partial: Lock | None = None
+
+
+def read_inputs(settings: Settings, platform: str) -> Inputs:
+    """Read the inputs, which is not needed, and YAML neither, while they have the locked bytes."""
+    from condainer import inputs
+
+    return inputs.read_inputs(settings, platform)
 
 
 def lock_state(settings: Settings, platform: str = "") -> LockState:

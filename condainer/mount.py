@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import backends, files, mountlocks, namespace, private, ways
+from condainer import backends, mountlocks, namespace, private, ways
 from condainer.backends import State
 from condainer.errors import CondainerError, MountError
+from condainer.mountbase import check_base
 from condainer.mounttable import mounted_at
 from condainer.mountwork import (
     DEFAULT,
@@ -211,32 +211,6 @@ def _hold_provided(image: Image) -> Hold:
         os.close(descriptor)
         raise MountError(f"{image.prefix} has been unmounted just now", "Try again.")
     return _held(descriptor, private=False)
-
-
-def check_base(base: Path) -> None:
-    """Refuse a place where others could put another directory in place of our mount point.
-
-    Makes the directory if it is missing. Raises MountError, StorageError.
-    """
-    if not base.exists():
-        with files.storage_errors(f"create {base}"):
-            files.make_directory(base, 0o755)
-    real = Path(os.path.realpath(base))
-    trusted = {0, os.geteuid()}
-    known = Path("/proc/self/uid_map").read_text(encoding="ascii").splitlines()
-    if not any(line.split()[0] == "0" for line in known):
-        # In a namespace that does not map root, root's directories show the overflow user.
-        trusted.add(int(Path("/proc/sys/kernel/overflowuid").read_text(encoding="ascii")))
-    for directory in (real, *real.parents):
-        status = directory.stat()
-        loose = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
-        if loose or status.st_uid not in trusted:
-            raise MountError(
-                f"{base} is no safe place for mount points: others can replace what is in "
-                f"{directory}",
-                "Choose a `mount_base_directory` that only you or root can change, or that is "
-                "sticky as /tmp is.",
-            )
 
 
 def _hold_private(image: Image, options: Options, way: Way, report: Reporter) -> Hold:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from condainer import (
     __version__,
@@ -18,9 +16,7 @@ from condainer import (
     activation_fish,
     cache,
     config,
-    publish,
     register,
-    signing,
     trust,
 )
 from condainer.activation import Activation
@@ -28,15 +24,17 @@ from condainer.address import Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
-from condainer.explicit import render_explicit
+from condainer.explicit import lockfile_path, render_explicit
 from condainer.files import publish_text, read_text
 from condainer.lock import Lock
 from condainer.locking import ensure_lock, lock_state
-from condainer.mount import Image, check_base
+from condainer.mountbase import check_base
 from condainer.report import Reporter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from condainer.image import Packed
+    from condainer.mount import Image
 
 # How often an image that is collected between look-up and use is looked up again.
 ATTEMPTS = 3
@@ -52,6 +50,7 @@ class Built:
     hit: bool
     locked: bool
     seconds: float
+    lock: Lock
 
 
 def ensure(settings: Settings, reporter: Reporter) -> Built:
@@ -68,15 +67,43 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
         lock, locked = ensure_lock(settings, reporter)
         address = address_of(lock, settings.mount_base_directory)
         entry, hit = _found_or_built(lock, address, settings, reporter)
-    trust.demand(entry, settings)
-    if lock.takeovers:
+    return _ready(Built(entry, hit, locked, 0.0, lock), settings, reporter, start)
+
+
+def found(settings: Settings, reporter: Reporter) -> Built | None:
+    """Return the image of a project whose lock is current, as ensure() does, if a cache has it.
+
+    Neither YAML nor an engine is needed for that. None if it has to be made, or looked for in
+    another way.
+    """
+    start = time.monotonic()
+    if settings.address is not None:
+        return None
+    state = lock_state(settings)
+    if state.status != "current" or state.lock is None:
+        return None
+    if not lockfile_path(settings.project, state.lock.platform).exists():
+        return None
+    entry = cache.look_up(address_of(state.lock, settings.mount_base_directory), settings)
+    if entry is None:
+        return None
+    register.note(entry, settings)
+    if not entry.image.exists():
+        return None
+    return _ready(Built(entry, True, False, 0.0, state.lock), settings, reporter, start)
+
+
+def _ready(built: Built, settings: Settings, reporter: Reporter, start: float) -> Built:
+    """Hold a found or built image to the policy, and let the project use it."""
+    trust.demand(built.entry, settings)
+    if built.lock.takeovers:
         reporter.warn(
             "The environment sets variables by which programs run other code than their own: "
-            + ", ".join(lock.takeovers)
+            + ", ".join(built.lock.takeovers)
         )
-    write_activation(entry, lock, settings, reporter)
+    write_activation(built.entry, built.lock, settings, reporter)
     reporter.finish()
-    return Built(entry, hit, locked, time.monotonic() - start)
+    return replace(built, seconds=time.monotonic() - start)
 
 
 def current_entry(settings: Settings) -> tuple[Entry, Lock]:
@@ -107,6 +134,8 @@ def mount_of(settings: Settings) -> Image:
 
     Raises NotBuiltError when there is no lock at all.
     """
+    from condainer.mount import Image
+
     if settings.address is not None:
         entry = cache.find(settings.address, settings)
         return Image.of(entry)
@@ -148,6 +177,8 @@ def _build_ours(
     admit(lock, settings)
     entry, hit = _build(lock, address, settings, reporter)
     if not hit:
+        from condainer import signing
+
         reporter.finish()
         signing.add_to_ours(entry, settings, reporter)
     return entry, hit
@@ -158,7 +189,7 @@ def _build(
 ) -> tuple[Entry, bool]:
     """Build an image and publish it; also tell whether another builder did in the meantime."""
     # A hit needs neither the engines nor what starts them.
-    from condainer import image, stage, trash
+    from condainer import image, publish, stage, trash
 
     # Missing tools and places are told before anything is downloaded.
     image.find_mksquashfs(settings)
@@ -199,7 +230,7 @@ def _manifest(
 ) -> Manifest:
     import importlib.metadata
 
-    from condainer import engines
+    from condainer import engines, publish
 
     versions = {name: importlib.metadata.version(name) for name in ("py-rattler", "uv")}
     engine, version = engines.chosen(settings, reporter).tool
@@ -216,7 +247,7 @@ def _manifest(
         compressor=settings.compressor,
         compression_level=settings.compression_level if levelled else 0,
         builder=publish.this_user(),
-        host=socket.gethostname(),
+        host=os.uname().nodename,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         tools={
             "condainer": __version__,
@@ -262,7 +293,7 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
                     "do without it"
                 )
             elif present != text or _is_older(path, activated.settled):
-                publish_text(path, text, 0o644)
+                publish_text(path, text, 0o644, durable=False)
         except OSError as error:
             unwritten.setdefault(str(error.strerror), []).append(name)
     for reason, names in unwritten.items():

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import Any
 
-from condainer import __version__, cache, mount
+from condainer import __version__, cache
 from condainer.address import DIGITS, address_of, prefix_of
 from condainer.config import PERSONAL, PROJECT_FILE, Settings, documented
 from condainer.errors import NotBuiltError
@@ -16,6 +15,10 @@ from condainer.lock import this_platform
 from condainer.locking import LockState, lock_state
 from condainer.pipeline import Built
 from condainer.report import Reporter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 EXAMPLE = """\
 # An example: replace it with your own environment, then run `cnd build`.
@@ -112,6 +115,8 @@ def activation_command() -> str:
 
 def status(settings: Settings) -> dict[str, Any]:
     """Return what `cnd status` shows; nothing of it has to exist."""
+    from condainer import mount
+
     state = _lock_state(settings)
     entry, digest = _entry(settings, state)
     prefix = entry.prefix if entry else _prefix(digest, settings)
@@ -138,11 +143,9 @@ def _prefix(digest: str | None, settings: Settings) -> Path | None:
     return prefix_of(digest, settings.mount_base_directory) if digest and whole else None
 
 
-def _outlook(entry: cache.Entry, settings: Settings) -> dict[str, str | bool]:
-    return mount.outlook(mount.Image.of(entry), mount.Options.of(settings))
-
-
 def _is_mounted(entry: cache.Entry) -> bool:
+    from condainer import mount
+
     return mount.probe(mount.Image.of(entry)) in (mount.State.MOUNTED, mount.State.PROVIDED)
 
 

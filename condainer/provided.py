@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from condainer.archives import private_root
 from condainer.config import Settings
 from condainer.files import publish_text
 from condainer.lock import CondaPackage
@@ -80,7 +81,8 @@ def keep(packages: Sequence[CondaPackage], prefix: Path, site: Path, settings: S
 
 
 def _place(package: CondaPackage, settings: Settings) -> Path:
-    directory = settings.package_cache / "metadata" / package.sha256[:2]
+    # No hash of the lock vouches for it, so it must be ours.
+    directory = private_root(settings) / "metadata" / package.sha256[:2]
     return directory / f"{package.sha256}.json"
 
 

@@ -7,13 +7,10 @@ import errno
 import json
 import os
 import stat
-import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from condainer.address import Address
 from condainer.cache import (
@@ -43,6 +40,7 @@ from condainer.files import (
 from condainer.leases import LEASES, USES
 from condainer.report import Reporter
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from filelock import FileLock
 
@@ -171,6 +169,8 @@ def _acquired(lock: FileLock, seconds: float) -> bool:
     In a thread, because a file system whose server is gone may never answer. Raises OSError when
     it does not answer, or when locks do not work at all.
     """
+    import threading
+
     from filelock import Timeout
 
     outcome: list[bool | OSError] = []
@@ -255,6 +255,8 @@ def _set_aside(target: Path, root: Path) -> bool:
 
     In a cache that a group shares, nobody but its owner may: the next place is taken then.
     """
+    import tempfile
+
     aside = Path(tempfile.mkdtemp(prefix=f"broken-{target.name}.", dir=root / "tmp"))
     try:
         os.rename(target, aside / target.name)

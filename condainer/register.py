@@ -9,8 +9,6 @@ import enum
 import json
 import os
 import re
-import socket
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
@@ -25,6 +23,10 @@ from condainer.files import publish_text, read_small, user_name
 from condainer.leases import ADDRESS, DAY
 from condainer.lock import this_platform
 from condainer.publish import PROJECTS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
 
 NAME = re.compile(r"[0-9a-f]{32}\.[0-9]+")
 # What one of these files may hold at most, in bytes; the longest path has 4096.
@@ -84,7 +86,7 @@ def note(entry: Entry, settings: Settings) -> None:
             "platform": platform,
             "base": str(base),
             "user": user_name(os.geteuid()),
-            "host": socket.gethostname(),
+            "host": os.uname().nodename,
             "inode": directory.stat().st_ino,
             "parent": directory.parent.stat().st_ino,
         }
@@ -168,6 +170,8 @@ def sighted(projects: Iterable[Project], patience: float = PATIENCE) -> list[tup
 def _look_until_it_hangs(projects: Sequence[Project], patience: float) -> list[Sight]:
     """Return what is seen of the first projects, up to one for which there is no answer."""
     seen: list[Sight] = []
+    import threading
+
     turn = threading.Event()
     # A thread of its own, because one that waits for a dead file server cannot be woken.
     work = threading.Thread(target=_look, args=(projects, seen, turn), daemon=True)
@@ -195,7 +199,7 @@ def _sight(project: Project) -> Sight:
                 os.lstat(project.directory / name)
                 return Sight.THERE
         # Other nodes have directories of the same names, and so has the place of a mount.
-        elsewhere = project.host != socket.gethostname()
+        elsewhere = project.host != os.uname().nodename
         try:
             inode, noted = os.stat(project.directory).st_ino, project.inode
         except FileNotFoundError:

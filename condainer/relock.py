@@ -207,7 +207,8 @@ def _relocked(
         return Relocked(platform, "", old, old, None)
     inputs = read_inputs(settings, platform)
     conda, pip = _held(old, wish)
-    solved = solution(inputs, settings, reporter, conda, pip)
+    noted = old.references if old is not None else ()
+    solved = solution(inputs, settings, reporter, conda, pip, noted)
     return Relocked(platform, reason, old, solved.lock, solved)
 
 

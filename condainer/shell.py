@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -132,6 +131,8 @@ def fish_word(text: str) -> str:
 def _zsh_directory(fix: str, env: Mapping[str, str]) -> str:
     """Make a start-up directory for zsh, which removes itself while it is read."""
     own, place = env.get("ZDOTDIR"), env.get("TMPDIR", "")
+    import tempfile
+
     directory = tempfile.mkdtemp(
         prefix="condainer-zsh-", dir=place if os.path.isdir(place) else None
     )

@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from condainer import by_url, engines, network, virtual
+from condainer import by_url, engines, network, references, virtual
 from condainer.claims import claimed_directory
 from condainer.config import STAGE, Settings
 from condainer.errors import InputError
@@ -27,11 +27,12 @@ def solution(
     reporter: Reporter,
     held_conda: tuple[CondaPackage, ...] = (),
     held_pip: tuple[PipPackage, ...] = (),
+    noted: tuple[tuple[str, str], ...] = (),
 ) -> Solution:
     """Solve for one platform; nothing is written into the project.
 
-    Parameters: held packages of an older lock stay where that is possible. Raises what solve() and
-    wheels.resolve() do.
+    Parameters: held packages of an older lock stay where that is possible; `noted` are its
+    references. Raises what solve() and wheels.resolve() do.
     """
     network.prepare(settings, reporter)
     for note in inputs.notes:
@@ -40,10 +41,18 @@ def solution(
     solved = on_disk.restored(
         solve(on_disk.inputs, settings, reporter, engines.chosen(settings, reporter), held_conda)
     )
-    pip = _pip(inputs, solved, held_pip, settings, reporter) if inputs.requirements else ()
+    asked = references.held(inputs.requirements, held_pip, noted)
+    try:
+        pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)
+    except InputError:
+        if asked == inputs.requirements:
+            raise
+        # A commit can have gone, or stand in the way.
+        pip = _pip(inputs, solved, held_pip, settings, reporter)
     lock = Lock(inputs.platform, tuple(item.package for item in solved), pip)
     chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
-    lock = replace(described(lock, inputs), virtual=chosen)
+    found = references.noted(inputs.requirements, pip)
+    lock = replace(described(lock, inputs), virtual=chosen, references=found)
     return Solution(checked(lock, "the solution"), inputs, solved)
 
 
@@ -54,7 +63,9 @@ def _pip(
     settings: Settings,
     reporter: Reporter,
 ) -> tuple[PipPackage, ...]:
-    """Resolve the pip requirements against the conda packages, linked into a scratch prefix."""
+    """Resolve the pip requirements against the conda packages, shown in a scratch prefix."""
+    if not inputs.requirements:
+        return ()
     from condainer import indexes, wheels
 
     python = next((item for item in solved if item.name == "python"), None)

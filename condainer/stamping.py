@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,11 +19,11 @@ from condainer.errors import CondainerError
 from condainer.explicit import lockfile_path
 from condainer.files import make_directory, put
 from condainer.lock import Lock, sources_unchanged, this_platform
-from condainer.mount import check_base
+from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
 from condainer.stamp import CONTENT, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
 
-# Who is in which group decides whom we trust.
+# Where a group may write, who is in it decides whom we trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")
 # How long a stamp that nobody renews is kept, in seconds.
 KEPT = 90 * 86400
@@ -43,7 +44,9 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
     if path is None or settings.trust == "signed" or settings.address is not None:
         return False
     with suppress(OSError, CondainerError):
-        entry, lock = pipeline.current_entry(settings)
+        entry, lock = (
+            (built.entry, built.lock) if built is not None else pipeline.current_entry(settings)
+        )
         plan = list(_plan(entry, lock, settings))
         seen = stamp.observed(directory, plan)
         again = load_settings(settings.project)
@@ -51,8 +54,6 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
             # The command line, which a later call need not have, or the moment since then.
             return False
         if pipeline.current_entry(settings) != (entry, lock):
-            return False
-        if built is not None and built.entry != entry:
             return False
         found = _found(entry, lock, settings)
         if built is not None and not told:
@@ -73,9 +74,20 @@ def _is_first(entry: Entry, settings: Settings) -> bool:
 
 def _plan(entry: Entry, lock: Lock, settings: Settings) -> Iterator[bytes]:
     """Yield what to look at: all that decides which image a project has, and whether it is run."""
-    for kind, path in dict.fromkeys(_places(entry, lock, settings)):
+    places = dict.fromkeys(_places(entry, lock, settings))
+    if any(kind in (PLACE, TARGET) and _is_shared(path) for kind, path in places):
+        yield from (FILE + os.fsencode(path) for path in ACCOUNTS)
+    for kind, path in places:
         large = kind == CONTENT and os.path.isfile(path) and os.path.getsize(path) > LARGE
         yield (DIGEST if large else kind) + os.fsencode(path)
+
+
+def _is_shared(path: Path | str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
 
 
 def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
@@ -86,7 +98,6 @@ def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[byte
         yield CONTENT, path
         # Whose it is decides which keys are taken from it.
         yield TARGET, path
-    yield from ((FILE, path) for path in ACCOUNTS)
     yield from ((CONTENT, path) for path in _inputs(lock, settings))
     yield PLACE, settings.requirements_txt
     yield from ((CONTENT, where / name) for name in SCRIPTS)
@@ -143,7 +154,7 @@ def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
 
 def _as_told(built: Built) -> dict[str, str]:
     """Return what a build that finds the image again says."""
-    again = Built(built.entry, hit=True, locked=False, seconds=0.0)
+    again = replace(built, hit=True, locked=False, seconds=0.0)
     report = json.dumps(project.build_report(again))
     head, _, tail = report.partition(SECONDS)
     return {

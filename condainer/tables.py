@@ -11,6 +11,7 @@ from condainer.lock import escape
 
 if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.
+    from condainer.cache import Manifest
     from condainer.choice import Image
     from condainer.contents import Difference, Package
     from condainer.gc import Collected
@@ -117,11 +118,17 @@ def _manifest(item: Item | None) -> list[tuple[str, str]]:
         ("sha256", manifest.sha256),
         ("built", f"{manifest.created} by {manifest.builder} on {manifest.host}"),
         ("with", ", ".join(f"{name} {value}" for name, value in manifest.tools.items())),
+        *_built(manifest),
         ("used", f"{ago(item.last_used, time.time())} ago".replace("now ago", "now")),
         ("mounted", "yes" if item.mounted else "no"),
         *(("leased", f"by {lease}") for lease in item.leases),
         *(("pinned", f"by {project}") for project in item.pinned_by),
     ]
+
+
+def _built(manifest: Manifest) -> list[tuple[str, str]]:
+    names = ", ".join(str(name) for name in manifest.built_from_source)
+    return [("source", f"built from source: {names}")] if names else []
 
 
 def _package(package: Package) -> list[str]:

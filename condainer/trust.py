@@ -11,7 +11,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from condainer import cache, config, ownership, signing
+from condainer import cache, config, ownership
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import CondainerError, ConfigError, TrustError
@@ -170,6 +170,8 @@ def _signed_sha256(entry: Entry, settings: Settings) -> str:
         manifest = None
     if manifest is None or manifest != entry.manifest:
         raise TrustError(f"{entry.directory} was changed while it was looked at")
+    from condainer import signing
+
     found = []
     for signature in signing.signatures(entry, text, allowed):
         if signature.allowed:

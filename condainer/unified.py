@@ -6,30 +6,25 @@ import than a small environment to solve.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import yaml
 
+from condainer import condalock
 from condainer.contents import pip_parts
+from condainer.errors import LockfileError
 from condainer.files import read_text
 from condainer.inputs import Inputs
-from condainer.lock import ABSENT, Lock, PipPackage
+from condainer.lock import ABSENT, VCS, Lock, PipPackage
 from condainer.solver import Solved
+from condainer.urls import without_login
 
 HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
 NEEDED = ("platform", "manager", "name", "url", "hash")
-# What the URL of a version control reference begins with.
-VCS = "git+"
-# A part of a channel's URL that is its password.
-TOKEN = re.compile(r"/t/[^/]+(?=/)")
-
 # In C where PyYAML was built with it.
-Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -94,11 +89,15 @@ def parse(path: Path) -> Mapping[str, Any]:
     A damaged file is what `cnd lock` is the remedy for.
     """
     try:
-        text = read_text(path)
-        content = yaml.load(text, Loader=Loader) if text.startswith(HEAD) else {}
-        good = all(all(p[key] for key in NEEDED) for p in content["package"])
-        return content if good and isinstance(existing_hashes(content), dict) else {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+        if not read_text(path, errors="replace").startswith(HEAD):
+            return {}
+        content = condalock.content_of(path)
+        # All was read as text.
+        packages = [{**p, "optional": p.get("optional") == "true"} for p in content["package"]]
+        good = all(all(p[key] for key in NEEDED) for p in packages)
+        found = {**content, "version": 1, "package": packages}
+        return found if good and isinstance(existing_hashes(found), dict) else {}
+    except (OSError, LockfileError, TypeError, KeyError, AttributeError):
         return {}
 
 
@@ -111,10 +110,9 @@ def existing_hashes(content: Mapping[str, Any]) -> dict[str, str]:
 def md5s(path: Path) -> dict[str, str]:
     """Return the md5 of each conda package in a conda-lock.yml, by its URL."""
     try:
-        content = yaml.load(read_text(path), Loader=Loader)
-        packages = [p for p in content["package"] if p["manager"] == "conda"]
+        packages = [p for p in condalock.content_of(path)["package"] if p["manager"] == "conda"]
         return {p["url"]: p["hash"]["md5"] for p in packages if p["hash"].get("md5")}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, KeyError, AttributeError):
+    except (OSError, LockfileError, TypeError, KeyError, AttributeError):
         return {}
 
 
@@ -136,11 +134,7 @@ def _union(lists: Iterable[Sequence[str]]) -> list[str]:
 
 
 def _channel(name: str) -> dict[str, Any]:
-    if "://" in name:
-        parts = urlsplit(name)
-        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
-        name = TOKEN.sub("", urlunsplit(bare))
-    return {"url": name, "used_env_vars": []}
+    return {"url": without_login(name), "used_env_vars": []}
 
 
 def _conda(item: Solved, platform: str) -> dict[str, Any]:
@@ -155,12 +149,11 @@ def _conda(item: Solved, platform: str) -> dict[str, Any]:
 
 
 def _pip(item: PipPackage, platform: str) -> dict[str, Any]:
-    if item.url.startswith(VCS):
+    if item.is_vcs:
         # As conda-lock has it: the commit for a hash, and a source that pip is given as it is. The
         # version is not known before it is built.
-        commit = item.url.partition("#")[0].rpartition("@")[2]
-        key = ("pip", item.name, f"0+git.{commit[:12]}")
-        made = _package(key, platform, {}, item.url, {"sha256": commit})
+        key = ("pip", item.name, f"0+git.{item.commit[:12]}")
+        made = _package(key, platform, {}, item.url, {"sha256": item.commit})
         last = {name: made.pop(name) for name in ("category", "optional")}
         return {**made, "source": {"type": "url", "url": item.url}, **last}
     key = ("pip", item.name, pip_parts(item.filename)[1])

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from condainer import archives, buildtools, parcel, repositories
+from condainer import archives, buildtools, parcel, places, repositories
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import IntegrityError, LockfileError, StorageError
 from condainer.explicit import parse_explicit
 from condainer.files import open_regular, published_file, read_bytes, storage_errors
-from condainer.lock import PipPackage, this_platform
+from condainer.lock import Lock, PipPackage, this_platform
 from condainer.parcel import Piece
 from condainer.report import Reporter
 
@@ -38,7 +38,8 @@ def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Re
     All of it is checked before anything is written; a file that the project has with the same
     content is left alone. Parameters: `load` returns the settings once the project has its files.
     Raises IntegrityError for a bundle that is damaged or lacks something, LockfileError for one
-    that is not for this platform, StorageError where a file of the project is another one.
+    that is not for this platform or leads where it should not, StorageError where a file of the
+    project is another one.
     """
     with storage_errors(f"read {path}"):
         stream = open_regular(path)
@@ -47,14 +48,16 @@ def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Re
         with storage_errors(f"read {path}"):
             texts, pieces = _checked(stream, path)
         absent = _absent(texts, project)
-        _check_complete(texts, pieces, path)
+        lock = _complete_lock(texts, pieces, path)
         reporter.step("Unpacking the bundle", "packages")
         written: list[Path] = []
         try:
             for name in absent:
                 with storage_errors(f"write {project / name}"):
                     _place(project / name, texts[name], written)
-            count = _unpack_packages(stream, path, pieces, load(), reporter)
+            settings = load()
+            places.admit(lock, settings)
+            count = _unpack_packages(stream, path, pieces, settings, reporter)
         except BaseException:
             for file in written:
                 with suppress(OSError):
@@ -69,7 +72,7 @@ def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
     with storage_errors(f"read {path}"), open_regular(path) as stream:
         texts, pieces = _checked(stream, path)
     absent = _absent(texts, project)
-    _check_complete(texts, pieces, path)
+    _complete_lock(texts, pieces, path)
     count = sum(piece.kind not in ("project", "record") for piece in pieces)
     steps = [f"unpack {count} packages of {path} into {settings.package_cache}"]
     return [*steps, *(f"write {project / name}" for name in absent)]
@@ -148,17 +151,17 @@ def _has(place: Path, text: bytes) -> bool:
         return False
 
 
-def _check_complete(texts: dict[str, bytes], pieces: Sequence[Piece], path: Path) -> None:
-    """Raise unless the bundle has a lock of this platform, and all that its locks need."""
+def _complete_lock(texts: dict[str, bytes], pieces: Sequence[Piece], path: Path) -> Lock:
+    """Return the lock of this platform; raise unless it is there, with all that locks need."""
     there = {(piece.kind, piece.name, piece.sha256) for piece in pieces}
     repositories_there = {piece.name for piece in pieces if piece.kind == "repository"}
-    platforms = []
+    locks: dict[str, Lock] = {}
     for name, text in texts.items():
         if not (name.startswith("conda-") and name.endswith(".lock")):
             continue
         platform = name.removeprefix("conda-").removesuffix(".lock")
         lock = parse_explicit(text.decode("utf-8", "replace"), f"{path}: {name}", platform)
-        platforms.append(platform)
+        locks[platform] = lock
         needed = [("archive", package.filename, package.sha256) for package in lock.conda]
         needed += [
             ("archive", package.filename, package.sha256)
@@ -168,12 +171,13 @@ def _check_complete(texts: dict[str, bytes], pieces: Sequence[Piece], path: Path
         lacking = [key[1] for key in needed if key not in there]
         if lacking:
             raise IntegrityError(f"{path} lacks packages of {name}: {', '.join(lacking[:20])}")
-    if this_platform() not in platforms:
+    if this_platform() not in locks:
         raise LockfileError(
-            f"{path} has locks for {', '.join(platforms) or 'no platform'}, but this machine is "
+            f"{path} has locks for {', '.join(locks) or 'no platform'}, but this machine is "
             f"{this_platform()}",
             f"Make it with `cnd bundle --platform {this_platform()}`.",
         )
+    return locks[this_platform()]
 
 
 def _place(path: Path, text: bytes, written: list[Path]) -> None:

@@ -153,7 +153,7 @@ def _pins(held: Sequence[PipPackage], inputs: Inputs, prefix: Path) -> dict[str,
     """
     found = prefix.glob("[Ll]ib/**/site-packages/*.dist-info")
     provided = {pip_name(path.name.partition("-")[0]) for path in found}
-    direct = {_name_of_url(line.text) for line in inputs.requirements if "://" in line.text}
+    direct = {name_of_url(line.text) for line in inputs.requirements if "://" in line.text}
     return {
         name: pip_parts(package.filename)[1]
         for package in held
@@ -316,7 +316,7 @@ def _constraint_lines(lines: Sequence[Line]) -> list[str]:
 def _pin_lines(lines: Sequence[Line], added: Mapping[str, str | None]) -> list[str]:
     """Return the options, the direct URLs as they are, and the exact version of everything else."""
     direct = [line.text for line in lines if "://" in line.text and not line.is_option]
-    by_url = {_name_of_url(text) for text in direct}
+    by_url = {name_of_url(text) for text in direct}
     return [
         *(line.text for line in lines if line.is_option),
         *direct,
@@ -343,11 +343,11 @@ def _check_hashes(chosen: Sequence[PipPackage], lines: Sequence[Line]) -> None:
 def _required_name(requirement: str) -> str:
     """Return the normalised name of the distribution that a line is about."""
     if "://" in requirement:
-        return _name_of_url(requirement)
+        return name_of_url(requirement)
     return _requirement_name(requirement)
 
 
-def _name_of_url(requirement: str) -> str:
+def name_of_url(requirement: str) -> str:
     """Return the normalised name of a `name @ URL` requirement or of the wheel that a URL names."""
     egg = re.search(r"[#&]egg=([\w.-]+)", requirement)
     name, at, _ = f"{egg[1]}@".partition("@") if egg else requirement.partition("@")

@@ -167,7 +167,7 @@ def a_world() -> Iterator[World]:
 
 
 def pipeline_report(entry: Entry) -> dict[str, Any]:
-    return project.build_report(Built(entry, hit=True, locked=False, seconds=0.0))
+    return project.build_report(Built(entry, True, False, 0.0, Lock("", ())))
 
 
 def times_kept(path: Path, text: str) -> None:
@@ -393,6 +393,22 @@ def test_a_stamp_that_is_damaged_or_of_somebody_else() -> None:
         assert stamp.valid(str(world.project)) is None
 
 
+def test_where_a_group_may_write_its_members_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_world() as world:
+        accounts = world.top / "passwd"
+        accounts.write_text("root\n")
+        monkeypatch.setattr(stamping, "ACCOUNTS", (str(accounts),))
+        for shared in (False, True):
+            if shared:
+                world.user_file.parent.mkdir(parents=True)
+                world.user_file.write_text("linger: 1\n")
+                world.user_file.chmod(0o664)
+            world.build()
+            assert world.check()
+            accounts.write_text(f"root and {shared}\n")
+            assert world.check() == (not shared)
+
+
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         monkeypatch.setattr(stamping, "LARGE", 10)
@@ -462,6 +478,24 @@ def test_what_a_build_imports_runs_and_writes_when_nothing_changed() -> None:
         report = json.loads(cnd(world, "-d", ".", "build", "--json").stdout)
         expected = json.loads(cnd(world, "--set", "linger=2", "build", "--json").stdout)
         assert {**report, "seconds": 0} == {**expected, "seconds": 0}
+
+
+def test_what_a_fresh_clone_needs_for_a_hit() -> None:
+    trace = (
+        "import os; leave = os._exit; os._exit = lambda status: "
+        "(print(*sorted(m.partition('.')[0] for m in sys.modules), flush=True), leave(status))"
+    )
+    with a_world() as world:
+        done = cnd(world, "build", "--locked", trace=trace)
+        assert done.stderr.startswith(f"Found {world.image()} (8 B) in ")
+        heavy = {"click", "yaml", "rattler", "conda_lock", "rich", "filelock", "subprocess", "ast"}
+        assert not heavy & set(done.stdout.split())
+        # It has left a stamp, and all that goes with it.
+        assert stamp.valid(str(world.project)) is not None
+        assert (world.project / "activate.fish").exists()
+        world.image().unlink()
+        with pytest.raises(subprocess.CalledProcessError):
+            cnd(world, "build", "--locked", trace="sys.modules['condainer.image'] = None")
 
 
 def test_how_many_system_calls_a_build_makes_when_nothing_changed() -> None:

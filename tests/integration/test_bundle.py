@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -346,7 +347,8 @@ def test_a_package_from_source_is_built_where_there_is_no_network(
             UV_DEFAULT_INDEX=f"{index.url}/simple",
             UV_CACHE_DIR=str(tmp_path / "uv"),
         )
-        project.write("sourced\n", "requirements.txt")
+        # On loopback: what the project itself does not name is refused.
+        project.write(f"--index-url {index.url}/simple\nsourced\n", "requirements.txt")
         project.cnd("bundle", str(tmp_path / "packages.tar"))
     built = elsewhere.json(
         "build",
@@ -361,6 +363,26 @@ def test_a_package_from_source_is_built_where_there_is_no_network(
     )
     assert shown.stdout == "b'x'\n"
     elsewhere.cnd("umount", "--force", CONDAINER_MOUNT_BASE=str(tmp_path / "m"))
+
+
+def test_a_lock_that_leads_to_this_machine_is_refused(
+    bundle: tuple[Path, Any], tmp_path: Path
+) -> None:
+    pieces = []
+    for item, content in pieces_of(bundle[0]):
+        if item["name"].endswith(".lock"):
+            evil = re.sub(rb"https://[^/]+/", b"http://169.254.169.254/", content)
+            pieces.append(piece("project", item["name"], evil))
+        else:
+            pieces.append((item, content))
+    file = tmp_path / "packages.tar"
+    file.write_bytes(written(pieces))
+    project = tmp_path / "project"
+    project.mkdir()
+    settings = load_settings(project, (f"package_cache={tmp_path / 'packages'}",))
+    with pytest.raises(LockfileError, match=r"169\.254"):
+        unpacking.unpack(file, project, lambda: settings, Silent())
+    assert everything(tmp_path) == [file]
 
 
 def test_a_fifo_is_no_bundle(elsewhere: Project, tmp_path: Path) -> None:

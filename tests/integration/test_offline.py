@@ -144,7 +144,7 @@ def test_solving_without_a_network_takes_the_index_that_is_there(
     project.cnd("lock")
     first = project.lockfile.read_bytes()
     project.lockfile.unlink()
-    done, tried = isolated(project, "--offline", "lock")
+    done, tried = isolated(project, "--offline", "lock", "--upgrade")
     assert done.returncode == 0, done.stderr
     assert tried == ""
     assert project.lockfile.read_bytes() == first
@@ -163,6 +163,17 @@ def test_the_lock_of_another_platform_is_fetched(make_project: Any, tmp_path: Pa
     assert len(fetched["files"]) == len(noarch) > 0
     both = project.json("fetch", "--platform", "linux-aarch64", "--platform", "linux-64")
     assert len(both["files"]) == 3
+
+
+def test_a_lock_that_leads_to_this_machine_is_not_fetched(make_project: Any) -> None:
+    project = make_project()
+    project.cnd("lock")
+    with flaky.serve() as server:
+        lines = project.lockfile.read_text()
+        project.lockfile.write_text(re.sub(r"https://[^/]+/", f"{server.url}/", lines))
+        done = project.cnd("fetch", status=8)
+        assert "leads to this machine" in done.stderr
+        assert not server.asked
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

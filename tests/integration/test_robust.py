@@ -239,6 +239,7 @@ def test_an_sdist_is_marked_and_told(make_project: Any) -> None:
     assert "\n# built from source: tabulate\n" in project.lockfile.read_text()
     manifest = json.loads(Path(built["image"]).with_name("manifest.json").read_text())
     assert manifest["built_from_source"] == ["tabulate"]
+    assert "built from source: tabulate\n" in project.cnd("show", built["address"]).stdout
     code = "import tabulate; print(tabulate.__version__)"
     assert project.cnd("exec", "python", "-c", code).stdout == "0.9.0\n"
 
