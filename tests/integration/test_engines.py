@@ -375,10 +375,13 @@ def test_an_executable_that_installs_something_else(
 def test_packages_of_an_older_lock_stay_where_they_can(
     conda: Path, channel: Path, tmp_path: Path
 ) -> None:
-    write_file(tmp_path / "environment.yml", "dependencies: [click, probe-conflict-b]\n")
+    by_url = (channel / "noarch" / "probe-virtual-1.0-0.conda").as_uri()
+    write_file(
+        tmp_path / "environment.yml", f"dependencies: [click, probe-conflict-b, '{by_url}']\n"
+    )
     settings = load_settings(tmp_path)
     inputs = read_inputs(settings, "linux-64")
-    specs = [rattler.MatchSpec("click"), rattler.MatchSpec("probe-conflict-b")]
+    specs = [rattler.MatchSpec(spec.text, strict=False) for spec in inputs.specs]
     old = ("noarch/click-8.1.8-py_0", "linux-64/numpy-2.4.6-py311_0", "noarch/probe-old-1.0-0")
     held = [CondaPackage(f"https://channel.example/{name}.conda", "0" * 64) for name in old]
     solve = External(recognise(conda)).solve
@@ -388,3 +391,4 @@ def test_packages_of_an_older_lock_stay_where_they_can(
     assert names["click"] == "8.1.8"
     assert names["numpy"].startswith("1.")
     assert "probe-old" not in names
+    assert "probe-virtual" in names
