@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int | None:
         elif word == "build":
             return _build(arguments[place:], directory, quiet, start)
         elif word == "exec":
-            _execute(arguments[place:], directory)
+            _execute(arguments[place:], directory, quiet)
             break
         else:
             break
@@ -59,17 +59,26 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
     return 0
 
 
-def _execute(words: list[str], directory: str) -> None:
-    """Become a command, if its image is mounted; return if the long way has to be taken."""
+def _execute(words: list[str], directory: str, quiet: bool) -> None:
+    """Become a command in an image, mounted or not; return if the long way has to be taken."""
     if words[:1] == ["--"]:
         del words[0]
     elif words and words[0].startswith("-"):
         return
-    found = _found(directory) if words else None
+    if not words or "_CND_COMPLETE" in os.environ:
+        return
+    found = _found(directory)
     if found is not None:
         from condainer import warm
 
         warm.command(words, found)
+    from condainer import later, launch
+
+    launch.end_cleanly()
+    later.load("inspect")
+    from condainer import cli_hit
+
+    cli_hit.execute(words, directory, quiet, found is not None)
 
 
 def _found(directory: str) -> dict[str, str] | None:

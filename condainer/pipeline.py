@@ -11,15 +11,11 @@ from pathlib import Path
 
 from condainer import (
     __version__,
-    activation,
-    activation_csh,
-    activation_fish,
     cache,
     config,
     register,
     trust,
 )
-from condainer.activation import Activation
 from condainer.address import Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
@@ -250,7 +246,9 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
 
     A project that cannot be written is a normal state; it only lacks these files.
     """
-    activated = Activation(
+    from condainer import activation, activation_csh, activation_fish
+
+    activated = activation.Activation(
         settings.project,
         entry.prefix,
         entry.address,

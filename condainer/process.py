@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +12,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from condainer.errors import CondainerError, ToolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # Enough to show what went wrong; a tool that writes megabytes to stderr must not fill the memory.
 STDERR_LIMIT = 64_000
@@ -149,9 +151,12 @@ def _communicate(
 
 def find_tool(name: str, directory: Path | None = None) -> str | None:
     """Return the path of an executable, looked for in `directory` before PATH, or None."""
-    if directory is not None and (found := shutil.which(name, path=str(directory))):
-        return found
-    return shutil.which(name)
+    path = os.environ.get("PATH", os.defpath)
+    for place in (*([str(directory)] if directory is not None else []), *path.split(os.pathsep)):
+        found = os.path.join(place, name) if place else ""
+        if os.path.isfile(found) and os.access(found, os.X_OK):
+            return found
+    return None
 
 
 def module_command(module: str) -> list[str]:
