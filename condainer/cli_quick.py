@@ -42,7 +42,7 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
     found = _found(directory)
     age = time.time() - int(found.get("time", 0)) if found else 0
     if found is None or not 0 <= age < stamp.LIFE:
-        if "_CND_COMPLETE" in os.environ:
+        if not _is_plain(directory):
             return None
         from condainer import later
 
@@ -65,7 +65,7 @@ def _execute(words: list[str], directory: str, quiet: bool) -> None:
         del words[0]
     elif words and words[0].startswith("-"):
         return
-    if not words or "_CND_COMPLETE" in os.environ:
+    if not words or not _is_plain(directory):
         return
     found = _found(directory)
     if found is not None:
@@ -79,6 +79,14 @@ def _execute(words: list[str], directory: str, quiet: bool) -> None:
     from condainer import cli_hit
 
     cli_hit.execute(words, directory, quiet, found is not None)
+
+
+def _is_plain(directory: str) -> bool:
+    """Tell whether there is a directory, and this is no question of a shell that completes."""
+    try:
+        return bool(_absolute(directory)) and "_CND_COMPLETE" not in os.environ
+    except OSError:
+        return False
 
 
 def _found(directory: str) -> dict[str, str] | None:

@@ -275,8 +275,12 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
                     f"{path} is not Condainer's, and is left as it is; `cnd exec` and `cnd shell` "
                     "do without it"
                 )
-            elif present != text or _is_older(path, activated.settled):
+            elif present != text:
                 publish_text(path, text, 0o644, durable=False)
+            elif _is_older(path, activated.settled):
+                # Where that is not ours to do, shells go on asking.
+                with contextlib.suppress(OSError):
+                    os.utime(path)
         except OSError as error:
             unwritten.setdefault(str(error.strerror), []).append(name)
     for reason, names in unwritten.items():
