@@ -7,6 +7,7 @@ it anew.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -51,6 +52,7 @@ class Made:
     """A built project with all that can be exported from it, and the other tools."""
 
     project: Project
+    sha256: str
     packages: Packages
     conda: Path
     work: Path
@@ -136,14 +138,15 @@ def made(
         }
         project = Project(path, environment)
         project.write(f"channels: ['{served.url}/conda-forge']\n{ENVIRONMENT}")
-        image = project.json("build")["image"]
+        built = project.json("build")
         for form, ending in ENDINGS.items():
             output = work / f"{form}.{ending}"
             project.cnd("lock", "--export", form, "--output", str(output))
         listed = subprocess.run(
-            ["unsquashfs", "-l", image], capture_output=True, text=True, check=True
+            ["unsquashfs", "-l", built["image"]], capture_output=True, text=True, check=True
         ).stdout.split("\n")
-        yield Made(project, packages_in(listed), conda_in(work / "conda"), work)
+        conda = conda_in(work / "conda")
+        yield Made(project, built["sha256"], packages_in(listed), conda, work)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -206,6 +209,21 @@ def by_conda(made: Made, name: str, prefix: Path) -> None:
         made.run(made.conda, "create", "-y", "--prefix", prefix, "--file", made.file(name))
 
 
+def by_external_engine(made: Made, name: str, prefix: Path) -> None:
+    """Build with that conda in place of the embedded engine, from one of the lockfiles."""
+    path = made.work / "external"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    for file in ("environment.yml", name):
+        shutil.copy(made.project.path / file, path)
+    other = {"CONDAINER_CONDA_EXE": str(made.conda), "CONDAINER_CACHE": str(path / "cache")}
+    done = Project(path, {**made.project.environment, **other}).cnd("build", "--json")
+    assert "embedded engine" not in done.stderr
+    built = json.loads(done.stdout)
+    assert (built["hit"], built["sha256"]) == (False, made.sha256)
+    made.run("unsquashfs", "-no-progress", "-dest", prefix, built["image"])
+
+
 def by_uv(made: Made, name: str, prefix: Path) -> None:
     by_rattler(made, "conda-linux-64.lock", prefix)
     options = ["--require-hashes", "--break-system-packages", "--requirements"]
@@ -222,7 +240,8 @@ def by_pip(made: Made, name: str, prefix: Path) -> None:
 TOOLS: dict[str, tuple[Callable[[Made, str, Path], None], tuple[str, ...]]] = {
     "conda-lock install": (conda_lock, (FILES[0], FILES[2])),
     "rattler": (by_rattler, FILES[:3]),
-    "conda, as an external engine": (by_conda, FILES[1:4]),
+    "conda": (by_conda, FILES[1:4]),
+    "`cnd build` with `conda_exe: conda`": (by_external_engine, FILES[:1]),
     "uv pip": (by_uv, FILES[4:]),
     "pip": (by_pip, FILES[4:]),
 }
@@ -242,6 +261,8 @@ def measured(made: Made, tool: str, name: str) -> str:
         return "refused: reads md5 only"
     found = packages_of(prefix)
     if found == made.packages:
+        if function is by_external_engine:
+            return "same image"
         return "pip part" if tool in ("uv pip", "pip") else "same packages"
     pip_part = {("python", "alpha 1.0"), ("python", "beta 2.0")}
     assert found == made.packages - pip_part

@@ -77,8 +77,7 @@ def ways(host: str, home: Path) -> dict[str, tuple[str, dict[str, str]]]:
     login = f"{USER}:{SECRET}@{host}"
     plain = f"--index-url http://{host}/simple"
     return {
-        "url": (f"--index-url http://{login}/simple\nsix", {}),
-        "extra": (f"--no-index\n--find-links http://{login}/simple/six/\nsix", {}),
+        "links": (f"--no-index\n--find-links http://{login}/simple/six/\nsix", {}),
         "variables": (
             f"--extra-index-url http://${{NAME}}:${{WORD}}@{host}/simple\nsix",
             {"NAME": USER, "WORD": SECRET, "UV_INDEX_STRATEGY": "unsafe-best-match"},
@@ -102,7 +101,7 @@ def prepare(home: Path, host: str) -> None:
     keyring.chmod(0o755)
 
 
-@pytest.mark.parametrize("way", ["url", "extra", "environment", "keyring"])
+@pytest.mark.parametrize("way", ["links", "netrc", "environment", "keyring"])
 def test_a_lock_has_the_package_and_not_the_password(
     make_project: Any, host: str, tmp_path: Path, isolated_user: Path, way: str
 ) -> None:
@@ -120,12 +119,10 @@ def test_a_lock_has_the_package_and_not_the_password(
     assert f"{USER}@" not in project.lockfile.read_text()
 
 
-@pytest.mark.parametrize("way", ["variables", "netrc"])
 def test_an_image_has_the_package_and_not_the_password(
-    make_project: Any, host: str, tmp_path: Path, isolated_user: Path, way: str
+    make_project: Any, host: str, tmp_path: Path, isolated_user: Path
 ) -> None:
-    prepare(isolated_user, host)
-    line, environment = ways(host, isolated_user)[way]
+    line, environment = ways(host, isolated_user)["variables"]
     project = private_project(make_project, tmp_path, line, **environment)
     project.cnd("lock")
     assert holding(project.path) == []
