@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import subprocess
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from benchmarks.original import tool
 from benchmarks.pins import ONE_MORE
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
+from condainer.config import load_settings
 from condainer.files import remove_tree
-from condainer.image import FIXED_TIME
+from condainer.image import packing
 
 BUILD = "cnd build"
 ALONE = "mksquashfs alone"
@@ -65,18 +67,12 @@ def miss(place: Place) -> Row:
 
 def _alone(place: Place, tree: Path) -> Phase:
     """Run mksquashfs as cnd does, and nothing else."""
-    import time
-
     target = place.root / "alone.squashfs"
     target.unlink(missing_ok=True)
-    command: list[str | Path] = [
-        *(tool("mksquashfs"), tree, target, "-noappend", "-no-recovery", "-no-xattrs"),
-        *("-all-root", "-no-hardlinks", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
-        *("-all-time", str(FIXED_TIME), "-exit-on-error", "-no-progress"),
-        *("-comp", "zstd", "-Xcompression-level", "9"),
-    ]
+    # With the default settings, as those of the suite's environment.
+    command = packing(tool("mksquashfs"), tree, target, load_settings(place.root, environ={}))
     start = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([*command, "-no-progress"], check=True, capture_output=True)
     seconds = time.perf_counter() - start
     target.unlink()
     return Phase(ALONE, seconds)

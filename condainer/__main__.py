@@ -9,7 +9,6 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import FrameType
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
@@ -43,14 +42,14 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
 
 def _run(arguments: "Sequence[str] | None") -> int:
     """Run `cnd` the long way."""
-    import signal
     import warnings
+
+    from condainer import launch
 
     if arguments is None:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _terminated)
+        launch.end_cleanly()
     from condainer.cli import cli
 
     cli.main(args=arguments, prog_name="cnd", standalone_mode=False)
@@ -80,11 +79,6 @@ def _interrupted() -> int:
     print("cnd: interrupted", file=sys.stderr)
     # 128 and SIGINT.
     return 130
-
-
-def _terminated(number: int, frame: "FrameType | None") -> None:
-    # An exception, so that the private pieces of a build are removed on the way out.
-    raise SystemExit(128 + number)
 
 
 def _unexpected() -> int:

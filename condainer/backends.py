@@ -12,11 +12,16 @@ import stat
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from condainer import files, guard, namespace, process
 from condainer.errors import MountError, ToolError
 from condainer.mounttable import PLACE, Mounted, mounted_at
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
 
 SENTINEL = Path(".condainer", "address")
 OPTIONS = "ro,nosuid,nodev"

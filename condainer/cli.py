@@ -17,11 +17,9 @@ import click
 from condainer import config
 from condainer.config import Settings
 from condainer.console import human_size, reporter_for
-from condainer.errors import CondainerError, ConfigError
+from condainer.errors import EXEC_FAILED, CondainerError, ConfigError
 from condainer.report import Attentive, Reporter
 
-# Like env(1) and docker run: the tool itself failed, not the command that it was to start.
-EXEC_FAILED = 125
 VERIFY = click.option(
     "--verify", is_flag=True, help="Run a private copy that has the manifest's sha256."
 )

@@ -1,17 +1,19 @@
-"""`cnd build` where a cache has the image of a current lock: a fresh clone, or a small change.
+"""`cnd build` where a cache has the image of a current lock, and `cnd exec`.
 
-It does without click, YAML and engines; whatever it does not know is for the long way.
+They do without click, YAML and engines; whatever they do not know is for the long way.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from condainer import pipeline, project, stamping
-from condainer.config import load_settings
+from condainer import pipeline
+from condainer.config import Settings, load_settings
 from condainer.console import human_size, reporter_for
+from condainer.errors import EXEC_FAILED, CommandNotStarted, CondainerError
 from condainer.pipeline import Built
 from condainer.report import Attentive
 
@@ -29,14 +31,47 @@ def build(directory: str, quiet: bool, locked: bool, as_json: bool) -> int | Non
     built = pipeline.found(settings, reporter)
     if built is None:
         return None
+    from condainer import stamping
+
     stamping.remember(settings, built, reporter.told)
     tell(built, quiet, as_json)
     return 0
 
 
+def execute(argv: Sequence[str], directory: str, quiet: bool, stamped: bool) -> None:
+    """Become a command in the image of a project; return if anything is unusual.
+
+    Parameters: without `stamped`, a stamp is written, so that it is quicker the next time. Raises
+    CondainerError.
+    """
+    place = Path(directory)
+    if not place.is_dir():
+        return
+    from condainer import run
+
+    try:
+        settings = load_settings(place.absolute())
+        entry, lock = pipeline.current_entry(settings)
+        use = run.Use(entry, lock, settings, reporter_for(quiet))
+        run.command(argv, use, lambda: None if stamped else _stamp(settings))
+    except CommandNotStarted:
+        raise
+    except CondainerError as error:
+        error.exit_code = EXEC_FAILED
+        raise
+
+
+def _stamp(settings: Settings) -> None:
+    from condainer import stamping
+
+    stamping.remember(settings, None)
+
+
 def tell(built: Built, quiet: bool, as_json: bool) -> None:
     """Print that an image was found or built."""
     if as_json:
+        from condainer import project
+
         print(json.dumps(project.build_report(built)))
     elif not quiet:
         found = "Found" if built.hit else "Built"

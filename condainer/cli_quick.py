@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int | None:
         elif word == "build":
             return _build(arguments[place:], directory, quiet, start)
         elif word == "exec":
-            _execute(arguments[place:], directory)
+            _execute(arguments[place:], directory, quiet)
             break
         else:
             break
@@ -42,7 +42,7 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
     found = _found(directory)
     age = time.time() - int(found.get("time", 0)) if found else 0
     if found is None or not 0 <= age < stamp.LIFE:
-        if "_CND_COMPLETE" in os.environ:
+        if not _is_plain(directory):
             return None
         from condainer import later
 
@@ -59,17 +59,34 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
     return 0
 
 
-def _execute(words: list[str], directory: str) -> None:
-    """Become a command, if its image is mounted; return if the long way has to be taken."""
+def _execute(words: list[str], directory: str, quiet: bool) -> None:
+    """Become a command in an image, mounted or not; return if the long way has to be taken."""
     if words[:1] == ["--"]:
         del words[0]
     elif words and words[0].startswith("-"):
         return
-    found = _found(directory) if words else None
+    if not words or not _is_plain(directory):
+        return
+    found = _found(directory)
     if found is not None:
         from condainer import warm
 
         warm.command(words, found)
+    from condainer import later, launch
+
+    launch.end_cleanly()
+    later.load("inspect")
+    from condainer import cli_hit
+
+    cli_hit.execute(words, directory, quiet, found is not None)
+
+
+def _is_plain(directory: str) -> bool:
+    """Tell whether there is a directory, and this is no question of a shell that completes."""
+    try:
+        return bool(_absolute(directory)) and "_CND_COMPLETE" not in os.environ
+    except OSError:
+        return False
 
 
 def _found(directory: str) -> dict[str, str] | None:

@@ -17,17 +17,19 @@ from condainer import by_url, downloads, network
 from condainer.by_url import Wanted
 from condainer.config import Settings
 from condainer.errors import IntegrityError, LockfileError, NetworkError
-from condainer.explicit import checked, is_ours, lockfile_path, read_explicit, render_explicit
+from condainer.explicit import (
+    checked,
+    completed_path,
+    is_ours,
+    lockfile_path,
+    read_explicit,
+    render_explicit,
+)
 from condainer.files import publish_text
 from condainer.lock import CondaPackage, Lock, source_of
 from condainer.places import admit
 from condainer.report import Reporter
 from condainer.solver import channel_of
-
-
-def completed_path(project: Path, platform: str) -> Path:
-    """Return where the completed form of another tool's explicit lockfile stands."""
-    return project / f"condainer-{platform}.lock"
 
 
 def path_of(lock: Lock, project: Path) -> Path:

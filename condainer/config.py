@@ -113,7 +113,9 @@ class Settings:
     compressor: str = key("zstd", "one of " + ", ".join(COMPRESSORS), "CONDAINER_COMPRESSOR")
     compression_level: int = key(9, "1 (fast) to 22 (small) for zstd", "CONDAINER_LEVEL")
     processors: int = key(
-        0, "processors used for a build; 0: all there are", "CONDAINER_PROCESSORS"
+        0,
+        "processors used for a build; 0: all that a job or container may use",
+        "CONDAINER_PROCESSORS",
     )
     tool_directory: Path | None = key(
         None, "where mksquashfs, squashfuse, … are looked for before PATH", "CONDAINER_TOOLS"
@@ -158,7 +160,10 @@ class Settings:
     @property
     def jobs(self) -> int:
         """How many processors a build uses."""
-        return self.processors or len(os.sched_getaffinity(0))
+        # Only builds ask.
+        from condainer import processors
+
+        return self.processors or processors.available()
 
 
 def user_cache() -> Path:

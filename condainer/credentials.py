@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from condainer import process
 from condainer.errors import CondainerError
 
 INDEXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Login = tuple[str, str]
@@ -51,10 +52,15 @@ def logged_in(url: str, logins: Sequence[str]) -> str:
     if parts.scheme not in DEFAULT_PORTS or parts.username:
         return url
     for index in (word for line in logins for word in line.split() if "://" in word):
-        user = urlsplit(index).netloc.rpartition("@")[0]
+        # uv expands variables; names and passwords in them need not be fit for a URL.
+        user = VARIABLE.sub(_quoted, urlsplit(index).netloc.rpartition("@")[0])
         if user and _origin(index) == _origin(url):
             return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc}"))
     return url
+
+
+def _quoted(match: re.Match[str]) -> str:
+    return quote(os.environ.get(match["name"], match[0]), safe="")
 
 
 def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | None:

@@ -169,12 +169,29 @@ def _by_rattler(url: str, received: web.Received, refused: str) -> None:
     from rattler.package_streaming import download_to_writer
 
     received.restart()
+    writer = _Writer(received)
     try:
-        asyncio.run(download_to_writer(rattler.Client.default_client(), url, received))
-    except OSError:
-        raise
+        asyncio.run(download_to_writer(rattler.Client.default_client(), url, writer))
     except Exception as error:
+        # rattler has errors of the network that are OSErrors, too.
+        if writer.failure is not None:
+            raise writer.failure from None
         raise _unreachable(url, refused or redacted(str(error))) from None
+
+
+class _Writer:
+    """Passes bytes on, and remembers when the disk did not take them."""
+
+    def __init__(self, received: web.Received) -> None:
+        self.received = received
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> None:
+        try:
+            self.received.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
 
 def _unreachable(url: str, reason: str) -> NetworkError:

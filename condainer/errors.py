@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from condainer.urls import redacted
 
+# Like env(1) and docker run: the tool itself failed, not the command that it was to start.
+EXEC_FAILED = 125
+
 
 class CondainerError(Exception):
     """An expected failure, shown as one message without a traceback.

@@ -49,6 +49,11 @@ def lockfile_path(project: Path, platform: str) -> Path:
     return project / f"conda-{platform}.lock"
 
 
+def completed_path(project: Path, platform: str) -> Path:
+    """Return where the completed form of another tool's explicit lockfile stands."""
+    return project / f"condainer-{platform}.lock"
+
+
 def render_explicit(lock: Lock) -> str:
     """Return the text of the explicit lockfile."""
     lines = [

@@ -96,7 +96,8 @@ def _solve(
 ) -> list[RepoDataRecord]:
     """Ask with the held packages fixed, and let go of those that stand in the way."""
     executable, sources, inputs = question.executable, question.sources, question.inputs
-    fixed = _exact(held, specs)
+    by_url = {path.name.rsplit("-", 2)[0] for path in local_channel.archives_named(inputs) if path}
+    fixed = {name: text for name, text in _exact(held, specs).items() if name not in by_url}
     for attempt in range(ROUNDS + 1):
         answer = _ask(replace(question, specs=(*question.specs, *fixed.values())), attempt)
         if "packages" in answer:
@@ -108,7 +109,9 @@ def _solve(
         last = attempt == ROUNDS - 1 or not in_the_way
         fixed = {} if last else {n: fixed[n] for n in fixed if n not in in_the_way}
     records = planned(executable, answer["packages"], sources)
-    return completed(_needed(records, specs) if fixed else records, sources, inputs.platform)
+    if fixed:
+        records = _needed(records, by_url.union(_name(spec) for spec in specs))
+    return completed(records, sources, inputs.platform)
 
 
 def _admit(sources: Sequence[str], settings: Settings) -> None:
@@ -166,11 +169,10 @@ def _in_the_way(fixed: set[str], text: str) -> set[str]:
     return blamed or fixed.intersection(re.findall(r"[\w.-]+", text))
 
 
-def _needed(records: Sequence[RepoDataRecord], specs: Sequence[MatchSpec]) -> list[RepoDataRecord]:
-    """Leave out what nothing needs any more but that it was in the older lock."""
+def _needed(records: Sequence[RepoDataRecord], names: set[str]) -> list[RepoDataRecord]:
+    """Leave out what none of these names needs any more, and is there only as it was before."""
     by_name = {str(record.name.normalized): record for record in records}
     needed: set[str] = set()
-    names = {_name(spec) for spec in specs}
     while names:
         needed |= names
         depends = [str(d) for name in names if name in by_name for d in by_name[name].depends]
@@ -209,6 +211,9 @@ def _ask(question: Question, attempt: int) -> dict[str, Any]:
     }
     (place / "question.json").write_text(json.dumps(text), "utf-8")
     variables = {**environment(executable.path, place), **_virtual_packages(question.inputs)}
+    if "NETRC" in variables:
+        # Some look for it in their home directory only.
+        (place / ".netrc").symlink_to(variables["NETRC"])
     if executable.name == "conda":
         # A configuration may name packages for every new environment; a lock is of these.
         variables["CONDA_FLAGS"] = "--no-default-packages"

@@ -94,15 +94,7 @@ def pack(
     """
     tool, version = find_mksquashfs(settings)
     reporter.step("Compressing the image", "percent")
-    compression = ["-comp", settings.compressor]
-    if settings.compressor in ("zstd", "gzip", "lzo"):
-        compression += ["-Xcompression-level", str(settings.compression_level)]
-    command = [
-        *(tool, str(directory), str(target), "-noappend", "-no-recovery", "-no-xattrs"),
-        *("-all-root", "-no-hardlinks", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
-        *("-all-time", str(FIXED_TIME), "-exit-on-error"),
-        *("-processors", str(settings.jobs), "-mem", MEMORY, *compression),
-    ]
+    command = packing(tool, directory, target, settings)
     # mksquashfs refuses to run with the variable that sets the same times.
     environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
 
@@ -128,6 +120,19 @@ def pack(
             sha256, xxh3 = digests(target)
             sync_file(target)
     return Packed(target, target.stat().st_size, sha256, xxh3, tree_sha256, version)
+
+
+def packing(tool: str, directory: Path, target: Path, settings: Settings) -> list[str]:
+    """Return the command of mksquashfs that packs a directory reproducibly."""
+    compression = ["-comp", settings.compressor]
+    if settings.compressor in ("zstd", "gzip", "lzo"):
+        compression += ["-Xcompression-level", str(settings.compression_level)]
+    return [
+        *(tool, str(directory), str(target), "-noappend", "-no-recovery", "-no-xattrs"),
+        *("-all-root", "-no-hardlinks", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
+        *("-all-time", str(FIXED_TIME), "-exit-on-error"),
+        *("-processors", str(settings.jobs), "-mem", MEMORY, *compression),
+    ]
 
 
 def _explained(error: CommandFailed, target: Path) -> Exception:

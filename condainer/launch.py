@@ -42,6 +42,16 @@ def execute(argv: "Sequence[str]", env: "Mapping[str, str]") -> "NoReturn":
     raise _not_started(f"{command}: {reason}", 127)
 
 
+def end_cleanly() -> None:
+    """Let what ends this process be an exception, so that private pieces are removed first."""
+    for number in (_signal.SIGTERM, _signal.SIGHUP):
+        _signal.signal(number, _terminated)
+
+
+def _terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def from_python() -> None:
     """Leave what an exec would hand on of Python: text not yet written, and ignored signals."""
     sys.stdout.flush()

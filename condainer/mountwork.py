@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from condainer import backends, files, guard, keeper, mountlocks, namespace, process, ways
 from condainer.backends import State
@@ -22,6 +21,7 @@ from condainer.private import Place
 from condainer.report import Reporter, Silent
 from condainer.ways import Way
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     # Mounting must do with the standard library alone.
     from condainer.cache import Entry

@@ -7,7 +7,6 @@ and only for which, the directory SOURCE appears at TARGET.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import signal
@@ -49,8 +48,6 @@ REMEDY = (
     "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu 24.04), "
     "or set `mount_base_directory` to a directory of your own and build again."
 )
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def enter() -> None:
@@ -187,6 +184,8 @@ def mount_right() -> Iterator[None]:
 
 
 def _set_inheritable(wanted: bool) -> None:
+    import ctypes
+
     header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION_3, 0))
     data = ctypes.create_string_buffer(24)
     _call("capget", header, data)
@@ -198,6 +197,8 @@ def _set_inheritable(wanted: bool) -> None:
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    import ctypes
+
     _call(
         "mount",
         os.fsencode(source),
@@ -210,7 +211,10 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 
 
 def _call(name: str, *arguments: object, path: str | None = None) -> None:
-    if getattr(_libc, name)(*arguments) != 0:
+    # Most mounts are found or made without such calls.
+    import ctypes
+
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
 

@@ -11,15 +11,11 @@ from pathlib import Path
 
 from condainer import (
     __version__,
-    activation,
-    activation_csh,
-    activation_fish,
     cache,
     config,
     register,
     trust,
 )
-from condainer.activation import Activation
 from condainer.address import Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
@@ -265,7 +261,9 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
 
     A project that cannot be written is a normal state; it only lacks these files.
     """
-    activated = Activation(
+    from condainer import activation, activation_csh, activation_fish
+
+    activated = activation.Activation(
         settings.project,
         entry.prefix,
         entry.address,
@@ -292,8 +290,12 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
                     f"{path} is not Condainer's, and is left as it is; `cnd exec` and `cnd shell` "
                     "do without it"
                 )
-            elif present != text or _is_older(path, activated.settled):
+            elif present != text:
                 publish_text(path, text, 0o644, durable=False)
+            elif _is_older(path, activated.settled):
+                # Where that is not ours to do, shells go on asking.
+                with contextlib.suppress(OSError):
+                    os.utime(path)
         except OSError as error:
             unwritten.setdefault(str(error.strerror), []).append(name)
     for reason, names in unwritten.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-import shutil
 import signal
 import stat
 import subprocess
@@ -14,10 +13,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from condainer.errors import CondainerError, ToolError
 from condainer.urls import redacted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 # Enough to show what went wrong; a tool that writes megabytes to stderr must not fill the memory.
 STDERR_LIMIT = 64_000
@@ -154,12 +156,16 @@ def find_tool(name: str, directory: Path | None = None) -> str | None:
 
     It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH.
     """
-    for place in (directory, own_tools() / "current" / "programs"):
-        found = None if place is None else shutil.which(name, path=str(place))
+    own = own_tools() / "current" / "programs"
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for place in (directory, own, *(Path(part) for part in path if part)):
+        found = None if place is None else os.path.join(place, name)
+        if found is None or not os.path.isfile(found) or not os.access(found, os.X_OK):
+            continue
         # What others could have put among our own is not run.
-        if place is not None and found and (place == directory or _is_ours(place)):
+        if place != own or _is_ours(own):
             return found
-    return shutil.which(name)
+    return None
 
 
 def own_tools() -> Path:

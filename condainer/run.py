@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
 
 from condainer import mount, shell, trust
 from condainer.cache import Entry
@@ -14,6 +13,10 @@ from condainer.config import Settings
 from condainer.errors import MountError
 from condainer.lock import Lock
 from condainer.report import Reporter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 
 @dataclass(frozen=True)
@@ -27,14 +30,18 @@ class Use:
     verify: bool = False
 
 
-def command(argv: Sequence[str], use: Use) -> NoReturn:
+def command(
+    argv: Sequence[str], use: Use, entered: Callable[[], object] = lambda: None
+) -> NoReturn:
     """Replace this process by a command in the environment of an image.
 
     The image is mounted, and confirmed by its own address, before anything is started; it stays
-    mounted until the last process that came from the command has ended. Raises CondainerError
-    with the exit code that a shell would give if the command cannot be started.
+    mounted until the last process that came from the command has ended. Parameters: `entered` is
+    called when it is mounted. Raises CondainerError with the exit code that a shell would give if
+    the command cannot be started.
     """
     environment = _enter(use)
+    entered()
     shell.execute(argv, environment)
 
 

@@ -16,7 +16,7 @@ from condainer.cache import Entry
 from condainer.config import Settings, load_settings
 from condainer.console import human_size
 from condainer.errors import CondainerError
-from condainer.explicit import lockfile_path
+from condainer.explicit import completed_path, lockfile_path
 from condainer.files import make_directory, put
 from condainer.lock import Lock, sources_unchanged, this_platform
 from condainer.mountbase import check_base
@@ -123,6 +123,8 @@ def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[byte
 
 def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
     yield lockfile_path(settings.project, this_platform())
+    # What was looked up of another tool's lock.
+    yield completed_path(settings.project, this_platform())
     yield settings.environment_yml
     yield settings.requirements_txt
     yield from (settings.project / source.path for source in lock.sources)

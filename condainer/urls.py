@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
-# Who logs in, before the host; a password or `${VARIABLE}` can stand in it.
-USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<user>[^/\s?#'\"<>]*)@")
+# Who logs in, before the host; a password or `${VARIABLE}` can stand in it. A scheme of any length
+# would take the square of the time that a long word takes.
+USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'\"<>]*)@")
 # The token of a conda channel: `https://host/t/TOKEN/channel`.
 TOKEN = re.compile(r"(?P<host>://[^/\s]+)/t/[^/\s]+(?=/)")
 NETRC = "Put user and password into ~/.netrc (mode 0600), and only the plain URL into the file."

@@ -20,6 +20,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 
+class Server(ThreadingHTTPServer):
+    """Says nothing of clients that close a connection, which is what many tests are about."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None: ...
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request, as the server saw it."""
@@ -272,8 +280,7 @@ def proxy(target: Flaky) -> Iterator[Proxy]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Relay)
     running = Proxy(f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -314,8 +321,7 @@ def serve(
     class Own(Handler):
         pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Own)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Own)
     scheme = "http"
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

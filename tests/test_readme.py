@@ -76,7 +76,7 @@ def test_every_exit_code_is_in_the_table() -> None:
         for _, item in inspect.getmembers(module, inspect.isclass)
         if issubclass(item, errors.CondainerError)
     ]
-    used = {item.exit_code for item in classes} | {cli.EXEC_FAILED, 0, 2, 70, 126, 127, 130, 143}
+    used = {item.exit_code for item in classes} | {errors.EXEC_FAILED, 0, 2, 70, 126, 127, 130, 143}
     assert issubclass(shell.CommandNotStarted, errors.CondainerError)
     assert documented == used
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +211,40 @@ def test_channels_that_an_executable_is_not_asked_for(
     assert "secret" not in error
 
 
+def test_a_login_comes_from_netrc(
+    make_project: Any, conda: Path, channel: Path, isolated_user: Path
+) -> None:
+    asked: list[str | None] = []
+
+    class Closed(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers["Authorization"])
+            if asked[-1] == "Basic bWU6c2VjcmV0":
+                super().do_GET()
+            else:
+                self.send_error(401)
+
+        def log_message(self, *arguments: object) -> None:
+            """Say nothing."""
+
+    handler = functools.partial(Closed, directory=str(channel.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        netrc = isolated_user / ".netrc"
+        netrc.write_text("machine 127.0.0.1 login me password secret\n")
+        netrc.chmod(0o600)
+        mirror = f"http://127.0.0.1:{running.server_port}/conda-forge"
+        project = make_project(
+            text="dependencies: [probe-files]\n",
+            CONDAINER_CONDA_EXE=str(conda),
+            CONDAINER_MIRRORS=f"conda-forge={mirror}",
+        )
+        done = project.cnd("lock")
+        running.shutdown()
+    assert "Basic bWU6c2VjcmV0" in asked
+    assert "secret" not in done.stderr + project.lockfile.read_text()
+
+
 def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None:
     assert "engine             ok       embedded (py-rattler" in project.cnd("prereq").stdout
     shown = project.cnd("prereq", CONDAINER_CONDA_EXE=str(conda)).stdout
@@ -338,10 +375,13 @@ def test_an_executable_that_installs_something_else(
 def test_packages_of_an_older_lock_stay_where_they_can(
     conda: Path, channel: Path, tmp_path: Path
 ) -> None:
-    write_file(tmp_path / "environment.yml", "dependencies: [click, probe-conflict-b]\n")
+    by_url = (channel / "noarch" / "probe-virtual-1.0-0.conda").as_uri()
+    write_file(
+        tmp_path / "environment.yml", f"dependencies: [click, probe-conflict-b, '{by_url}']\n"
+    )
     settings = load_settings(tmp_path)
     inputs = read_inputs(settings, "linux-64")
-    specs = [rattler.MatchSpec("click"), rattler.MatchSpec("probe-conflict-b")]
+    specs = [rattler.MatchSpec(spec.text, strict=False) for spec in inputs.specs]
     old = ("noarch/click-8.1.8-py_0", "linux-64/numpy-2.4.6-py311_0", "noarch/probe-old-1.0-0")
     held = [CondaPackage(f"https://channel.example/{name}.conda", "0" * 64) for name in old]
     solve = External(recognise(conda)).solve
@@ -351,3 +391,4 @@ def test_packages_of_an_older_lock_stay_where_they_can(
     assert names["click"] == "8.1.8"
     assert names["numpy"].startswith("1.")
     assert "probe-old" not in names
+    assert "probe-virtual" in names

@@ -208,3 +208,19 @@ def test_a_channel_of_a_spec_is_the_alias_one(
         mirror = f"conda-forge={channel.as_uri()}"
         project.cnd("lock", CONDAINER_MIRRORS=mirror)
         assert f"{server.url}/conda-forge/linux-64/probe-prefix" in project.lockfile.read_text()
+
+
+@pytest.mark.parametrize(
+    "answer", [flaky.status(503), flaky.hang_up, flaky.drop(100)], ids=["503", "closed", "cut off"]
+)
+def test_the_index_of_a_channel_is_asked_again(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path, answer: flaky.Answer
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_channel(server, channel)
+        (isolated_user / ".condarc").write_text(
+            f"mirrored_channels: {{conda-forge: [{server.url}/conda-forge]}}\n"
+        )
+        server.plan[:] = [answer, answer]
+        fresh(make_project, tmp_path).cnd("lock")
+        assert server.plan == []

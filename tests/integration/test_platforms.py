@@ -106,6 +106,18 @@ def test_all_platforms_of_the_environment_file_are_locked(many: Project) -> None
     assert "current" in many.cnd("lock").stderr
 
 
+def test_an_external_engine_locks_for_other_platforms_as_well(many: Project, conda: Path) -> None:
+    many.write("channels: [foreign]\ndependencies: [native, wants-old-glibc]\n")
+    foreign = many.path / f"conda-{FOREIGN[0]}.lock"
+    many.cnd("lock", "--platform", FOREIGN[0])
+    embedded = foreign.read_text()
+    for path in many.path.glob("conda-*"):
+        path.unlink()
+    many.cnd("lock", "--platform", FOREIGN[0], CONDAINER_CONDA_EXE=str(conda))
+    assert foreign.read_text() == embedded
+    assert f"/foreign/{FOREIGN[0]}/native-2.0-0.conda#" in embedded
+
+
 def test_more_platforms_one_after_the_other(many: Project) -> None:
     many.write("channels: [foreign]\ndependencies: [native =1]\n")
     many.cnd("lock")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm import Account, Cluster, Site
-from tests.torture import collect, crowd, kills, mounts, slurm
+from tests.torture import collect, crowd, kills, mounts, network, slurm
 from tests.torture.bench import PYTHON, Bench
 
 
@@ -64,3 +64,12 @@ def test_runs_against_collections(tmp_path: Path, channel: Path) -> None:
     assert yard.problems == []
     assert yard.runs == 12
     assert yard.moved > 0
+
+
+@pytest.mark.timeout(120)
+def test_mirrors_that_misbehave_at_random(tmp_path: Path) -> None:
+    outcome = network.campaign(tmp_path, 12, seed=3)
+    assert outcome.problems == []
+    assert outcome.endings["whole"] > 0
+    # Once for each file in each round would be without a fault.
+    assert outcome.requests > 12 * network.FILES

@@ -67,7 +67,7 @@ def test_a_tag_is_pinned_to_its_commit(
     assert {"kind": "pip", "name": "thing", "version": first[:12]}.items() <= next(
         package.items() for package in shown["packages"] if package["name"] == "thing"
     )
-    project.cnd("lock")
+    project.cnd("lock", "--update", "thing")
     assert first not in project.lockfile.read_text()
 
 

@@ -21,6 +21,7 @@ from tests.torture import (
     images,
     kills,
     mounts,
+    network,
     purge,
     readonly,
     slurm,
@@ -121,6 +122,10 @@ def _collect(root: Path, channel: Path, options: Options) -> Figures:
     return Figures((line,), tuple(yard.problems))
 
 
+def _network(root: Path, channel: Path, options: Options) -> Figures:
+    return network.figures(root, options.rounds * 20, options.seed)
+
+
 CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "kills": _kills,
     "crowd": _crowd,
@@ -133,6 +138,7 @@ CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "collect": _collect,
     "mounts": _mounts,
     "overhead": _overhead,
+    "network": _network,
     "slurm": _slurm,
 }
 
