@@ -13,7 +13,7 @@ import pytest
 
 from condainer.explicit import read_explicit
 from condainer.files import remove_tree
-from tests.channel import ChannelServer, serve
+from tests.channel import ChannelServer
 from tests.integration import tiny
 from tests.integration.conftest import Project, needs
 from tests.repository import Repository
@@ -373,21 +373,19 @@ def test_a_branch_stays_at_its_commit(
         needs("git")
     repository = Repository(tmp_path / "served" / "thing.git", "thing", "python")
     first = repository.commit("1.0")
-    project = make_project(text=PIP, UV_DEFAULT_INDEX=wheels[1], UV_NO_CACHE="1")
-    with serve(repository.path.parent) as server:
-        line = f"thing @ git+{server.url}/thing.git/.git@main#subdirectory=python\n"
-        project.write(line, "requirements.txt")
-        project.cnd("lock")
-        second = repository.commit("2.0")
-        project.write(f"{line}gamma\n", "requirements.txt")
-        project.cnd("lock")
-        assert f"@{first}#subdirectory=python" in project.lockfile.read_text()
-        assert "# pip gamma" in project.lockfile.read_text()
-        # Another branch is another wish, even at the same repository.
-        repository.git("branch", "other", first)
-        repository.git("update-server-info")
-        project.write(f"{line.replace('@main', '@other')}gamma\n", "requirements.txt")
-        project.cnd("lock", "--update", "thing")
-        project.write(f"{line}gamma\n", "requirements.txt")
-        project.cnd("lock")
-        assert f"@{second}#subdirectory=python" in project.lockfile.read_text()
+    project = make_project(text=PIP, UV_DEFAULT_INDEX=wheels[1], UV_CACHE_DIR=str(tmp_path / "uv"))
+    line = f"thing @ git+{repository.path.as_uri()}@main#subdirectory=python\n"
+    project.write(line, "requirements.txt")
+    project.cnd("lock")
+    second = repository.commit("2.0")
+    project.write(f"{line}gamma\n", "requirements.txt")
+    project.cnd("lock")
+    assert f"@{first}#subdirectory=python" in project.lockfile.read_text()
+    assert "# pip gamma" in project.lockfile.read_text()
+    # Another branch is another wish, even at the same repository.
+    repository.git("branch", "other", first)
+    project.write(f"{line.replace('@main', '@other')}gamma\n", "requirements.txt")
+    project.cnd("lock", "--update", "thing")
+    project.write(f"{line}gamma\n", "requirements.txt")
+    project.cnd("lock")
+    assert f"@{second}#subdirectory=python" in project.lockfile.read_text()
