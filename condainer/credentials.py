@@ -70,7 +70,8 @@ def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | 
     if environ.get("UV_KEYRING_PROVIDER") != "subprocess" or program is None:
         return None
     indexes = [index for _, index in _indexes(environ) if _origin(index) == _origin(url)]
-    user = next((urlsplit(index).username for index in indexes if urlsplit(index).username), None)
+    users = (urlsplit(place).username for place in (url, *indexes))
+    user = next((user for user in users if user), None)
     host = urlsplit(url).hostname or ""
     for service in [*(_without_userinfo(index) for index in indexes), host]:
         arguments = ["get", service, unquote(user)] if user else ["--mode", "creds", "get", service]

@@ -66,6 +66,7 @@ def private_project(make_project: Any, tmp_path: Path, line: str, **environment:
         CONDAINER_STAGING=str(tmp_path / "place" / "staging"),
         CONDAINER_CACHE=str(tmp_path / "place" / "cache"),
         UV_CACHE_DIR=str(tmp_path / "place" / "uv"),
+        CONDAINER_PACKAGE_CACHE=str(tmp_path / "place" / "packages"),
         **environment,
     )
     project.write(f"{line}\n", "requirements.txt")
@@ -101,7 +102,7 @@ def prepare(home: Path, host: str) -> None:
     keyring.chmod(0o755)
 
 
-@pytest.mark.parametrize("way", ["links", "netrc", "environment", "keyring"])
+@pytest.mark.parametrize("way", ["links", "variables", "netrc", "environment", "keyring"])
 def test_a_lock_has_the_package_and_not_the_password(
     make_project: Any, host: str, tmp_path: Path, isolated_user: Path, way: str
 ) -> None:
@@ -110,9 +111,11 @@ def test_a_lock_has_the_package_and_not_the_password(
     project = private_project(make_project, tmp_path, line, **environment)
     with watched() as commands:
         done = project.cnd("lock")
+        fetched = project.cnd("fetch")
     assert any("uv pip compile" in command for command in commands)
+    assert list((tmp_path / "place" / "packages").rglob("six-*.whl"))
     assert not [command for command in commands if SECRET in command]
-    assert SECRET not in done.stdout + done.stderr
+    assert SECRET not in done.stdout + done.stderr + fetched.stdout + fetched.stderr
     assert f"# pip six @ http://{host}/simple/six/six-" in project.lockfile.read_text()
     written = [str(project.path / "requirements.txt")] if SECRET in line else []
     assert holding(tmp_path / "place") == written
