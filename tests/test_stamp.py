@@ -517,15 +517,16 @@ def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     from condainer import cli_quick
 
     with a_world() as world:
-        world.build()
-        os.chdir(world.project)
-        assert cli_quick.run(["-q", "build"]) == 0
-        monkeypatch.setattr(stamp, "LIFE", 0)
-        assert cli_quick.run(["-q", "build"]) is None
-        # The long way says in the cache that the project is still there.
         note = register.place_of(world.build().entry, world.settings())
         assert note is not None
-        assert note.exists()
+        os.chdir(world.project)
+        os.utime(note, (1, 1))
+        assert cli_quick.run(["-q", "build"]) == 0
+        assert note.stat().st_mtime == 1
+        # Then it says in the cache again that the project is still there.
+        monkeypatch.setattr(stamp, "LIFE", 0)
+        assert cli_quick.run(["-q", "build"]) == 0
+        assert note.stat().st_mtime > 1
 
 
 @pytest.mark.parametrize(
