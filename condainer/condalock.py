@@ -27,6 +27,8 @@ ALIAS = re.compile(r"^[\s-]*(?:[^\s\"'#][^\"'#\n]*?:\s+)?[&*!][^\s\"']", re.MULT
 BRACKET = re.compile(r"[\[\]{}]")
 INDENT = re.compile(r"^[ ?-]*", re.MULTILINE)
 DIGEST = re.compile(r"[0-9a-fA-F]{32,64}")
+# A line break would begin another line of the explicit lockfile.
+UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 # It leaves all as text: a hash that happens to have digits only is no number.
 Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -119,6 +121,11 @@ def _packages(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
                 f"{path}: package {number} is not what conda-lock writes: {str(package)[:200]}",
                 REMEDY,
             )
+        if any(UNPRINTABLE.search(package[text]) for text in texts):
+            raise LockfileError(
+                f"{path}: package {number} has a blank or control character in its name or URL",
+                REMEDY,
+            )
         yield package
 
 
@@ -157,4 +164,4 @@ def _sha256(package: dict[str, Any], hashes: dict[str, str], path: Path) -> str:
             f"{path}: {package['name']} has no sha256, and an md5 proves nothing",
             "Lock again with `cnd lock`.",
         )
-    return hashes["sha256"]
+    return hashes["sha256"].lower()
