@@ -72,3 +72,33 @@ def test_a_lock_stays_what_it_is(tmp_path: Path) -> None:
 def test_headers_between_packages_are_comments() -> None:
     text = f"{render_explicit(LOCK)}{SCRIPTS}\n# variable: LD_AUDIT=/x.so\n"
     assert parse_explicit(text, "x", "linux-64") == LOCK
+
+
+BOMB = "".join(f'"{n}": &{n} [{", ".join([f"*{n - 1}"] * 9 if n else "x")}]\n' for n in range(9))
+HOSTILE = [
+    ('x: "' + "]" * 100_000 + '"\ny: ' + "[" * 100_000, "too deeply nested"),
+    ("x:\n" + "- " * 100_000 + "x\n", "too deeply nested"),
+    ("x: " + "{a: " * 100_000, "too deeply nested"),
+    (f"{BOMB}package: [*8]\n", "no anchors"),
+    ('"a": &a [x]\npackage: []\n', "no anchors"),
+    ("package: [x, ! y]\n", "tags"),
+    ("a: *b\n", "no anchors"),
+    ("\n" * 300_000 + "x", "not a lockfile"),
+    ("a: [" + "x," * 3_000 + "]\n", "more than"),
+]
+
+
+@pytest.mark.parametrize(("text", "what"), HOSTILE, ids=[text[:20] for text, _ in HOSTILE])
+def test_what_would_take_a_stack_memory_or_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, what: str
+) -> None:
+    monkeypatch.setattr(condalock, "MAX_EVENTS", 2_000)
+    path = tmp_path / "conda-lock.yml"
+    path.write_text(f'version: "1"\n{text}')
+    with pytest.raises(LockfileError, match=what):
+        condalock.read(path, "linux-64")
+
+
+def test_quotation_marks_make_a_text_of_anything(tmp_path: Path) -> None:
+    path = written(tmp_path, {**CONDA, "x": ["*a", "&a", "!a", "[" * 50]})
+    assert condalock.read(path, "linux-64") == LOCK
