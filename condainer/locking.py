@@ -16,7 +16,14 @@ from condainer.explicit import (
     render_explicit,
 )
 from condainer.files import publish_text
-from condainer.lock import Lock, Source, source_of, sources_unchanged, this_platform
+from condainer.lock import (
+    CondaPackage,
+    Lock,
+    Source,
+    source_of,
+    sources_unchanged,
+    this_platform,
+)
 from condainer.report import Reporter
 
 TYPE_CHECKING = False
@@ -93,7 +100,7 @@ def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
         return LockState("current", whole)
     ours = _taken_over(lock, settings, origin)
     # Its URLs and names are held to the rules before anything is looked up.
-    known = tuple(replace(package, sha256=package.sha256 or "0" * 64) for package in lock.conda)
+    known = tuple(CondaPackage(package.url, package.sha256 or "0" * 64) for package in lock.conda)
     checked(replace(ours, conda=known), str(settings.project / origin))
     if found is not None:
         return LockState("current", replace(ours, conda=found.conda))
