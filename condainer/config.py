@@ -35,6 +35,8 @@ PERSONAL = " (user's or site's file only)"
 CACHES = ("cache_directory", "readonly_caches", "trusted_caches")
 # What names programs that builds run.
 RUN = ("tool_directory", "conda_exe", "installer")
+# What has builds run something; nobody's bundle brings it into a project.
+RUNNING = (*RUN, "post_link_scripts")
 
 # What the original's configuration had, and what takes its place.
 REPLACED = {

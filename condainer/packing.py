@@ -15,7 +15,7 @@ from condainer import archives, buildtools, downloads, fetching, parcel, reposit
 from condainer.archives import File
 from condainer.config import PROJECT_FILE, Settings
 from condainer.errors import InputError, StorageError
-from condainer.explicit import lockfile_path, render_explicit
+from condainer.explicit import completed_path, lockfile_path, render_explicit
 from condainer.fetching import Fetched
 from condainer.files import (
     open_regular,
@@ -85,6 +85,10 @@ def _project_pieces(locks: Sequence[Lock], settings: Settings) -> list[tuple[Pie
     for lock in locks:
         path = lockfile_path(settings.project, lock.platform)
         texts[path.name] = read_bytes(path) if path.is_file() else render_explicit(lock).encode()
+        if lock.origin == path.name:
+            texts[completed_path(settings.project, lock.platform).name] = render_explicit(
+                lock
+            ).encode()
         for source in lock.sources:
             if source.sha256 != ABSENT:
                 texts[source.path] = read_bytes(settings.project / source.path)
@@ -95,7 +99,8 @@ def _project_pieces(locks: Sequence[Lock], settings: Settings) -> list[tuple[Pie
     outside = [name for name in texts if not parcel.is_below(name)]
     if outside:
         raise InputError(
-            f"{', '.join(outside)}: not in the project's directory, so it cannot be carried",
+            f"{', '.join(outside)}: not in the project's directory, or hidden there, so it cannot "
+            "be carried",
             f"Move it below {settings.project}, and lock again.",
         )
     pieces: list[tuple[Piece, Source]] = []

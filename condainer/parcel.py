@@ -118,10 +118,12 @@ def contents(
 
 
 def is_below(name: str) -> bool:
-    """Tell whether a name is that of a file in the project, and of nothing else."""
+    """Tell whether a name is that of a file in the project, not hidden, and of nothing else."""
     path = PurePosixPath(name)
     plain = str(path) == name and name.isprintable() and "\\" not in name
-    return plain and not path.is_absolute() and ".." not in path.parts and ".git" not in path.parts
+    # `..` as well, and what programs read unasked: `.envrc`, `.git/hooks`, `.ssh`.
+    hidden = any(part.startswith(".") for part in path.parts)
+    return plain and not path.is_absolute() and not hidden
 
 
 def _piece(item: Any) -> Piece:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +13,19 @@ from typing import BinaryIO
 
 from condainer import archives, buildtools, parcel, places, repositories
 from condainer.archives import File
-from condainer.config import Settings
+from condainer.config import PROJECT_FILE, RUNNING, Settings
 from condainer.errors import IntegrityError, LockfileError, StorageError
-from condainer.explicit import parse_explicit
+from condainer.explicit import lockfile_path, parse_explicit
 from condainer.files import open_regular, published_file, read_bytes, storage_errors
 from condainer.lock import Lock, PipPackage, this_platform
+from condainer.locking import CONDA_LOCK
 from condainer.parcel import Piece
 from condainer.report import Reporter
 
 # A lockfile, or a file that it was made from.
 PROJECT_LIMIT = 64 << 20
+ENVIRONMENT = "environment.yml"
+LOCK = re.compile(r"conda(?P<completed>iner)?-(?P<platform>[a-z0-9]+-[a-z0-9]+)\.lock")
 
 
 @dataclass(frozen=True)
@@ -36,28 +40,27 @@ def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Re
     """Take the packages of a bundle into the package cache, and its other files into the project.
 
     All of it is checked before anything is written; a file that the project has with the same
-    content is left alone. Parameters: `load` returns the settings once the project has its files.
-    Raises IntegrityError for a bundle that is damaged or lacks something, LockfileError for one
-    that is not for this platform or leads where it should not, StorageError where a file of the
-    project is another one.
+    content is left alone, and one that has a lock of its own takes packages only, neither files
+    nor records of build tools. Parameters: `load` returns the settings once the project has its
+    files. Raises IntegrityError for a bundle that is damaged, lacks something or brings what is
+    not taken, LockfileError for one that is not for this platform or leads where it should not,
+    StorageError where a file of the project is another one.
     """
     with storage_errors(f"read {path}"):
         stream = open_regular(path)
     with stream:
         reporter.step("Checking the bundle")
         with storage_errors(f"read {path}"):
-            texts, pieces = _checked(stream, path)
-        absent = _absent(texts, project)
-        lock = _complete_lock(texts, pieces, path)
+            brought = _read(stream, path, project)
         reporter.step("Unpacking the bundle", "packages")
         written: list[Path] = []
         try:
-            for name in absent:
+            for name in brought.absent:
                 with storage_errors(f"write {project / name}"):
-                    _place(project / name, texts[name], written)
+                    _place(project / name, brought.texts[name], written)
             settings = load()
-            places.admit(lock, settings)
-            count = _unpack_packages(stream, path, pieces, settings, reporter)
+            places.admit(brought.lock, settings)
+            count = _unpack_packages(stream, path, brought, settings, reporter)
         except BaseException:
             for file in written:
                 with suppress(OSError):
@@ -70,12 +73,79 @@ def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Re
 def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
     """Return what unpack() would do, after checking all of the bundle; raises likewise."""
     with storage_errors(f"read {path}"), open_regular(path) as stream:
-        texts, pieces = _checked(stream, path)
-    absent = _absent(texts, project)
-    _complete_lock(texts, pieces, path)
-    count = sum(piece.kind not in ("project", "record") for piece in pieces)
+        brought = _read(stream, path, project)
+    count = sum(piece.kind not in ("project", "record") for piece in brought.pieces)
     steps = [f"unpack {count} packages of {path} into {settings.package_cache}"]
-    return [*steps, *(f"write {project / name}" for name in absent)]
+    return [*steps, *(f"write {project / name}" for name in brought.absent)]
+
+
+@dataclass(frozen=True)
+class _Brought:
+    """What a bundle brings to a project; `records` are keys of build tools that it may choose."""
+
+    pieces: tuple[Piece, ...]
+    texts: Mapping[str, bytes]
+    absent: tuple[str, ...]
+    lock: Lock
+    records: frozenset[str]
+
+
+def _read(stream: BinaryIO, path: Path, project: Path) -> _Brought:
+    """Check all of a bundle, without writing anything.
+
+    A project with a lock of its own decides for itself what runs: packages are all it takes.
+    """
+    texts, pieces = _checked(stream, path)
+    locks = _complete_locks(texts, pieces, path)
+    _check_project(texts, locks, path)
+    lock = locks[this_platform()]
+    if _has_lock(project):
+        return _Brought(pieces, texts, (), lock, frozenset())
+    absent = _absent(texts, project)
+    if PROJECT_FILE in absent:
+        _check_settings(texts, path)
+    keys = {
+        buildtools.key_of(package, buildtools.python_of(lock))
+        for lock in locks.values()
+        for package in buildtools.from_source(lock)
+    }
+    return _Brought(pieces, texts, tuple(absent), lock, frozenset(keys))
+
+
+def _has_lock(project: Path) -> bool:
+    own = (lockfile_path(project, this_platform()), project / CONDA_LOCK)
+    return any(os.path.lexists(place) for place in own)
+
+
+def _check_project(texts: Mapping[str, bytes], locks: Mapping[str, Lock], path: Path) -> None:
+    """Refuse files that are neither locks, nor what they were made from, nor condainer.yml."""
+    known = {PROJECT_FILE, CONDA_LOCK, ENVIRONMENT}
+    known |= {source.path for lock in locks.values() for source in lock.sources}
+    named = _settings(texts, path).get("environment_yml")
+    known |= {os.path.normpath(named)} if isinstance(named, str) else set()
+    if others := sorted(name for name in texts if name not in known and not LOCK.fullmatch(name)):
+        raise IntegrityError(f"{path}: {others[0]!r} is no file of a project", parcel.REMEDY)
+
+
+def _check_settings(texts: Mapping[str, bytes], path: Path) -> None:
+    """Refuse a condainer.yml by which its maker would have this machine run something."""
+    found = _settings(texts, path)
+    if running := [name for name in RUNNING if found.get(name)]:
+        raise IntegrityError(
+            f"{path}: its {PROJECT_FILE} sets `{running[0]}`, which has builds run something, and "
+            "is not taken from a bundle",
+            f"Nothing was taken from it. If you want that, write the same {PROJECT_FILE} into the "
+            "project yourself.",
+        )
+
+
+def _settings(texts: Mapping[str, bytes], path: Path) -> dict[object, object]:
+    """Return what the condainer.yml of a bundle says."""
+    from condainer import yamlfile
+
+    text = texts.get(PROJECT_FILE, b"").decode("utf-8-sig", "replace")
+    found = yamlfile.load(Path(f"{path}: {PROJECT_FILE}"), text, IntegrityError).value
+    return found if isinstance(found, dict) else {}
 
 
 def _checked(stream: BinaryIO, path: Path) -> tuple[dict[str, bytes], tuple[Piece, ...]]:
@@ -119,7 +189,7 @@ def _package_of(piece: Piece) -> PipPackage:
     return PipPackage("", piece.name, "")
 
 
-def _absent(texts: dict[str, bytes], project: Path) -> list[str]:
+def _absent(texts: Mapping[str, bytes], project: Path) -> list[str]:
     """Return the names of what the project lacks; raise StorageError where it has another one."""
     others = []
     absent = []
@@ -151,17 +221,22 @@ def _has(place: Path, text: bytes) -> bool:
         return False
 
 
-def _complete_lock(texts: dict[str, bytes], pieces: Sequence[Piece], path: Path) -> Lock:
-    """Return the lock of this platform; raise unless it is there, with all that locks need."""
+def _complete_locks(
+    texts: Mapping[str, bytes], pieces: Sequence[Piece], path: Path
+) -> dict[str, Lock]:
+    """Return the locks by platform; raise unless this one's is there, with all that locks need."""
     there = {(piece.kind, piece.name, piece.sha256) for piece in pieces}
     repositories_there = {piece.name for piece in pieces if piece.kind == "repository"}
     locks: dict[str, Lock] = {}
-    for name, text in texts.items():
-        if not (name.startswith("conda-") and name.endswith(".lock")):
+    # The completed form of another tool's lock comes after that, and in its place.
+    for name in sorted(texts):
+        if not (match := LOCK.fullmatch(name)):
             continue
-        platform = name.removeprefix("conda-").removesuffix(".lock")
-        lock = parse_explicit(text.decode("utf-8", "replace"), f"{path}: {name}", platform)
-        locks[platform] = lock
+        platform = match["platform"]
+        text = texts[name].decode("utf-8", "replace")
+        completed = f"condainer-{platform}.lock" in texts and not match["completed"]
+        locks[platform] = parse_explicit(text, f"{path}: {name}", platform, partial=completed)
+    for platform, lock in locks.items():
         needed = [("archive", package.filename, package.sha256) for package in lock.conda]
         needed += [
             ("archive", package.filename, package.sha256)
@@ -170,14 +245,16 @@ def _complete_lock(texts: dict[str, bytes], pieces: Sequence[Piece], path: Path)
         ]
         lacking = [key[1] for key in needed if key not in there]
         if lacking:
-            raise IntegrityError(f"{path} lacks packages of {name}: {', '.join(lacking[:20])}")
+            raise IntegrityError(
+                f"{path} lacks packages of the lock for {platform}: {', '.join(lacking[:20])}"
+            )
     if this_platform() not in locks:
         raise LockfileError(
             f"{path} has locks for {', '.join(locks) or 'no platform'}, but this machine is "
             f"{this_platform()}",
             f"Make it with `cnd bundle --platform {this_platform()}`.",
         )
-    return locks[this_platform()]
+    return locks
 
 
 def _place(path: Path, text: bytes, written: list[Path]) -> None:
@@ -188,8 +265,9 @@ def _place(path: Path, text: bytes, written: list[Path]) -> None:
 
 
 def _unpack_packages(
-    stream: BinaryIO, path: Path, pieces: Sequence[Piece], settings: Settings, reporter: Reporter
+    stream: BinaryIO, path: Path, brought: _Brought, settings: Settings, reporter: Reporter
 ) -> int:
+    pieces = brought.pieces
     total = sum(piece.kind not in ("project", "record") for piece in pieces)
     done = 0
     with (
@@ -207,7 +285,9 @@ def _unpack_packages(
                         copy(target)
                     archives.publish(partial_file, file, settings)
             elif piece.kind == "record":
-                buildtools.write(piece.name, _check_record(piece, copy, path), settings)
+                # What was found out here already is not the bundle's to change.
+                if piece.name in brought.records and buildtools.read(piece.name, settings) is None:
+                    buildtools.write(piece.name, _check_record(piece, copy, path), settings)
             else:
                 bundled = directory / f"{done}.git"
                 with bundled.open("wb") as target:

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from condainer import unpacking
+from condainer import buildtools, unpacking
 from condainer.config import Settings, load_settings
 from condainer.errors import IntegrityError, LockfileError
+from condainer.lock import this_platform
 from condainer.report import Silent
 from tests import flaky
 from tests.channel import ChannelServer
@@ -164,6 +165,14 @@ def renamed(name: str) -> Change:
     return lambda raw, pieces: written([*pieces, piece("project", name, b"x")])
 
 
+def settings_saying(text: bytes) -> Change:
+    def change(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
+        others = [item for item in pieces if item[0]["name"] != "condainer.yml"]
+        return written([*others, piece("project", "condainer.yml", text)])
+
+    return change
+
+
 def archive_named(name: str) -> Change:
     return lambda raw, pieces: written([*pieces, piece("archive", name, b"x")])
 
@@ -214,6 +223,14 @@ def lying_size(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
         (renamed("a/../../evil"), "no file of a project"),
         (renamed(".git/hooks/post-checkout"), "no file of a project"),
         (renamed("./evil"), "no file of a project"),
+        (renamed(".envrc"), "no file of a project"),
+        (renamed(".ssh/authorized_keys"), "no file of a project"),
+        (renamed("conda-linux-64.lock/x"), "no file of a project"),
+        (renamed("sitecustomize.py"), "no file of a project"),
+        (settings_saying(b"conda_exe: ./evil"), "sets `conda_exe`"),
+        (settings_saying(b"{installer: ./evil}"), "sets `installer`"),
+        (settings_saying(b"\xef\xbb\xbftool_directory: ."), "sets `tool_directory`"),
+        (settings_saying(b"post_link_scripts: true"), "sets `post_link_scripts`"),
         (renamed("a\nb"), "no valid piece"),
         (archive_named("../../evil"), "without a usable file name"),
         (archive_named(".."), "without a usable file name"),
@@ -383,6 +400,56 @@ def test_a_lock_that_leads_to_this_machine_is_refused(
     with pytest.raises(LockfileError, match=r"169\.254"):
         unpacking.unpack(file, project, lambda: settings, Silent())
     assert everything(tmp_path) == [file]
+
+
+def test_a_project_with_its_own_lock_takes_packages_only(
+    bundle: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """Also where the bundle has another lock, and settings that run programs."""
+    pieces = pieces_of(bundle[0])
+    (lock,) = (content for item, content in pieces if item["name"].endswith("-64.lock"))
+    file, project, packages = tmp_path / "x.tar", tmp_path / "project", tmp_path / "packages"
+    evil = settings_saying(b"conda_exe: ./evil")
+    file.write_bytes(evil(b"", [*pieces, piece("record", RECORD, b"[]")]))
+    project.mkdir()
+    (project / f"conda-{this_platform()}.lock").write_bytes(lock + b"# mine\n")
+    settings = load_settings(project, (f"package_cache={packages}",))
+    assert len(unpacking.unpack_plan(file, project, settings)) == 1
+    done = unpacking.unpack(file, project, lambda: settings, Silent())
+    assert (done.written, done.packages) == ((), 3)
+    assert len(everything(project)) == 1
+    assert not list(packages.glob("builds/*"))
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_records_of_build_tools_are_for_packages_of_the_lock(
+    bundle: tuple[Path, Any], tmp_path: Path, own: bool
+) -> None:
+    """A record would choose what builds other projects' packages, too."""
+    pieces = pieces_of(bundle[0])
+    sdist = piece("archive", "thing-1.0.tar.gz", b"source")
+    python = piece("archive", "python-3.12.1-0.conda", b"python")
+    url = f"https://x.example/{this_platform()}/{python[0]['name']}"
+    line = f"{url}#{python[0]['sha256']}\n"
+    line += f"# pip thing @ https://x.example/thing-1.0.tar.gz#sha256={sdist[0]['sha256']}\n"
+    pieces = [
+        piece("project", item["name"], content.replace(b": 3\n", b": 5\n") + line.encode())
+        if item["name"].endswith("-64.lock")
+        else (item, content)
+        for item, content in pieces
+    ]
+    wanted = f"{sdist[0]['sha256']}-3.12"
+    found = {"url": "https://x.example/e-9.whl", "sha256": "0" * 64, "filename": "e-9.whl"}
+    records = [piece("record", key, json.dumps([found]).encode()) for key in (RECORD, wanted)]
+    file, packages = tmp_path / "x.tar", tmp_path / "packages"
+    file.write_bytes(written([*pieces, python, sdist, *records]))
+    (tmp_path / "project").mkdir()
+    settings = load_settings(tmp_path / "project", (f"package_cache={packages}",))
+    if own:
+        buildtools.write(wanted, "[]\n", settings)
+    unpacking.unpack(file, settings.project, lambda: settings, Silent())
+    assert [path.name for path in (packages / "builds").iterdir()] == [f"{wanted}.json"]
+    assert (buildtools.read(wanted, settings) == []) == own
 
 
 def test_a_fifo_is_no_bundle(elsewhere: Project, tmp_path: Path) -> None:
