@@ -24,7 +24,7 @@ from condainer.pages import PAGE
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 from condainer.requirements import Line
-from condainer.urls import without_login
+from condainer.urls import without_login, without_user
 
 # The key of `mirrors:` for the index that is asked when nobody names another.
 DEFAULT = "pypi"
@@ -47,7 +47,7 @@ class Index:
         """Tell whether a file is one of this index, by its canonical URL."""
         if self.url == DEFAULT:
             return HASHED.search(url) is not None
-        return url.startswith(f"{_root(self.url)}/")
+        return url.startswith(f"{_root(without_user(self.url))}/")
 
 
 def mirrored(settings: Settings) -> list[Index]:
@@ -131,10 +131,12 @@ def _lines(lines: Sequence[Line], chosen: Mapping[str, str]) -> tuple[Line, ...]
 
 
 def _replaced(text: str, chosen: Mapping[str, str]) -> str:
-    """Put mirrors in the place of the URLs of indexes in a text."""
+    """Put mirrors in the place of the URLs of indexes in a text, whoever logs in at these."""
     for url, mirror in chosen.items():
         if url != DEFAULT:
-            whole = rf"{re.escape(url.rstrip('/'))}/?(?=\s|$|['\"])"
+            scheme, _, rest = without_user(url).rstrip("/").partition("://")
+            user = r"([^/\s?#'\"<>]*@)?"
+            whole = rf"{re.escape(scheme)}://{user}{re.escape(rest)}/?(?=\s|$|['\"])"
             text = re.sub(whole, mirror.replace("\\", r"\\"), text)
     return text
 

@@ -154,6 +154,10 @@ def _answer(url: str, received: Received) -> Response:
             auth=_basic(auth) if auth else None,
         )
 
+    if unset := credentials.unset(url):
+        raise Unavailable(
+            f"the environment variable {unset}, which is to say who logs in, is unset"
+        )
     response = get(credentials.login(url))
     if response.status_code in DENIED and (known := _keyring(url)):
         response.close()
@@ -161,9 +165,18 @@ def _answer(url: str, received: Received) -> Response:
     return response
 
 
-@functools.cache
 def _keyring(url: str) -> credentials.Login | None:
-    return credentials.from_keyring(url)
+    # It can take a second, or ask a person: once is enough, also for many files at a time.
+    with _asking:
+        return _known(credentials.server(url))
+
+
+@functools.cache
+def _known(server: str) -> credentials.Login | None:
+    return credentials.from_keyring(server)
+
+
+_asking = threading.Lock()
 
 
 def _basic(login: credentials.Login) -> AuthBase:
