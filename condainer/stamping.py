@@ -11,14 +11,25 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from condainer import cache, comfort, config, ownership, pipeline, project, register, shell, stamp
+from condainer import (
+    cache,
+    comfort,
+    config,
+    locking,
+    ownership,
+    pipeline,
+    project,
+    register,
+    shell,
+    stamp,
+)
 from condainer.cache import Entry
 from condainer.config import Settings, load_settings
 from condainer.console import human_size
 from condainer.errors import CondainerError
 from condainer.explicit import completed_path, lockfile_path
 from condainer.files import make_directory, put
-from condainer.lock import Lock, sources_unchanged, this_platform
+from condainer.lock import Lock, this_platform
 from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
 from condainer.stamp import CONTENT, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
@@ -128,8 +139,8 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
     yield settings.environment_yml
     yield settings.requirements_txt
     yield from (settings.project / source.path for source in lock.sources)
-    if not sources_unchanged(lock, settings.project) and settings.environment_yml.is_file():
-        # Other bytes that mean the same: they may name other files.
+    if not locking.same_files(lock, settings) and settings.environment_yml.is_file():
+        # Other bytes, or other files, that mean the same: they may name others in turn.
         from condainer.inputs import read_inputs
 
         inputs = read_inputs(settings, lock.platform)
