@@ -28,7 +28,7 @@ from condainer.config import Settings, load_settings
 from condainer.console import human_size
 from condainer.errors import CondainerError
 from condainer.explicit import completed_path, lockfile_path
-from condainer.files import make_directory, put
+from condainer.files import is_private_directory, make_directory, put
 from condainer.lock import Lock, this_platform
 from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
@@ -58,7 +58,7 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         entry, lock = (
             (built.entry, built.lock) if built is not None else pipeline.current_entry(settings)
         )
-        plan = list(_plan(entry, lock, settings))
+        plan = list(_plan(entry, lock, settings, Path(path).parent))
         seen = stamp.observed(directory, plan)
         again = load_settings(settings.project)
         if again != replace(settings, locked=again.locked):
@@ -72,8 +72,7 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         # Without a lockfile, the lock was read from other files, which are not in the plan.
         locked = lockfile_path(settings.project, this_platform()).is_file()
         if locked and _is_first(entry, settings) and stamp.observed(directory, plan) == seen:
-            _put(Path(path), stamp.render(found, plan, seen))
-            return True
+            return _put(Path(path), stamp.render(found, plan, seen))
     return False
 
 
@@ -83,9 +82,13 @@ def _is_first(entry: Entry, settings: Settings) -> bool:
     return next((place for place in places if os.path.lexists(place)), None) == entry.directory
 
 
-def _plan(entry: Entry, lock: Lock, settings: Settings) -> Iterator[bytes]:
-    """Yield what to look at: all that decides which image a project has, and whether it is run."""
+def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path) -> Iterator[bytes]:
+    """Yield what to look at: all that decides which image a project has, and whether it is run.
+
+    Whoever may change the way to the stamps could put others in their place.
+    """
     places = dict.fromkeys(_places(entry, lock, settings))
+    places |= dict.fromkeys((PLACE, path) for path, _ in ownership.way_to(stamps))
     if any(kind in (PLACE, TARGET) and _is_shared(path) for kind, path in places):
         yield from (FILE + os.fsencode(path) for path in ACCOUNTS)
     for kind, path in places:
@@ -178,12 +181,14 @@ def _as_told(built: Built) -> dict[str, str]:
     }
 
 
-def _put(path: Path, content: bytes) -> None:
-    """Write a stamp; the first one of a project takes the place of those that nobody needs."""
+def _put(path: Path, content: bytes) -> bool:
+    """Write a stamp where only we can; the first of a project takes the place of needless ones."""
     new = not path.exists()
     # Not the home directory of somebody who has none.
     if not path.parent.is_dir() and path.parent.parent.parent.is_dir():
         make_directory(path.parent, 0o700)
+    if not is_private_directory(path.parent):
+        return False
     put(path, content)
     if new:
         oldest = time.time() - KEPT
@@ -191,3 +196,4 @@ def _put(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 if item.lstat().st_mtime < oldest:
                     item.unlink()
+    return True

@@ -413,6 +413,23 @@ def test_a_stamp_that_is_damaged_or_of_somebody_else() -> None:
         assert stamp.valid(str(world.project)) is None
 
 
+@pytest.mark.parametrize("how", ["a link", "a group's"])
+def test_a_directory_in_which_others_can_put_a_stamp(how: str) -> None:
+    with a_world() as world:
+        world.build()
+        assert world.check()
+        directory = world.top / "home/.cache" / stamp.DIRECTORY
+        if how == "a link":
+            directory.rename(directory.with_name("real"))
+            directory.symlink_to("real")
+        else:
+            directory.chmod(0o770)
+        assert stamp.valid(str(world.project)) is None
+        before = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+        world.build()
+        assert {path: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
 def test_where_a_group_may_write_its_members_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         accounts = world.top / "passwd"
