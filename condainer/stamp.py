@@ -97,10 +97,12 @@ def _surroundings(project: str) -> list[bytes]:
     package = os.path.dirname(__file__)
     code = os.stat(package)
     about = (__version__, sys.hexversion, package, code.st_ino, code.st_mtime_ns, code.st_ctime_ns)
+    # A personality such as linux32 has locks of its own.
+    machine = os.uname().machine
     user = (os.geteuid(), os.getegid(), sorted(os.getgroups()))
     # Relative paths in variables are taken from the working directory.
     here = os.getcwd() if relative else ""
-    return [os.fsencode(f"{about} {user} {here} {project}"), b"\0".join(variables)]
+    return [os.fsencode(f"{about} {machine} {user} {here} {project}"), b"\0".join(variables)]
 
 
 def _content(path: bytes, limit: int = LARGE) -> bytes:

@@ -430,6 +430,16 @@ def test_a_directory_in_which_others_can_put_a_stamp(how: str) -> None:
         assert {path: path.stat().st_mtime_ns for path in directory.iterdir()} == before
 
 
+def test_another_platform_is_another_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_world() as world:
+        world.build()
+        assert world.check()
+        uname = os.uname()
+        other = os.uname_result((*uname[:4], "i686"))
+        monkeypatch.setattr(os, "uname", lambda: other)
+        assert stamp.valid(str(world.project)) is None
+
+
 def test_where_a_group_may_write_its_members_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         accounts = world.top / "passwd"
