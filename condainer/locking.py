@@ -82,7 +82,7 @@ def lock_state(settings: Settings, platform: str = "") -> LockState:
         return LockState("current", lock) if unchanged else _state_of_conda_lock(settings, platform)
     if lock.post_link_scripts != settings.post_link_scripts:
         return LockState("stale", lock, "`post_link_scripts` has changed")
-    if _same_files(lock, settings) and not (settings.virtual_packages or lock.virtual):
+    if same_files(lock, settings) and not (settings.virtual_packages or lock.virtual):
         return LockState("current", lock)
     inputs = read_inputs(settings, platform)
     if inputs.fingerprint() == lock.inputs:
@@ -107,7 +107,7 @@ def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
     return LockState("stale", None, f"{origin} has md5 sums only", ours)
 
 
-def _same_files(lock: Lock, settings: Settings) -> bool:
+def same_files(lock: Lock, settings: Settings) -> bool:
     """Tell whether the files named by the settings are, byte for byte, those that were locked."""
     if not sources_unchanged(lock, settings.project):
         return False
@@ -122,7 +122,7 @@ def _changed(lock: Lock, settings: Settings) -> str:
         for source in lock.sources
         if source_of(settings.project / source.path, settings.project) != source
     ]
-    if not changed and _same_files(lock, settings):
+    if not changed and same_files(lock, settings):
         return "`virtual_packages`"
     return " and ".join(changed) or "The names of the input files"
 

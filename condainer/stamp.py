@@ -97,10 +97,12 @@ def _surroundings(project: str) -> list[bytes]:
     package = os.path.dirname(__file__)
     code = os.stat(package)
     about = (__version__, sys.hexversion, package, code.st_ino, code.st_mtime_ns, code.st_ctime_ns)
+    # A personality such as linux32 has locks of its own.
+    machine = os.uname().machine
     user = (os.geteuid(), os.getegid(), sorted(os.getgroups()))
     # Relative paths in variables are taken from the working directory.
     here = os.getcwd() if relative else ""
-    return [os.fsencode(f"{about} {user} {here} {project}"), b"\0".join(variables)]
+    return [os.fsencode(f"{about} {machine} {user} {here} {project}"), b"\0".join(variables)]
 
 
 def _content(path: bytes, limit: int = LARGE) -> bytes:
@@ -149,14 +151,26 @@ def _state(kind: bytes, path: bytes) -> bytes:
 
 
 def _own(path: str) -> bytes | None:
-    """Return the content of a file that is ours and that nobody else can write, else None."""
+    """Return the content of a file that only we can have put there, else None.
+
+    It and its directory are ours, and nobody else can write either of them.
+    """
+    above, _, name = path.rpartition("/")
     try:
-        descriptor = os.open(path, FLAGS | os.O_NOFOLLOW)
+        directory = os.open(above, FLAGS | os.O_NOFOLLOW | os.O_DIRECTORY)
     except OSError:
         return None
     try:
-        status = os.fstat(descriptor)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        if not _only_ours(directory):
+            return None
+        descriptor = os.open(name, FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    try:
+        status = _only_ours(descriptor)
+        if status is None:
             return None
         parts = []
         while part := os.read(descriptor, status.st_size + 1):
@@ -166,3 +180,8 @@ def _own(path: str) -> bytes | None:
         return None
     finally:
         os.close(descriptor)
+
+
+def _only_ours(descriptor: int) -> os.stat_result | None:
+    status = os.fstat(descriptor)
+    return None if status.st_uid != os.geteuid() or status.st_mode & 0o022 else status

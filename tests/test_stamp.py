@@ -245,6 +245,15 @@ def written(how: Callable[[Path, str], None], text: str) -> Callable[[World], No
     return lambda world: how(world.yml, text)
 
 
+def same_in_another_file(world: World) -> None:
+    """Name another file of the same meaning, which includes one that the lock did not know."""
+    text = world.yml.read_text() if world.yml.exists() else OLD
+    (world.project / "same.txt").write_text("-r extra.txt\n")
+    (world.project / "extra.txt").write_text("")
+    (world.project / "same.yml").write_text(text)
+    config("environment_yml: same.yml\nrequirements_txt: same.txt\n")(world)
+
+
 def forget_activation(world: World) -> None:
     (world.project / "activate.fish").unlink(missing_ok=True)
 
@@ -266,6 +275,8 @@ EDITS: dict[str, Callable[[World], Any]] = {
     "base": config("mount_base_directory: /tmp\n"),
     "other base": config("mount_base_directory: /var\n"),
     "name": config("environment_yml: other.yml\n"),
+    "same in another file": same_in_another_file,
+    "what that includes": lambda world: times_kept(world.project / "extra.txt", "demo\n"),
     "site": config("user_site: true\n"),
     "no config": lambda world: (world.project / "condainer.yml").unlink(missing_ok=True),
     "user": user_config("user_site: true\n"),
@@ -301,7 +312,7 @@ EDITS: dict[str, Callable[[World], Any]] = {
 
 # What changes nothing in a world where nothing has happened yet.
 SAME = {"times_kept 1", "no config", "usual cache", "usual home", "build", "here", "there"}
-SAME |= {"no requirements", "no variables", "old lock", "renamed_over 1"}
+SAME |= {"no requirements", "no variables", "old lock", "renamed_over 1", "what that includes"}
 
 
 @hypothesis_settings(derandomize=True, max_examples=120)
@@ -341,6 +352,15 @@ def test_going_back_is_no_change() -> None:
         for text in (NEW, OLD):
             times_kept(world.yml, text)
             assert world.check() == (text == OLD)
+
+
+def test_what_another_file_of_the_same_meaning_includes() -> None:
+    with a_world() as world:
+        same_in_another_file(world)
+        world.build()
+        assert world.check()
+        times_kept(world.project / "extra.txt", "six\n")
+        assert not world.check()
 
 
 def test_what_was_told_is_told_again_but_commands_run(tmp_path: Path) -> None:
@@ -390,6 +410,33 @@ def test_a_stamp_that_is_damaged_or_of_somebody_else() -> None:
         assert stamp.valid(str(world.project)) is None
         path.unlink()
         os.mkfifo(path, 0o600)
+        assert stamp.valid(str(world.project)) is None
+
+
+@pytest.mark.parametrize("how", ["a link", "a group's"])
+def test_a_directory_in_which_others_can_put_a_stamp(how: str) -> None:
+    with a_world() as world:
+        world.build()
+        assert world.check()
+        directory = world.top / "home/.cache" / stamp.DIRECTORY
+        if how == "a link":
+            directory.rename(directory.with_name("real"))
+            directory.symlink_to("real")
+        else:
+            directory.chmod(0o770)
+        assert stamp.valid(str(world.project)) is None
+        before = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+        world.build()
+        assert {path: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
+def test_another_platform_is_another_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_world() as world:
+        world.build()
+        assert world.check()
+        uname = os.uname()
+        other = os.uname_result((*uname[:4], "i686"))
+        monkeypatch.setattr(os, "uname", lambda: other)
         assert stamp.valid(str(world.project)) is None
 
 
