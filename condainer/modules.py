@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -161,22 +162,25 @@ def _restored(prefix: Prefix, digests: Mapping[str, str], place: Path) -> Restor
 
 
 def _write(path: str, content: Pieces) -> None:
-    """Write a new file, also in place of one that is a hard link into the package cache."""
+    """Write a file whole, also in place of one that is a hard link into the package cache.
+
+    Threads meet at a path where packages have the same module.
+    """
+    folder = os.path.dirname(path)
+    new = os.path.join(folder, f".{threading.get_native_id()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, 0o644)
+        descriptor = os.open(new, flags, 0o644)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, flags, 0o644)
-    except FileExistsError:
-        os.unlink(path)
-        descriptor = os.open(path, flags, 0o644)
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(new, flags, 0o644)
     try:
         if os.writev(descriptor, content) != sum(map(len, content)):
             # What does not take a module whole is a disk without space.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(descriptor)
+    os.replace(new, path)
 
 
 def _compile(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from condainer import bytecode, modules
@@ -99,6 +101,22 @@ def test_only_what_has_the_same_source_is_restored(tmp_path: Path) -> None:
     assert restored(digests["m.py"], code) == modules.Restored(("m.py",), {target: digest})
     assert (place.directory / target).read_bytes() == wanted
     assert (tmp_path / "cached").read_bytes() == b"stale"
+
+
+def test_packages_with_the_same_module_are_restored_at_once(tmp_path: Path) -> None:
+    place, digests = prefix(tmp_path)
+    code = b"head\xfa\x09/old/m.py tail"
+    target = "__pycache__/m.pyc"
+    shelf = tmp_path / "shelf"
+    # Often enough for threads to meet.
+    same = (Module("m.py", digests["m.py"], target, code, 6),) * 200
+    bytecode.write(shelf, Shelf("/old", same))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(partial(modules._restored, place, digests), [shelf] * 8))
+    assert {tuple(one.digests) for one in found if one is not None} == {(target,)}
+    assert None not in found
+    assert (place.directory / target).read_bytes() == b"head\xfa\x09/new/m.py tail"
+    assert [path.name for path in (place.directory / "__pycache__").iterdir()] == ["m.pyc"]
 
 
 def test_what_is_kept_of_a_package(tmp_path: Path) -> None:

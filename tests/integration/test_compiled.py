@@ -70,13 +70,13 @@ def test_linked_files_leave_the_package_cache_as_it_is(make_project: Any, tmp_pa
     project = make_project("project", SMALL, CONDAINER_PACKAGE_CACHE=str(packages))
     first = built(project)
 
-    def state() -> dict[Path, tuple[int, bytes]]:
+    def state() -> dict[Path, tuple[int, int, bytes]]:
         files = (p for p in packages.rglob("*") if p.is_file() and not p.is_symlink())
-        return {path: (path.stat().st_ino, path.read_bytes()) for path in files}
+        return {p: (p.stat().st_ino, p.stat().st_mode, p.read_bytes()) for p in files}
 
-    before = state()
-    odd = next(path for path in before if "share" in path.parts)
+    odd = next(path for path in state() if "share" in path.parts)
     odd.chmod(0o600)
+    before = state()
     assert built(project) == first
     assert state() == before
     # Nothing of the prefix is left that they are linked to.
