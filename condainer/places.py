@@ -6,10 +6,8 @@ only the builder can reach.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
@@ -18,6 +16,7 @@ from condainer.config import Settings
 from condainer.errors import InputError, LockfileError
 from condainer.inputs import Inputs, read_inputs
 from condainer.lock import VCS, Lock, this_platform
+from condainer.nearby import NO_HOST, host_of, near
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"']+", re.IGNORECASE)
 FIND_LINKS = re.compile(r"--find-links (?P<path>/.+)")
@@ -43,6 +42,8 @@ def admit(lock: Lock, settings: Settings) -> None:
     plain = {host_of(url) for url in named if _scheme(url) == "http"}
     for url in doubtful:
         what = near(url)
+        if what == NO_HOST:
+            raise _refused(url, "no host that all programs would read alike")
         if what == "a file" and not _inside(_path(url), files):
             raise _refused(url, "a file that the project's own files do not name")
         if what and what != "a file" and host_of(url) not in hosts:
@@ -107,51 +108,3 @@ def _path(url: str) -> str:
 
 def _inside(path: str, places: Sequence[str]) -> bool:
     return any(path == place or path.startswith(f"{place.rstrip('/')}/") for place in places)
-
-
-def host_of(url: str) -> str:
-    """Return host and port of a URL in lower case, empty if it has none."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return ""
-    return f"{parts.hostname or ''}{port}"
-
-
-def near(url: str) -> str:
-    """Return what in the neighbourhood of this machine a URL leads to, or an empty text.
-
-    That is a file, this machine itself, or a link-local address, at which clouds serve their
-    machines' credentials.
-    """
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
-    except ValueError:
-        return "no valid host"
-    if parts.scheme.lower().removeprefix(VCS) == "file":
-        return "a file"
-    if host == "localhost" or host.endswith(".localhost"):
-        return "this machine"
-    address = _address(host)
-    if address is None:
-        return ""
-    if address.is_loopback or address.is_unspecified:
-        return "this machine"
-    return "a link-local address" if address.is_link_local else ""
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is written as, in any form that a resolver takes."""
-    try:
-        found = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        try:
-            # `127.1`, `0x7f000001` and `2130706433` are the same machine.
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return None
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
-        return found.ipv4_mapped
-    return found

@@ -10,7 +10,8 @@ import pytest
 from condainer.config import load_settings
 from condainer.errors import LockfileError
 from condainer.lock import CondaPackage, Lock, PipPackage
-from condainer.places import admit, near
+from condainer.nearby import near
+from condainer.places import admit
 from condainer.safety import is_inside
 
 Write = Callable[[str, str | bytes], Path]
@@ -36,6 +37,23 @@ NEAR = [
     "http://169.254.169.254/latest/noarch/a-1-0.conda",
     "http://[fe80::1]/c/noarch/a-1-0.conda",
     "http://[fe80::1%25eth0]/c/noarch/a-1-0.conda",
+    "http://%31%32%37.0.0.1:8765/c/noarch/a-1-0.conda",
+    "http://１２７.0.0.1/c/noarch/a-1-0.conda",
+    "http://a.example\\@127.0.0.1/c/noarch/a-1-0.conda",
+    "http:///127.0.0.1/c/noarch/a-1-0.conda",
+    "http:127.0.0.1/c/noarch/a-1-0.conda",
+    "http://0.0.0.1/c/noarch/a-1-0.conda",
+    "http://[::]/c/noarch/a-1-0.conda",
+    "http://[::127.0.0.1]/c/noarch/a-1-0.conda",
+    "http://[64:ff9b::a9fe:a9fe]/c/noarch/a-1-0.conda",
+    "http://[64:ff9b:1::7f00:1]/c/noarch/a-1-0.conda",
+    "http://[2002:7f00:1::]/c/noarch/a-1-0.conda",
+    "http://[fd00:ec2::254]/c/noarch/a-1-0.conda",
+    "http://100.100.100.200/c/noarch/a-1-0.conda",
+    "http://metadata.google.internal/c/noarch/a-1-0.conda",
+    "https://ip6-localhost/c/noarch/a-1-0.conda",
+    "https://localhost.localdomain/c/noarch/a-1-0.conda",
+    "git+ssh://git@LOCALHOST6/a.git@" + "0" * 40,
 ]
 FAR = [
     "https://a.example/c/noarch/a-1-0.conda",
@@ -44,6 +62,10 @@ FAR = [
     "https://[2001:db8::1]/c/noarch/a-1-0.conda",
     "https://localhost.example/c/noarch/a-1-0.conda",
     "https://127.example/c/noarch/a-1-0.conda",
+    "https://[64:ff9b::808:808]:8/c/noarch/a-1-0.conda",
+    "https://[fd00:ec2::253]/c/noarch/a-1-0.conda",
+    "https://metadata.example/c/noarch/a-1-0.conda",
+    "git+ssh://git@a_b.example/a.git@" + "0" * 40,
 ]
 
 
@@ -105,6 +127,7 @@ NOT_NAMED = [
         "channels: ['https://a.example/c']\ndependencies: [a]\n",
         "http://a.example/c/noarch/a-1-0.conda",
     ),
+    ("channels: [file:///srv/c]\ndependencies: [a]\n", "http:///127.0.0.1/noarch/a-1-0.conda"),
     (
         "dependencies: [b, {pip: ['a @ git+file:///srv/a.git@v1']}]\n",
         f"git+file:///srv/b.git@{'0' * 40}",
