@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from condainer import pipeline
+from condainer.address import address_of
 from condainer.config import load_settings
 from condainer.errors import LockfileError
 from condainer.lock import CondaPackage, Lock, PipPackage
 from condainer.nearby import near
 from condainer.places import admit
+from condainer.report import Silent
 from condainer.safety import is_inside
 
 Write = Callable[[str, str | bytes], Path]
@@ -162,6 +165,14 @@ def test_the_settings_and_uvs_variables_name_places(
     admit(lock_of("file:///srv/wheels/a-1-py3-none-any.whl"), load_settings(project))
     monkeypatch.setenv("UV_INDEX", "inner=http://127.0.0.1:8/simple")
     admit(lock_of("http://127.0.0.1:8/a-1-py3-none-any.whl"), load_settings(project))
+
+
+def test_an_image_that_is_built_again_is_held_to_it_too(project: Path) -> None:
+    settings = load_settings(project)
+    lock = lock_of(NEAR[0])
+    address = address_of(lock, settings.mount_base_directory)
+    with pytest.raises(LockfileError, match="leads to"):
+        pipeline.build_anew(lock, address, settings, Silent())
 
 
 @pytest.mark.parametrize(
