@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
+from condainer import condarc
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError
 from condainer.inputs import Inputs, read_inputs
@@ -28,7 +29,7 @@ def admit(lock: Lock, settings: Settings) -> None:
     """Refuse a lock that would have packages fetched from where only the user may send us.
 
     A file, this machine and link-local addresses have to be named by the project's own environment
-    file and requirements, or by the settings; http is refused where they say https. Raises
+    file and requirements, or by the settings; so has every host that is asked by http. Raises
     LockfileError before anything is fetched.
     """
     urls = [package.url for package in lock.conda] + [package.url for package in lock.pip]
@@ -38,7 +39,6 @@ def admit(lock: Lock, settings: Settings) -> None:
     named = list(_named(settings))
     files = [_path(url) for url in named if _scheme(url) == "file"]
     hosts = {host_of(url) for url in named}
-    encrypted = {host_of(url) for url in named if _scheme(url) == "https"}
     plain = {host_of(url) for url in named if _scheme(url) == "http"}
     for url in doubtful:
         what = near(url)
@@ -48,8 +48,8 @@ def admit(lock: Lock, settings: Settings) -> None:
             raise _refused(url, "a file that the project's own files do not name")
         if what and what != "a file" and host_of(url) not in hosts:
             raise _refused(url, f"{what}, which the project's own files do not name")
-        if _scheme(url) == "http" and host_of(url) in encrypted - plain:
-            raise _refused(url, "http, but the project's own files say https")
+        if _scheme(url) == "http" and host_of(url) not in plain:
+            raise _refused(url, "http, for which the project's own files do not name this host")
 
 
 def _refused(url: str, what: str) -> LockfileError:
@@ -64,6 +64,7 @@ def _named(settings: Settings) -> Iterator[str]:
     """Yield the URLs that the project's own files, the settings and the environment name."""
     for channel, urls in settings.mirrors:
         yield from (channel, *urls)
+    yield from condarc.in_force().urls()
     for variable in VARIABLES:
         for word in os.environ.get(variable, "").split():
             yield from _of_text(f"--find-links {word}" if word.startswith("/") else word)

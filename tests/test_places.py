@@ -60,7 +60,6 @@ NEAR = [
 ]
 FAR = [
     "https://a.example/c/noarch/a-1-0.conda",
-    "http://a.example/c/noarch/a-1-0.conda",
     "https://10.1.2.3/c/noarch/a-1-0.conda",
     "https://[2001:db8::1]/c/noarch/a-1-0.conda",
     "https://localhost.example/c/noarch/a-1-0.conda",
@@ -130,6 +129,12 @@ NOT_NAMED = [
         "channels: ['https://a.example/c']\ndependencies: [a]\n",
         "http://a.example/c/noarch/a-1-0.conda",
     ),
+    ("dependencies: [a]\n", "http://a.example/c/noarch/a-1-0.conda"),
+    (
+        "channels: ['http://b.example/c']\ndependencies: [a]\n",
+        "http://a.example/c/noarch/a-1-0.conda",
+    ),
+    ("dependencies: [a]\n", f"git+http://a.example/a.git@{'0' * 40}"),
     ("channels: [file:///srv/c]\ndependencies: [a]\n", "http:///127.0.0.1/noarch/a-1-0.conda"),
     (
         "dependencies: [b, {pip: ['a @ git+file:///srv/a.git@v1']}]\n",
@@ -165,6 +170,21 @@ def test_the_settings_and_uvs_variables_name_places(
     admit(lock_of("file:///srv/wheels/a-1-py3-none-any.whl"), load_settings(project))
     monkeypatch.setenv("UV_INDEX", "inner=http://127.0.0.1:8/simple")
     admit(lock_of("http://127.0.0.1:8/a-1-py3-none-any.whl"), load_settings(project))
+
+
+def test_a_condarc_names_places(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "condarc"
+    path.write_text(
+        "channel_alias: http://alias.example/t/se-cret\ncustom_channels: {x: 'http://x.example/c'}\n"
+        "default_channels: ['http://main.example/m']\ncustom_multichannels: {m: [ours, x]}\n"
+    )
+    monkeypatch.setenv("CONDARC", str(path))
+    for host in ("alias", "x", "main"):
+        admit(lock_of(f"http://{host}.example/c/noarch/a-1-0.conda"), load_settings(project))
+    with pytest.raises(LockfileError, match="leads to http,"):
+        admit(lock_of("http://y.example/c/noarch/a-1-0.conda"), load_settings(project))
 
 
 def test_an_image_that_is_built_again_is_held_to_it_too(project: Path) -> None:
