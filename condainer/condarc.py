@@ -82,6 +82,8 @@ class Condarc:
         """Return a URL with the password or token that is set for its server."""
         for base in (self.channel_alias, *(base for _, base in self.custom_channels)):
             bare = without_login(base)
+            if f"{url}/".startswith(f"{base}/"):
+                return url
             if bare != base and f"{url}/".startswith(f"{bare}/"):
                 return base + url.removeprefix(bare)
         return url
