@@ -24,7 +24,7 @@ from condainer.pages import PAGE
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 from condainer.requirements import Line
-from condainer.urls import without_login, without_user
+from condainer.urls import without_index_login, without_user
 
 # The key of `mirrors:` for the index that is asked when nobody names another.
 DEFAULT = "pypi"
@@ -159,13 +159,13 @@ def canonical(
 
 
 def _canonical_url(package: PipPackage, settings: Settings) -> str:
-    url = without_login(package.url)
+    url = without_index_login(package.url)
     for prefix, urls in settings.mirrors:
-        for mirror in map(without_login, urls if "://" in prefix else ()):
+        for mirror in map(without_index_login, urls if "://" in prefix else ()):
             if url.startswith(f"{mirror}/"):
                 return prefix.rstrip("/") + url.removeprefix(mirror)
     for index in mirrored(settings):
-        for root in (without_login(_root(mirror)) for mirror in index.mirrors):
+        for root in (without_index_login(_root(mirror)) for mirror in index.mirrors):
             if url.startswith(f"{root}/"):
                 return _canonical(package, root, index, settings) or url
     return url
@@ -173,12 +173,14 @@ def _canonical_url(package: PipPackage, settings: Settings) -> str:
 
 def _is_on_mirror(url: str, settings: Settings) -> bool:
     roots = [_root(mirror) for index in mirrored(settings) for mirror in index.mirrors]
-    return any(without_login(url).startswith(f"{without_login(root)}/") for root in roots)
+    return any(
+        without_index_login(url).startswith(f"{without_index_login(root)}/") for root in roots
+    )
 
 
 def _canonical(package: PipPackage, root: str, index: Index, settings: Settings) -> str | None:
     if index.url != DEFAULT:
-        return _root(index.url) + without_login(package.url).removeprefix(root)
+        return _root(index.url) + without_index_login(package.url).removeprefix(root)
     host = _files_of_default()
     if host is None:
         return None

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from condainer import __version__, credentials
 from condainer.files import open_regular
+from condainer.nearby import near
 from condainer.urls import redacted
 
 if TYPE_CHECKING:
@@ -196,8 +197,12 @@ def _session() -> Session:
         def rebuild_auth(
             self, prepared_request: requests.PreparedRequest, response: requests.Response
         ) -> None:
-            if response.url.startswith("https:") and f"{prepared_request.url}".startswith("http:"):
+            target = f"{prepared_request.url}"
+            if response.url.startswith("https:") and target.startswith("http:"):
                 raise requests.exceptions.InvalidSchema("redirected from https to http")
+            # Only who is there already may go on there.
+            if near(target) not in ("", near(response.url)):
+                raise requests.exceptions.InvalidSchema(f"redirected to {near(target)}")
             super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
 
     session = Careful()

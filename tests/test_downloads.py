@@ -229,6 +229,22 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
         File("https://x", SHA256, name, ("https://x",))
 
 
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("http://169.254.169.254/latest", "redirected to a link-local address"),
+        ("http://metadata.google.internal/x", "redirected to a cloud's metadata"),
+        ("http://[::ffff:a9fe:a9fe]/x", "redirected to a link-local address"),
+    ],
+)
+def test_nobody_is_sent_to_where_credentials_are_served(
+    server: Flaky, load: Callable[..., Settings], target: str, what: str
+) -> None:
+    server.plan[:] = [flaky.redirect(target)]
+    with pytest.raises(NetworkError, match=what):
+        fetch(file_at(server.url + NAME), load())
+
+
 def test_nobody_is_sent_from_https_to_http(
     server: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[..., Settings]
 ) -> None:
