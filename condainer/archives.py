@@ -1,7 +1,8 @@
 """Downloaded files in the package caches: looked up, checked, and published.
 
 `archives/<aa>/<sha256>/<file>` holds conda archives, wheels and sdists. Every file is checked
-against its hash before each use, so it does not matter who put it there.
+against its hash before each use, so it does not matter who put it there; what is read again after
+that is read from where nobody else can change it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from pathlib import Path
 
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import Settings, user_cache
-from condainer.errors import LockfileError
+from condainer.errors import IntegrityError, LockfileError
 from condainer.files import make_directory, published_file, sha256_of
 
 # What the private directories are called in which files are downloaded.
 PARTIAL = "download"
+OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,39 @@ def is_shared(root: Path) -> bool:
         status = root.stat()
     except OSError:
         return False
-    group = status.st_mode & stat.S_IWGRP and status.st_mode & stat.S_ISGID
-    return bool(status.st_uid != os.geteuid() or group or status.st_mode & stat.S_IWOTH)
+    return status.st_uid != os.geteuid() or bool(status.st_mode & OTHERS)
+
+
+def held(path: Path, sha256: str, settings: Settings) -> Path:
+    """Return an archive that stays as it was checked, where that is to be read again.
+
+    One that others can replace or write is copied into the user's own package cache. Raises
+    IntegrityError when it does not have its hash any more, OSError.
+    """
+    if not any(_is_others(place) for place in (path, *path.parents[:4])):
+        return path
+    root = private_root(settings)
+    copy = root / path.relative_to(path.parents[3])
+    if copy == path or _is_good(copy, sha256):
+        return copy
+    with partials(root) as directory:
+        draft = directory / path.name
+        with path.open("rb") as source, draft.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+        if not _is_good(draft, sha256):
+            raise IntegrityError(
+                f"{path} was changed after it was checked: its sha256 is no longer {sha256}",
+                "Ask whoever owns that package cache, or name another (`package_cache:`).",
+            )
+        draft.chmod(0o644)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft, copy)
+    return copy
+
+
+def _is_others(path: Path) -> bool:
+    status = path.stat()
+    return status.st_uid not in (0, os.geteuid()) or bool(status.st_mode & OTHERS)
 
 
 def writable_root(settings: Settings) -> Path:

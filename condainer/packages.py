@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,12 @@ from condainer import downloads, linked, safety
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError
-from condainer.files import storage_error_told
+from condainer.files import storage_error_told, storage_errors
 from condainer.lock import CondaPackage, this_platform
 from condainer.report import Reporter
 from condainer.solver import channel_of
+
+SHA256 = re.compile("[0-9a-f]{64}")
 
 if TYPE_CHECKING:
     from rattler import PackageRecord, RepoDataRecord
@@ -27,10 +30,15 @@ def fetch(
 ) -> tuple[Path, ...]:
     """Return the archives of packages in the package caches, downloading what is missing.
 
-    Raises what downloads.fetch() does.
+    Nobody else can change them. Raises what downloads.fetch() does.
     """
     files = [file_of(package, settings) for package in packages]
-    return downloads.fetch(files, settings, reporter, "Downloading conda packages")
+    paths = downloads.fetch(files, settings, reporter, "Downloading conda packages")
+    with storage_errors(f"keep packages in {package_caches.private_root(settings)}"):
+        return tuple(
+            package_caches.held(path, file.sha256, settings)
+            for path, file in zip(paths, files, strict=True)
+        )
 
 
 def file_of(package: CondaPackage, settings: Settings) -> File:
@@ -154,13 +162,21 @@ async def read_record(archive: Path) -> RepoDataRecord:
     from rattler import RepoDataRecord
 
     try:
-        return await RepoDataRecord.from_package_archive(archive)
+        record = await RepoDataRecord.from_package_archive(archive)
     except Exception as error:
         # Its hash is what the lock says, so the channel itself serves a damaged package.
         raise IntegrityError(
             f"{archive} is not a readable conda package: {error}",
             "Its sha256 is the lock's: choose another build of it in the environment file.",
         ) from None
+    # In a package cache, the directory has the name of what was asked for.
+    named = archive.parent.name
+    if SHA256.fullmatch(named) and record.sha256 != bytes.fromhex(named):
+        raise IntegrityError(
+            f"{archive} was changed after it was checked: its sha256 is another one",
+            "Find out what writes into that package cache, and build again.",
+        )
+    return record
 
 
 class _LinkProgress:

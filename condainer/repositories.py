@@ -12,7 +12,7 @@ from condainer import process
 from condainer.archives import partials, private_root
 from condainer.config import Settings
 from condainer.downloads import offline_error
-from condainer.errors import IntegrityError, LockfileError, NetworkError, ToolError
+from condainer.errors import InputError, IntegrityError, LockfileError, NetworkError, ToolError
 from condainer.files import remove_tree, storage_errors
 from condainer.lock import PipPackage
 from condainer.process import CommandFailed
@@ -24,6 +24,8 @@ REFERENCE = re.compile(
 )
 # Not `ext`, which runs what a URL says.
 PROTOCOLS = "https:http:ssh:git:file"
+# The mode of an entry of a tree that is a commit of another repository.
+SUBMODULE = "160000"
 OTHERS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 
 
@@ -31,7 +33,8 @@ def fetch(packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
     """Mirror the repositories of packages; return the URLs by which uv installs from the mirrors.
 
     The commit's own hash is what vouches for its content. Raises NetworkError when a repository
-    cannot be read or has lost the commit, OfflineError when it must not be asked.
+    cannot be read or has lost the commit, OfflineError when it must not be asked, InputError for
+    one with submodules.
     """
     lacking = missing(packages, settings)
     if settings.offline and (lines := remote(lacking)):
@@ -42,7 +45,22 @@ def fetch(packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
             for number, package in enumerate(lacking, 1):
                 _mirror(package, settings)
                 reporter.progress(number, len(lacking))
+    for package in packages:
+        _refuse_submodules(package, settings)
     return [_local_url(package, settings) for package in packages]
+
+
+def _refuse_submodules(package: PipPackage, settings: Settings) -> None:
+    """Refuse a commit that leads to other repositories, which neither lock nor mirror holds."""
+    mirror = str(mirror_path(package, settings))
+    listed = _git("--git-dir", mirror, "ls-tree", "-r", "-z", _parts(package)["commit"])
+    lines = [line.partition("\t") for line in listed.split("\0")]
+    if modules := [path for info, _, path in lines if info.startswith(f"{SUBMODULE} ")]:
+        raise InputError(
+            f"{package.name}: {redacted(package.url)} has Git submodules, whose repositories are "
+            f"not locked: {', '.join(modules[:5])}",
+            "Require a wheel or an sdist of it, or a commit of a copy that has these files itself.",
+        )
 
 
 def missing(packages: Sequence[PipPackage], settings: Settings) -> list[PipPackage]:

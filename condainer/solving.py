@@ -66,7 +66,7 @@ def _pip(
     """Resolve the pip requirements against the conda packages, shown in a scratch prefix."""
     if not inputs.requirements:
         return ()
-    from condainer import indexes, wheels
+    from condainer import indexes, repositories, wheels
 
     python = next((item for item in solved if item.name == "python"), None)
     if python is None:
@@ -90,7 +90,11 @@ def _pip(
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
         )
-    return indexes.canonical(resolved.packages, settings, reporter)
+    packages = indexes.canonical(resolved.packages, settings, reporter)
+    if not settings.offline:
+        # What cannot be fetched must not be locked; the build needs it in any case.
+        repositories.fetch([item for item in packages if item.is_vcs], settings, reporter)
+    return packages
 
 
 def _lay_out(

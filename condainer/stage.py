@@ -95,8 +95,9 @@ def _fill(
             settings,
             reporter,
             # Everything of ours, and uv, puts new files in the place of those that it changes; a
-            # script may write into them, and so into the package cache.
-            hard_links=not lock.post_link_scripts,
+            # script, or what builds a package from source, may write into them, and so into the
+            # package cache.
+            hard_links=not lock.post_link_scripts and not buildtools.from_source(lock),
         )
         scripts = post_link_scripts(stage.directory, lock.conda, order)
         if scripts and lock.post_link_scripts:

@@ -8,6 +8,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -312,6 +313,41 @@ def test_a_shared_cache_keeps_its_modes_whatever_the_umask(
     # What no hash vouches for does not go there.
     assert archives.is_shared(settings.package_cache)
     assert archives.private_root(settings) == isolated_user / ".cache" / "condainer" / "packages"
+
+
+@pytest.mark.parametrize(
+    ("mode", "shared"),
+    [(0o755, False), (0o2755, False), (0o775, True), (0o757, True), (0o3775, True)],
+)
+def test_whoever_can_write_shares(
+    load: Callable[..., Settings], tmp_path: Path, mode: int, shared: bool
+) -> None:
+    settings = replace(load(), package_cache=tmp_path / "packages")
+    settings.package_cache.mkdir()
+    settings.package_cache.chmod(mode)
+    assert archives.is_shared(settings.package_cache) == shared
+    assert (archives.private_root(settings) == settings.package_cache) != shared
+
+
+def test_archives_are_linked_from_where_nobody_else_can_change_them(
+    server: Flaky, load: Callable[..., Settings], isolated_user: Path, tmp_path: Path
+) -> None:
+    settings = replace(load(), package_cache=tmp_path / "packages")
+    file = file_at(server.url + NAME)
+    settings.package_cache.mkdir(mode=0o755)
+    assert fetch(file, settings) == CONTENT
+    own = archives.path_in(settings.package_cache, file)
+    assert archives.held(own, file.sha256, settings) == own
+    settings.package_cache.chmod(0o3775)
+    copy = archives.held(own, file.sha256, settings)
+    assert isolated_user in copy.parents
+    own.write_bytes(b"another")
+    assert archives.held(own, file.sha256, settings) == copy
+    assert copy.read_bytes() == CONTENT
+    copy.unlink()
+    with pytest.raises(IntegrityError, match="was changed after"):
+        archives.held(own, file.sha256, settings)
+    assert not copy.exists()
 
 
 # Names and passwords

@@ -11,7 +11,7 @@ import pytest
 
 from condainer import linked, packages
 from condainer.config import load_settings
-from condainer.errors import StorageError
+from condainer.errors import IntegrityError, StorageError
 from condainer.report import Silent
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
 
@@ -95,3 +95,9 @@ def test_packages_that_bring_the_same_files_pass(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
     where = (tmp_path / "prefix", tmp_path / "final", tmp_path / "scratch")
     assert sorted(packages.link(archives, *where, settings, Silent())) == ["one", "two"]
+    # In a package cache, each stands below its sha256.
+    moved = tmp_path / ("0" * 64) / archives[0].name
+    moved.parent.mkdir()
+    archives[0].rename(moved)
+    with pytest.raises(IntegrityError, match="was changed after"):
+        packages.link([moved], tmp_path / "other", *where[1:], settings, Silent())

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from tests.integration.conftest import SMALL, Project
+from tests.integration.conftest import SMALL, Project, needs
+from tests.repository import BACKEND, Repository
 
 ENVIRONMENT = "dependencies: [python, six, click]\n"
 
@@ -81,3 +82,32 @@ def test_linked_files_leave_the_package_cache_as_it_is(make_project: Any, tmp_pa
     assert state() == before
     # Nothing of the prefix is left that they are linked to.
     assert {os.stat(path).st_nlink for path in before} == {1}
+
+
+# What careless build backends do: to change a file of the interpreter that runs them.
+WRITING = """
+import sys
+from pathlib import Path
+
+(target,) = Path(sys.base_prefix).glob("lib/python3*/site-packages/six.py")
+with target.open("a") as stream:
+    stream.write("BROKEN = True\\n")
+"""
+
+
+def test_what_builds_from_source_cannot_write_into_the_package_cache(
+    make_project: Any, tmp_path: Path
+) -> None:
+    if shutil.which("git") is None:
+        needs("git")
+    packages = tmp_path / "packages"
+    repository = Repository(tmp_path / "thing", "thing")
+    (repository.package / "backend.py").write_text(BACKEND.format(name="thing") + WRITING)
+    repository.commit("1.0")
+    project = make_project(text=ENVIRONMENT, CONDAINER_PACKAGE_CACHE=str(packages))
+    project.write(f"thing @ git+file://{repository.path}\n", "requirements.txt")
+    project.cnd("build")
+    code = "import six, thing; print(hasattr(six, 'BROKEN'), thing.version)"
+    assert project.cnd("exec", "--", "python", "-c", code).stdout == "True 1.0\n"
+    (kept,) = packages.rglob("six.py")
+    assert "BROKEN" not in kept.read_text()

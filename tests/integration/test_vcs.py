@@ -116,6 +116,25 @@ def test_a_reference_that_is_not_there(make_project: Any, repository: Repository
     assert "no-such-tag" in done.stderr
 
 
+def test_submodules_are_refused_when_locking(
+    make_project: Any, repository: Repository, served: str
+) -> None:
+    other = Repository(repository.path.parent / "other.git", "other")
+    commit = other.commit("1.0")
+    url = served.removeprefix("git+").replace("thing.git", "other.git")
+    modules = f'[submodule "other"]\n\tpath = data\n\turl = {url}\n'
+    (repository.path / ".gitmodules").write_text(modules)
+    repository.git("add", ".gitmodules")
+    repository.git("update-index", "--add", "--cacheinfo", f"160000,{commit},data")
+    (repository.path / "data").mkdir()
+    repository.commit("1.0")
+    project = make_project(text=PYTHON)
+    project.write(f"thing @ {served}#subdirectory=python/thing\n", "requirements.txt")
+    done = project.cnd("lock", status=4)
+    assert "has Git submodules" in done.stderr
+    assert not list(project.path.glob("conda-*"))
+
+
 def test_without_git(make_project: Any, repository: Repository, tmp_path: Path) -> None:
     repository.commit("1.0")
     project = make_project(text=PYTHON)
