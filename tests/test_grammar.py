@@ -275,7 +275,11 @@ def test_ignored_keys_are_named(read: Read, project: Path) -> None:
         f"{path}:3: `foo`",
         f"{path}:4: `1`",
     ]
-    assert not read("name: x\nprefix: /x\nchannels: [c]\nplatforms: []\ndependencies: [a]\n").notes
+    (note,) = read("category: dev\ndependencies: [a]\n").notes
+    assert "environment.yml:1: `category: dev` is ignored" in note
+    assert not read(
+        "name: x\ncategory: main\nprefix: /x\nchannels: [c]\nplatforms: []\ndependencies: [a]\n"
+    ).notes
 
 
 PIP = """\
