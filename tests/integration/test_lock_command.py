@@ -403,6 +403,11 @@ def test_a_branch_stays_at_its_commit(
     project.cnd("lock")
     assert f"@{first}#subdirectory=python" in project.lockfile.read_text()
     assert "# pip gamma" in project.lockfile.read_text()
+    # What has nothing to do with it does not move it.
+    project.write(f"{line}gamma==99\n", "requirements.txt")
+    done = project.cnd("lock", status=4)
+    assert "gamma==99" in done.stderr
+    assert "A commit of the lock cannot stay" not in done.stderr
     # Another branch is another wish, even at the same repository.
     repository.git("branch", "other", first)
     project.write(f"{line.replace('@main', '@other')}gamma\n", "requirements.txt")
