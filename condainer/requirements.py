@@ -178,8 +178,7 @@ def _line(
         if match := OPTION.search(text):
             raise InputError(
                 f"{where}: {match['option']} after a requirement cannot be locked: {text}",
-                "Only --hash can be: leave it out, or build a wheel with it and name "
-                "that by its URL.",
+                "Only --hash can be: leave it out, or build a wheel with it, and name its URL.",
             )
         if match := VCS.search(text):
             _check_vcs(match, text, where)
