@@ -54,7 +54,8 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
     # A signature is verified each time; a pin is a choice among all that a cache holds.
     if path is None or settings.trust == "signed" or settings.address is not None:
         return False
-    with suppress(OSError, CondainerError):
+    # A ValueError is a path that this encoding cannot say.
+    with suppress(OSError, ValueError, CondainerError):
         entry, lock = (
             (built.entry, built.lock) if built is not None else pipeline.current_entry(settings)
         )

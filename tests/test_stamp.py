@@ -40,7 +40,7 @@ def lock_for(text: str, settings: Settings) -> Lock:
     url = f"https://conda.invalid/conda-forge/noarch/demo-{text[-3]}-0.conda"
     return Lock(
         this_platform(),
-        (CondaPackage(url, SHA[text]),),
+        (CondaPackage(url, SHA[text[-len(OLD) :]]),),
         inputs=inputs.fingerprint(),
         sources=inputs.sources,
         name=inputs.name,
@@ -558,6 +558,23 @@ def test_how_many_system_calls_a_build_makes_when_nothing_changed() -> None:
             counts.append(len((world.top / "calls").read_text().splitlines()))
         # Measured: 190, most of them to open, read and close the project's own files.
         assert counts[1] - counts[0] < 350
+
+
+def test_a_name_that_the_encoding_of_the_locale_cannot_say() -> None:
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with a_world() as world:
+        world.yml.write_text(f"name: 日本\n{OLD}", encoding="utf-8")
+        world.lockfile.write_text(
+            render_explicit(lock_for(world.yml.read_text(), world.settings()))
+        )
+        os.environ.update(plain)
+        assert cnd(world, "build").stderr.startswith("Found ")
+        blocked = "sys.modules['condainer.cli_hit'] = None"
+        assert cnd(world, "build", trace=blocked).stderr.startswith("Found ")
+        # Paths mean other bytes in another encoding.
+        os.environ.update(PYTHONUTF8="1")
+        with pytest.raises(subprocess.CalledProcessError):
+            cnd(world, "build", trace=blocked)
 
 
 def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
