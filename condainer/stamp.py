@@ -16,7 +16,7 @@ MAGIC = b"condainer-stamp-1"
 DIRECTORY = "condainer-stamps"
 # What is larger is remembered by its sha256, in bytes.
 LARGE = 1 << 20
-# How long a build believes a stamp, in seconds: it touches the project's note in the cache, too.
+# How long a stamp is believed, in seconds: then a build touches the project's note, too.
 LIFE = 20 * 3600
 # Besides CONDAINER_*, on which settings depend; without what an activation sets.
 NAMES = (b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR")

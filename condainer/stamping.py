@@ -154,6 +154,7 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
 def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
     """Return what a command needs to know to run in the image."""
     found = {
+        "time": str(int(time.time())),
         "prefix": str(entry.prefix),
         "address": entry.address,
         "name": lock.name,
@@ -175,7 +176,6 @@ def _as_told(built: Built) -> dict[str, str]:
     report = json.dumps(project.build_report(again))
     head, _, tail = report.partition(SECONDS)
     return {
-        "time": str(int(time.time())),
         "text": f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})",
         "head": head + SECONDS,
         "tail": tail[tail.index(",") :],

@@ -136,7 +136,7 @@ class World:
         entry, lock = pipeline.current_entry(settings)
         assert found["prefix"] == str(entry.prefix)
         assert (found["address"], found["name"]) == (entry.address, lock.name)
-        if "time" not in found:
+        if "text" not in found:
             # Something is told again by each build.
             return False
         report = json.loads(f"{found['head']}0.0{found['tail']}")
@@ -369,7 +369,7 @@ def test_what_was_told_is_told_again_but_commands_run(tmp_path: Path) -> None:
         assert stamping.remember(world.settings(), built, told=True)
         found = stamp.valid(str(world.project))
         assert found is not None
-        assert "time" not in found
+        assert "text" not in found
         assert found["address"] == built.entry.address
 
 
@@ -578,14 +578,26 @@ def test_a_name_that_the_encoding_of_the_locale_cannot_say() -> None:
 
 
 def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condainer import cli_quick
+    from condainer import cli_hit, cli_quick, launch, warm
+
+    def execute(words: list[str], directory: str, quiet: bool, stamped: bool) -> None:
+        asked.append(stamped)
+
+    asked: list[bool] = []
+    monkeypatch.setattr(cli_hit, "build", lambda *given: None)
+    monkeypatch.setattr(cli_hit, "execute", execute)
+    monkeypatch.setattr(warm, "command", lambda words, found: None)
+    monkeypatch.setattr(launch, "end_cleanly", lambda: None)
 
     with a_world() as world:
         world.build()
         os.chdir(world.project)
         assert cli_quick.run(["-q", "build"]) == 0
+        cli_quick.run(["exec", "true"])
         monkeypatch.setattr(stamp, "LIFE", 0)
         assert cli_quick.run(["-q", "build"]) is None
+        cli_quick.run(["exec", "true"])
+        assert asked == [True, False]
         # The long way says in the cache that the project is still there.
         note = register.place_of(world.build().entry, world.settings())
         assert note is not None
