@@ -122,6 +122,11 @@ def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[byte
         yield PLACE, cache.entry_directory(root, entry.address)
     yield from ((PLACE, path) for path, _ in ownership.way_to(entry.root))
     yield TARGET, entry.root
+    if entry.root not in settings.named_caches:
+        # One that is named may be a link to it, and what cannot be passed leads nowhere.
+        for named in settings.named_caches:
+            with suppress(OSError):
+                yield from ((PLACE, path) for path, _ in ownership.way_to(named))
     for path in (entry.root / "images", entry.directory.parent, entry.directory):
         yield PLACE, path
     yield from ((FILE, path) for path in (entry.image, entry.explicit_lock))

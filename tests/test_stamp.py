@@ -456,6 +456,18 @@ def test_where_a_group_may_write_its_members_matter(monkeypatch: pytest.MonkeyPa
             assert world.check() == (not shared)
 
 
+def test_a_trusted_cache_that_is_a_link() -> None:
+    with a_world() as world:
+        link = world.top / "named"
+        link.symlink_to("cache")
+        user_config(f"trusted_caches: [{link}]\n")(world)
+        world.build()
+        assert world.check()
+        link.unlink()
+        link.symlink_to("elsewhere")
+        assert not world.check()
+
+
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         monkeypatch.setattr(stamping, "LARGE", 10)
