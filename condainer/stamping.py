@@ -34,7 +34,7 @@ from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
 from condainer.stamp import CONTENT, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
 
-# Where a group may write, who is in it decides whom we trust.
+# Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")
 # How long a stamp that nobody renews is kept, in seconds.
 KEPT = 90 * 86400
@@ -98,10 +98,14 @@ def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path) -> Iterato
 
 
 def _is_shared(path: Path | str) -> bool:
+    """Tell whether groups decide on a place: one may write it, or it belongs to somebody else."""
     try:
-        mode = os.stat(path).st_mode
+        found = [os.stat(path), os.lstat(path)]
     except OSError:
         return False
+    if any(status.st_uid not in ownership.ours() for status in found):
+        return True
+    mode = found[0].st_mode
     return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
 
 

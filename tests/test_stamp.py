@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from condainer import pipeline, project, publish, register, stamp, stamping
+from condainer import ownership, pipeline, project, publish, register, stamp, stamping
 from condainer.address import address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings, load_settings
@@ -466,6 +466,18 @@ def test_a_trusted_cache_that_is_a_link() -> None:
         link.unlink()
         link.symlink_to("elsewhere")
         assert not world.check()
+
+
+def test_where_others_own_a_place_their_groups_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_world() as world:
+        accounts = world.top / "passwd"
+        accounts.write_text("root\n")
+        monkeypatch.setattr(stamping, "ACCOUNTS", (str(accounts),))
+        monkeypatch.setattr(ownership, "ours", lambda: frozenset({4711}))
+        lock = world.lock(OLD)
+        entry, _ = pipeline.current_entry(world.settings())
+        plan = list(stamping._plan(entry, lock, world.settings(), world.top))
+        assert stamp.FILE + os.fsencode(accounts) in plan
 
 
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
