@@ -22,6 +22,7 @@ from condainer import (
     register,
     shell,
     stamp,
+    trust,
 )
 from condainer.cache import Entry
 from condainer.config import Settings, load_settings
@@ -59,6 +60,8 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         entry, lock = (
             (built.entry, built.lock) if built is not None else pipeline.current_entry(settings)
         )
+        # Not every caller has: what runs inside of a private mount was trusted outside.
+        trust.demand(entry, settings)
         plan = list(_plan(entry, lock, settings, Path(path).parent))
         seen = stamp.observed(directory, plan)
         again = load_settings(settings.project)

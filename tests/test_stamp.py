@@ -480,6 +480,14 @@ def test_where_others_own_a_place_their_groups_matter(monkeypatch: pytest.Monkey
         assert stamp.FILE + os.fsencode(accounts) in plan
 
 
+def test_no_stamp_of_what_is_not_trusted() -> None:
+    with a_world() as world:
+        built = pipeline.ensure(world.settings(), Silent())
+        world.cache.chmod(0o777)
+        assert not stamping.remember(world.settings(), built)
+        assert not stamping.remember(world.settings(), None)
+
+
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         monkeypatch.setattr(stamping, "LARGE", 10)
