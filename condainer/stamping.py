@@ -22,6 +22,7 @@ from condainer import (
     register,
     shell,
     stamp,
+    trust,
 )
 from condainer.cache import Entry
 from condainer.config import Settings, load_settings
@@ -34,7 +35,7 @@ from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
 from condainer.stamp import CONTENT, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
 
-# Where a group may write, who is in it decides whom we trust.
+# Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")
 # How long a stamp that nobody renews is kept, in seconds.
 KEPT = 90 * 86400
@@ -54,10 +55,13 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
     # A signature is verified each time; a pin is a choice among all that a cache holds.
     if path is None or settings.trust == "signed" or settings.address is not None:
         return False
-    with suppress(OSError, CondainerError):
+    # A ValueError is a path that this encoding cannot say.
+    with suppress(OSError, ValueError, CondainerError):
         entry, lock = (
             (built.entry, built.lock) if built is not None else pipeline.current_entry(settings)
         )
+        # Not every caller has: what runs inside of a private mount was trusted outside.
+        trust.demand(entry, settings)
         plan = list(_plan(entry, lock, settings, Path(path).parent))
         seen = stamp.observed(directory, plan)
         again = load_settings(settings.project)
@@ -97,10 +101,14 @@ def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path) -> Iterato
 
 
 def _is_shared(path: Path | str) -> bool:
+    """Tell whether groups decide on a place: one may write it, or it belongs to somebody else."""
     try:
-        mode = os.stat(path).st_mode
+        found = [os.stat(path), os.lstat(path)]
     except OSError:
         return False
+    if any(status.st_uid not in ownership.ours() for status in found):
+        return True
+    mode = found[0].st_mode
     return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
 
 
@@ -121,6 +129,11 @@ def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[byte
         yield PLACE, cache.entry_directory(root, entry.address)
     yield from ((PLACE, path) for path, _ in ownership.way_to(entry.root))
     yield TARGET, entry.root
+    if entry.root not in settings.named_caches:
+        # One that is named may be a link to it, and what cannot be passed leads nowhere.
+        for named in settings.named_caches:
+            with suppress(OSError):
+                yield from ((PLACE, path) for path, _ in ownership.way_to(named))
     for path in (entry.root / "images", entry.directory.parent, entry.directory):
         yield PLACE, path
     yield from ((FILE, path) for path in (entry.image, entry.explicit_lock))
@@ -153,6 +166,7 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
 def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
     """Return what a command needs to know to run in the image."""
     found = {
+        "time": str(int(time.time())),
         "prefix": str(entry.prefix),
         "address": entry.address,
         "name": lock.name,
@@ -174,7 +188,6 @@ def _as_told(built: Built) -> dict[str, str]:
     report = json.dumps(project.build_report(again))
     head, _, tail = report.partition(SECONDS)
     return {
-        "time": str(int(time.time())),
         "text": f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})",
         "head": head + SECONDS,
         "tail": tail[tail.index(",") :],

@@ -227,6 +227,24 @@ def test_a_shell_claims_what_is_mounted_without_a_program(kept: Project, shell: 
     assert quick(kept, "exec", "true").returncode == 0
 
 
+@pytest.mark.parametrize("shell", [*ACTIVATE, "posix bash"])
+def test_a_shell_does_not_wait_for_a_daemon_that_does_not_answer(kept: Project, shell: str) -> None:
+    shell, more = ("bash", {"SHELLOPTS": "posix"}) if " " in shell else (shell, {})
+    keeper = keeper_of(prefix_of(kept))
+    (daemon,) = (p for p in processes(str(prefix_of(kept)), "squashfuse") if p != keeper)
+    activate = ACTIVATE[shell][0]
+    assert wait_until(lambda: not in_shell(kept, shell, activate, **more).stderr)
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        start = time.monotonic()
+        done = in_shell(kept, shell, activate, **more)
+        assert time.monotonic() - start < 10
+        assert "needless" in done.stderr
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    assert wait_until(lambda: not in_shell(kept, shell, activate, **more).stderr)
+
+
 def test_the_keeper_heeds_a_claim_without_a_lock(project: Project) -> None:
     project.cnd("-q", "build")
     prefix = prefix_of(project)
