@@ -81,3 +81,24 @@ def test_linked_files_leave_the_package_cache_as_it_is(make_project: Any, tmp_pa
     assert state() == before
     # Nothing of the prefix is left that they are linked to.
     assert {os.stat(path).st_nlink for path in before} == {1}
+
+
+def test_what_pip_replaced_in_the_first_build_is_kept_by_another(
+    make_project: Any, tmp_path: Path
+) -> None:
+    packages = tmp_path / "packages"
+    project = make_project("project", ENVIRONMENT, CONDAINER_PACKAGE_CACHE=str(packages))
+    project.write("click==8.1.8\n", "requirements.txt")
+    built(project)
+    (project.path / "requirements.txt").unlink()
+
+    def sizes() -> list[int]:
+        return sorted(path.stat().st_size for path in packages.glob("compiled/*/*"))
+
+    before = sizes()
+    built(project)
+    grown = sizes()
+    assert sum(grown) > sum(before) + 50_000
+    times = {path: path.stat().st_mtime_ns for path in packages.glob("compiled/*/*")}
+    built(project)
+    assert {p: p.stat().st_mtime_ns for p in packages.glob("compiled/*/*")} == times
