@@ -38,12 +38,22 @@ def tiny_channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return channel
 
 
+@pytest.fixture(scope="module")
+def older() -> dict[str, bytes]:
+    """The files of the first lock that a test of this module makes."""
+    return {}
+
+
 @pytest.fixture
-def locked(make_project: Any, tiny_channel: Path) -> Project:
+def locked(make_project: Any, tiny_channel: Path, older: dict[str, bytes]) -> Project:
     """A project whose lock has older packages than the channel."""
     project: Project = make_project(text="", CONDAINER_MIRRORS=f"tiny={tiny_channel.as_uri()}")
     environment(project, "lib =1", "tool =1", "app")
-    project.cnd("lock")
+    if not older:
+        project.cnd("lock")
+        older.update({path.name: path.read_bytes() for path in project.path.glob("conda-*")})
+    for name, content in older.items():
+        (project.path / name).write_bytes(content)
     environment(project, "lib", "tool", "app")
     return project
 
