@@ -16,7 +16,7 @@ import yaml
 from condainer.errors import LockfileError
 from condainer.explicit import MD5
 from condainer.files import read_text
-from condainer.lock import VCS, CondaPackage, Lock, PipPackage
+from condainer.lock import VCS, CondaPackage, Lock, PipPackage, git_url
 from condainer.yamlfile import nested
 
 VERSION = "1"
@@ -150,7 +150,8 @@ def _pip(package: dict[str, Any], path: Path) -> PipPackage:
     """Return a pip package; a commit of a git repository stands in the place of its sha256."""
     url = str(package["url"])
     if url.startswith(VCS):
-        return PipPackage(package["name"], url, "")
+        # Where it is none, the rules of the explicit lockfile say so.
+        return PipPackage(package["name"], git_url(url) or url, "")
     digest = _sha256(package, _hashes(package), path)
     return PipPackage(package["name"], url.partition("#")[0], digest)
 

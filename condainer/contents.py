@@ -9,13 +9,13 @@ from typing import Any
 from urllib.parse import quote
 
 from condainer.errors import IntegrityError
-from condainer.lock import VCS, CondaPackage, Lock, PipPackage, unescape
+from condainer.lock import COMMIT, VCS, CondaPackage, Lock, PipPackage, unescape
 from condainer.normalise import CHANNEL
 
 HEAD = re.compile(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
 LINE = re.compile(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
 GIT = re.compile(
-    r"vcs (?P<name>\S+) commit (?P<commit>[0-9a-f]{40})(?: subdirectory=(?P<directory>\S+))?"
+    rf"vcs (?P<name>\S+) commit (?P<commit>{COMMIT})(?: subdirectory=(?P<directory>\S+))?"
 )
 SDIST_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 

@@ -21,6 +21,7 @@ from condainer.lock import (
     PipPackage,
     Source,
     escape,
+    git_url,
     unescape,
 )
 from condainer.urls import NETRC, has_secret, has_user
@@ -30,10 +31,6 @@ OURS = "# Made by `cnd lock`"
 VERSION = 1
 PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
 PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
-GIT = re.compile(
-    r"# pip (?P<name>\S+) @ (?P<url>git\+(https?|ssh|file)://[^\s#]+@(?P<commit>[0-9a-fA-F]{40}))"
-    r"(?P<fragment>#subdirectory=(?P<subdirectory>[^\s#&]+))?"
-)
 PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 VIRTUAL = re.compile(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
@@ -304,17 +301,19 @@ class _Reader:
             raise self._error(number, f"a URL with a control character: {line!r}")
 
     def _git(self, number: int, line: str) -> PipPackage:
-        match = GIT.fullmatch(line)
-        if match is None:
+        name, _, text = line.removeprefix("# pip ").partition(" @ ")
+        url = git_url(text)
+        if url is None:
             raise self._error(
                 number,
                 f"not a git repository at a commit of 40 hexadecimal digits: {line!r}",
                 "Lock again with `cnd lock`, which writes `git+URL@COMMIT`.",
             )
-        parts = unquote(match["subdirectory"] or "").split("/")
+        package = PipPackage(name, url, "")
+        parts = unquote(package.subdirectory).split("/")
         if ".." in parts or (len(parts) > 1 and not parts[0]):
             raise self._error(number, f"a subdirectory outside of the repository: {line!r}")
-        return PipPackage(match["name"], match["url"] + (match["fragment"] or ""), "")
+        return package
 
     def _add_pip(self, number: int, line: str, package: PipPackage) -> None:
         self._check_url(number, line, package.url)

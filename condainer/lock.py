@@ -13,6 +13,12 @@ from condainer.files import read_bytes
 ABSENT = "absent"
 # What the URL of a git repository begins with.
 VCS = "git+"
+COMMIT = r"[0-9a-f]{40}"
+# A commit of one, as the URL of a package has it.
+GIT = re.compile(
+    rf"git\+(?P<url>(?:https?|ssh|file)://[^\s#]+)@(?P<commit>(?i:{COMMIT}))"
+    r"(?P<rest>#subdirectory=(?P<subdirectory>[^\s#&]+))?"
+)
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -147,6 +153,14 @@ class Lock:
     def is_partial(self) -> bool:
         """Whether the sha256 of a package is not known yet."""
         return any(not package.sha256 for package in self.conda)
+
+
+def git_url(text: str) -> str | None:
+    """Return the URL of a commit, which has one spelling: in lower case; None if it is none."""
+    match = GIT.fullmatch(text)
+    if match is None:
+        return None
+    return f"{VCS}{match['url']}@{match['commit'].lower()}{match['rest'] or ''}"
 
 
 def this_platform() -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,14 +13,11 @@ from condainer.config import Settings
 from condainer.downloads import offline_error
 from condainer.errors import InputError, IntegrityError, LockfileError, NetworkError, ToolError
 from condainer.files import remove_tree, storage_errors
-from condainer.lock import PipPackage
+from condainer.lock import GIT, PipPackage
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.urls import redacted
 
-REFERENCE = re.compile(
-    r"git\+(?P<url>(?:https?|ssh|git|file)://\S+?)@(?P<commit>[0-9a-f]{40})(?P<rest>#\S*)?"
-)
 # Not `ext`, which runs what a URL says.
 PROTOCOLS = "https:http:ssh:git:file"
 # The mode of an entry of a tree that is a commit of another repository.
@@ -93,7 +89,7 @@ def check(package: PipPackage) -> None:
 
 
 def _parts(package: PipPackage) -> dict[str, str]:
-    match = REFERENCE.fullmatch(package.url)
+    match = GIT.fullmatch(package.url)
     if match is None:
         raise LockfileError(f"{redacted(package.url)}: not a Git URL that ends in @COMMIT")
     return match.groupdict(default="")
@@ -108,8 +104,8 @@ def _local_url(package: PipPackage, settings: Settings) -> str:
 def read(package: PipPackage, name: str, settings: Settings) -> str | None:
     """Return the text of a file in the package's directory, from its mirror; None without it."""
     parts = _parts(package)
-    below = re.search(r"[#&]subdirectory=([^&]*)", parts["rest"])
-    path = f"{below[1].strip('/')}/{name}" if below else name
+    below = parts["subdirectory"].strip("/")
+    path = f"{below}/{name}" if below else name
     mirror = str(mirror_path(package, settings))
     try:
         return _git("--git-dir", mirror, "show", f"{parts['commit']}:{path}")

@@ -381,7 +381,7 @@ def _commit(name: str, found: Mapping[str, Any]) -> PipPackage:
     directory = os.path.normpath(found.get("subdirectory") or ".")
     inside = "" if directory == "." else f"#subdirectory={quote(directory)}"
     url = without_user(str(found["url"]).removeprefix(VCS))
-    return PipPackage(name, f"{VCS}{url}@{found['commit-id']}{inside}", "")
+    return PipPackage(name, f"{VCS}{url}@{found['commit-id'].lower()}{inside}", "")
 
 
 def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exception:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from condainer import condalock
+from condainer import condalock, repositories
 from condainer.errors import LockfileError
 from condainer.explicit import checked, parse_explicit, render_explicit
 from condainer.lock import CondaPackage, Lock, PipPackage
@@ -67,6 +67,17 @@ def test_a_lock_stays_what_it_is(tmp_path: Path) -> None:
     upper = {**CONDA, "hash": {"sha256": "A" * 64}}
     lock = condalock.read(written(tmp_path, upper), "linux-64")
     assert checked(lock, "x") == lock
+
+
+def test_a_commit_in_capitals_is_the_same_commit(tmp_path: Path) -> None:
+    url = f"git+https://a.example/B.git@{'AB' * 20}#subdirectory=C"
+    git = {**CONDA, "name": "b", "manager": "pip", "url": url}
+    lock = checked(condalock.read(written(tmp_path, CONDA, git), "linux-64"), "x")
+    lines = f"@EXPLICIT\n{CONDA['url']}#{'0' * 64}\n# pip b @ {url}\n"
+    (package,) = lock.pip
+    assert package.url == url.replace("AB" * 20, "ab" * 20)
+    assert parse_explicit(lines, "x", "linux-64").pip == lock.pip
+    repositories.check(package)
 
 
 def test_headers_between_packages_are_comments() -> None:
