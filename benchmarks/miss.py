@@ -98,26 +98,28 @@ def one_more(place: Place) -> Row:
     (project / "environment.yml").write_text(text, encoding="utf-8")
     place.run(project, "lock")
     _forget_compiled(place)
-    everything, added = [], []
+    everything, added, nothing = [], [], []
     for _ in range(place.long_effort.least):
         _build(place, project, before)
         added.append(_build(place, project, text))
+        nothing.append(_build(place, project, text))
         _forget_compiled(place)
         everything.append(_build(place, project, text))
         _forget_compiled(place)
-    rest = [_rest(steps) for steps in added]
-    whole = [_rest(steps) for steps in everything]
     share = _share(place, project)
+    rests = [[_rest(steps) for steps in runs] for runs in (everything, added, nothing)]
+    names = ("all packages new", "one package new", "no package new, but no image")
     samples = (
-        Sample("everything new, without linking and compressing", tuple(whole)),
-        Sample("one package new, without linking and compressing", tuple(rest)),
+        *(
+            Sample(f"{name}, without linking and compressing", tuple(rest))
+            for name, rest in zip(names, rests, strict=True)
+        ),
         Sample(f"share of {ONE_MORE} in all modules", (share,), ""),
     )
-    # What does not depend on packages at all: starting, solving nothing, publishing.
-    fixed = min(total(steps, "start", "Publishing") for steps in added)
-    limit = share * statistics.median(whole) + fixed
-    ratio = statistics.median(rest) / limit
-    claim = Claim("(its share of everything + what no package changes)", ratio, 1.5)
+    whole, one, none = (statistics.median(rest) for rest in rests)
+    # To put the byte code of all other packages in its place is linking, too.
+    ratio = (one - none) / (share * (whole - none))
+    claim = Claim("its share of what all packages cost when they are new", ratio, 1.5)
     return Row("one_more", "adding one package to that environment", samples, (claim,))
 
 

@@ -14,6 +14,9 @@ import string
 from collections.abc import Sequence
 from pathlib import Path
 
+# How long a daemon may take to answer before `cnd` asks it with more patience, in seconds.
+PATIENCE = 1
+
 QUICK = """\
 __condainer_claim=
 while [ -z "${CONDAINER_MOUNT-}" ]; do
@@ -57,7 +60,26 @@ while [ -z "${CONDAINER_MOUNT-}" ]; do
         *" / "@escaped" "*" - squashfs "*) [ "$__condainer_user" = 0 ] || __condainer_rest= ;;
         *) __condainer_rest= ;;
     esac
-    { IFS= read -r __condainer_stat <@prefix/.condainer/address; } 2>/dev/null || __condainer_stat=
+    # Asked by a child, without which a daemon that does not answer would hold the shell for ever.
+    __condainer_file=@prefix/.condainer/address
+    case "${BASH_VERSION+:${SHELLOPTS-}:}${ZSH_VERSION-}" in
+        "" | *:posix:*)
+            __condainer_stat=$(timeout @patience cat "$__condainer_file" 2>/dev/null)
+            ;;
+        *)
+            # Others cannot even parse it. No redirection around it: a child that hangs would keep
+            # open what the shell saves then; nor of `read`, with which zsh waits for the child.
+            unset __condainer_asked
+            eval 'exec {__condainer_asked}< <(
+                exec 2>/dev/null
+                IFS= read -r __condainer_stat <"$__condainer_file" &&
+                    printf "%s\\n" "$__condainer_stat"
+            )
+            IFS= read -r -t @patience -u "$__condainer_asked" __condainer_stat ||
+                __condainer_stat=
+            exec {__condainer_asked}<&-'
+            ;;
+    esac || __condainer_stat=
     if [ "$__condainer_rest" != "$__condainer_ready" ] || [ "$__condainer_stat" != @address ]; then
         command rm -f -- "$__condainer_claim" || :
         __condainer_claim=
@@ -66,6 +88,7 @@ while [ -z "${CONDAINER_MOUNT-}" ]; do
 done
 unset __condainer_file __condainer_at __condainer_boot __condainer_rest __condainer_ready
 unset __condainer_keeper __condainer_times __condainer_pid __condainer_stat __condainer_count
+unset __condainer_asked
 """
 
 # Without a configuration that could have changed nothing is known: the program decides.
@@ -121,6 +144,7 @@ def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> 
         escaped=shlex.quote(str(base / prefix.name).replace(" ", "\\040")),
         prefix=shlex.quote(str(prefix)),
         address=address,
+        patience=PATIENCE,
     )
 
 

@@ -22,7 +22,7 @@ from condainer.files import storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
 from condainer.report import Reporter, Silent
-from condainer.solver import Solved, channel_of
+from condainer.solver import Solved
 from condainer.urls import NETRC, has_secret
 
 # What conda takes for the URL of a package, with a hash after it.
@@ -135,12 +135,39 @@ def fetch(
 ) -> tuple[CondaPackage, ...]:
     """Download archives into the package cache, and return each with its sha256.
 
-    Raises IntegrityError when one has not the hash that is known of it, NetworkError when it
-    cannot be downloaded, OfflineError when it must not be.
+    One whose sha256 is known and that is there already is not asked for. Raises IntegrityError when
+    one has not the hash that is known of it, NetworkError when it cannot be downloaded,
+    OfflineError when it must not be.
     """
-    if settings.offline and (remote := [i for i in wanted if not i.url.startswith("file:")]):
+    missing = [item for item in wanted if not _is_cached(item, settings)]
+    if settings.offline and (remote := [item for item in missing if not _is_local(item, settings)]):
         raise downloads.offline_error([f"{item.where}: {item.url}" for item in remote])
-    reporter.step("Downloading packages without a known sha256", "packages")
+    fetched = dict(zip(missing, _fetch_all(missing, settings, reporter), strict=True))
+    return tuple(fetched.get(item) or CondaPackage(item.url, item.sha256) for item in wanted)
+
+
+def _is_cached(item: Wanted, settings: Settings) -> bool:
+    if not item.sha256:
+        return False
+    file = packages.file_of(CondaPackage(item.url, item.sha256), settings)
+    return archives.find(file, settings) is not None
+
+
+def _is_local(item: Wanted, settings: Settings) -> bool:
+    return all(place.startswith("file://") for place in _places(item, settings))
+
+
+def _places(item: Wanted, settings: Settings) -> Sequence[str]:
+    """Return where to ask for an archive: at its channel's mirrors if there are any."""
+    return packages.file_of(CondaPackage(item.url, ""), settings).places
+
+
+def _fetch_all(
+    wanted: Sequence[Wanted], settings: Settings, reporter: Reporter
+) -> list[CondaPackage]:
+    if not wanted:
+        return []
+    reporter.step("Downloading packages by their URL", "packages")
     found = []
     with (
         storage_errors(f"keep downloaded packages in {settings.package_cache}"),
@@ -154,14 +181,12 @@ def fetch(
         for number, task in enumerate(tasks, 1):
             found.append(task.result())
             reporter.progress(number, len(wanted))
-    return tuple(found)
+    return found
 
 
 def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:
-    base = item.url.rsplit("/", 2)[0]
-    mirrors = channel_of(base, settings).mirrors
     problem: CondainerError | None = None
-    for url in [mirror + item.url.removeprefix(base) for mirror in mirrors] or [item.url]:
+    for url in _places(item, settings):
         try:
             with partial.open("w+b") as stream:
                 sha256 = downloads.fetch_unknown(url, stream)

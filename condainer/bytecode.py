@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,24 @@ def write(path: Path, shelf: Shelf) -> None:
         stream.write(total.digest())
 
 
+def add(path: Path, new: Sequence[Module], prefix: str) -> None:
+    """Keep modules compiled for `prefix` beside what is kept of the package from other builds.
+
+    A build in which pip replaced modules of a package leaves them out: the next one adds them.
+    Raises OSError when that is not possible.
+    """
+    shelf = read(path)
+    if shelf is None:
+        write(path, Shelf(prefix, tuple(new)))
+        return
+    old = {module.source: module.sha256 for module in shelf.modules}
+    if all(old.get(module.source) == module.sha256 for module in new):
+        return
+    moved = (_moved(module, shelf.prefix, prefix) for module in shelf.modules)
+    both = {module.source: module for module in [*moved, *new] if module is not None}
+    write(path, Shelf(prefix, tuple(both.values())))
+
+
 def read(path: Path) -> Shelf | None:
     """Return the kept modules of a package, or None if there are none that are undamaged."""
     try:
@@ -130,3 +148,11 @@ def _parsed(index: Mapping[str, Any], codes: memoryview) -> Shelf:
         codes = codes[max(size, 0) :]
         modules.append(Module(source, sha256, target, code, at))
     return Shelf(str(index["prefix"]), tuple(modules))
+
+
+def _moved(module: Module, old: str, new: str) -> Module | None:
+    """Return a kept module as it is kept for another prefix, or None if its path is too long."""
+    if module.code is None or old == new:
+        return module
+    code = for_prefix(module, old, new)
+    return None if code is None else replace(module, code=b"".join(code))

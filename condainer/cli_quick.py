@@ -40,8 +40,7 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
     if not all(option in ("--locked", "--json") for option in options):
         return None
     found = _found(directory)
-    age = time.time() - int(found.get("time", 0)) if found else 0
-    if found is None or not 0 <= age < stamp.LIFE:
+    if found is None or "text" not in found:
         if not _is_plain(directory):
             return None
         from condainer import later
@@ -94,8 +93,10 @@ def _found(directory: str) -> dict[str, str] | None:
         return None
     try:
         project = _absolute(directory)
-        return stamp.valid(project) if project else None
-    except (OSError, ValueError):
+        found = stamp.valid(project) if project else None
+        young = found is not None and 0 <= time.time() - int(found["time"]) < stamp.LIFE
+        return found if young else None
+    except (OSError, ValueError, KeyError):
         return None
 
 

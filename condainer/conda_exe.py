@@ -34,6 +34,8 @@ PASSED = (
     "CURL_CA_BUNDLE",
     "NETRC",
 )
+# The first that is set names the certificates, as network.prepare() has it.
+AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 OVERRIDES = "CONDA_OVERRIDE_"
 # One meaning for both families of tools; what differs from one site to the next is settled here.
 FIXED = {
@@ -140,6 +142,12 @@ def environment(
     netrc = Path(os.path.expanduser("~/.netrc"))
     if "NETRC" not in kept and netrc.is_file():
         kept["NETRC"] = str(netrc)
+    authorities = next((kept[name] for name in AUTHORITIES if kept.get(name)), "")
+    if authorities:
+        # Neither reads SSL_CERT_FILE, and mamba's client no directory.
+        readers = ["CONDA_SSL_VERIFY", "REQUESTS_CA_BUNDLE"]
+        readers += [] if os.path.isdir(authorities) else ["MAMBA_SSL_VERIFY", "CURL_CA_BUNDLE"]
+        kept = {**dict.fromkeys(readers, authorities), **kept}
     fixed = {f"{tool}_{name}": FIXED[name] for tool in ("CONDA", "MAMBA") for name in FIXED}
     return {
         **kept,

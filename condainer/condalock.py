@@ -17,16 +17,18 @@ from condainer.errors import LockfileError
 from condainer.explicit import MD5
 from condainer.files import read_text
 from condainer.lock import VCS, CondaPackage, Lock, PipPackage
+from condainer.yamlfile import nested
 
 VERSION = "1"
 MAX_BYTES = 64_000_000
 # The parser in C recurses; no lockfile is nested more deeply than this.
 MAX_DEPTH = 20
+# A lock of a hundred thousand lines has a quarter of a million.
+MAX_EVENTS = 2_000_000
 REMEDY = "Restore the file from version control, or delete it and run `cnd lock`."
-ALIAS = re.compile(r"^[\s-]*(?:[^\s\"'#][^\"'#\n]*?:\s+)?[&*!][^\s\"']", re.MULTILINE)
-BRACKET = re.compile(r"[\[\]{}]")
-INDENT = re.compile(r"^[ ?-]*", re.MULTILINE)
 DIGEST = re.compile(r"[0-9a-fA-F]{32,64}")
+# A line break would begin another line of the explicit lockfile.
+UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 # It leaves all as text: a hash that happens to have digits only is no number.
 Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -73,16 +75,17 @@ def content_of(path: Path) -> dict[str, Any]:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
-    _check_bounds(path, text)
     try:
+        _check_bounds(path, text)
         content = yaml.load(text, Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise LockfileError(f"{path}: not a lockfile of conda-lock: {error}", REMEDY) from None
     if not isinstance(content, dict):
         raise LockfileError(f"{path}: not a lockfile of conda-lock: no `package:`", REMEDY)
-    if content.get("version") != VERSION:
+    version = str(content.get("version"))[:40]
+    if version != VERSION:
         raise LockfileError(
-            f"{path}: version {content.get('version')} of conda-lock's format is not known here",
+            f"{path}: version {version} of conda-lock's format is not known here",
             "Lock again with a conda-lock that writes version 1, or with `cnd lock`.",
         )
     if not isinstance(content.get("package"), list):
@@ -94,15 +97,14 @@ def _check_bounds(path: Path, text: str) -> None:
     """Refuse what would take more memory or a deeper stack than any lockfile."""
     if len(text) > MAX_BYTES:
         raise LockfileError(f"{path}: larger than {MAX_BYTES} bytes", "Is it the right file?")
-    if match := ALIAS.search(text):
-        line = text.count("\n", 0, match.end()) + 1
-        raise LockfileError(f"{path}:{line}: a lockfile has no anchors, aliases and tags", REMEDY)
-    depth = deepest = 0
-    for match in BRACKET.finditer(text):
-        depth += 1 if match[0] in "[{" else -1
-        deepest = max(deepest, depth)
-    if deepest > MAX_DEPTH or max(len(match[0]) for match in INDENT.finditer(text)) > MAX_DEPTH * 8:
-        raise LockfileError(f"{path}: too deeply nested", REMEDY)
+    for count, (depth, event) in enumerate(nested(text)):
+        place = f"{path}:{event.start_mark.line + 1}"
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):
+            raise LockfileError(f"{place}: a lockfile has no anchors, aliases and tags", REMEDY)
+        if depth > MAX_DEPTH:
+            raise LockfileError(f"{place}: too deeply nested", REMEDY)
+        if count > MAX_EVENTS:
+            raise LockfileError(f"{place}: more than {MAX_EVENTS} items", "Is it the right file?")
 
 
 def _metadata(content: dict[str, Any]) -> dict[str, Any]:
@@ -115,8 +117,10 @@ def _packages(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
         texts = ("manager", "name", "platform", "url")
         good = isinstance(package, dict) and all(isinstance(package.get(t), str) for t in texts)
         if not good or package["manager"] not in ("conda", "pip"):
+            raise LockfileError(f"{path}: package {number} is not what conda-lock writes", REMEDY)
+        if any(UNPRINTABLE.search(package[text]) for text in texts):
             raise LockfileError(
-                f"{path}: package {number} is not what conda-lock writes: {str(package)[:200]}",
+                f"{path}: package {number} has a blank or control character in its name or URL",
                 REMEDY,
             )
         yield package
@@ -157,4 +161,4 @@ def _sha256(package: dict[str, Any], hashes: dict[str, str], path: Path) -> str:
             f"{path}: {package['name']} has no sha256, and an md5 proves nothing",
             "Lock again with `cnd lock`.",
         )
-    return hashes["sha256"]
+    return hashes["sha256"].lower()

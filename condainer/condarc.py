@@ -70,10 +70,20 @@ class Condarc:
             return self.default_channels
         return dict(self.multichannels).get(name)
 
+    def urls(self) -> list[str]:
+        """Return all URLs of channels, without logins."""
+        several = (*self.multichannels, *self.mirrored_channels)
+        names = [self.channel_alias, *self.default_channels]
+        names += [url for _, url in self.custom_channels]
+        names += [name for known, urls in several for name in (known, *urls)]
+        return [without_login(self.resolved(name)) for name in names if name]
+
     def with_login(self, url: str) -> str:
         """Return a URL with the password or token that is set for its server."""
         for base in (self.channel_alias, *(base for _, base in self.custom_channels)):
             bare = without_login(base)
+            if f"{url}/".startswith(f"{base}/"):
+                return url
             if bare != base and f"{url}/".startswith(f"{bare}/"):
                 return base + url.removeprefix(bare)
         return url

@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from condainer import process
 from condainer.errors import CondainerError
+from condainer.urls import USER
 
 INDEXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
@@ -59,8 +60,22 @@ def logged_in(url: str, logins: Sequence[str]) -> str:
     return url
 
 
+def unset(text: str) -> str:
+    """Return the first variable among those that say who logs in at a URL that is not set."""
+    users = (user["user"] for user in USER.finditer(text))
+    names = (match["name"] for user in users for match in VARIABLE.finditer(user))
+    return next((name for name in names if name not in os.environ), "")
+
+
+def server(url: str) -> str:
+    """Return what of a URL matters for a login: who logs in where."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
+
+
 def _quoted(match: re.Match[str]) -> str:
-    return quote(os.environ.get(match["name"], match[0]), safe="")
+    value = os.environ.get(match["name"])
+    return match[0] if value is None else quote(value, safe="")
 
 
 def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | None:

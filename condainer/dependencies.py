@@ -15,6 +15,17 @@ from condainer.yamlfile import Document
 LIST = "Write each item on a line of its own that begins with `- `."
 PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
 PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
+SPEC = "Write it as `name`, `name=1.2`, `name>=1,<2` (with a comma) or `channel::name`."
+# What conda takes for something else than it says.
+DOUBTFUL = (
+    (re.compile(r"=\s*[<>]"), "Write `>=` or `<=`: conda takes `=>1.2` for `>1.2`."),
+    (re.compile(r"\[.*\bfeatures\s*="), "No channel has features: name a build, `[build=mkl*]`."),
+    (re.compile(r"\[.*\bname\s*="), "The name before the brackets is another one: write one."),
+    (re.compile(r"\w\("), "conda ignores what stands in parentheses: write `name=1.2`."),
+    (re.compile(r"\w\^"), "Write `name>=1.2,<2`: `^` means nothing to conda."),
+)
+EMPTY_VERSION = re.compile(r"(?P<name>[^\s=]+)\s*=\s*")
+BUILD = re.compile(r"(?P<head>\S+?\s*(?:[<>=!~]=?|\s)\s*[^\s=]+)\s*=\s*(?P<build>[\w*.]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -87,3 +98,25 @@ def is_python(spec: str) -> bool:
         return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
     name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
     return name.lower() == "python"
+
+
+def spelled_out(text: str) -> str:
+    """Return a spec in the form that rattler takes, where what conda takes it for is clear.
+
+    That is an empty version (`name=`), blanks around the build (`name = 1.2 = build`), and the name
+    once more in brackets.
+    """
+    bare, bracket, rest = text.partition("[")
+    if match := EMPTY_VERSION.fullmatch(bare):
+        bare = match["name"]
+    elif match := BUILD.fullmatch(bare):
+        bare = f"{match['head']}={match['build']}"
+    name = re.split(r"[\s=<>!~]", bare.rpartition("::")[2].strip(), maxsplit=1)[0]
+    again = rf"\bname\s*=\s*([\"']?){re.escape(name)}\1\s*(,\s*|(?=\]))"
+    rest = re.sub(again, "", rest, flags=re.IGNORECASE)
+    return bare if rest == "]" else f"{bare}{bracket}{rest}"
+
+
+def remedy_of(text: str) -> str:
+    """Return what to write in place of a spec that is refused."""
+    return next((hint for form, hint in DOUBTFUL if form.search(text)), SPEC)

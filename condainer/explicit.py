@@ -107,9 +107,13 @@ def read_explicit(path: Path, platform: str, partial: bool = False) -> Lock:
 def checked(lock: Lock, where: str) -> Lock:
     """Return a lock that was not read from an explicit file, held to the same rules.
 
-    Raises LockfileError for URLs, file names or hashes that such a file could not have.
+    Raises LockfileError for URLs, file names or hashes that such a file could not have, and for
+    what would be read as something else from it.
     """
-    return parse_explicit(render_explicit(lock), where, lock.platform)
+    read = parse_explicit(render_explicit(lock), where, lock.platform)
+    if read != lock:
+        raise LockfileError(f"{where}: holds what a lockfile cannot say", REMEDY)
+    return read
 
 
 def is_ours(path: Path) -> bool:
@@ -158,7 +162,9 @@ class _Reader:
         elif line.startswith("# pip "):
             self._pip(number, line)
         elif line.startswith("#"):
-            self._header(number, text)
+            # Only comments stand between packages.
+            if not self.explicit:
+                self._header(number, text)
         else:
             self._conda(number, line)
 

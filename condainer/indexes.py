@@ -24,7 +24,7 @@ from condainer.pages import PAGE
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 from condainer.requirements import Line
-from condainer.urls import without_login
+from condainer.urls import without_index_login, without_user
 
 # The key of `mirrors:` for the index that is asked when nobody names another.
 DEFAULT = "pypi"
@@ -47,7 +47,7 @@ class Index:
         """Tell whether a file is one of this index, by its canonical URL."""
         if self.url == DEFAULT:
             return HASHED.search(url) is not None
-        return url.startswith(f"{_root(self.url)}/")
+        return url.startswith(f"{_root(without_user(self.url))}/")
 
 
 def mirrored(settings: Settings) -> list[Index]:
@@ -131,10 +131,12 @@ def _lines(lines: Sequence[Line], chosen: Mapping[str, str]) -> tuple[Line, ...]
 
 
 def _replaced(text: str, chosen: Mapping[str, str]) -> str:
-    """Put mirrors in the place of the URLs of indexes in a text."""
+    """Put mirrors in the place of the URLs of indexes in a text, whoever logs in at these."""
     for url, mirror in chosen.items():
         if url != DEFAULT:
-            whole = rf"{re.escape(url.rstrip('/'))}/?(?=\s|$|['\"])"
+            scheme, _, rest = without_user(url).rstrip("/").partition("://")
+            user = r"([^/\s?#'\"<>]*@)?"
+            whole = rf"{re.escape(scheme)}://{user}{re.escape(rest)}/?(?=\s|$|['\"])"
             text = re.sub(whole, mirror.replace("\\", r"\\"), text)
     return text
 
@@ -157,13 +159,13 @@ def canonical(
 
 
 def _canonical_url(package: PipPackage, settings: Settings) -> str:
-    url = without_login(package.url)
+    url = without_index_login(package.url)
     for prefix, urls in settings.mirrors:
-        for mirror in map(without_login, urls if "://" in prefix else ()):
+        for mirror in map(without_index_login, urls if "://" in prefix else ()):
             if url.startswith(f"{mirror}/"):
                 return prefix.rstrip("/") + url.removeprefix(mirror)
     for index in mirrored(settings):
-        for root in (without_login(_root(mirror)) for mirror in index.mirrors):
+        for root in (without_index_login(_root(mirror)) for mirror in index.mirrors):
             if url.startswith(f"{root}/"):
                 return _canonical(package, root, index, settings) or url
     return url
@@ -171,12 +173,14 @@ def _canonical_url(package: PipPackage, settings: Settings) -> str:
 
 def _is_on_mirror(url: str, settings: Settings) -> bool:
     roots = [_root(mirror) for index in mirrored(settings) for mirror in index.mirrors]
-    return any(without_login(url).startswith(f"{without_login(root)}/") for root in roots)
+    return any(
+        without_index_login(url).startswith(f"{without_index_login(root)}/") for root in roots
+    )
 
 
 def _canonical(package: PipPackage, root: str, index: Index, settings: Settings) -> str | None:
     if index.url != DEFAULT:
-        return _root(index.url) + without_login(package.url).removeprefix(root)
+        return _root(index.url) + without_index_login(package.url).removeprefix(root)
     host = _files_of_default()
     if host is None:
         return None

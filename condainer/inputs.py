@@ -196,9 +196,16 @@ def _check_keys(document: Document) -> None:
 def _ignored(document: Document) -> list[str]:
     """Return what is said of keys that have no meaning here."""
     unknown = [key for key in document.value if key not in KNOWN_KEYS]
-    return [
+    notes = [
         f"{document.where(key)}: `{key}` has no meaning here, and is ignored" for key in unknown
     ]
+    category = document.value.get("category") or "main"
+    if category != "main":
+        notes.append(
+            f"{document.where('category')}: `category: {category}` is ignored: all packages of the "
+            "file are locked, in the category main"
+        )
+    return notes
 
 
 def _name(document: Document) -> str:

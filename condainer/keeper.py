@@ -103,10 +103,12 @@ class Keeper:
             try:
                 if os.fstat(users).st_mtime_ns != seen:
                     continue
-                # A shell that does not see this any more asks `cnd`, which waits for the lock; the
-                # claims of all others are there.
-                self.ready.unlink(missing_ok=True)
                 kept = self._is_kept()
+                if not kept:
+                    # A shell that does not see this any more asks `cnd`, which waits for the lock;
+                    # the claims of all others are there.
+                    self.ready.unlink(missing_ok=True)
+                    kept = self._is_kept()
                 if not kept and self._unmounted():
                     self._clean_up()
                     # Before the users' lock: who gets that one must see that we are gone.
@@ -124,8 +126,13 @@ class Keeper:
 
     def _say_ready(self) -> None:
         # Shells cannot enter a private namespace.
-        if not self.duty.notice:
+        if not (self.duty.notice or self._is_said()):
             mountlocks.say_ready(self.ready, self.locks)
+
+    def _is_said(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.ready.read_bytes().startswith(b"%d " % os.getpid())
+        return False
 
     def _wait_until_unused(self) -> int:
         """Return once nobody holds the users' lock, with the time when somebody last took it."""

@@ -45,7 +45,9 @@ def execute(argv: "Sequence[str]", env: "Mapping[str, str]") -> "NoReturn":
 def end_cleanly() -> None:
     """Let what ends this process be an exception, so that private pieces are removed first."""
     for number in (_signal.SIGTERM, _signal.SIGHUP):
-        _signal.signal(number, _terminated)
+        # What nohup wants of a command begins with us.
+        if _signal.getsignal(number) != _signal.SIG_IGN:
+            _signal.signal(number, _terminated)
 
 
 def _terminated(number: int, frame: object) -> None:

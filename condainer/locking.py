@@ -16,7 +16,14 @@ from condainer.explicit import (
     render_explicit,
 )
 from condainer.files import publish_text
-from condainer.lock import Lock, Source, source_of, sources_unchanged, this_platform
+from condainer.lock import (
+    CondaPackage,
+    Lock,
+    Source,
+    source_of,
+    sources_unchanged,
+    this_platform,
+)
 from condainer.report import Reporter
 
 TYPE_CHECKING = False
@@ -75,7 +82,7 @@ def lock_state(settings: Settings, platform: str = "") -> LockState:
         return LockState("current", lock) if unchanged else _state_of_conda_lock(settings, platform)
     if lock.post_link_scripts != settings.post_link_scripts:
         return LockState("stale", lock, "`post_link_scripts` has changed")
-    if _same_files(lock, settings) and not (settings.virtual_packages or lock.virtual):
+    if same_files(lock, settings) and not (settings.virtual_packages or lock.virtual):
         return LockState("current", lock)
     inputs = read_inputs(settings, platform)
     if inputs.fingerprint() == lock.inputs:
@@ -93,14 +100,14 @@ def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
         return LockState("current", whole)
     ours = _taken_over(lock, settings, origin)
     # Its URLs and names are held to the rules before anything is looked up.
-    known = tuple(replace(package, sha256=package.sha256 or "0" * 64) for package in lock.conda)
+    known = tuple(CondaPackage(package.url, package.sha256 or "0" * 64) for package in lock.conda)
     checked(replace(ours, conda=known), str(settings.project / origin))
     if found is not None:
         return LockState("current", replace(ours, conda=found.conda))
     return LockState("stale", None, f"{origin} has md5 sums only", ours)
 
 
-def _same_files(lock: Lock, settings: Settings) -> bool:
+def same_files(lock: Lock, settings: Settings) -> bool:
     """Tell whether the files named by the settings are, byte for byte, those that were locked."""
     if not sources_unchanged(lock, settings.project):
         return False
@@ -115,7 +122,7 @@ def _changed(lock: Lock, settings: Settings) -> str:
         for source in lock.sources
         if source_of(settings.project / source.path, settings.project) != source
     ]
-    if not changed and _same_files(lock, settings):
+    if not changed and same_files(lock, settings):
         return "`virtual_packages`"
     return " and ".join(changed) or "The names of the input files"
 

@@ -5,21 +5,20 @@ Files with a fixed time need .pyc files that do not look at it.
 
 from __future__ import annotations
 
-import csv
 import errno
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from condainer import bytecode, process
+from condainer import bytecode, own_sources, process
 from condainer.archives import private_root
-from condainer.bytecode import Module, Pieces, Shelf
+from condainer.bytecode import Module, Pieces
 from condainer.config import Settings
 from condainer.errors import BuildError, StorageError
 from condainer.files import storage_error_told
@@ -79,9 +78,9 @@ def compile_all(
     rest = [source for source in sources if source not in restored]
     reporter.progress(len(restored), len(sources))
     _compile(prefix, rest, len(sources), settings, reporter)
-    missing = [package for package, one in zip(places, found, strict=True) if one is None]
-    if missing:
-        _keep(prefix, digests, {package: places[package] for package in missing}, lock, reporter)
+    if places and (rest or None in found):
+        missing = {package for package, one in zip(places, found, strict=True) if one is None}
+        _keep(prefix, digests, rest, places, missing, lock, reporter)
     return {**digests, **{k: v for one in found if one is not None for k, v in one.digests.items()}}
 
 
@@ -161,22 +160,25 @@ def _restored(prefix: Prefix, digests: Mapping[str, str], place: Path) -> Restor
 
 
 def _write(path: str, content: Pieces) -> None:
-    """Write a new file, also in place of one that is a hard link into the package cache."""
+    """Write a file whole, also in place of one that is a hard link into the package cache.
+
+    Threads meet at a path where packages have the same module.
+    """
+    folder = os.path.dirname(path)
+    new = os.path.join(folder, f".{threading.get_native_id()}")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, flags, 0o644)
+        descriptor = os.open(new, flags, 0o644)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        descriptor = os.open(path, flags, 0o644)
-    except FileExistsError:
-        os.unlink(path)
-        descriptor = os.open(path, flags, 0o644)
+        os.makedirs(folder, exist_ok=True)
+        descriptor = os.open(new, flags, 0o644)
     try:
         if os.writev(descriptor, content) != sum(map(len, content)):
             # What does not take a module whole is a disk without space.
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
     finally:
         os.close(descriptor)
+    os.replace(new, path)
 
 
 def _compile(
@@ -207,42 +209,23 @@ def _compile(
 def _keep(
     prefix: Prefix,
     digests: Mapping[str, str],
+    compiled: Collection[str],
     places: Mapping[str, Path],
+    missing: Collection[str],
     lock: Lock,
     reporter: Reporter,
 ) -> None:
     """Put what was compiled of packages on their shelves; a cache that cannot be written stays."""
+    fresh = frozenset(compiled)
     try:
-        for sha256, sources in _packages(prefix.directory, lock):
+        for sha256, sources in own_sources.of_packages(prefix.directory, lock, digests):
             if sha256 in places:
-                modules = (_module(prefix, source, digests) for source in sources)
-                kept = tuple(module for module in modules if module is not None)
-                bytecode.write(places[sha256], Shelf(str(prefix.final), kept))
+                modules = (_module(prefix, s, digests) for s in sources if s in fresh)
+                new = [module for module in modules if module is not None]
+                if new or sha256 in missing:
+                    bytecode.add(places[sha256], new, str(prefix.final))
     except (OSError, StorageError) as error:
         reporter.warn(f"Compiled modules cannot be kept in the package cache: {error}")
-
-
-def _packages(directory: Path, lock: Lock) -> Iterator[tuple[str, list[str]]]:
-    """Yield the sha256 of every package, and the paths of its .py files below the prefix."""
-    by_file = {package.filename: package.sha256 for package in lock.conda}
-    for path in directory.glob("conda-meta/*.json"):
-        record = json.loads(path.read_text("utf-8"))
-        if record["fn"] in by_file:
-            yield by_file[record["fn"]], [n for n in record["files"] if n.endswith(".py")]
-    wheels = {_distribution(p.filename): p.sha256 for p in lock.pip if p.is_wheel and p.sha256}
-    for path in directory.glob("lib/python3.*/site-packages/*.dist-info/RECORD"):
-        name = _distribution(path.parent.name.removesuffix(".dist-info"))
-        if name in wheels:
-            base = path.parent.parent.relative_to(directory)
-            with path.open(newline="", encoding="utf-8") as stream:
-                names = [row[0] for row in csv.reader(stream) if row and row[0].endswith(".py")]
-            yield wheels[name], [os.path.normpath(base / name) for name in names]
-
-
-def _distribution(name: str) -> tuple[str, str]:
-    """Return the normalised name, and the version, of a wheel or a .dist-info directory."""
-    project, version = name.split("-")[:2]
-    return re.sub(r"[-_.]+", "-", project).lower(), version
 
 
 def _module(prefix: Prefix, source: str, digests: Mapping[str, str]) -> Module | None:

@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -24,6 +26,8 @@ CHANNEL = "https://channel.invalid"
 TRANSIENT = ("direct_url.json", "REQUESTED", "uv_cache.json", "uv_build.json")
 DIRECTORY_MODE = 0o755
 FILE_MODES = {False: 0o644, True: 0o755}
+# Bytes.
+COPIED = 1 << 20
 
 
 def metadata(directory: Path, prefix: Path) -> None:
@@ -98,7 +102,7 @@ def modes(directory: Path) -> None:
                 continue
             wanted = FILE_MODES[bool(status.st_mode & 0o111)]
             if stat.S_IMODE(status.st_mode) != wanted:
-                _change_mode(path, wanted)
+                _change_mode(path, status, wanted)
         for name in folders:
             # os.walk does not enter a directory that is not readable.
             path = os.path.join(root, name)
@@ -106,12 +110,27 @@ def modes(directory: Path) -> None:
                 os.chmod(path, DIRECTORY_MODE)
 
 
-def _change_mode(path: str, mode: int) -> None:
-    """Change the mode of a file; if it is also somebody else's, in another cache, of a copy."""
+def _change_mode(path: str, status: os.stat_result, mode: int) -> None:
+    """Change the mode of a file; if it is also somebody else's, in some cache, of a copy."""
+    if status.st_nlink == 1:
+        with suppress(PermissionError):
+            os.chmod(path, mode)
+            return
     try:
-        os.chmod(path, mode)
+        _copy(path, mode)
     except PermissionError:
-        copy = f"{path}.condainer-copy"
-        shutil.copyfile(path, copy)
-        os.chmod(copy, mode)
-        os.replace(copy, path)
+        # What cannot be read cannot be copied; it is ours, or this is refused, too.
+        os.chmod(path, mode)
+
+
+def _copy(path: str, mode: int) -> None:
+    """Put a copy in the place of a file; nothing that a package brought is in its way."""
+    descriptor, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
+    try:
+        with open(descriptor, "wb") as target, open(path, "rb") as source:
+            shutil.copyfileobj(source, target, COPIED)
+            os.fchmod(descriptor, mode)
+        os.replace(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise

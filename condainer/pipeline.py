@@ -167,10 +167,7 @@ def _build_ours(
     lock: Lock, address: Address, settings: Settings, reporter: Reporter
 ) -> tuple[Entry, bool]:
     """Build an image into a cache that can be trusted, and sign it if a key is configured."""
-    from condainer.places import admit
-
     trust.check_cache(settings.cache_directory, settings)
-    admit(lock, settings)
     entry, hit = _build(lock, address, settings, reporter)
     if not hit:
         from condainer import signing
@@ -185,8 +182,9 @@ def _build(
 ) -> tuple[Entry, bool]:
     """Build an image and publish it; also tell whether another builder did in the meantime."""
     # A hit needs neither the engines nor what starts them.
-    from condainer import image, publish, stage, trash
+    from condainer import image, places, publish, stage, trash
 
+    places.admit(lock, settings)
     # Missing tools and places are told before anything is downloaded.
     image.find_mksquashfs(settings)
     check_base(address.base)
@@ -206,7 +204,10 @@ def _build(
 
 
 def build_anew(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Entry:
-    """Build an image in the cache of the settings, which is a private one."""
+    """Build an image in the cache of the settings, which is a private one.
+
+    Raises LockfileError, as every build, for a lock that leads where the project's files do not.
+    """
     entry, _ = _build(lock, address, settings, reporter)
     return entry
 

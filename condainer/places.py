@@ -6,18 +6,18 @@ only the builder can reach.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
+from condainer import condarc
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError
 from condainer.inputs import Inputs, read_inputs
 from condainer.lock import VCS, Lock, this_platform
+from condainer.nearby import NO_HOST, host_of, near
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"']+", re.IGNORECASE)
 FIND_LINKS = re.compile(r"--find-links (?P<path>/.+)")
@@ -29,7 +29,7 @@ def admit(lock: Lock, settings: Settings) -> None:
     """Refuse a lock that would have packages fetched from where only the user may send us.
 
     A file, this machine and link-local addresses have to be named by the project's own environment
-    file and requirements, or by the settings; http is refused where they say https. Raises
+    file and requirements, or by the settings; so has every host that is asked by http. Raises
     LockfileError before anything is fetched.
     """
     urls = [package.url for package in lock.conda] + [package.url for package in lock.pip]
@@ -39,16 +39,17 @@ def admit(lock: Lock, settings: Settings) -> None:
     named = list(_named(settings))
     files = [_path(url) for url in named if _scheme(url) == "file"]
     hosts = {host_of(url) for url in named}
-    encrypted = {host_of(url) for url in named if _scheme(url) == "https"}
     plain = {host_of(url) for url in named if _scheme(url) == "http"}
     for url in doubtful:
         what = near(url)
+        if what == NO_HOST:
+            raise _refused(url, "no host that all programs would read alike")
         if what == "a file" and not _inside(_path(url), files):
             raise _refused(url, "a file that the project's own files do not name")
         if what and what != "a file" and host_of(url) not in hosts:
             raise _refused(url, f"{what}, which the project's own files do not name")
-        if _scheme(url) == "http" and host_of(url) in encrypted - plain:
-            raise _refused(url, "http, but the project's own files say https")
+        if _scheme(url) == "http" and host_of(url) not in plain:
+            raise _refused(url, "http, for which the project's own files do not name this host")
 
 
 def _refused(url: str, what: str) -> LockfileError:
@@ -63,6 +64,7 @@ def _named(settings: Settings) -> Iterator[str]:
     """Yield the URLs that the project's own files, the settings and the environment name."""
     for channel, urls in settings.mirrors:
         yield from (channel, *urls)
+    yield from condarc.in_force().urls()
     for variable in VARIABLES:
         for word in os.environ.get(variable, "").split():
             yield from _of_text(f"--find-links {word}" if word.startswith("/") else word)
@@ -107,51 +109,3 @@ def _path(url: str) -> str:
 
 def _inside(path: str, places: Sequence[str]) -> bool:
     return any(path == place or path.startswith(f"{place.rstrip('/')}/") for place in places)
-
-
-def host_of(url: str) -> str:
-    """Return host and port of a URL in lower case, empty if it has none."""
-    try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return ""
-    return f"{parts.hostname or ''}{port}"
-
-
-def near(url: str) -> str:
-    """Return what in the neighbourhood of this machine a URL leads to, or an empty text.
-
-    That is a file, this machine itself, or a link-local address, at which clouds serve their
-    machines' credentials.
-    """
-    try:
-        parts = urlsplit(url)
-        host = (parts.hostname or "").rstrip(".")
-    except ValueError:
-        return "no valid host"
-    if parts.scheme.lower().removeprefix(VCS) == "file":
-        return "a file"
-    if host == "localhost" or host.endswith(".localhost"):
-        return "this machine"
-    address = _address(host)
-    if address is None:
-        return ""
-    if address.is_loopback or address.is_unspecified:
-        return "this machine"
-    return "a link-local address" if address.is_link_local else ""
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """Return the address that a host is written as, in any form that a resolver takes."""
-    try:
-        found = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        try:
-            # `127.1`, `0x7f000001` and `2130706433` are the same machine.
-            return ipaddress.IPv4Address(socket.inet_aton(host))
-        except (OSError, ValueError):
-            return None
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped:
-        return found.ipv4_mapped
-    return found

@@ -51,6 +51,31 @@ def held(
     )
 
 
+def released(
+    lines: Sequence[Line],
+    original: Sequence[Line],
+    packages: Sequence[PipPackage],
+    problem: str,
+) -> tuple[Line, ...]:
+    """Return the requirements without the held commits that a failed resolution is about.
+
+    Nothing if it is about none. Parameters: `lines` is what held() returned for `original`;
+    `problem` is what the resolver says.
+    """
+    # Before it stand places.
+    problem = problem.partition("\n")[2] or problem
+    words = {pip_name(word) for word in re.findall(r"[\w-]+(?:\.[\w-]+)*", problem)}
+    commits = {pip_name(p.name): p.commit for p in packages if p.is_vcs}
+    names = {line: name for name, line in _by_name(lines).items()}
+
+    def freed(line: Line, before: Line) -> Line:
+        name = names.get(line, "")
+        return before if name in words or commits.get(name, "\0") in problem else line
+
+    result = tuple(map(freed, lines, original))
+    return () if result == tuple(lines) else result
+
+
 def _by_name(lines: Sequence[Line]) -> dict[str, Line]:
     return {
         name_of_url(line.text): line

@@ -14,7 +14,7 @@ from condainer.config import Settings
 from condainer.contents import pip_name
 from condainer.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.explicit import is_ours, lockfile_path, render_explicit
-from condainer.files import publish_text, storage_errors
+from condainer.files import publish_text, read_text, storage_errors
 from condainer.inputs import declared_platforms, read_inputs
 from condainer.lock import CondaPackage, Lock, PipPackage, this_platform
 from condainer.locking import CONDA_LOCK, LockState, lock_state
@@ -23,6 +23,8 @@ from condainer.solving import solution
 from condainer.unified import Solution
 
 LOCKFILE = re.compile(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")
+# In an explicit lockfile, so that solving again does not try to make it.
+WITHOUT = f"# without {CONDA_LOCK}:"
 PLATFORMS = (
     *("linux-64", "linux-aarch64", "linux-ppc64le", "linux-riscv64", "linux-s390x"),
     *("linux-32", "linux-armv6l", "linux-armv7l"),
@@ -179,8 +181,11 @@ def _reason(state: LockState, wish: Wish, settings: Settings) -> str:
     if wish.update:
         return f"{', '.join(wish.update)} may move"
     # What it holds beside the explicit lockfile is known to the channels only.
-    gone = not (settings.project / CONDA_LOCK).exists() and not settings.locked
-    return f"there is no {CONDA_LOCK}" if gone else ""
+    if settings.locked or (settings.project / CONDA_LOCK).exists():
+        return ""
+    path = lockfile_path(settings.project, state.lock.platform) if state.lock else None
+    known = path is not None and path.exists() and f"\n{WITHOUT}" in read_text(path)
+    return "" if known else f"there is no {CONDA_LOCK}"
 
 
 def _check_names(names: Sequence[str], locks: Sequence[Lock]) -> None:
@@ -238,27 +243,32 @@ def _of_another_tool(settings: Settings, platforms: Sequence[str]) -> list[Path]
 def write(relocked: Sequence[Relocked], settings: Settings, reporter: Reporter) -> list[Path]:
     """Write the lockfiles of what was solved, each atomically; return those that are there."""
     solutions = [item.solved for item in relocked if item.solved is not None]
+    remark = ""
     remedy = f"Make it possible to write in {settings.project}, or lock in a copy of it."
     with storage_errors("write the lockfiles", remedy):
         if solutions:
             reporter.step("Writing the lockfiles")
-            _write_unified(settings.project / CONDA_LOCK, solutions, reporter)
+            remark = _write_unified(settings.project / CONDA_LOCK, solutions, reporter)
         for item in relocked:
             path = lockfile_path(settings.project, item.platform)
             if item.solved is not None or not path.exists():
-                publish_text(path, render_explicit(item.new))
+                text = render_explicit(item.new)
+                publish_text(path, text.replace("\n@EXPLICIT\n", f"\n{remark}@EXPLICIT\n", 1))
         reporter.finish()
     paths = [lockfile_path(settings.project, item.platform) for item in relocked]
     return [path for path in (*paths, settings.project / CONDA_LOCK) if path.exists()]
 
 
-def _write_unified(path: Path, solutions: Sequence[Solution], reporter: Reporter) -> None:
+def _write_unified(path: Path, solutions: Sequence[Solution], reporter: Reporter) -> str:
+    """Write conda-lock.yml if that can be; else return the remark for the explicit lockfiles."""
     without_md5 = [item.name for solved in solutions for item in solved.conda if not item.md5]
-    if without_md5:
-        reporter.warn(
-            f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "
-            f"not give for {', '.join(dict.fromkeys(without_md5))}"
-        )
-        path.unlink(missing_ok=True)
-    else:
+    if not without_md5:
         publish_text(path, unified.render(solutions, unified.parse(path)))
+        return ""
+    names = ", ".join(dict.fromkeys(without_md5))
+    reporter.warn(
+        f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "
+        f"not give for {names}"
+    )
+    path.unlink(missing_ok=True)
+    return f"{WITHOUT} the channel gives no md5 of {names}\n"

@@ -24,6 +24,10 @@ INCLUDE = re.compile(
 )
 FIND_LINKS = re.compile(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>.+)")
 EDITABLE = re.compile(r"(-e|--editable(?=\s|=|$))\s*=?\s*(?P<target>.*)")
+# pip splits options as a shell does.
+QUOTED = re.compile(r"(?P<mark>[\"'])(?P<inner>[^\"']*)(?P=mark)")
+# An option after a requirement, of which uv takes none but --hash.
+OPTION = re.compile(r"\s(?P<option>--(?!hash[\s=])[a-z][a-z-]*|-C)(?=[\s=]|$)")
 COMMENT = re.compile(r"(^|\s)#.*$")
 # `name @ target` or `name[extra]@target`.
 DIRECT = re.compile(r"[\w.-]+\s*(\[[^\]]*\])?\s*@\s*(?P<target>.*)")
@@ -159,9 +163,11 @@ def _line(
         return _read(path, where, (*chain, path), included, inner)
     note = ""
     if match := EDITABLE.fullmatch(text):
-        if not VCS.match(match["target"]):
+        quoted = QUOTED.fullmatch(match["target"])
+        target = quoted["inner"] if quoted else match["target"]
+        if not VCS.match(target):
             raise InputError(f"{where}: an editable install cannot be locked: {text}", REMEDY)
-        text = match["target"]
+        text = target
         note = f"{where}: an image cannot be edited: installed as any other package: {text}"
     if match := FIND_LINKS.fullmatch(text):
         path_text = match["path"].strip()
@@ -169,6 +175,11 @@ def _line(
             path_text = str(_absolute(path_text, base, where))
         return [Line(f"--find-links {path_text}", where, constraint)]
     if not text.startswith("-"):
+        if match := OPTION.search(text):
+            raise InputError(
+                f"{where}: {match['option']} after a requirement cannot be locked: {text}",
+                "Only --hash can be: leave it out, or build a wheel with it, and name its URL.",
+            )
         if match := VCS.search(text):
             _check_vcs(match, text, where)
         else:

@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from condainer import condarc, network, virtual
 from condainer.archives import private_root
 from condainer.config import Settings
+from condainer.dependencies import remedy_of, spelled_out
 from condainer.engine import Engine
 from condainer.errors import InputError, NetworkError, OfflineError, SolveError
 from condainer.holding import Problem, solve_holding
@@ -132,7 +133,8 @@ def _match_spec(spec: Spec) -> MatchSpec:
     from rattler import exceptions
 
     try:
-        found = rattler.MatchSpec(_on_a_channel(condarc.in_force().spec(spec.text)), strict=False)
+        text = condarc.in_force().spec(spelled_out(spec.text))
+        found = rattler.MatchSpec(_on_a_channel(text), strict=False)
         if re.search(r"[<>=!~;\s]", str(found.build or "")):
             # `python>3 <4`: the engine would look for a build of that name, and find none.
             raise exceptions.InvalidMatchSpecError(f"{found.build} is not the name of a build")
@@ -140,7 +142,7 @@ def _match_spec(spec: Spec) -> MatchSpec:
     except exceptions.InvalidMatchSpecError as error:
         raise InputError(
             f"{spec.where}: not a valid conda package spec: {spec.text!r}: {error}",
-            "Write it as `name`, `name=1.2`, `name>=1,<2` (with a comma) or `channel::name`.",
+            remedy_of(spec.text),
         ) from None
 
 

@@ -44,11 +44,13 @@ def solution(
     asked = references.held(inputs.requirements, held_pip, noted)
     try:
         pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)
-    except InputError:
-        if asked == inputs.requirements:
-            raise
+    except InputError as error:
         # A commit can have gone, or stand in the way.
-        pip = _pip(inputs, solved, held_pip, settings, reporter)
+        asked = references.released(asked, inputs.requirements, held_pip, error.message)
+        if not asked:
+            raise
+        reporter.warn("A commit of the lock cannot stay, so that branches are looked up again")
+        pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)
     lock = Lock(inputs.platform, tuple(item.package for item in solved), pip)
     chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
     found = references.noted(inputs.requirements, pip)

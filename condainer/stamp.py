@@ -16,11 +16,13 @@ MAGIC = b"condainer-stamp-1"
 DIRECTORY = "condainer-stamps"
 # What is larger is remembered by its sha256, in bytes.
 LARGE = 1 << 20
-# How long a build believes a stamp, in seconds: it touches the project's note in the cache, too.
+# How long a stamp is believed, in seconds: then a build touches the project's note, too.
 LIFE = 20 * 3600
 # Besides CONDAINER_*, on which settings depend; without what an activation sets.
 NAMES = (b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR")
 SET_BY_ACTIVATION = (b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX")
+# What is found need not be what a file system's encoding can say, as the name of an environment.
+ENCODING = ("utf-8", "surrogateescape")
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # How something is looked at: the first letter of an item of the list, before the path.
@@ -57,7 +59,7 @@ def valid(project: str) -> dict[str, str] | None:
     if observed(project, rest[first:second].split(b"\0")) != rest[second:-1]:
         return None
     found = {}
-    for field in os.fsdecode(rest[:first]).split("\0"):
+    for field in rest[:first].decode(*ENCODING).split("\0"):
         name, _, value = field.partition("=")
         found[name] = value
     return found
@@ -65,7 +67,7 @@ def valid(project: str) -> dict[str, str] | None:
 
 def render(found: dict[str, str], plan: list[bytes], seen: bytes) -> bytes:
     """Return the text of a stamp: what was found, what to look at, and what was seen there."""
-    fields = b"\0".join(os.fsencode(f"{name}={value}") for name, value in found.items())
+    fields = b"\0".join(f"{name}={value}".encode(*ENCODING) for name, value in found.items())
     items = b"\0".join(plan)
     return b"%s %d %d\n%s%s%s\n" % (MAGIC, len(fields), len(items), fields, items, seen)
 
@@ -97,10 +99,12 @@ def _surroundings(project: str) -> list[bytes]:
     package = os.path.dirname(__file__)
     code = os.stat(package)
     about = (__version__, sys.hexversion, package, code.st_ino, code.st_mtime_ns, code.st_ctime_ns)
+    # A personality such as linux32 has locks of its own.
+    machine = (os.uname().machine, sys.getfilesystemencoding())
     user = (os.geteuid(), os.getegid(), sorted(os.getgroups()))
     # Relative paths in variables are taken from the working directory.
     here = os.getcwd() if relative else ""
-    return [os.fsencode(f"{about} {user} {here} {project}"), b"\0".join(variables)]
+    return [os.fsencode(f"{about} {machine} {user} {here} {project}"), b"\0".join(variables)]
 
 
 def _content(path: bytes, limit: int = LARGE) -> bytes:
@@ -149,14 +153,26 @@ def _state(kind: bytes, path: bytes) -> bytes:
 
 
 def _own(path: str) -> bytes | None:
-    """Return the content of a file that is ours and that nobody else can write, else None."""
+    """Return the content of a file that only we can have put there, else None.
+
+    It and its directory are ours, and nobody else can write either of them.
+    """
+    above, _, name = path.rpartition("/")
     try:
-        descriptor = os.open(path, FLAGS | os.O_NOFOLLOW)
+        directory = os.open(above, FLAGS | os.O_NOFOLLOW | os.O_DIRECTORY)
     except OSError:
         return None
     try:
-        status = os.fstat(descriptor)
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        if not _only_ours(directory):
+            return None
+        descriptor = os.open(name, FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    try:
+        status = _only_ours(descriptor)
+        if status is None:
             return None
         parts = []
         while part := os.read(descriptor, status.st_size + 1):
@@ -166,3 +182,8 @@ def _own(path: str) -> bytes | None:
         return None
     finally:
         os.close(descriptor)
+
+
+def _only_ours(descriptor: int) -> os.stat_result | None:
+    status = os.fstat(descriptor)
+    return None if status.st_uid != os.geteuid() or status.st_mode & 0o022 else status

@@ -11,19 +11,31 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from condainer import cache, comfort, config, ownership, pipeline, project, register, shell, stamp
+from condainer import (
+    cache,
+    comfort,
+    config,
+    locking,
+    ownership,
+    pipeline,
+    project,
+    register,
+    shell,
+    stamp,
+    trust,
+)
 from condainer.cache import Entry
 from condainer.config import Settings, load_settings
 from condainer.console import human_size
 from condainer.errors import CondainerError
 from condainer.explicit import completed_path, lockfile_path
-from condainer.files import make_directory, put
-from condainer.lock import Lock, sources_unchanged, this_platform
+from condainer.files import is_private_directory, make_directory, put
+from condainer.lock import Lock, this_platform
 from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
 from condainer.stamp import CONTENT, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
 
-# Where a group may write, who is in it decides whom we trust.
+# Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")
 # How long a stamp that nobody renews is kept, in seconds.
 KEPT = 90 * 86400
@@ -43,11 +55,14 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
     # A signature is verified each time; a pin is a choice among all that a cache holds.
     if path is None or settings.trust == "signed" or settings.address is not None:
         return False
-    with suppress(OSError, CondainerError):
+    # A ValueError is a path that this encoding cannot say.
+    with suppress(OSError, ValueError, CondainerError):
         entry, lock = (
             (built.entry, built.lock) if built is not None else pipeline.current_entry(settings)
         )
-        plan = list(_plan(entry, lock, settings))
+        # Not every caller has: what runs inside of a private mount was trusted outside.
+        trust.demand(entry, settings)
+        plan = list(_plan(entry, lock, settings, Path(path).parent))
         seen = stamp.observed(directory, plan)
         again = load_settings(settings.project)
         if again != replace(settings, locked=again.locked):
@@ -61,8 +76,7 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         # Without a lockfile, the lock was read from other files, which are not in the plan.
         locked = lockfile_path(settings.project, this_platform()).is_file()
         if locked and _is_first(entry, settings) and stamp.observed(directory, plan) == seen:
-            _put(Path(path), stamp.render(found, plan, seen))
-            return True
+            return _put(Path(path), stamp.render(found, plan, seen))
     return False
 
 
@@ -72,9 +86,13 @@ def _is_first(entry: Entry, settings: Settings) -> bool:
     return next((place for place in places if os.path.lexists(place)), None) == entry.directory
 
 
-def _plan(entry: Entry, lock: Lock, settings: Settings) -> Iterator[bytes]:
-    """Yield what to look at: all that decides which image a project has, and whether it is run."""
+def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path) -> Iterator[bytes]:
+    """Yield what to look at: all that decides which image a project has, and whether it is run.
+
+    Whoever may change the way to the stamps could put others in their place.
+    """
     places = dict.fromkeys(_places(entry, lock, settings))
+    places |= dict.fromkeys((PLACE, path) for path, _ in ownership.way_to(stamps))
     if any(kind in (PLACE, TARGET) and _is_shared(path) for kind, path in places):
         yield from (FILE + os.fsencode(path) for path in ACCOUNTS)
     for kind, path in places:
@@ -83,10 +101,14 @@ def _plan(entry: Entry, lock: Lock, settings: Settings) -> Iterator[bytes]:
 
 
 def _is_shared(path: Path | str) -> bool:
+    """Tell whether groups decide on a place: one may write it, or it belongs to somebody else."""
     try:
-        mode = os.stat(path).st_mode
+        found = [os.stat(path), os.lstat(path)]
     except OSError:
         return False
+    if any(status.st_uid not in ownership.ours() for status in found):
+        return True
+    mode = found[0].st_mode
     return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
 
 
@@ -107,6 +129,11 @@ def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[byte
         yield PLACE, cache.entry_directory(root, entry.address)
     yield from ((PLACE, path) for path, _ in ownership.way_to(entry.root))
     yield TARGET, entry.root
+    if entry.root not in settings.named_caches:
+        # One that is named may be a link to it, and what cannot be passed leads nowhere.
+        for named in settings.named_caches:
+            with suppress(OSError):
+                yield from ((PLACE, path) for path, _ in ownership.way_to(named))
     for path in (entry.root / "images", entry.directory.parent, entry.directory):
         yield PLACE, path
     yield from ((FILE, path) for path in (entry.image, entry.explicit_lock))
@@ -128,8 +155,8 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
     yield settings.environment_yml
     yield settings.requirements_txt
     yield from (settings.project / source.path for source in lock.sources)
-    if not sources_unchanged(lock, settings.project) and settings.environment_yml.is_file():
-        # Other bytes that mean the same: they may name other files.
+    if not locking.same_files(lock, settings) and settings.environment_yml.is_file():
+        # Other bytes, or other files, that mean the same: they may name others in turn.
         from condainer.inputs import read_inputs
 
         inputs = read_inputs(settings, lock.platform)
@@ -139,6 +166,7 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
 def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
     """Return what a command needs to know to run in the image."""
     found = {
+        "time": str(int(time.time())),
         "prefix": str(entry.prefix),
         "address": entry.address,
         "name": lock.name,
@@ -160,19 +188,20 @@ def _as_told(built: Built) -> dict[str, str]:
     report = json.dumps(project.build_report(again))
     head, _, tail = report.partition(SECONDS)
     return {
-        "time": str(int(time.time())),
         "text": f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})",
         "head": head + SECONDS,
         "tail": tail[tail.index(",") :],
     }
 
 
-def _put(path: Path, content: bytes) -> None:
-    """Write a stamp; the first one of a project takes the place of those that nobody needs."""
+def _put(path: Path, content: bytes) -> bool:
+    """Write a stamp where only we can; the first of a project takes the place of needless ones."""
     new = not path.exists()
     # Not the home directory of somebody who has none.
     if not path.parent.is_dir() and path.parent.parent.parent.is_dir():
         make_directory(path.parent, 0o700)
+    if not is_private_directory(path.parent):
+        return False
     put(path, content)
     if new:
         oldest = time.time() - KEPT
@@ -180,3 +209,4 @@ def _put(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 if item.lstat().st_mtime < oldest:
                     item.unlink()
+    return True

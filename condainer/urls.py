@@ -7,14 +7,17 @@ import re
 # Who logs in, before the host; a password or `${VARIABLE}` can stand in it. A scheme of any length
 # would take the square of the time that a long word takes.
 USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'\"<>]*)@")
-# The token of a conda channel: `https://host/t/TOKEN/channel`.
-TOKEN = re.compile(r"(?P<host>://[^/\s]+)/t/[^/\s]+(?=/)")
+# The token of a conda channel: `https://host/t/TOKEN/channel`; conda takes it from anywhere in the
+# path. A second `://` ends the search, which would take the square of the time of a long word.
+TOKEN = re.compile(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
+# In the URLs of wheels and sdists, whose paths hold letters of the alphabet, only there.
+INDEX_TOKEN = re.compile(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
 NETRC = "Put user and password into ~/.netrc (mode 0600), and only the plain URL into the file."
 
 
 def redacted(text: str) -> str:
     """Return a text with `***` in the place of the users, passwords and tokens of its URLs."""
-    return TOKEN.sub(r"\g<host>/t/***", USER.sub(lambda match: _shown(match, "***@"), text))
+    return TOKEN.sub(r"\g<before>/t/***", USER.sub(lambda match: _shown(match, "***@"), text))
 
 
 def without_user(text: str) -> str:
@@ -23,8 +26,13 @@ def without_user(text: str) -> str:
 
 
 def without_login(url: str) -> str:
-    """Return a URL without user, password and conda token."""
-    return TOKEN.sub(r"\g<host>", f"{without_user(url)}/").removesuffix("/")
+    """Return the URL of a conda channel or package without user, password and token."""
+    return TOKEN.sub(r"\g<before>", f"{without_user(url)}/").removesuffix("/")
+
+
+def without_index_login(url: str) -> str:
+    """Return the URL of a package index or its files without user, password and token."""
+    return INDEX_TOKEN.sub(r"\g<before>", f"{without_user(url)}/").removesuffix("/")
 
 
 def has_user(text: str) -> bool:
@@ -33,7 +41,7 @@ def has_user(text: str) -> bool:
 
 
 def has_secret(text: str) -> bool:
-    """Tell whether a URL in a text has a user, a password or a conda token."""
+    """Tell whether a conda URL in a text has a user, a password or a token."""
     return redacted(text) != text
 
 

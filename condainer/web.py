@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from condainer import __version__, credentials
 from condainer.files import open_regular
+from condainer.nearby import near
 from condainer.urls import redacted
 
 if TYPE_CHECKING:
@@ -154,6 +155,10 @@ def _answer(url: str, received: Received) -> Response:
             auth=_basic(auth) if auth else None,
         )
 
+    if unset := credentials.unset(url):
+        raise Unavailable(
+            f"the environment variable {unset}, which is to say who logs in, is unset"
+        )
     response = get(credentials.login(url))
     if response.status_code in DENIED and (known := _keyring(url)):
         response.close()
@@ -161,9 +166,18 @@ def _answer(url: str, received: Received) -> Response:
     return response
 
 
-@functools.cache
 def _keyring(url: str) -> credentials.Login | None:
-    return credentials.from_keyring(url)
+    # It can take a second, or ask a person: once is enough, also for many files at a time.
+    with _asking:
+        return _known(credentials.server(url))
+
+
+@functools.cache
+def _known(server: str) -> credentials.Login | None:
+    return credentials.from_keyring(server)
+
+
+_asking = threading.Lock()
 
 
 def _basic(login: credentials.Login) -> AuthBase:
@@ -183,8 +197,12 @@ def _session() -> Session:
         def rebuild_auth(
             self, prepared_request: requests.PreparedRequest, response: requests.Response
         ) -> None:
-            if response.url.startswith("https:") and f"{prepared_request.url}".startswith("http:"):
+            target = f"{prepared_request.url}"
+            if response.url.startswith("https:") and target.startswith("http:"):
                 raise requests.exceptions.InvalidSchema("redirected from https to http")
+            # Only who is there already may go on there.
+            if near(target) not in ("", near(response.url)):
+                raise requests.exceptions.InvalidSchema(f"redirected to {near(target)}")
             super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
 
     session = Careful()

@@ -71,6 +71,12 @@ def resolve(
     nothing is built. Raises InputError for a requirement that is wrong or does not exist,
     NetworkError when the index cannot be reached.
     """
+    for line in inputs.requirements:
+        if name := credentials.unset(line.text):
+            raise InputError(
+                f"{line.where}: the environment variable {name} is not set: {line.text}",
+                f"`export {name}=…`. {NETRC}",
+            )
     reporter.step("Resolving pip requirements")
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
     arguments = ["--python", str(prefix / "bin" / "python"), "--no-progress"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,18 +72,24 @@ def load(path: Path, text: str, error: type[CondainerError]) -> Document:
     return Document(path, value, reader.lines, reader.texts)
 
 
+def nested(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the events of a YAML text, each with how deeply it is nested; raises yaml.YAMLError.
+
+    For this the parser in C needs no stack, which loading would overflow.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        yield depth, event
+
+
 def _check_nesting(path: Path, text: str, error: type[CondainerError]) -> None:
     """Refuse what is nested so deeply that the parser in C, which recurses, would overflow."""
-    depth = 0
-    for count, event in enumerate(yaml.parse(text, Loader)):
-        if isinstance(event, yaml.CollectionStartEvent):
-            depth += 1
-        elif isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
+    for count, (depth, event) in enumerate(nested(text)):
         # A node is one event or two, and its document and stream are four.
         if depth > MAX_DEPTH or count > 2 * MAX_NODES + 4:
-            mark: Any = event.start_mark
-            raise _too_large(error, f"{path}:{mark.line + 1}")
+            raise _too_large(error, f"{path}:{event.start_mark.line + 1}")
 
 
 def _too_large(error: type[CondainerError], place: str) -> CondainerError:

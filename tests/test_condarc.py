@@ -106,6 +106,15 @@ def test_a_password_is_used_and_not_locked(
     )
 
 
+def test_a_token_at_the_end_is_not_locked_either(
+    rc: Callable[..., Condarc], load: Callable[..., Settings]
+) -> None:
+    rc("channel_alias: https://host/conda/t/se-cret\n")
+    channel = solver.channel_of("bioconda", load())
+    assert channel.url == f"{NO_LOGIN}/bioconda"
+    assert channel.mirrors == ("https://host/conda/t/se-cret/bioconda",)
+
+
 def test_files_are_merged_as_conda_does_it(
     rc: Callable[..., Condarc], isolated_user: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -230,6 +230,22 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
         File("https://x", SHA256, name, ("https://x",))
 
 
+@pytest.mark.parametrize(
+    ("target", "what"),
+    [
+        ("http://169.254.169.254/latest", "redirected to a link-local address"),
+        ("http://metadata.google.internal/x", "redirected to a cloud's metadata"),
+        ("http://[::ffff:a9fe:a9fe]/x", "redirected to a link-local address"),
+    ],
+)
+def test_nobody_is_sent_to_where_credentials_are_served(
+    server: Flaky, load: Callable[..., Settings], target: str, what: str
+) -> None:
+    server.plan[:] = [flaky.redirect(target)]
+    with pytest.raises(NetworkError, match=what):
+        fetch(file_at(server.url + NAME), load())
+
+
 def test_nobody_is_sent_from_https_to_http(
     server: Flaky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, load: Callable[..., Settings]
 ) -> None:
@@ -356,7 +372,7 @@ def test_logins_as_uv_has_them(
     file = file_at(guarded.url + NAME)
 
     def again() -> bytes:
-        web._keyring.cache_clear()
+        web._known.cache_clear()
         return fetch(file, load(f"package_cache={tmp_path / os.urandom(4).hex()}"))
 
     with pytest.raises(NetworkError, match="401"):
@@ -390,6 +406,30 @@ def test_logins_as_uv_has_them(
         again()
     monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
     assert again() == CONTENT
+
+
+def test_a_keyring_is_asked_once_a_server(
+    guarded: Flaky,
+    load: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    program, asked = tmp_path / "bin" / "keyring", tmp_path / "asked"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\nsleep 0.1\necho geheim:ß\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    monkeypatch.setenv("UV_KEYRING_PROVIDER", "subprocess")
+    place = guarded.url.replace("//", "//anna@")
+    for number in range(4):
+        guarded.files[f"/{number}{NAME}"] = CONTENT + bytes([number])
+    files = [
+        File(url, hashlib.sha256(CONTENT + bytes([number])).hexdigest(), NAME[1:], (url,))
+        for number in range(4)
+        for url in [f"{place}/{number}{NAME}"]
+    ]
+    downloads.fetch(files, load(), Silent(), "")
+    assert len(asked.read_text().splitlines()) == 1
 
 
 def test_a_login_is_for_its_server_only(monkeypatch: pytest.MonkeyPatch) -> None:

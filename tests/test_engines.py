@@ -90,6 +90,8 @@ def test_the_environment_of_an_executable_is_clean(tmp_path: Path, isolated_user
     assert found["https_proxy"] == "http://proxy.example:3128"
     assert found["CONDA_OVERRIDE_CUDA"] == "12.4"
     assert found["NETRC"] == str(isolated_user / ".netrc")
+    for name in ("CONDA_SSL_VERIFY", "MAMBA_SSL_VERIFY", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        assert found[name] == "/certificates"
     assert found["HOME"] == str(tmp_path)
     assert found["CONDA_PKGS_DIRS"].startswith(str(tmp_path))
 

@@ -33,6 +33,14 @@ SPECS = [
     ("numpy >=1.2.*", "numpy >=1.2"),
     ("numpy>=1,<2", "numpy >=1,<2"),
     ("numpy >= 1 , < 2", "numpy >=1,<2"),
+    ("numpy=", "numpy"),
+    ("channel::numpy =", "channel::numpy"),
+    ("python = 3.8 = h_0", "python ==3.8 h_0"),
+    ("python = 3.8 = *cuda*", "python ==3.8 *cuda*"),
+    ("python 3.8 =h_0", "python ==3.8 h_0"),
+    ("python>=3.8 = h_0", "python >=3.8 h_0"),
+    ("numpy[name=NumPy]", "numpy"),
+    ("numpy[name='numpy', version='>=1']", "numpy >=1"),
     ("numpy <2.0a0,>1.2", "numpy <2.0a0,>1.2"),
     ("numpy !=1.5.*,>1", "numpy !=1.5.*,>1"),
     ("numpy ~=1.2.0", "numpy ~=1.2.0"),
@@ -117,6 +125,24 @@ def test_what_is_no_spec_is_refused_with_its_place(read: Read, project: Path, te
     (spec,) = read(yaml.safe_dump({"dependencies": [text]})).specs
     with pytest.raises(InputError, match=r"environment\.yml:2: not a valid conda package spec"):
         _match_spec(spec)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("numpy=>1.2", "Write `>=`"),
+        ("numpy = <2", "Write `>=`"),
+        ("numpy[features=x]", "No channel has features"),
+        ("numpy[name=foo]", "another one"),
+        ("numpy(1.2)", "parentheses"),
+        ("numpy^1.2", "`name>=1.2,<2`"),
+        ("numpy==", "Write it as"),
+    ],
+)
+def test_what_conda_takes_for_something_else_is_refused(text: str, hint: str) -> None:
+    with pytest.raises(InputError) as caught:
+        _match_spec(Spec(text, "x:1"))
+    assert hint in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -275,7 +301,11 @@ def test_ignored_keys_are_named(read: Read, project: Path) -> None:
         f"{path}:3: `foo`",
         f"{path}:4: `1`",
     ]
-    assert not read("name: x\nprefix: /x\nchannels: [c]\nplatforms: []\ndependencies: [a]\n").notes
+    (note,) = read("category: dev\ndependencies: [a]\n").notes
+    assert "environment.yml:1: `category: dev` is ignored" in note
+    assert not read(
+        "name: x\ncategory: main\nprefix: /x\nchannels: [c]\nplatforms: []\ndependencies: [a]\n"
+    ).notes
 
 
 PIP = """\

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from condainer import bytecode, modules
+from condainer import bytecode, modules, own_sources
 from condainer.bytecode import Module, Shelf
 from condainer.config import load_settings
 from condainer.lock import CondaPackage, Lock, PipPackage
 from condainer.report import Silent
 
 SHA256 = "a" * 64
+EMPTY = hashlib.sha256(b"").hexdigest()
+EMPTY_RECORDED = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
 
 
 class Warnings(Silent):
@@ -49,18 +53,31 @@ def test_packages_are_found_by_what_installers_record(tmp_path: Path) -> None:
     meta = tmp_path / "conda-meta"
     meta.mkdir()
     files = ["lib/python3.11/site-packages/six.py", "share/doc"]
-    text = json.dumps({"fn": "six-1.0-py_0.conda", "files": files})
-    (meta / "six-1.0-py_0.json").write_text(text)
+    paths = [
+        {"_path": files[0], "sha256": EMPTY},
+        {"_path": "tests/__init__.py", "sha256": "another"},
+        {"_path": "prefix.py", "sha256": EMPTY, "prefix_placeholder": "/opt"},
+    ]
+    record = {
+        "fn": "six-1.0-py_0.conda",
+        "files": [*files, "tests/__init__.py", "prefix.py", "unknown.py"],
+        "paths_data": {"paths": paths},
+    }
+    (meta / "six-1.0-py_0.json").write_text(json.dumps(record))
     (meta / "other.json").write_text(json.dumps({"fn": "other.conda", "files": files}))
     site = tmp_path / "lib/python3.11/site-packages"
     for name in ("zope.event-5.0", "stranger-1.0"):
         (site / f"{name}.dist-info").mkdir(parents=True)
         (site / f"{name}.dist-info" / "RECORD").write_text(
-            'zope/event.py,sha256=x,1\n"zope/a,b.py",,\n../../../bin/tool,,\n\n'
+            f'zope/event.py,{EMPTY_RECORDED},0\n"zope/a,b.py",,\n../../../bin/tool,,\n\n'
+            "tests/__init__.py,sha256=another,1\n"
         )
     base = "lib/python3.11/site-packages"
-    assert dict(modules._packages(tmp_path, lock())) == {
-        "0" * 64: [f"{base}/six.py"],
+    names = [*files, "tests/__init__.py", "prefix.py", f"{base}/zope/event.py"]
+    names += [f"{base}/tests/__init__.py"]
+    digests = dict.fromkeys(names, EMPTY)
+    assert dict(own_sources.of_packages(tmp_path, lock(), digests)) == {
+        "0" * 64: [f"{base}/six.py", "unknown.py"],
         SHA256: [f"{base}/zope/event.py", f"{base}/zope/a,b.py"],
     }
 
@@ -101,6 +118,22 @@ def test_only_what_has_the_same_source_is_restored(tmp_path: Path) -> None:
     assert (tmp_path / "cached").read_bytes() == b"stale"
 
 
+def test_packages_with_the_same_module_are_restored_at_once(tmp_path: Path) -> None:
+    place, digests = prefix(tmp_path)
+    code = b"head\xfa\x09/old/m.py tail"
+    target = "__pycache__/m.pyc"
+    shelf = tmp_path / "shelf"
+    # Often enough for threads to meet.
+    same = (Module("m.py", digests["m.py"], target, code, 6),) * 200
+    bytecode.write(shelf, Shelf("/old", same))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(partial(modules._restored, place, digests), [shelf] * 8))
+    assert {tuple(one.digests) for one in found if one is not None} == {(target,)}
+    assert None not in found
+    assert (place.directory / target).read_bytes() == b"head\xfa\x09/new/m.py tail"
+    assert [path.name for path in (place.directory / "__pycache__").iterdir()] == ["m.pyc"]
+
+
 def test_what_is_kept_of_a_package(tmp_path: Path) -> None:
     place, digests = prefix(tmp_path)
     assert modules._module(place, "gone.py", digests) is None
@@ -129,11 +162,48 @@ def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> 
     (tmp_path / "compiled").write_text("in the way")
     reporter = Warnings()
     places = {"0" * 64: tmp_path / "compiled" / "00" / "shelf"}
-    modules._keep(place, digests, places, lock(), reporter)
+    modules._keep(place, digests, digests, places, places, lock(), reporter)
     assert len(reporter.told) == 1
     assert "cannot be kept in the package cache" in reporter.told[0]
     (tmp_path / "compiled").unlink()
-    modules._keep(place, digests, places, lock(), reporter)
+    modules._keep(place, digests, digests, places, places, lock(), reporter)
     shelf = bytecode.read(places["0" * 64])
     assert shelf is not None
     assert [module.source for module in shelf.modules] == ["m.py"]
+
+
+def test_a_shelf_grows_with_what_builds_compile(tmp_path: Path) -> None:
+    place = tmp_path / "shelf"
+
+    def module(name: str, base: str, sha256: str = "0") -> Module:
+        path = f"{base}/{name}"
+        code = b"head\xfa" + bytes([len(path)]) + path.encode() + b" tail"
+        return Module(name, sha256, f"{name}c", code, 6)
+
+    def kept() -> Shelf | None:
+        return bytecode.read(place)
+
+    # Of the package, pip left nothing in the first build.
+    bytecode.add(place, [], "/old")
+    assert kept() == Shelf("/old", ())
+    bytecode.add(place, [module("a.py", "/old")], "/old")
+    both = [module("b.py", "/longer"), Module("c.py", "0", "", None)]
+    bytecode.add(place, both, "/longer")
+    whole = Shelf("/longer", (module("a.py", "/longer"), *both))
+    assert kept() == whole
+    before = place.stat().st_ino
+    for known in ([], both[:1], both):
+        bytecode.add(place, known, "/longer")
+    assert place.stat().st_ino == before
+    # What an older Condainer kept of another package goes.
+    bytecode.add(place, [module("a.py", "/new", "1")], "/new")
+    now = kept()
+    assert now is not None
+    assert {m.source: m.sha256 for m in now.modules} == {"a.py": "1", "b.py": "0", "c.py": "0"}
+
+
+def test_a_damaged_shelf_is_written_anew(tmp_path: Path) -> None:
+    place = tmp_path / "shelf"
+    place.write_bytes(b"damaged")
+    bytecode.add(place, [Module("c.py", "0", "", None)], "/new")
+    assert bytecode.read(place) == Shelf("/new", (Module("c.py", "0", "", None),))

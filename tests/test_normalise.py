@@ -246,6 +246,26 @@ def test_linked_files_with_the_right_mode_stay_linked(tmp_path: Path) -> None:
     assert (top / "file").stat().st_ino == cached.stat().st_ino
 
 
+@pytest.mark.parametrize(
+    ("before", "after"), [(0o600, 0o644), (0o664, 0o644), (0o4711, 0o755), (0o775, 0o755)]
+)
+def test_linked_files_with_another_mode_are_copied(tmp_path: Path, before: int, after: int) -> None:
+    top = tmp_path / "tree"
+    top.mkdir()
+    cached = tmp_path / "cached"
+    cached.write_text("content")
+    # A package can bring a link by the name that a copy might have.
+    for name in ("file.condainer-copy", "file.tmp", ".file"):
+        (top / name).symlink_to(tmp_path / "outside")
+    os.link(cached, top / "file")
+    cached.chmod(before)
+    normalise.modes(top)
+    assert (mode(cached), cached.stat().st_nlink, cached.read_text()) == (before, 1, "content")
+    assert (mode(top / "file"), (top / "file").read_text()) == (after, "content")
+    assert len(list(top.iterdir())) == 4
+    assert not (tmp_path / "outside").exists()
+
+
 def test_two_umasks_leave_the_same_modes(tmp_path: Path) -> None:
     for name, mask in (("one", 0o002), ("two", 0o077)):
         before = os.umask(mask)

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from condainer import pipeline
+from condainer.address import address_of
 from condainer.config import load_settings
 from condainer.errors import LockfileError
 from condainer.lock import CondaPackage, Lock, PipPackage
-from condainer.places import admit, near
+from condainer.nearby import near
+from condainer.places import admit
+from condainer.report import Silent
 from condainer.safety import is_inside
 
 Write = Callable[[str, str | bytes], Path]
@@ -36,14 +40,34 @@ NEAR = [
     "http://169.254.169.254/latest/noarch/a-1-0.conda",
     "http://[fe80::1]/c/noarch/a-1-0.conda",
     "http://[fe80::1%25eth0]/c/noarch/a-1-0.conda",
+    "http://%31%32%37.0.0.1:8765/c/noarch/a-1-0.conda",
+    "http://１２７.0.0.1/c/noarch/a-1-0.conda",
+    "http://a.example\\@127.0.0.1/c/noarch/a-1-0.conda",
+    "http:///127.0.0.1/c/noarch/a-1-0.conda",
+    "http:127.0.0.1/c/noarch/a-1-0.conda",
+    "http://0.0.0.1/c/noarch/a-1-0.conda",
+    "http://[::]/c/noarch/a-1-0.conda",
+    "http://[::127.0.0.1]/c/noarch/a-1-0.conda",
+    "http://[64:ff9b::a9fe:a9fe]/c/noarch/a-1-0.conda",
+    "http://[64:ff9b:1::7f00:1]/c/noarch/a-1-0.conda",
+    "http://[2002:7f00:1::]/c/noarch/a-1-0.conda",
+    "http://[fd00:ec2::254]/c/noarch/a-1-0.conda",
+    "http://100.100.100.200/c/noarch/a-1-0.conda",
+    "http://metadata.google.internal/c/noarch/a-1-0.conda",
+    "https://ip6-localhost/c/noarch/a-1-0.conda",
+    "https://localhost.localdomain/c/noarch/a-1-0.conda",
+    "git+ssh://git@LOCALHOST6/a.git@" + "0" * 40,
 ]
 FAR = [
     "https://a.example/c/noarch/a-1-0.conda",
-    "http://a.example/c/noarch/a-1-0.conda",
     "https://10.1.2.3/c/noarch/a-1-0.conda",
     "https://[2001:db8::1]/c/noarch/a-1-0.conda",
     "https://localhost.example/c/noarch/a-1-0.conda",
     "https://127.example/c/noarch/a-1-0.conda",
+    "https://[64:ff9b::808:808]:8/c/noarch/a-1-0.conda",
+    "https://[fd00:ec2::253]/c/noarch/a-1-0.conda",
+    "https://metadata.example/c/noarch/a-1-0.conda",
+    "git+ssh://git@a_b.example/a.git@" + "0" * 40,
 ]
 
 
@@ -105,6 +129,13 @@ NOT_NAMED = [
         "channels: ['https://a.example/c']\ndependencies: [a]\n",
         "http://a.example/c/noarch/a-1-0.conda",
     ),
+    ("dependencies: [a]\n", "http://a.example/c/noarch/a-1-0.conda"),
+    (
+        "channels: ['http://b.example/c']\ndependencies: [a]\n",
+        "http://a.example/c/noarch/a-1-0.conda",
+    ),
+    ("dependencies: [a]\n", f"git+http://a.example/a.git@{'0' * 40}"),
+    ("channels: [file:///srv/c]\ndependencies: [a]\n", "http:///127.0.0.1/noarch/a-1-0.conda"),
     (
         "dependencies: [b, {pip: ['a @ git+file:///srv/a.git@v1']}]\n",
         f"git+file:///srv/b.git@{'0' * 40}",
@@ -139,6 +170,29 @@ def test_the_settings_and_uvs_variables_name_places(
     admit(lock_of("file:///srv/wheels/a-1-py3-none-any.whl"), load_settings(project))
     monkeypatch.setenv("UV_INDEX", "inner=http://127.0.0.1:8/simple")
     admit(lock_of("http://127.0.0.1:8/a-1-py3-none-any.whl"), load_settings(project))
+
+
+def test_a_condarc_names_places(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "condarc"
+    path.write_text(
+        "channel_alias: http://alias.example/t/se-cret\ncustom_channels: {x: 'http://x.example/c'}\n"
+        "default_channels: ['http://main.example/m']\ncustom_multichannels: {m: [ours, x]}\n"
+    )
+    monkeypatch.setenv("CONDARC", str(path))
+    for host in ("alias", "x", "main"):
+        admit(lock_of(f"http://{host}.example/c/noarch/a-1-0.conda"), load_settings(project))
+    with pytest.raises(LockfileError, match="leads to http,"):
+        admit(lock_of("http://y.example/c/noarch/a-1-0.conda"), load_settings(project))
+
+
+def test_an_image_that_is_built_again_is_held_to_it_too(project: Path) -> None:
+    settings = load_settings(project)
+    lock = lock_of(NEAR[0])
+    address = address_of(lock, settings.mount_base_directory)
+    with pytest.raises(LockfileError, match="leads to"):
+        pipeline.build_anew(lock, address, settings, Silent())
 
 
 @pytest.mark.parametrize(

@@ -318,3 +318,13 @@ def test_an_interruption_ends_a_command_that_may_ask(tmp_path: Path) -> None:
         process.run(["sh", "-c", script], terminal=True, on_line=interrupt)
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    code = "from condainer import launch; launch.end_cleanly(); import os, signal; "
+    code += "os.kill(os.getpid(), signal.SIGHUP); print('still here')"
+    for ignored in (True, False):
+        argv = ["sh", "-c", 'trap "" HUP; exec "$@"' if ignored else 'exec "$@"', "sh"]
+        done = subprocess.run([*argv, sys.executable, "-c", code], capture_output=True, text=True)
+        assert done.stdout == ("still here\n" if ignored else "")
+        assert done.returncode == (0 if ignored else 129)

@@ -279,6 +279,28 @@ def test_references_to_git_are_passed_on(write: Write, line: str) -> None:
     assert (found.text, found.note) == (line, "")
 
 
+@pytest.mark.parametrize("mark", ["'", '"'])
+def test_quotation_marks_of_an_editable_reference(write: Write, mark: str) -> None:
+    target = "git+file:///srv/x#egg=x"
+    assert texts(write("requirements.txt", f"-e {mark}{target}{mark}\n")) == [target]
+    assert "editable" in refused(write("requirements.txt", f"-e {mark}./x{mark}\n")).message
+
+
+@pytest.mark.parametrize(
+    ("line", "option"),
+    [
+        ('idna --config-settings="a=b"', "--config-settings"),
+        ("idna>=3 --hash=sha256:00 --global-option x", "--global-option"),
+        ("idna -C a=b", "-C"),
+        ("idna @ https://a.example/idna-1.tar.gz --install-option=x", "--install-option"),
+        ("-e git+https://a.example/b#egg=b --config-settings a=b", "--config-settings"),
+    ],
+)
+def test_options_of_a_requirement_are_refused(write: Write, line: str, option: str) -> None:
+    path = write("requirements.txt", f"six\n{line}\n")
+    assert refused(path).message.startswith(f"{path}:2: {option} after a requirement")
+
+
 @pytest.mark.parametrize("option", ["-e ", "-e", "--editable ", "--editable="])
 def test_an_editable_reference_to_git_becomes_an_ordinary_one(write: Write, option: str) -> None:
     path = write("requirements.txt", f"\n{option}git+https://a.example/b.git@main#egg=b\n")

@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from condainer import pipeline, project, publish, register, stamp, stamping
+from condainer import ownership, pipeline, project, publish, register, stamp, stamping
 from condainer.address import address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings, load_settings
@@ -40,7 +40,7 @@ def lock_for(text: str, settings: Settings) -> Lock:
     url = f"https://conda.invalid/conda-forge/noarch/demo-{text[-3]}-0.conda"
     return Lock(
         this_platform(),
-        (CondaPackage(url, SHA[text]),),
+        (CondaPackage(url, SHA[text[-len(OLD) :]]),),
         inputs=inputs.fingerprint(),
         sources=inputs.sources,
         name=inputs.name,
@@ -136,7 +136,7 @@ class World:
         entry, lock = pipeline.current_entry(settings)
         assert found["prefix"] == str(entry.prefix)
         assert (found["address"], found["name"]) == (entry.address, lock.name)
-        if "time" not in found:
+        if "text" not in found:
             # Something is told again by each build.
             return False
         report = json.loads(f"{found['head']}0.0{found['tail']}")
@@ -245,6 +245,15 @@ def written(how: Callable[[Path, str], None], text: str) -> Callable[[World], No
     return lambda world: how(world.yml, text)
 
 
+def same_in_another_file(world: World) -> None:
+    """Name another file of the same meaning, which includes one that the lock did not know."""
+    text = world.yml.read_text() if world.yml.exists() else OLD
+    (world.project / "same.txt").write_text("-r extra.txt\n")
+    (world.project / "extra.txt").write_text("")
+    (world.project / "same.yml").write_text(text)
+    config("environment_yml: same.yml\nrequirements_txt: same.txt\n")(world)
+
+
 def forget_activation(world: World) -> None:
     (world.project / "activate.fish").unlink(missing_ok=True)
 
@@ -266,6 +275,8 @@ EDITS: dict[str, Callable[[World], Any]] = {
     "base": config("mount_base_directory: /tmp\n"),
     "other base": config("mount_base_directory: /var\n"),
     "name": config("environment_yml: other.yml\n"),
+    "same in another file": same_in_another_file,
+    "what that includes": lambda world: times_kept(world.project / "extra.txt", "demo\n"),
     "site": config("user_site: true\n"),
     "no config": lambda world: (world.project / "condainer.yml").unlink(missing_ok=True),
     "user": user_config("user_site: true\n"),
@@ -301,7 +312,7 @@ EDITS: dict[str, Callable[[World], Any]] = {
 
 # What changes nothing in a world where nothing has happened yet.
 SAME = {"times_kept 1", "no config", "usual cache", "usual home", "build", "here", "there"}
-SAME |= {"no requirements", "no variables", "old lock", "renamed_over 1"}
+SAME |= {"no requirements", "no variables", "old lock", "renamed_over 1", "what that includes"}
 
 
 @hypothesis_settings(derandomize=True, max_examples=120)
@@ -343,13 +354,22 @@ def test_going_back_is_no_change() -> None:
             assert world.check() == (text == OLD)
 
 
+def test_what_another_file_of_the_same_meaning_includes() -> None:
+    with a_world() as world:
+        same_in_another_file(world)
+        world.build()
+        assert world.check()
+        times_kept(world.project / "extra.txt", "six\n")
+        assert not world.check()
+
+
 def test_what_was_told_is_told_again_but_commands_run(tmp_path: Path) -> None:
     with a_world() as world:
         built = pipeline.ensure(world.settings(), Silent())
         assert stamping.remember(world.settings(), built, told=True)
         found = stamp.valid(str(world.project))
         assert found is not None
-        assert "time" not in found
+        assert "text" not in found
         assert found["address"] == built.entry.address
 
 
@@ -393,6 +413,33 @@ def test_a_stamp_that_is_damaged_or_of_somebody_else() -> None:
         assert stamp.valid(str(world.project)) is None
 
 
+@pytest.mark.parametrize("how", ["a link", "a group's"])
+def test_a_directory_in_which_others_can_put_a_stamp(how: str) -> None:
+    with a_world() as world:
+        world.build()
+        assert world.check()
+        directory = world.top / "home/.cache" / stamp.DIRECTORY
+        if how == "a link":
+            directory.rename(directory.with_name("real"))
+            directory.symlink_to("real")
+        else:
+            directory.chmod(0o770)
+        assert stamp.valid(str(world.project)) is None
+        before = {path: path.stat().st_mtime_ns for path in directory.iterdir()}
+        world.build()
+        assert {path: path.stat().st_mtime_ns for path in directory.iterdir()} == before
+
+
+def test_another_platform_is_another_project(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_world() as world:
+        world.build()
+        assert world.check()
+        uname = os.uname()
+        other = os.uname_result((*uname[:4], "i686"))
+        monkeypatch.setattr(os, "uname", lambda: other)
+        assert stamp.valid(str(world.project)) is None
+
+
 def test_where_a_group_may_write_its_members_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         accounts = world.top / "passwd"
@@ -407,6 +454,38 @@ def test_where_a_group_may_write_its_members_matter(monkeypatch: pytest.MonkeyPa
             assert world.check()
             accounts.write_text(f"root and {shared}\n")
             assert world.check() == (not shared)
+
+
+def test_a_trusted_cache_that_is_a_link() -> None:
+    with a_world() as world:
+        link = world.top / "named"
+        link.symlink_to("cache")
+        user_config(f"trusted_caches: [{link}]\n")(world)
+        world.build()
+        assert world.check()
+        link.unlink()
+        link.symlink_to("elsewhere")
+        assert not world.check()
+
+
+def test_where_others_own_a_place_their_groups_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    with a_world() as world:
+        accounts = world.top / "passwd"
+        accounts.write_text("root\n")
+        monkeypatch.setattr(stamping, "ACCOUNTS", (str(accounts),))
+        monkeypatch.setattr(ownership, "ours", lambda: frozenset({4711}))
+        lock = world.lock(OLD)
+        entry, _ = pipeline.current_entry(world.settings())
+        plan = list(stamping._plan(entry, lock, world.settings(), world.top))
+        assert stamp.FILE + os.fsencode(accounts) in plan
+
+
+def test_no_stamp_of_what_is_not_trusted() -> None:
+    with a_world() as world:
+        built = pipeline.ensure(world.settings(), Silent())
+        world.cache.chmod(0o777)
+        assert not stamping.remember(world.settings(), built)
+        assert not stamping.remember(world.settings(), None)
 
 
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -513,19 +592,57 @@ def test_how_many_system_calls_a_build_makes_when_nothing_changed() -> None:
         assert counts[1] - counts[0] < 350
 
 
+def test_a_name_that_the_encoding_of_the_locale_cannot_say() -> None:
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    with a_world() as world:
+        world.yml.write_text(f"name: 日本\n{OLD}", encoding="utf-8")
+        world.lockfile.write_text(
+            render_explicit(lock_for(world.yml.read_text(), world.settings()))
+        )
+        os.environ.update(plain)
+        assert cnd(world, "build").stderr.startswith("Found ")
+        blocked = "sys.modules['condainer.cli_hit'] = None"
+        assert cnd(world, "build", trace=blocked).stderr.startswith("Found ")
+        # Paths mean other bytes in another encoding.
+        os.environ.update(PYTHONUTF8="1")
+        with pytest.raises(subprocess.CalledProcessError):
+            cnd(world, "build", trace=blocked)
+
+
 def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     from condainer import cli_quick
 
     with a_world() as world:
-        world.build()
-        os.chdir(world.project)
-        assert cli_quick.run(["-q", "build"]) == 0
-        monkeypatch.setattr(stamp, "LIFE", 0)
-        assert cli_quick.run(["-q", "build"]) is None
-        # The long way says in the cache that the project is still there.
         note = register.place_of(world.build().entry, world.settings())
         assert note is not None
-        assert note.exists()
+        os.chdir(world.project)
+        os.utime(note, (1, 1))
+        assert cli_quick.run(["-q", "build"]) == 0
+        assert note.stat().st_mtime == 1
+        # Then it says in the cache again that the project is still there.
+        monkeypatch.setattr(stamp, "LIFE", 0)
+        assert cli_quick.run(["-q", "build"]) == 0
+        assert note.stat().st_mtime > 1
+
+
+def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    from condainer import cli_hit, cli_quick, launch, warm
+
+    def execute(words: list[str], directory: str, quiet: bool, stamped: bool) -> None:
+        asked.append(stamped)
+
+    asked: list[bool] = []
+    monkeypatch.setattr(cli_hit, "execute", execute)
+    monkeypatch.setattr(warm, "command", lambda words, found: None)
+    monkeypatch.setattr(launch, "end_cleanly", lambda: None)
+
+    with a_world() as world:
+        world.build()
+        os.chdir(world.project)
+        cli_quick.run(["exec", "true"])
+        monkeypatch.setattr(stamp, "LIFE", 0)
+        cli_quick.run(["exec", "true"])
+        assert asked == [True, False]
 
 
 @pytest.mark.parametrize(

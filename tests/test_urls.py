@@ -6,7 +6,14 @@ import pytest
 
 from condainer.errors import InputError
 from condainer.process import CommandFailed
-from condainer.urls import has_secret, has_user, redacted, without_user
+from condainer.urls import (
+    has_secret,
+    has_user,
+    redacted,
+    without_index_login,
+    without_login,
+    without_user,
+)
 
 SECRETS = [
     ("https://u:p@a.example/x", "https://***@a.example/x", "https://a.example/x"),
@@ -14,6 +21,8 @@ SECRETS = [
     ("git+https://${U}:${P}@a/b@v1", "git+https://***@a/b@v1", "git+https://a/b@v1"),
     ("https://u:p@ss@a/x?y", "https://***@a/x?y", "https://a/x?y"),
     ("ssh://git:p@a/x", "ssh://***@a/x", "ssh://a/x"),
+    ("https://a/x/y/t/tk-12/c", "https://a/x/y/t/***/c", "https://a/x/y/t/tk-12/c"),
+    ("https://a//t/tk-12/c", "https://a//t/***/c", "https://a//t/tk-12/c"),
     ("https://a/t/tk-12/c/noarch", "https://a/t/***/c/noarch", "https://a/t/tk-12/c/noarch"),
 ]
 PLAIN = [
@@ -24,6 +33,9 @@ PLAIN = [
     "https://a.example/?q=a@b",
     "see https://a.example and bob@a.example",
     "https://a.example/test/x",
+    "https://a.example/?q=/t/x/",
+    "://a" * 100_000,
+    "https://a" + "/b" * 100_000,
 ]
 
 
@@ -39,6 +51,22 @@ def test_secrets_are_hidden(text: str, shown: str, bare: str) -> None:
 def test_what_is_no_secret_stays(text: str) -> None:
     assert redacted(text) == without_user(text) == text
     assert not has_secret(text)
+
+
+@pytest.mark.parametrize(
+    ("url", "conda", "index"),
+    [
+        ("https://u:p@a/x/t/tk-12/c", "https://a/x/c", "https://a/x/t/tk-12/c"),
+        ("https://a/conda/t/tk-12", "https://a/conda", "https://a/conda/t/tk-12"),
+        ("https://a/t/tk-12/c", "https://a/c", "https://a/c"),
+        ("https://a/source/t/tk/tk-1.tar.gz", "https://a/source/tk-1.tar.gz", ""),
+    ],
+)
+def test_a_token_is_taken_from_where_conda_and_indexes_have_it(
+    url: str, conda: str, index: str
+) -> None:
+    assert without_login(url) == conda
+    assert without_index_login(url) == (index or url)
 
 
 def test_no_error_shows_one() -> None:

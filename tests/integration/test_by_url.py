@@ -43,6 +43,29 @@ def test_the_archive_is_what_is_solved_for(
     assert project.cnd("exec", "python", "-c", code).stdout == "8.1.8\n"
 
 
+@pytest.mark.parametrize("where", ["package cache", "mirror"])
+def test_what_is_at_hand_is_not_asked_for(
+    make_project: Any, server: ChannelServer, channel: Path, tmp_path: Path, where: str
+) -> None:
+    sha256 = hashlib.sha256((channel / OLDER).read_bytes()).hexdigest()
+    known = f"#sha256:{sha256}" if where == "package cache" else ""
+    own = {
+        "CONDAINER_MIRRORS": f"conda-forge={channel.as_uri()}",
+        "CONDAINER_PACKAGE_CACHE": str(tmp_path / "packages"),
+    }
+    project = make_project(text=f"dependencies: ['{CANONICAL}/{OLDER}{known}']\n", **own)
+    if known:
+        remote = f"conda-forge={server.url}/conda-forge"
+        project.cnd("lock", CONDAINER_MIRRORS=remote)
+        assert server.requests
+        server.requests.clear()
+        project.cnd("--offline", "lock", "--upgrade", CONDAINER_MIRRORS=remote)
+        assert not server.requests
+    else:
+        project.cnd("--offline", "lock")
+    assert locked(project).endswith(sha256)
+
+
 @pytest.mark.parametrize("form", ["{file}", "click[url='file://{file}']", "./noarch/{name}"])
 def test_an_archive_that_no_channel_has(
     make_project: Any, channel: Path, tmp_path: Path, form: str

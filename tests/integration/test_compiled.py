@@ -71,13 +71,13 @@ def test_linked_files_leave_the_package_cache_as_it_is(make_project: Any, tmp_pa
     project = make_project("project", SMALL, CONDAINER_PACKAGE_CACHE=str(packages))
     first = built(project)
 
-    def state() -> dict[Path, tuple[int, bytes]]:
+    def state() -> dict[Path, tuple[int, int, bytes]]:
         files = (p for p in packages.rglob("*") if p.is_file() and not p.is_symlink())
-        return {path: (path.stat().st_ino, path.read_bytes()) for path in files}
+        return {p: (p.stat().st_ino, p.stat().st_mode, p.read_bytes()) for p in files}
 
-    before = state()
-    odd = next(path for path in before if "share" in path.parts)
+    odd = next(path for path in state() if "share" in path.parts)
     odd.chmod(0o600)
+    before = state()
     assert built(project) == first
     assert state() == before
     # Nothing of the prefix is left that they are linked to.
@@ -111,3 +111,24 @@ def test_what_builds_from_source_cannot_write_into_the_package_cache(
     assert project.cnd("exec", "--", "python", "-c", code).stdout == "True 1.0\n"
     (kept,) = packages.rglob("six.py")
     assert "BROKEN" not in kept.read_text()
+
+
+def test_what_pip_replaced_in_the_first_build_is_kept_by_another(
+    make_project: Any, tmp_path: Path
+) -> None:
+    packages = tmp_path / "packages"
+    project = make_project("project", ENVIRONMENT, CONDAINER_PACKAGE_CACHE=str(packages))
+    project.write("click==8.1.8\n", "requirements.txt")
+    built(project)
+    (project.path / "requirements.txt").unlink()
+
+    def sizes() -> list[int]:
+        return sorted(path.stat().st_size for path in packages.glob("compiled/*/*"))
+
+    before = sizes()
+    built(project)
+    grown = sizes()
+    assert sum(grown) > sum(before) + 50_000
+    times = {path: path.stat().st_mtime_ns for path in packages.glob("compiled/*/*")}
+    built(project)
+    assert {p: p.stat().st_mtime_ns for p in packages.glob("compiled/*/*")} == times

@@ -80,8 +80,8 @@ def ways(host: str, home: Path) -> dict[str, tuple[str, dict[str, str]]]:
     return {
         "links": (f"--no-index\n--find-links http://{login}/simple/six/\nsix", {}),
         "variables": (
-            f"--extra-index-url http://${{NAME}}:${{WORD}}@{host}/simple\nsix",
-            {"NAME": USER, "WORD": SECRET, "UV_INDEX_STRATEGY": "unsafe-best-match"},
+            f"--index-url http://${{NAME}}:${{WORD}}@{host}/simple\nsix",
+            {"NAME": USER, "WORD": SECRET},
         ),
         "netrc": (f"{plain}\nsix", {"NETRC": str(home / "netrc")}),
         "environment": ("six", {"UV_DEFAULT_INDEX": f"http://{login}/simple"}),
@@ -122,10 +122,12 @@ def test_a_lock_has_the_package_and_not_the_password(
     assert f"{USER}@" not in project.lockfile.read_text()
 
 
+@pytest.mark.parametrize("way", ["variables", "keyring"])
 def test_an_image_has_the_package_and_not_the_password(
-    make_project: Any, host: str, tmp_path: Path, isolated_user: Path
+    make_project: Any, host: str, tmp_path: Path, isolated_user: Path, way: str
 ) -> None:
-    line, environment = ways(host, isolated_user)["variables"]
+    prepare(isolated_user, host)
+    line, environment = ways(host, isolated_user)[way]
     project = private_project(make_project, tmp_path, line, **environment)
     project.cnd("lock")
     assert holding(project.path) == []
@@ -142,6 +144,18 @@ def test_an_image_has_the_package_and_not_the_password(
     )
     assert list((tmp_path / "place" / "tree").rglob("six.py"))
     assert holding(tmp_path / "place") == []
+
+
+def test_a_variable_that_is_not_set_is_named(
+    make_project: Any, host: str, tmp_path: Path, isolated_user: Path
+) -> None:
+    line, environment = ways(host, isolated_user)["variables"]
+    project = private_project(make_project, tmp_path, line, **environment)
+    project.cnd("lock")
+    del project.environment["WORD"]
+    assert "variable WORD" in project.cnd("fetch", status=6).stderr
+    done = project.cnd("lock", "--upgrade", status=4)
+    assert "requirements.txt:1: the environment variable WORD is not set" in done.stderr
 
 
 def test_a_direct_url_is_locked_without_who_logs_in(

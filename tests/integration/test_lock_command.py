@@ -38,12 +38,22 @@ def tiny_channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return channel
 
 
+@pytest.fixture(scope="module")
+def older() -> dict[str, bytes]:
+    """The files of the first lock that a test of this module makes."""
+    return {}
+
+
 @pytest.fixture
-def locked(make_project: Any, tiny_channel: Path) -> Project:
+def locked(make_project: Any, tiny_channel: Path, older: dict[str, bytes]) -> Project:
     """A project whose lock has older packages than the channel."""
     project: Project = make_project(text="", CONDAINER_MIRRORS=f"tiny={tiny_channel.as_uri()}")
     environment(project, "lib =1", "tool =1", "app")
-    project.cnd("lock")
+    if not older:
+        project.cnd("lock")
+        older.update({path.name: path.read_bytes() for path in project.path.glob("conda-*")})
+    for name, content in older.items():
+        (project.path / name).write_bytes(content)
     environment(project, "lib", "tool", "app")
     return project
 
@@ -282,6 +292,27 @@ def test_what_is_no_version_is_named(locked: Project, where: str, value: str, wh
     assert what in done.stderr
 
 
+def test_a_channel_without_md5_is_asked_once(
+    locked: Project, tiny_channel: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_channel, tmp_path / "channel")
+    for path in (tmp_path / "channel").glob("*/repodata.json"):
+        path.write_text(re.sub(r'"md5": *"[0-9a-f]*",', "", path.read_text()))
+    locked.environment["CONDAINER_MIRRORS"] = f"tiny={(tmp_path / 'channel').as_uri()}"
+    assert "needs an md5" in locked.cnd("lock", "--upgrade").stderr
+    assert not (locked.path / "conda-lock.yml").exists()
+    before = bytes_of(locked)
+    done = locked.cnd("lock")
+    assert "Solving" not in done.stderr
+    assert bytes_of(locked) == before
+    assert locked.json("status")["lock"] == "current"
+    # Where the channel gives one again, so does the next lock that solves.
+    locked.environment["CONDAINER_MIRRORS"] = f"tiny={tiny_channel.as_uri()}"
+    locked.cnd("lock", "--upgrade")
+    assert (locked.path / "conda-lock.yml").exists()
+    assert "without" not in locked.lockfile.read_text()
+
+
 def test_exports_of_a_small_lock(locked: Project) -> None:
     locked.cnd("lock", "--export", "explicit", status=7)
     locked.cnd("lock")
@@ -382,6 +413,11 @@ def test_a_branch_stays_at_its_commit(
     project.cnd("lock")
     assert f"@{first}#subdirectory=python" in project.lockfile.read_text()
     assert "# pip gamma" in project.lockfile.read_text()
+    # What has nothing to do with it does not move it.
+    project.write(f"{line}gamma==99\n", "requirements.txt")
+    done = project.cnd("lock", status=4)
+    assert "gamma==99" in done.stderr
+    assert "A commit of the lock cannot stay" not in done.stderr
     # Another branch is another wish, even at the same repository.
     repository.git("branch", "other", first)
     project.write(f"{line.replace('@main', '@other')}gamma\n", "requirements.txt")

@@ -170,8 +170,9 @@ def test_mirrors_of_an_index_are_not_seen_in_the_lock(
         assert len(set(texts)) == 1
 
 
+@pytest.mark.parametrize("user", ["", "${NAME}:${WORD}@", "anna@"])
 def test_a_mirror_of_a_named_index_and_one_on_disk(
-    make_project: Any, channel: Path, tmp_path: Path
+    make_project: Any, channel: Path, tmp_path: Path, user: str
 ) -> None:
     site = tmp_path / "mirror"
     with flaky.serve() as memory:
@@ -187,7 +188,8 @@ def test_a_mirror_of_a_named_index_and_one_on_disk(
         f"mirrors:\n  conda-forge: {channel.as_uri()}\n  {INDEX}: {site.as_uri()}/simple\n",
         "condainer.yml",
     )
-    project.write(f"--index-url {INDEX}/\nidna\n", "requirements.txt")
+    index = INDEX.replace("//", f"//{user}")
+    project.write(f"--index-url {index}/\nidna\n", "requirements.txt")
     project.cnd("lock")
     assert "idna @ https://index.invalid/ours/packages/" in project.lockfile.read_text()
     # Files on this machine's disk are no connection.

@@ -1,0 +1,41 @@
+"""Commits of an older lock: which of them a failed resolution is about."""
+
+from __future__ import annotations
+
+import pytest
+
+from condainer import references
+from condainer.lock import PipPackage
+from condainer.requirements import Line
+
+COMMIT = "a" * 40
+LINES = tuple(
+    Line(f"{name} @ git+https://a.example/{name}@main", f"requirements.txt:{number}")
+    for number, name in enumerate(("one-thing", "other"), 1)
+)
+HEAD = "The pip requirements cannot be resolved (/home/other/requirements.txt:1):\n"
+
+
+@pytest.mark.parametrize(
+    ("problem", "moved"),
+    [
+        ("Because six was not found and you require six, unsatisfiable.", ""),
+        ("Because one_thing==1 depends on six<1 and you require six>=1, unsatisfiable.", "one"),
+        (f"failed to find {'b' * 40}", "other"),
+        ("Because other depends on one-thing>2", "one other"),
+        ("another-thing, others", ""),
+    ],
+)
+def test_only_commits_that_a_problem_is_about_are_let_go(problem: str, moved: str) -> None:
+    packages = [
+        PipPackage("One_Thing", f"git+https://a.example/one-thing@{COMMIT}", ""),
+        PipPackage("other", f"git+https://a.example/other@{'b' * 40}", ""),
+    ]
+    held = references.held(LINES, packages, references.noted(LINES, packages))
+    assert [line.text.rpartition("@")[2] for line in held] == [COMMIT, "b" * 40]
+    found = references.released(held, LINES, packages, HEAD + problem)
+    wanted = tuple(
+        before if before.text.partition("-")[0].partition(" ")[0] in moved.split() else line
+        for before, line in zip(LINES, held, strict=True)
+    )
+    assert found == (wanted if moved else ())
