@@ -99,7 +99,13 @@ def fetch(lock: Lock, settings: Settings, reporter: Reporter) -> list[Path]:
     NetworkError or OfflineError when what was found out cannot be downloaded.
     """
     python = python_of(lock)
-    for package in from_source(lock):
+    sources = from_source(lock)
+    if sources and (not python or not _is_known(lock.platform)):
+        names = ", ".join(package.name for package in sources)
+        why = f"for {lock.platform}" if python else "without a python in the lock"
+        reporter.warn(f"What {names} needs to be built {why} cannot be found out here")
+        sources = []
+    for package in sources:
         key = key_of(package, python)
         if read(key, settings) is not None or settings.offline:
             continue
@@ -114,6 +120,10 @@ def fetch(lock: Lock, settings: Settings, reporter: Reporter) -> list[Path]:
         write(key, f"{text}\n", settings)
     tools = known(lock, settings)
     return list(downloads.fetch(tools, settings, reporter, "Downloading build tools"))
+
+
+def _is_known(platform: str) -> bool:
+    return platform in (this_platform(), *PLATFORMS)
 
 
 def gathered(lock: Lock, directory: Path, settings: Settings) -> Path | None:

@@ -33,7 +33,7 @@ def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
 
     settings = call.settings()
     if call.dry:
-        plan = fetching.plan(settings, platforms, call.reporter())
+        plan = fetching.plan(settings, platforms)
         call.would(*plan, as_json=as_json)
         return
     fetched = fetching.fetch(settings, platforms, call.reporter())
@@ -59,7 +59,7 @@ def bundle(call: Call, file: Path, platforms: tuple[str, ...], as_json: bool) ->
 
     settings = call.settings()
     if call.dry:
-        plan = fetching.plan(settings, platforms, call.reporter())
+        plan = fetching.plan(settings, platforms)
         call.would(*plan, f"write the lock and its packages to {file}", as_json=as_json)
         return
     packed = packing.pack(file.absolute(), settings, platforms, call.reporter())

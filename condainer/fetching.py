@@ -7,13 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import buildtools, downloads, network, packages, places, repositories, wheels
+from condainer import (
+    buildtools,
+    completion,
+    downloads,
+    network,
+    packages,
+    places,
+    repositories,
+    wheels,
+)
 from condainer.archives import File
 from condainer.config import Settings
-from condainer.errors import LockfileError
-from condainer.explicit import checked, lockfile_path, read_explicit
+from condainer.errors import LockfileError, StaleLockError
+from condainer.explicit import lockfile_path
 from condainer.lock import Lock, PipPackage, this_platform
-from condainer.locking import CONDA_LOCK, ensure_lock, lock_state
+from condainer.locking import CONDA_LOCK, LockState, ensure_lock, lock_state
 from condainer.report import Reporter
 
 
@@ -84,25 +93,31 @@ def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> F
 
 
 def lock_for(settings: Settings, platform: str, reporter: Reporter) -> Lock:
-    """Return the lock of a platform; another platform's has to be there.
+    """Return the lock of a platform; another platform's has to be there, and current.
 
-    Raises LockfileError when it is not.
+    Raises LockfileError when it is not there, StaleLockError when it is stale, and for one with
+    md5 sums what completion.complete() does.
     """
     if platform == this_platform():
         return ensure_lock(settings, reporter)[0]
-    path = lockfile_path(settings.project, platform)
-    if path.is_file():
-        return read_explicit(path, platform)
-    unified = settings.project / CONDA_LOCK
-    if not unified.is_file():
-        raise LockfileError(
-            f"There is no lock for {platform}: neither {path.name} nor {CONDA_LOCK} is in "
-            f"{settings.project}",
-            f"Lock for it first: `cnd lock --platform {platform}`.",
-        )
-    from condainer import condalock
+    state = lock_state(settings, platform)
+    if state.partial is not None:
+        return completion.complete(state.partial, settings, reporter)
+    return _current(state, platform, settings)
 
-    return checked(condalock.read(unified, platform), str(unified))
+
+def _current(state: LockState, platform: str, settings: Settings) -> Lock:
+    if state.status == "current" and state.lock is not None:
+        return state.lock
+    hint = f"Lock for it first: `cnd lock --platform {platform}`."
+    if state.status == "stale":
+        raise StaleLockError(f"The lock for {platform} is stale: {state.reason}", hint)
+    path = lockfile_path(settings.project, platform)
+    raise LockfileError(
+        f"There is no lock for {platform}: neither {path.name} nor {CONDA_LOCK} in "
+        f"{settings.project} has one",
+        hint,
+    )
 
 
 def needs_of(locks: Sequence[Lock], settings: Settings) -> Needs:
@@ -130,17 +145,20 @@ def demand_local(lacking: Needs) -> None:
         raise downloads.offline_error(lines)
 
 
-def plan(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> list[str]:
+def plan(settings: Settings, platforms: Sequence[str]) -> list[str]:
     """Return what `cnd fetch` would do, without doing any of it."""
-    others = [platform for platform in platforms if platform != this_platform()]
-    locks = [lock_for(settings, platform, reporter) for platform in others]
-    steps = []
-    if len(others) < len(platforms) or not platforms:
-        state = lock_state(settings)
-        if state.status != "current" or state.lock is None:
+    locks = []
+    for platform in dict.fromkeys(platforms or [this_platform()]):
+        state = lock_state(settings, platform)
+        if state.partial is not None:
+            return [f"look up sha256s, because {state.reason}", "download all"]
+        if platform != this_platform():
+            locks.append(_current(state, platform, settings))
+        elif state.status != "current" or state.lock is None:
             return [f"lock, because the lock is {state.status}: {state.reason}", "download all"]
-        locks.append(state.lock)
+        else:
+            locks.append(state.lock)
     lacking = missing(needs_of(locks, settings), settings)
-    steps += [f"download {file.filename} into {settings.package_cache}" for file in lacking.files]
+    steps = [f"download {file.filename} into {settings.package_cache}" for file in lacking.files]
     steps += [f"mirror the repository of {package.name}" for package in lacking.repositories]
     return steps or ["download nothing: everything is in the package cache"]

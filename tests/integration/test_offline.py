@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -163,6 +164,39 @@ def test_the_lock_of_another_platform_is_fetched(make_project: Any, tmp_path: Pa
     assert len(fetched["files"]) == len(noarch) > 0
     both = project.json("fetch", "--platform", "linux-aarch64", "--platform", "linux-64")
     assert len(both["files"]) == 3
+
+
+def test_the_lock_of_another_platform_has_to_be_current(
+    make_project: Any, channel: Path, tmp_path: Path
+) -> None:
+    project = make_project(CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"))
+    project.cnd("lock")
+    ours = project.lockfile.read_text()
+    other = project.path / "conda-linux-aarch64.lock"
+    (url,) = re.findall(r"https://\S+/noarch/probe-files\S+(?=#)", ours)
+    md5 = hashlib.md5((channel / "noarch" / url.rpartition("/")[2]).read_bytes()).hexdigest()
+    other.write_text(f"@EXPLICIT\n{url}#{md5}\n")
+    fetch = ("fetch", "--platform", "linux-aarch64")
+    assert "look up sha256s" in project.json("-y", *fetch)["would"][0]
+    assert not (project.path / "condainer-linux-aarch64.lock").exists()
+    assert [file["filename"] for file in project.json(*fetch)["files"]] == [url.rpartition("/")[2]]
+    # What was found out is kept, and carried.
+    completed = project.path / "condainer-linux-aarch64.lock"
+    assert f"{url}#" in completed.read_text()
+    bundled = project.json("bundle", *fetch[1:], str(tmp_path / "x.tar"))
+    assert {other.name, completed.name} <= set(bundled["files"])
+    completed.unlink()
+    # One of ours, for other inputs than there are now.
+    lines = [line for line in ours.splitlines() if "/linux-64/" not in line]
+    foreign = "\n".join([*lines, ""]).replace("platform: linux-64", "platform: linux-aarch64")
+    count = foreign.count("#sha256:")
+    other.write_text(re.sub(r"# packages: \d+", f"# packages: {count}", foreign))
+    assert project.json(*fetch)["platforms"] == ["linux-aarch64"]
+    project.write("dependencies: [probe-old]\n")
+    for dry in ((), ("-y",)):
+        done = project.cnd(*dry, *fetch, status=7)
+        assert "stale" in done.stderr
+        assert "cnd lock --platform linux-aarch64" in done.stderr
 
 
 def test_a_lock_that_leads_to_this_machine_is_not_fetched(make_project: Any) -> None:

@@ -1,0 +1,40 @@
+"""What packages from source need to be built."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from condainer import buildtools
+from condainer.config import load_settings
+from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.report import Silent
+
+SDIST = PipPackage("thing", "https://index.example/thing-1.0.tar.gz", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("platform", "conda", "said"),
+    [
+        ("linux-ppc64le", "python-3.12.1-0.conda", "for linux-ppc64le"),
+        ("linux-aarch64", "other-1.0-0.conda", "without a python"),
+        ("linux-64", "other-1.0-0.conda", "without a python"),
+    ],
+)
+def test_what_cannot_be_found_out_is_a_warning(
+    tmp_path: Path, platform: str, conda: str, said: str
+) -> None:
+    warnings: list[str] = []
+
+    class Warned(Silent):
+        def warn(self, message: str) -> None:
+            warnings.append(message)
+
+    package = CondaPackage(f"https://channel.example/{platform}/{conda}", "0" * 64)
+    lock = Lock(platform, (package,), (SDIST,))
+    settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
+    assert buildtools.fetch(lock, settings, Warned()) == []
+    (warning,) = warnings
+    assert "thing" in warning
+    assert said in warning
