@@ -149,8 +149,7 @@ def _exact(held: Sequence[CondaPackage], specs: Sequence[MatchSpec]) -> dict[str
 
     exact = {}
     for package in held:
-        name, version, build = package.filename.rsplit("-", 2)
-        build = build.removesuffix(".conda").removesuffix(".tar.bz2")
+        name, version, build = package.parts
         record = rattler.PackageRecord(
             name,
             rattler.VersionWithSource(version),

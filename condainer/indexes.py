@@ -19,7 +19,7 @@ from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import NetworkError
 from condainer.inputs import Inputs
-from condainer.lock import PipPackage
+from condainer.lock import PipPackage, pip_name
 from condainer.pages import PAGE
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
@@ -61,7 +61,7 @@ def mirrored(settings: Settings) -> list[Index]:
 
 def places(package: PipPackage, settings: Settings) -> tuple[str, ...]:
     """Return where to ask for the file of a package: at mirrors if there are any, else its URL."""
-    name = re.sub(r"[-_.]+", "-", package.name).lower()
+    name = pip_name(package.name)
     found = [
         f"{PAGE}{mirror}/{name}/"
         for index in mirrored(settings)

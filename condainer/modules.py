@@ -23,7 +23,7 @@ from condainer.bytecode import Module, Pieces, Shelf
 from condainer.config import Settings
 from condainer.errors import BuildError, StorageError
 from condainer.files import storage_error_told
-from condainer.lock import Lock
+from condainer.lock import Lock, pip_name
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 
@@ -242,7 +242,7 @@ def _packages(directory: Path, lock: Lock) -> Iterator[tuple[str, list[str]]]:
 def _distribution(name: str) -> tuple[str, str]:
     """Return the normalised name, and the version, of a wheel or a .dist-info directory."""
     project, version = name.split("-")[:2]
-    return re.sub(r"[-_.]+", "-", project).lower(), version
+    return pip_name(project), version
 
 
 def _module(prefix: Prefix, source: str, digests: Mapping[str, str]) -> Module | None:
