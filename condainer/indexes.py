@@ -24,14 +24,13 @@ from condainer.pages import PAGE
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 from condainer.requirements import Line
-from condainer.urls import without_login, without_user
+from condainer.urls import INDEX_VARIABLES, without_login, without_user
 
 # The key of `mirrors:` for the index that is asked when nobody names another.
 DEFAULT = "pypi"
 SIMPLE = re.compile(r"/\+?simple/?$")
 # Where the default index keeps a file: by the BLAKE2b of its bytes.
 HASHED = re.compile(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+$")
-VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
 Result = TypeVar("Result")
 
@@ -110,7 +109,7 @@ def _attempts(settings: Settings, attempt: Callable[[Mapping[str, str]], Result]
 @contextmanager
 def _variables(chosen: Mapping[str, str]) -> Iterator[None]:
     """Let uv's variables name mirrors for a while."""
-    before = {name: os.environ.get(name) for name in VARIABLES}
+    before = {name: os.environ.get(name) for name in INDEX_VARIABLES}
     values = {name: _replaced(value, chosen) for name, value in before.items() if value}
     if DEFAULT in chosen and not (before["UV_DEFAULT_INDEX"] or before["UV_INDEX_URL"]):
         values["UV_DEFAULT_INDEX"] = chosen[DEFAULT]

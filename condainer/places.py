@@ -18,11 +18,10 @@ from condainer.config import Settings
 from condainer.errors import InputError, LockfileError
 from condainer.inputs import Inputs, read_inputs
 from condainer.lock import VCS, Lock, this_platform
+from condainer.urls import DEFAULT_PORTS, INDEX_VARIABLES, origin
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"']+", re.IGNORECASE)
 FIND_LINKS = re.compile(r"--find-links (?P<path>/.+)")
-# By these uv finds its indexes.
-VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 
 
 def admit(lock: Lock, settings: Settings) -> None:
@@ -63,7 +62,7 @@ def _named(settings: Settings) -> Iterator[str]:
     """Yield the URLs that the project's own files, the settings and the environment name."""
     for channel, urls in settings.mirrors:
         yield from (channel, *urls)
-    for variable in VARIABLES:
+    for variable in (*INDEX_VARIABLES, "UV_FIND_LINKS"):
         for word in os.environ.get(variable, "").split():
             yield from _of_text(f"--find-links {word}" if word.startswith("/") else word)
     try:
@@ -110,13 +109,12 @@ def _inside(path: str, places: Sequence[str]) -> bool:
 
 
 def host_of(url: str) -> str:
-    """Return host and port of a URL in lower case, empty if it has none."""
+    """Return host and port (if not the usual one) of a URL in lower case, or an empty text."""
     try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
+        scheme, host, port = origin(url)
     except ValueError:
         return ""
-    return f"{parts.hostname or ''}{port}"
+    return host if port in (None, DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
 
 
 def near(url: str) -> str:
