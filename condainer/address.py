@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
 
-from condainer.lock import Lock, PipPackage, escape
+from condainer.lock import Lock, PipPackage, escape, pip_name
 
 # Where an image keeps its own address and canonical text.
 OURS = ".condainer"
@@ -65,7 +64,7 @@ def canonical_text(lock: Lock, base: Path, recipe: int = RECIPE) -> str:
 
 
 def _vcs(package: PipPackage) -> str:
-    name = re.sub(r"[-_.]+", "-", package.name).lower()
+    name = pip_name(package.name)
     where = f" subdirectory={package.subdirectory}" if package.subdirectory else ""
     return f"vcs {name} commit {package.commit.lower()}{where}"
 

@@ -29,7 +29,7 @@ from condainer.files import publish_text
 from condainer.lock import CondaPackage, Lock, source_of
 from condainer.places import admit
 from condainer.report import Reporter
-from condainer.solver import channel_of
+from condainer.solver import channel_of, gateway_to
 
 
 def path_of(lock: Lock, project: Path) -> Path:
@@ -105,7 +105,7 @@ async def _of_channel(
     import rattler
 
     channel = channel_of(url, settings)
-    gateway = rattler.Gateway(client=rattler.Client.default_client())
+    gateway = gateway_to(channel.mirrors or (channel.url,), settings)
     wanted = {(package.subdir, package.filename): package for package in packages}
     problem: Exception | None = None
     for place in channel.mirrors or (channel.url,):

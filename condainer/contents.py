@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from condainer.errors import IntegrityError
-from condainer.lock import COMMIT, VCS, CondaPackage, Lock, PipPackage, unescape
+from condainer.lock import COMMIT, VCS, CondaPackage, Lock, PipPackage, pip_name, unescape
 from condainer.normalise import CHANNEL
 
 HEAD = re.compile(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
@@ -77,11 +77,6 @@ class Difference:
         return not (self.added or self.removed or self.changed or self.variables or self.settings)
 
 
-def pip_name(name: str) -> str:
-    """Return the one spelling of a pip package's name that all its spellings have in common."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
 def contents_of(lock: Lock, base: Path) -> Contents:
     """Return what a lock gives when its image is mounted below `base`."""
     packages = [_conda(item) for item in lock.conda] + [_pip(item) for item in lock.pip]
@@ -95,8 +90,7 @@ def contents_of(lock: Lock, base: Path) -> Contents:
 
 
 def _conda(package: CondaPackage) -> Package:
-    stem = package.filename.removesuffix(".conda").removesuffix(".tar.bz2")
-    name, version, build = stem.rsplit("-", 2)
+    name, version, build = package.parts
     return Package("conda", name, version, build, package.filename, package.sha256)
 
 

@@ -13,11 +13,9 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from condainer import process
 from condainer.errors import CondainerError
-from condainer.urls import USER
+from condainer.urls import DEFAULT_PORTS, INDEX_VARIABLES, USER, origin
 
-INDEXES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
-DEFAULT_PORTS = {"http": 80, "https": 443}
 
 Login = tuple[str, str]
 
@@ -31,7 +29,7 @@ def login(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
     if urlsplit(url).username:
         return None
     for name, index in _indexes(environ):
-        if _origin(index) != _origin(url):
+        if origin(index) != origin(url):
             continue
         parts = urlsplit(index)
         variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
@@ -55,7 +53,7 @@ def logged_in(url: str, logins: Sequence[str]) -> str:
     for index in (word for line in logins for word in line.split() if "://" in word):
         # uv expands variables; names and passwords in them need not be fit for a URL.
         user = VARIABLE.sub(_quoted, urlsplit(index).netloc.rpartition("@")[0])
-        if user and _origin(index) == _origin(url):
+        if user and origin(index) == origin(url):
             return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc}"))
     return url
 
@@ -84,7 +82,7 @@ def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | 
     program = process.find_tool("keyring")
     if environ.get("UV_KEYRING_PROVIDER") != "subprocess" or program is None:
         return None
-    indexes = [index for _, index in _indexes(environ) if _origin(index) == _origin(url)]
+    indexes = [index for _, index in _indexes(environ) if origin(index) == origin(url)]
     users = (urlsplit(place).username for place in (url, *indexes))
     user = next((user for user in users if user), None)
     host = urlsplit(url).hostname or ""
@@ -104,15 +102,10 @@ def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | 
 
 def _indexes(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     """Yield name and URL of every index in uv's variables."""
-    for variable in INDEXES:
+    for variable in INDEX_VARIABLES:
         for item in environ.get(variable, "").split():
             name, equals, url = item.partition("=")
             yield (name, url) if equals and "://" not in name else ("", item)
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
 
 
 def _without_userinfo(url: str) -> str:

@@ -22,6 +22,7 @@ from condainer.lock import (
     Source,
     escape,
     git_url,
+    pip_name,
     unescape,
 )
 from condainer.urls import NETRC, has_secret, has_user
@@ -319,7 +320,7 @@ class _Reader:
         self._check_url(number, line, package.url)
         if not PIP_NAME.fullmatch(package.name):
             raise self._error(number, f"not the name of a pip package: {line!r}")
-        name = re.sub(r"[-_.]+", "-", package.name).lower()
+        name = pip_name(package.name)
         if name in self.pip:
             raise self._error(number, f"a second {package.name}: {line!r}")
         self.pip[name] = package

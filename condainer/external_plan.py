@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from condainer.conda_exe import Executable
+from condainer.config import Settings
 from condainer.errors import IntegrityError, ToolError
-from condainer.solver import unreadable
+from condainer.solver import gateway_to, unreadable
 
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
@@ -71,7 +72,7 @@ class _Package:
 
 
 def completed(
-    records: Sequence[RepoDataRecord], sources: Sequence[str], platform: str
+    records: Sequence[RepoDataRecord], sources: Sequence[str], platform: str, settings: Settings
 ) -> list[RepoDataRecord]:
     """Take from the channels' indices what an executable gave without a sha256.
 
@@ -80,7 +81,9 @@ def completed(
     lacking = [record for record in records if record.sha256 is None]
     if not lacking:
         return list(records)
-    known = asyncio.run(_indexed([str(r.name.normalized) for r in lacking], sources, platform))
+    known = asyncio.run(
+        _indexed([str(r.name.normalized) for r in lacking], sources, platform, settings)
+    )
     for record in lacking:
         listed = known.get(str(record.url))
         digests = {listed.md5, record.md5} - {None} if listed is not None else set()
@@ -93,13 +96,13 @@ def completed(
 
 
 async def _indexed(
-    names: Sequence[str], sources: Sequence[str], platform: str
+    names: Sequence[str], sources: Sequence[str], platform: str, settings: Settings
 ) -> dict[str, RepoDataRecord]:
     """Return what the indices of the channels say of packages, by URL."""
     import rattler
     from rattler import exceptions
 
-    gateway = rattler.Gateway(client=rattler.Client.default_client())
+    gateway = gateway_to(sources, settings)
     try:
         found = await gateway.query(
             sources=[rattler.Channel(source) for source in sources],

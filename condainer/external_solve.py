@@ -60,7 +60,7 @@ def solve(
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
-            asked = _question(executable, sources, specs, inputs, scratch)
+            asked = _question(executable, sources, specs, inputs, scratch, settings)
             return _solve(asked, specs, held)
 
 
@@ -73,6 +73,7 @@ class Question:
     specs: tuple[str, ...]
     inputs: Inputs
     scratch: Path
+    settings: Settings
 
 
 def _question(
@@ -81,6 +82,7 @@ def _question(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     scratch: Path,
+    settings: Settings,
 ) -> Question:
     archives = local_channel.archives_named(inputs)
     texts = [_text(spec) for spec, archive in zip(specs, archives, strict=True) if archive is None]
@@ -88,7 +90,7 @@ def _question(
     if named:
         channel, exact = local_channel.make_channel(named, scratch)
         sources, texts = [channel, *sources], [*exact, *texts]
-    return Question(executable, tuple(sources), tuple(texts), inputs, scratch)
+    return Question(executable, tuple(sources), tuple(texts), inputs, scratch, settings)
 
 
 def _solve(
@@ -111,7 +113,7 @@ def _solve(
     records = planned(executable, answer["packages"], sources)
     if fixed:
         records = _needed(records, by_url.union(_name(spec) for spec in specs))
-    return completed(records, sources, inputs.platform)
+    return completed(records, sources, inputs.platform, question.settings)
 
 
 def _admit(sources: Sequence[str], settings: Settings) -> None:
@@ -149,8 +151,7 @@ def _exact(held: Sequence[CondaPackage], specs: Sequence[MatchSpec]) -> dict[str
 
     exact = {}
     for package in held:
-        name, version, build = package.filename.rsplit("-", 2)
-        build = build.removesuffix(".conda").removesuffix(".tar.bz2")
+        name, version, build = package.parts
         record = rattler.PackageRecord(
             name,
             rattler.VersionWithSource(version),

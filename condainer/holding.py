@@ -87,8 +87,7 @@ async def _records(problem: Problem, held: Sequence[CondaPackage]) -> list[RepoD
 def _exact(package: CondaPackage) -> MatchSpec | None:
     import rattler
 
-    name, version, build = package.filename.rsplit("-", 2)
-    build = build.removesuffix(".conda").removesuffix(".tar.bz2")
+    name, version, build = package.parts
     try:
         return rattler.MatchSpec(f"{name} =={version} {build}", strict=False)
     except Exception:

@@ -19,19 +19,18 @@ from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import NetworkError
 from condainer.inputs import Inputs
-from condainer.lock import PipPackage
+from condainer.lock import PipPackage, pip_name
 from condainer.pages import PAGE
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 from condainer.requirements import Line
-from condainer.urls import without_index_login, without_user
+from condainer.urls import INDEX_VARIABLES, without_index_login, without_user
 
 # The key of `mirrors:` for the index that is asked when nobody names another.
 DEFAULT = "pypi"
 SIMPLE = re.compile(r"/\+?simple/?$")
 # Where the default index keeps a file: by the BLAKE2b of its bytes.
 HASHED = re.compile(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+$")
-VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_INDEX", "UV_EXTRA_INDEX_URL")
 
 Result = TypeVar("Result")
 
@@ -61,7 +60,7 @@ def mirrored(settings: Settings) -> list[Index]:
 
 def places(package: PipPackage, settings: Settings) -> tuple[str, ...]:
     """Return where to ask for the file of a package: at mirrors if there are any, else its URL."""
-    name = re.sub(r"[-_.]+", "-", package.name).lower()
+    name = pip_name(package.name)
     found = [
         f"{PAGE}{mirror}/{name}/"
         for index in mirrored(settings)
@@ -110,7 +109,7 @@ def _attempts(settings: Settings, attempt: Callable[[Mapping[str, str]], Result]
 @contextmanager
 def _variables(chosen: Mapping[str, str]) -> Iterator[None]:
     """Let uv's variables name mirrors for a while."""
-    before = {name: os.environ.get(name) for name in VARIABLES}
+    before = {name: os.environ.get(name) for name in INDEX_VARIABLES}
     values = {name: _replaced(value, chosen) for name, value in before.items() if value}
     if DEFAULT in chosen and not (before["UV_DEFAULT_INDEX"] or before["UV_INDEX_URL"]):
         values["UV_DEFAULT_INDEX"] = chosen[DEFAULT]

@@ -30,6 +30,11 @@ TAKES_OVER = re.compile(
 )
 
 
+def pip_name(name: str) -> str:
+    """Return the one spelling of a pip package's name that all its spellings have in common."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def _last_part(path: str) -> str:
     name = path.rpartition("/")[2]
     if "%" not in name:
@@ -73,6 +78,13 @@ class CondaPackage:
     def name(self) -> str:
         """The package's name."""
         return self.filename.rsplit("-", 2)[0]
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """Name, version and build, of which only the first can have hyphens."""
+        stem = self.filename.removesuffix(".conda").removesuffix(".tar.bz2")
+        name, version, build = stem.rsplit("-", 2)
+        return name, version, build
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,7 @@ def report(exported: Exported, path: Path | None) -> dict[str, Any]:
 def _requirements(lock: Lock, md5s: Mapping[str, str]) -> Exported:
     """The pip part, each by its URL and hash, for `pip install --require-hashes -r`."""
     conda = ", ".join(
-        f"{name} {version}"
-        for name, version, _ in (_parts(package.filename) for package in lock.conda)
+        f"{name} {version}" for name, version, _ in (package.parts for package in lock.conda)
     )
     left_out = f"Left out are {len(lock.conda)} conda packages, which have to be there: {conda}"
     lines = [f"# From the lock of `cnd lock` for {lock.platform}."]
@@ -127,7 +126,7 @@ def _environment(lock: Lock, md5s: Mapping[str, str]) -> Exported:
     import yaml
 
     channels = dict.fromkeys(package.url.rsplit("/", 2)[0] for package in lock.conda)
-    dependencies: list[object] = ["=".join(_parts(p.filename)) for p in lock.conda]
+    dependencies: list[object] = ["=".join(p.parts) for p in lock.conda]
     if lock.pip:
         dependencies.append({"pip": [_with_fragment(package) for package in lock.pip]})
     content = {
@@ -140,12 +139,6 @@ def _environment(lock: Lock, md5s: Mapping[str, str]) -> Exported:
     head = f"# From the lock of `cnd lock` for {lock.platform}: a solver is still asked.\n"
     note = "Versions and builds are pinned, hashes of conda packages are not in this format"
     return Exported("environment", lock.platform, head + text, (note,))
-
-
-def _parts(filename: str) -> tuple[str, str, str]:
-    """Return name, version and build of a conda package's file name."""
-    name, version, build = filename.removesuffix(".conda").removesuffix(".tar.bz2").rsplit("-", 2)
-    return name, version, build
 
 
 def _conda_lock(settings: Settings, platforms: Sequence[str]) -> Exported:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from urllib.parse import urlsplit
+
+from condainer.urls import DEFAULT_PORTS, origin
 
 # What of a URL is its host, where all who read it agree: nothing is escaped, nothing left out.
 AUTHORITY = re.compile(
@@ -54,13 +55,12 @@ def near(url: str) -> str:
 
 
 def host_of(url: str) -> str:
-    """Return host and port of a URL in lower case, empty if it has none."""
+    """Return host and port (if not the usual one) of a URL in lower case, or an empty text."""
     try:
-        parts = urlsplit(url)
-        port = f":{parts.port}" if parts.port else ""
+        scheme, host, port = origin(url)
     except ValueError:
         return ""
-    return f"{parts.hostname or ''}{port}"
+    return host if port in (None, DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
 
 
 def _kind(address: Address | None) -> str:

@@ -6,12 +6,11 @@ import base64
 import csv
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from condainer.lock import Lock
+from condainer.lock import Lock, pip_name
 
 
 def of_packages(
@@ -54,4 +53,4 @@ def _is_of_wheel(recorded: str, sha256: str) -> bool:
 def _distribution(name: str) -> tuple[str, str]:
     """Return the normalised name, and the version, of a wheel or a .dist-info directory."""
     project, version = name.split("-")[:2]
-    return re.sub(r"[-_.]+", "-", project).lower(), version
+    return pip_name(project), version

@@ -18,11 +18,10 @@ from condainer.errors import InputError, LockfileError
 from condainer.inputs import Inputs, read_inputs
 from condainer.lock import VCS, Lock, this_platform
 from condainer.nearby import NO_HOST, host_of, near
+from condainer.urls import INDEX_VARIABLES
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"']+", re.IGNORECASE)
 FIND_LINKS = re.compile(r"--find-links (?P<path>/.+)")
-# By these uv finds its indexes.
-VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS")
 
 
 def admit(lock: Lock, settings: Settings) -> None:
@@ -65,7 +64,7 @@ def _named(settings: Settings) -> Iterator[str]:
     for channel, urls in settings.mirrors:
         yield from (channel, *urls)
     yield from condarc.in_force().urls()
-    for variable in VARIABLES:
+    for variable in (*INDEX_VARIABLES, "UV_FIND_LINKS"):
         for word in os.environ.get(variable, "").split():
             yield from _of_text(f"--find-links {word}" if word.startswith("/") else word)
     try:

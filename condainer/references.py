@@ -7,8 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from condainer.contents import pip_name
-from condainer.lock import PipPackage
+from condainer.lock import PipPackage, pip_name
 from condainer.requirements import Line
 from condainer.urls import redacted
 from condainer.wheels import name_of_url

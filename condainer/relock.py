@@ -11,12 +11,11 @@ from pathlib import Path
 
 from condainer import unified
 from condainer.config import Settings
-from condainer.contents import pip_name
 from condainer.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.explicit import is_ours, lockfile_path, render_explicit
 from condainer.files import publish_text, read_text, storage_errors
 from condainer.inputs import declared_platforms, read_inputs
-from condainer.lock import CondaPackage, Lock, PipPackage, this_platform
+from condainer.lock import CondaPackage, Lock, PipPackage, pip_name, this_platform
 from condainer.locking import CONDA_LOCK, LockState, lock_state
 from condainer.report import Reporter
 from condainer.solving import solution

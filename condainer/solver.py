@@ -234,24 +234,9 @@ async def _solve(
     settings: Settings,
     held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
-    import rattler
     from rattler import exceptions
 
-    cache: Path | None = private_root(settings) / "repodata"
-    try:
-        if cache is not None:
-            cache.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        # Without a cache the index is fetched anew each time; solving itself needs no disk.
-        cache = None
-    client = rattler.Client.default_client()
-    offline = rattler.SourceConfig(cache_action="force-cache-only")
-    remote = [source for source in sources if not source.startswith("file://")]
-    gateway = rattler.Gateway(
-        cache_dir=cache,
-        client=client,
-        per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
-    )
+    gateway = gateway_to(sources, settings)
     try:
         problem = Problem(
             gateway,
@@ -267,6 +252,29 @@ async def _solve(
         if settings.offline:
             raise not_kept(sources) from None
         raise unreadable(sources, _explanation(error)) from None
+
+
+def gateway_to(sources: Sequence[str], settings: Settings) -> rattler.Gateway:
+    """Return what reads the indices of channels: kept ones alone where nothing may be downloaded.
+
+    Parameters: `sources` are the URLs that will be asked.
+    """
+    import rattler
+
+    cache: Path | None = private_root(settings) / "repodata"
+    try:
+        if cache is not None:
+            cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        # Without a cache the index is fetched anew each time; solving itself needs no disk.
+        cache = None
+    offline = rattler.SourceConfig(cache_action="force-cache-only")
+    remote = [source for source in sources if not source.startswith("file://")]
+    return rattler.Gateway(
+        cache_dir=cache,
+        client=rattler.Client.default_client(),
+        per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
+    )
 
 
 def no_solution(inputs: Inputs, text: str) -> SolveError:

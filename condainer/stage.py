@@ -204,8 +204,7 @@ def _run_post_link_scripts(
     if shell is None:
         raise ToolError("Neither bash nor sh was found to run the post-link scripts")
     for number, (package, script) in enumerate(scripts, 1):
-        stem = package.filename.removesuffix(".conda").removesuffix(".tar.bz2")
-        name, version, build = stem.rsplit("-", 2)
+        name, version, build = package.parts
         environment = {
             **_bare(stage),
             "PREFIX": str(stage.prefix),

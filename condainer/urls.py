@@ -12,6 +12,9 @@ USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'
 TOKEN = re.compile(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
 # In the URLs of wheels and sdists, whose paths hold letters of the alphabet, only there.
 INDEX_TOKEN = re.compile(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
+# By these uv finds its indexes, in the order of their importance.
+INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 NETRC = "Put user and password into ~/.netrc (mode 0600), and only the plain URL into the file."
 
 
@@ -50,3 +53,14 @@ def _shown(match: re.Match[str], user: str) -> str:
     if match["scheme"].lower().endswith("ssh") and ":" not in match["user"]:
         return match[0]
     return f"{match['scheme']}://{user}"
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Return scheme, host and port of a URL: what a login is for.
+
+    Raises ValueError for what has no valid host or port.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from condainer import credentials, downloads, indexes, process, repositories
 from condainer.archives import File
 from condainer.config import Settings
-from condainer.contents import pip_name, pip_parts
+from condainer.contents import pip_parts
 from condainer.errors import (
     BuildError,
     InputError,
@@ -26,7 +26,7 @@ from condainer.errors import (
 )
 from condainer.files import storage_error_told
 from condainer.inputs import Inputs, logins
-from condainer.lock import VCS, PipPackage
+from condainer.lock import VCS, PipPackage, pip_name
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.requirements import Line
@@ -359,7 +359,7 @@ def name_of_url(requirement: str) -> str:
     name, at, _ = f"{egg[1]}@".partition("@") if egg else requirement.partition("@")
     if not at or "://" in name:
         name = requirement.partition("#")[0].rpartition("/")[2].partition("-")[0]
-    return re.sub(r"[-_.]+", "-", name.partition("[")[0].strip()).lower()
+    return pip_name(name.partition("[")[0].strip())
 
 
 def _package(entry: Mapping[str, Any]) -> PipPackage:
@@ -408,7 +408,7 @@ def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exc
 
 def _requirement_name(text: str) -> str:
     match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
-    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else "\0"
+    return pip_name(match[0]) if match else "\0"
 
 
 def _is_network(text: str) -> bool:

@@ -118,6 +118,10 @@ NAMED = [
     ),
 ]
 NOT_NAMED = [
+    (
+        "channels: ['https://a.example:443/c']\ndependencies: [a]\n",
+        "http://a.example/c/noarch/a-1-0.conda",
+    ),
     ("channels: [file:///srv/c]\ndependencies: [a]\n", "file:///srv/cc/noarch/a-1-0.conda"),
     ("channels: [file:///srv/c]\ndependencies: [a]\n", "file:///srv/c/../d/noarch/a-1-0.conda"),
     ("channels: [file:///srv/c]\ndependencies: [a]\n", "file:///srv/c/%2e%2e/d/noarch/a-1-0.conda"),

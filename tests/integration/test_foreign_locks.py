@@ -68,6 +68,8 @@ def test_md5_sums_are_completed_once(
     assert theirs.read_text() == text
     completed = (project.path / COMPLETED).read_text()
     assert "# from: conda-linux-64.lock\n" in completed
+    # The channel's index is kept where a solve keeps it.
+    assert list((tmp_path / "packages" / "repodata").iterdir())
     # From now on, and in every clone, nobody is asked.
     server.requests.clear()
     clone = served(make_project, server, tmp_path, "clone")
