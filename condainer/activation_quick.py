@@ -20,9 +20,19 @@ PATIENCE = 1
 QUICK = """\
 __condainer_claim=
 while [ -z "${CONDAINER_MOUNT-}" ]; do
-    for __condainer_file in @settled "$__condainer_config/condainer/condainer.yml"; do
-        [ ! "$__condainer_file" -nt @script ] || break 2
+    # The same time is younger, too: clocks of file systems tick slowly.
+    for __condainer_file in @present; do
+        [ @script -nt "$__condainer_file" ] || break 2
     done
+    for __condainer_file in @absent; do
+        [ ! -e "$__condainer_file" ] || break 2
+    done
+    # One that was put there with an old time gives the directory a new one.
+    __condainer_at=$__condainer_config/condainer
+    if [ -e "$__condainer_at/condainer.yml" ]; then
+        [ -O @script ] && [ @script -nt "$__condainer_at" ] || break
+        [ @script -nt "$__condainer_at/condainer.yml" ] || break
+    fi
     __condainer_at=@base/.condainer-$__condainer_user
     { IFS=- read -r __condainer_boot __condainer_rest </proc/sys/kernel/random/boot_id; } \\
         2>/dev/null || break
@@ -128,8 +138,9 @@ class Script(string.Template):
 def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> str:
     """Return the text that sets __condainer_claim, or leaves it empty if it takes `cnd` to claim.
 
-    Parameters: it is for `cnd` if one of the files `settled`, or the user's own configuration, is
-    younger than `script`, or if there are none to look at. The shell's number, the user's number
+    Parameters: it is for `cnd` if one of the files `settled` is younger than `script`, has come or
+    gone, or if there are none to look at; if the user's own configuration is younger, or the script
+    another user's. The shell's number, the user's number
     and the configuration directory are in __condainer_shell, _user and _config.
     """
     # What the kernel writes otherwise into the mount table, and what would take many lines.
@@ -137,7 +148,8 @@ def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> 
         return NEVER
     base = Path(os.path.realpath(prefix.parent))
     return Script(QUICK).substitute(
-        settled=shlex.join(map(str, settled)),
+        present=shlex.join(str(path) for path in settled if path.exists()),
+        absent=shlex.join(str(path) for path in settled if not path.exists()),
         script=shlex.quote(str(script)),
         base=shlex.quote(str(prefix.parent)),
         name=prefix.name,

@@ -314,9 +314,10 @@ def _is_older(script: Path, settled: tuple[Path, ...]) -> bool:
     if script.name != "activate" or not settled:
         return False
     written = script.stat().st_mtime_ns
+    user = config.user_file()
     return any(
-        path.stat().st_mtime_ns > written
-        for path in (*settled, config.user_file())
+        path.stat().st_mtime_ns >= written
+        for path in (*settled, user, user.parent)
         if path.exists()
     )
 
