@@ -65,9 +65,14 @@ while [ -z "${CONDAINER_MOUNT-}" ]; do
     while IFS= read -r __condainer_pid; do
         case "$__condainer_pid" in *" "@escaped" "*) __condainer_stat=$__condainer_pid ;; esac
     done </proc/self/mountinfo
+    # The kind and the options; the source is what its user calls it, and has no blanks either.
     case "$__condainer_stat" in
-        *" / "@escaped" "*" - fuse"*"user_id=$__condainer_user,"*) ;;
-        *" / "@escaped" "*" - squashfs "*) [ "$__condainer_user" = 0 ] || __condainer_rest= ;;
+        *" / "@escaped" "*" - "*) __condainer_stat="${__condainer_stat##*" - "}" ;;
+        *) __condainer_stat= ;;
+    esac
+    case "${__condainer_stat%% *} ,${__condainer_stat##* }," in
+        fuse*" "*",user_id=$__condainer_user,"*) ;;
+        "squashfs "*) [ "$__condainer_user" = 0 ] || __condainer_rest= ;;
         *) __condainer_rest= ;;
     esac
     # Asked by a child, without which a daemon that does not answer would hold the shell for ever.
