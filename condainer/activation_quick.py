@@ -20,6 +20,8 @@ PATIENCE = 1
 QUICK = """\
 __condainer_claim=
 while [ -z "${CONDAINER_MOUNT-}" ]; do
+    # Collected, or in quarantine: `cnd` knows what to do.
+    [ -e @image ] || break
     # The same time is younger, too: clocks of file systems tick slowly.
     for __condainer_file in @present; do
         [ @script -nt "$__condainer_file" ] || break 2
@@ -140,12 +142,12 @@ class Script(string.Template):
     delimiter = "@"
 
 
-def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> str:
+def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str, image: Path) -> str:
     """Return the text that sets __condainer_claim, or leaves it empty if it takes `cnd` to claim.
 
     Parameters: it is for `cnd` if one of the files `settled` is younger than `script`, has come or
     gone, or if there are none to look at; if the user's own configuration is younger, or the script
-    another user's. The shell's number, the user's number
+    another user's; and if `image` is gone. The shell's number, the user's number
     and the configuration directory are in __condainer_shell, _user and _config.
     """
     # What the kernel writes otherwise into the mount table, and what would take many lines.
@@ -161,6 +163,7 @@ def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> 
         escaped=shlex.quote(str(base / prefix.name).replace(" ", "\\040")),
         prefix=shlex.quote(str(prefix)),
         address=address,
+        image=shlex.quote(str(image)),
         patience=PATIENCE,
     )
 

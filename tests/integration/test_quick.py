@@ -298,6 +298,10 @@ def test_what_a_shell_leaves_to_the_program(kept: Project, isolated_user: Path) 
     assert not asks()
     prefix = prefix_of(kept)
     keeper = keeper_of(prefix)
+    image = Path(kept.json("status")["image"])
+    image.rename(image.with_name("away"))
+    assert asks()
+    image.with_name("away").rename(image)
     # It came with a time of long ago, or with the same.
     activate = kept.path / "activate"
     for new in (configuration, kept.path / "condainer.yml"):
