@@ -58,7 +58,8 @@ while [ -z "${CONDAINER_MOUNT-}" ]; do
     done
     [ "${__condainer_times% *}" = " ${__condainer_rest%% *}" ] || break
     __condainer_claim=${__condainer_rest#* }.$__condainer_shell
-    { printf '%s' "${__condainer_times##* }" >|"$__condainer_claim"; } 2>/dev/null || {
+    # The keeper has to read it, whatever the umask.
+    (umask 077 && printf '%s' "${__condainer_times##* }" >|"$__condainer_claim") 2>/dev/null || {
         __condainer_claim=
         break
     }

@@ -298,6 +298,10 @@ def test_what_a_shell_leaves_to_the_program(kept: Project, isolated_user: Path) 
     assert not asks()
     prefix = prefix_of(kept)
     keeper = keeper_of(prefix)
+    text = 'umask 0777; source ./activate; umask 022; stat -c %a "$__CONDAINER_CLAIM"'
+    done = in_shell(kept, "bash", text)
+    assert done.stderr == ""
+    assert done.stdout == "600\n"
     image = Path(kept.json("status")["image"])
     image.rename(image.with_name("away"))
     assert asks()
