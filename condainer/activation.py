@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import activation_quick, comfort
+from condainer import activation_quick, cache, comfort
 from condainer.activation_quick import DIRECTORIES, Script
 from condainer.comfort import Default
 from condainer.shell import IDENTIFIER, RESERVED, prompt_name
@@ -74,7 +74,8 @@ class Activation:
     def quick(self) -> str:
         """The text that claims what is mounted already."""
         script = self.project / "activate"
-        return activation_quick.quick(self.settled, script, self.prefix, self.address)
+        image = cache.entry_directory(self.cache, self.address) / cache.IMAGE
+        return activation_quick.quick(self.settled, script, self.prefix, self.address, image)
 
     @property
     def prompt(self) -> str:

@@ -20,9 +20,21 @@ PATIENCE = 1
 QUICK = """\
 __condainer_claim=
 while [ -z "${CONDAINER_MOUNT-}" ]; do
-    for __condainer_file in @settled "$__condainer_config/condainer/condainer.yml"; do
-        [ ! "$__condainer_file" -nt @script ] || break 2
+    # Collected, or in quarantine: `cnd` knows what to do.
+    [ -e @image ] || break
+    # The same time is younger, too: clocks of file systems tick slowly.
+    for __condainer_file in @present; do
+        [ @script -nt "$__condainer_file" ] || break 2
     done
+    for __condainer_file in @absent; do
+        [ ! -e "$__condainer_file" ] || break 2
+    done
+    # One that was put there with an old time gives the directory a new one.
+    __condainer_at=$__condainer_config/condainer
+    if [ -e "$__condainer_at/condainer.yml" ]; then
+        [ -O @script ] && [ @script -nt "$__condainer_at" ] || break
+        [ @script -nt "$__condainer_at/condainer.yml" ] || break
+    fi
     __condainer_at=@base/.condainer-$__condainer_user
     { IFS=- read -r __condainer_boot __condainer_rest </proc/sys/kernel/random/boot_id; } \\
         2>/dev/null || break
@@ -46,7 +58,8 @@ while [ -z "${CONDAINER_MOUNT-}" ]; do
     done
     [ "${__condainer_times% *}" = " ${__condainer_rest%% *}" ] || break
     __condainer_claim=${__condainer_rest#* }.$__condainer_shell
-    { printf '%s' "${__condainer_times##* }" >|"$__condainer_claim"; } 2>/dev/null || {
+    # The keeper has to read it, whatever the umask.
+    (umask 077 && printf '%s' "${__condainer_times##* }" >|"$__condainer_claim") 2>/dev/null || {
         __condainer_claim=
         break
     }
@@ -55,9 +68,14 @@ while [ -z "${CONDAINER_MOUNT-}" ]; do
     while IFS= read -r __condainer_pid; do
         case "$__condainer_pid" in *" "@escaped" "*) __condainer_stat=$__condainer_pid ;; esac
     done </proc/self/mountinfo
+    # The kind and the options; the source is what its user calls it, and has no blanks either.
     case "$__condainer_stat" in
-        *" / "@escaped" "*" - fuse"*"user_id=$__condainer_user,"*) ;;
-        *" / "@escaped" "*" - squashfs "*) [ "$__condainer_user" = 0 ] || __condainer_rest= ;;
+        *" / "@escaped" "*" - "*) __condainer_stat="${__condainer_stat##*" - "}" ;;
+        *) __condainer_stat= ;;
+    esac
+    case "${__condainer_stat%% *} ,${__condainer_stat##* }," in
+        fuse*" "*",user_id=$__condainer_user,"*) ;;
+        "squashfs "*) [ "$__condainer_user" = 0 ] || __condainer_rest= ;;
         *) __condainer_rest= ;;
     esac
     # Asked by a child, without which a daemon that does not answer would hold the shell for ever.
@@ -125,11 +143,12 @@ class Script(string.Template):
     delimiter = "@"
 
 
-def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> str:
+def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str, image: Path) -> str:
     """Return the text that sets __condainer_claim, or leaves it empty if it takes `cnd` to claim.
 
-    Parameters: it is for `cnd` if one of the files `settled`, or the user's own configuration, is
-    younger than `script`, or if there are none to look at. The shell's number, the user's number
+    Parameters: it is for `cnd` if one of the files `settled` is younger than `script`, has come or
+    gone, or if there are none to look at; if the user's own configuration is younger, or the script
+    another user's; and if `image` is gone. The shell's number, the user's number
     and the configuration directory are in __condainer_shell, _user and _config.
     """
     # What the kernel writes otherwise into the mount table, and what would take many lines.
@@ -137,13 +156,15 @@ def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str) -> 
         return NEVER
     base = Path(os.path.realpath(prefix.parent))
     return Script(QUICK).substitute(
-        settled=shlex.join(map(str, settled)),
+        present=shlex.join(str(path) for path in settled if path.exists()),
+        absent=shlex.join(str(path) for path in settled if not path.exists()),
         script=shlex.quote(str(script)),
         base=shlex.quote(str(prefix.parent)),
         name=prefix.name,
         escaped=shlex.quote(str(base / prefix.name).replace(" ", "\\040")),
         prefix=shlex.quote(str(prefix)),
         address=address,
+        image=shlex.quote(str(image)),
         patience=PATIENCE,
     )
 

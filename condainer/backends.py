@@ -107,22 +107,24 @@ def _answers(prefix: Path) -> bool:
     child = os.fork()
     if child == 0:
         # One that cannot end must not hold our locks; only the pipe is to be closed by its end.
-        os.closerange(3, writing)
+        os.closerange(0, writing)
         os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
         # To open a file takes an answer, to look at a directory perhaps only the kernel's memory.
         with contextlib.suppress(OSError):
             os.open(prefix / SENTINEL, os.O_RDONLY)
         os._exit(0)
     os.close(writing)
+    ended = False
     try:
         # The end of the child closes its end of the pipe.
         ended = bool(select.select([reading], [], [], PATIENCE)[0])
+        return ended
+    finally:
+        # Also when we are interrupted, which must not leave it to hold a shell's pipe.
         if not ended:
             os.kill(child, signal.SIGKILL)
         # One that waits for the daemon may not even end when it is killed.
         os.waitpid(child, 0 if ended else os.WNOHANG)
-        return ended
-    finally:
         os.close(reading)
 
 

@@ -291,12 +291,11 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
                     f"{path} is not Condainer's, and is left as it is; `cnd exec` and `cnd shell` "
                     "do without it"
                 )
-            elif present != text:
+                continue
+            if present != text:
                 publish_text(path, text, 0o644, durable=False)
-            elif _is_older(path, activated.settled):
-                # Where that is not ours to do, shells go on asking.
-                with contextlib.suppress(OSError):
-                    os.utime(path)
+            if name == SCRIPTS[0] and activated.settled:
+                _make_younger(path, activated.settled)
         except OSError as error:
             unwritten.setdefault(str(error.strerror), []).append(name)
     for reason, names in unwritten.items():
@@ -310,16 +309,17 @@ def _settled(settings: Settings) -> tuple[Path, ...]:
     return (config.SITE_FILE, settings.project / config.PROJECT_FILE)
 
 
-def _is_older(script: Path, settled: tuple[Path, ...]) -> bool:
-    """Tell whether a script is older than a configuration, with which it has been compared now."""
-    if script.name != "activate" or not settled:
-        return False
-    written = script.stat().st_mtime_ns
-    return any(
-        path.stat().st_mtime_ns > written
-        for path in (*settled, config.user_file())
-        if path.exists()
-    )
+def _make_younger(script: Path, settled: tuple[Path, ...]) -> None:
+    """Give a script a later time than the configuration with which it was compared now."""
+    user = config.user_file()
+    # Where that is not ours to do, shells go on asking.
+    with contextlib.suppress(OSError):
+        files = [path for path in (*settled, user, user.parent) if path.exists()]
+        newest = max((path.stat().st_mtime_ns for path in files), default=0)
+        if newest >= script.stat().st_mtime_ns:
+            # The clock of a file system may not have ticked since.
+            now = max(time.time_ns(), newest + 1)
+            os.utime(script, ns=(now, now))
 
 
 def _read(path: Path) -> str | None:

@@ -26,7 +26,7 @@ ENCODING = ("utf-8", "surrogateescape")
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # How something is looked at: the first letter of an item of the list, before the path.
-CONTENT, DIGEST, FILE, PLACE, TARGET, NUMBER = b"c", b"d", b"f", b"p", b"t", b"n"
+CONTENT, DIGEST, FILE, PLACE, TARGET, DATED, NUMBER = b"c", b"d", b"f", b"p", b"t", b"w", b"n"
 
 
 def path_of(project: str) -> str | None:
@@ -134,14 +134,16 @@ def _state(kind: bytes, path: bytes) -> bytes:
     """Return what matters of the state of a path.
 
     FILE is all that tells one file from another on every node that sees it; PLACE what decides
-    whom a directory or link can be trusted with, TARGET the same where links lead; NUMBER tells
-    which directory it is.
+    whom a directory or link can be trusted with, TARGET the same where links lead, DATED with the
+    time when it was written; NUMBER tells which directory it is.
     """
     try:
         status = os.lstat(path) if kind in (FILE, PLACE) else os.stat(path)
         if kind == NUMBER:
             return b"%d" % status.st_ino
         owner = b"%o %d %d" % (status.st_mode, status.st_uid, status.st_gid)
+        if kind == DATED:
+            return b"%s %d" % (owner, status.st_mtime_ns)
         if kind == FILE:
             times = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
             return b"%s %d %d %d %d" % (owner, *times)

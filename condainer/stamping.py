@@ -33,7 +33,7 @@ from condainer.files import is_private_directory, make_directory, put
 from condainer.lock import Lock, this_platform
 from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
-from condainer.stamp import CONTENT, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
+from condainer.stamp import CONTENT, DATED, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
 
 # Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")
@@ -93,7 +93,7 @@ def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path) -> Iterato
     """
     places = dict.fromkeys(_places(entry, lock, settings))
     places |= dict.fromkeys((PLACE, path) for path, _ in ownership.way_to(stamps))
-    if any(kind in (PLACE, TARGET) and _is_shared(path) for kind, path in places):
+    if any(kind in (PLACE, TARGET, DATED) and _is_shared(path) for kind, path in places):
         yield from (FILE + os.fsencode(path) for path in ACCOUNTS)
     for kind, path in places:
         large = kind == CONTENT and os.path.isfile(path) and os.path.getsize(path) > LARGE
@@ -118,8 +118,10 @@ def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[byte
     yield from ((NUMBER, path) for path in (where, real, real.parent))
     for path in (config.SITE_FILE, config.user_file(), where / config.PROJECT_FILE):
         yield CONTENT, path
-        # Whose it is decides which keys are taken from it.
-        yield TARGET, path
+        # Whose it is decides which keys are taken from it; activate is to be younger.
+        yield DATED, path
+    yield DATED, config.user_file().parent
+    yield DATED, where / SCRIPTS[0]
     yield from ((CONTENT, path) for path in _inputs(lock, settings))
     yield PLACE, settings.requirements_txt
     yield from ((CONTENT, where / name) for name in SCRIPTS)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -523,3 +524,26 @@ def test_lock_file_that_is_not_a_file(image: Image) -> None:
     locks.users.mkdir()
     with pytest.raises(StorageError):
         mount.mount(image)
+
+
+def test_who_is_interrupted_leaves_no_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def noted() -> int:
+        children.append(fork())
+        return children[-1]
+
+    (tmp_path / ".condainer").mkdir()
+    # To open it takes for ever.
+    os.mkfifo(tmp_path / backends.SENTINEL)
+    children: list[int] = []
+    fork = os.fork
+    monkeypatch.setattr(os, "fork", noted)
+    monkeypatch.setattr(select, "select", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        backends._answers(tmp_path)
+    with contextlib.suppress(ChildProcessError):
+        assert os.WTERMSIG(os.waitpid(children[0], 0)[1]) == 9

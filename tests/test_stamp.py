@@ -488,6 +488,21 @@ def test_no_stamp_of_what_is_not_trusted() -> None:
         assert not stamping.remember(world.settings(), None)
 
 
+def test_activate_is_made_younger_than_a_configuration() -> None:
+    with a_world() as world:
+        config("linger: 1\n")(world)
+        world.build()
+        assert world.check()
+        activate = world.project / "activate"
+        os.utime(world.project / "condainer.yml")
+        assert not world.check()
+        world.build()
+        assert world.check()
+        assert activate.stat().st_mtime > (world.project / "condainer.yml").stat().st_mtime
+        os.utime(activate, (1, 1))
+        assert not world.check()
+
+
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         monkeypatch.setattr(stamping, "LARGE", 10)

@@ -298,6 +298,30 @@ def test_what_a_shell_leaves_to_the_program(kept: Project, isolated_user: Path) 
     assert not asks()
     prefix = prefix_of(kept)
     keeper = keeper_of(prefix)
+    text = 'umask 0777; source ./activate; umask 022; stat -c %a "$__CONDAINER_CLAIM"'
+    done = in_shell(kept, "bash", text)
+    assert done.stderr == ""
+    assert done.stdout == "600\n"
+    image = Path(kept.json("status")["image"])
+    image.rename(image.with_name("away"))
+    assert asks()
+    image.with_name("away").rename(image)
+    # It came with a time of long ago, or with the same.
+    activate = kept.path / "activate"
+    for new in (configuration, kept.path / "condainer.yml"):
+        for second in (None, activate.stat().st_mtime_ns):
+            before = new.read_bytes() if new.exists() else None
+            time.sleep(0.02)
+            new.with_name("new").write_text("linger: 1\n")
+            new.with_name("new").rename(new)
+            os.utime(new, ns=(second or 10**9, second or 10**9))
+            assert asks(), (new, second)
+            kept.cnd("build")
+            assert not asks()
+            if before is None:
+                new.unlink()
+            kept.cnd("build")
+            assert not asks()
     ready = next(prefix.parent.glob(".condainer-*/*.ready"))
     text = ready.read_text()
     # Of another process, or of one that had this number before.
