@@ -126,6 +126,16 @@ def package_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def empty_packages(tmp_path: Path, package_cache: Path) -> Path:
+    """A package cache without packages; Python is not compiled again for it."""
+    path = tmp_path / "packages"
+    path.mkdir()
+    (package_cache / "compiled").mkdir(exist_ok=True)
+    (path / "compiled").symlink_to(package_cache / "compiled")
+    return path
+
+
+@pytest.fixture
 def make_project(tmp_path: Path, channel: Path, package_cache: Path) -> Iterator[Any]:
     """Make projects that use the local channel through its file URL; unmount them at the end."""
     projects: list[Project] = []

@@ -353,14 +353,15 @@ def sdist(directory: Path) -> Path:
 
 
 def test_a_package_from_source_is_built_where_there_is_no_network(
-    make_project: Any, elsewhere: Project, channel: Path, tmp_path: Path
+    make_project: Any, elsewhere: Project, channel: Path, empty_packages: Path, tmp_path: Path
 ) -> None:
+    elsewhere.environment["CONDAINER_PACKAGE_CACHE"] = str(empty_packages)
     with flaky.serve() as index:
         wheels = (channel.parent / "wheels").glob("idna-*.whl")
         flaky.add_index(index, [sdist(tmp_path), *wheels])
         project = make_project(
             text="dependencies: [python]\n",
-            CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"),
+            CONDAINER_PACKAGE_CACHE=str(tmp_path / "our packages"),
             UV_DEFAULT_INDEX=f"{index.url}/simple",
             UV_CACHE_DIR=str(tmp_path / "uv"),
         )

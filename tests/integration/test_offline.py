@@ -55,12 +55,12 @@ def isolated(project: Project, *arguments: str, **environment: str) -> tuple[Any
 
 
 def test_what_was_fetched_is_built_without_any_connection(
-    make_project: Any, server: ChannelServer, index: Flaky, tmp_path: Path
+    make_project: Any, server: ChannelServer, index: Flaky, empty_packages: Path, tmp_path: Path
 ) -> None:
     project = make_project(
         text=PYTHON,
         CONDAINER_MIRRORS=f"conda-forge={server.url}/conda-forge",
-        CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"),
+        CONDAINER_PACKAGE_CACHE=str(empty_packages),
         UV_DEFAULT_INDEX=f"{index.url}/simple",
         UV_CACHE_DIR=str(tmp_path / "uv"),
     )
