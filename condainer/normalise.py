@@ -13,6 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ DIRECTORY_MODE = 0o755
 FILE_MODES = {False: 0o644, True: 0o755}
 # Bytes.
 COPIED = 1 << 20
+# Where the engine puts the files of packages that another package has, too.
+CLOBBERED = "__clobbers__"
 
 
 def metadata(directory: Path, prefix: Path) -> None:
@@ -36,10 +39,11 @@ def metadata(directory: Path, prefix: Path) -> None:
     Parameters: `directory` is where the prefix is staged; `prefix` where it will be mounted.
     """
     meta = directory / "conda-meta"
-    for path in sorted(meta.glob("*.json")):
-        record = _record(json.loads(path.read_text("utf-8")))
+    records = {path: json.loads(path.read_text("utf-8")) for path in sorted(meta.glob("*.json"))}
+    _shared(list(records.values()), directory)
+    for path, record in records.items():
         _sizes(record, directory)
-        replace(path, json.dumps(record, sort_keys=True))
+        replace(path, json.dumps(_record(record), sort_keys=True))
     # The engine's advice to backup programs is about a directory on disk, not about an image.
     (directory / "CACHEDIR.TAG").unlink(missing_ok=True)
     # conda takes a directory for an environment if it has this file; its content is a log.
@@ -51,6 +55,23 @@ def metadata(directory: Path, prefix: Path) -> None:
     for path in sorted(directory.glob("lib/python*/site-packages/*.dist-info/INSTALLER")):
         if path.read_text(encoding="utf-8").strip() == "uv":
             _dist_info(path.parent)
+
+
+def _shared(records: Sequence[dict[str, Any]], directory: Path) -> None:
+    """Sort the files of packages that have one in common, and remove directories without any.
+
+    Which package came first decides about both, though not about whose file it is in the end.
+    """
+    paths = {id(record): record.get("paths_data", {}).get("paths", []) for record in records}
+    shared = {path.get("original_path") for found in paths.values() for path in found} - {None}
+    for record in records if shared else ():
+        found = paths[id(record)]
+        if any(path.get("original_path") or path["_path"] in shared for path in found):
+            found.sort(key=lambda path: str(path["_path"]))
+            record["files"] = sorted(record.get("files", ()))
+    for root, _, _ in os.walk(directory / CLOBBERED, topdown=False):
+        with suppress(OSError):
+            os.rmdir(root)
 
 
 def _record(record: dict[str, Any]) -> dict[str, Any]:

@@ -330,6 +330,24 @@ def test_a_prefix_with_python_is_the_same_in_every_byte(
     assert not linking.warnings
 
 
+def test_shared_files_are_linked_in_the_same_way_each_time(
+    linking: Linking, channel: Path, tmp_path: Path
+) -> None:
+    # Which of the packages came first used to show, in every second or third case.
+    archives = [module(tmp_path, "one"), module(tmp_path, "two")]
+    archives += linking.archives(channel, "python")
+    trees = []
+    for number in range(5):
+        directory, scratch = tmp_path / f"tree{number}", tmp_path / f"scratch{number}"
+        scratch.mkdir()
+        packages.link(archives, directory, linking.prefix, scratch, linking.settings, Silent())
+        normalise.metadata(directory, linking.prefix)
+        trees.append(described(directory))
+    assert trees[1:] == trees[:-1]
+    assert "__clobbers__/two/etc/x" in trees[0]
+    assert "__clobbers__/one" not in trees[0]
+
+
 @pytest.mark.parametrize("reason", ["shared", "long"])
 def test_where_engines_differ_the_embedded_one_links(
     linking: Linking, channel: Path, tmp_path: Path, reason: str
