@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import importlib.util
 import os
 import re
@@ -45,8 +46,11 @@ def lay_out(directory: Path, prefix: Path | None = None) -> Path:
     library = directory / LIBRARY
     library.mkdir(parents=True)
     _restore_conda(library / "conda")
-    dependencies = sysconfig.get_path("purelib"), sysconfig.get_path("platlib")
-    (library / "dependencies.pth").write_text("\n".join(dict.fromkeys(dependencies)) + "\n")
+    # As installers leave it: nobody compiles it at each start.
+    compileall.compile_dir(library / "conda", quiet=2)
+    _link_dependencies(library / "dependencies")
+    # Relative to its own place.
+    (library / "dependencies.pth").write_text("dependencies\n")
     (directory / "bin").mkdir()
     interpreter = Path(os.path.realpath(sys.executable))
     (directory / "bin" / "python").symlink_to(interpreter)
@@ -58,6 +62,18 @@ def lay_out(directory: Path, prefix: Path | None = None) -> Path:
     executable.write_text(LAUNCHER.format(prefix=prefix))
     executable.chmod(0o755)
     return executable
+
+
+def _link_dependencies(target: Path) -> None:
+    """Fill a directory with links to all that is installed here, but for conda-lock's metadata.
+
+    By these it is a plugin, and conda would import all of it at each start.
+    """
+    target.mkdir()
+    for place in {sysconfig.get_path("purelib"), sysconfig.get_path("platlib")}:
+        for item in Path(place).iterdir():
+            if not item.name.startswith("conda_lock-"):
+                (target / item.name).symlink_to(item)
 
 
 def _restore_conda(target: Path) -> None:
