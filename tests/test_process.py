@@ -325,6 +325,12 @@ def test_what_is_ignored_stays_ignored() -> None:
     code += "os.kill(os.getpid(), signal.SIGHUP); print('still here')"
     for ignored in (True, False):
         argv = ["sh", "-c", 'trap "" HUP; exec "$@"' if ignored else 'exec "$@"', "sh"]
-        done = subprocess.run([*argv, sys.executable, "-c", code], capture_output=True, text=True)
+        done = subprocess.run(
+            [*argv, sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            # The tests themselves may have been started by nohup.
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        )
         assert done.stdout == ("still here\n" if ignored else "")
         assert done.returncode == (0 if ignored else 129)

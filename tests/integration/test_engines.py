@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import threading
@@ -287,14 +288,15 @@ class Linking:
 
 
 def described(root: Path) -> dict[str, tuple[int, int, bytes]]:
-    """Return mode, number of names and content or target of everything below a directory."""
+    """Return mode, number of names and digest or target of everything below a directory."""
     found = {}
     for path in sorted(root.rglob("*")):
         status = path.lstat()
         if path.is_symlink():
             content = os.fsencode(os.readlink(path))
         else:
-            content = b"" if path.is_dir() else path.read_bytes()
+            # A digest, for messages that can be read.
+            content = b"" if path.is_dir() else hashlib.sha256(path.read_bytes()).digest()
         links = 1 if path.is_dir() else status.st_nlink
         found[str(path.relative_to(root))] = (status.st_mode, links, content)
     return found
