@@ -59,10 +59,12 @@ def test_disks_that_are_full_at_a_step(tmp_path: Path, channel: Path) -> None:
         outcome = disk.at_steps(bench, cases)
         assert outcome.problems == []
         assert outcome.refused >= 2
-        packages = disk.too_small(bench, "packages", [0, 65536])
+        packages = disk.too_small(bench, "packages", [0, 40960])
         assert packages.problems == []
-        # The second has room for the archives, but not for what is in them.
-        assert packages.steps == {"Downloading": 1, "Linking": 1}
+        # The second has room for the archives, but not for what is in them. Where the engine finds
+        # none even for its lock, which depends on who comes first, it unpacks in the stage.
+        assert packages.steps["Downloading"] == 1
+        assert packages.steps["Linking"] + packages.succeeded == 1
 
 
 @pytest.mark.usefixtures("mounts")
