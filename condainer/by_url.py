@@ -5,7 +5,6 @@ An environment file can name a package by its URL, and locks of other tools can 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,7 @@ from condainer.config import Settings
 from condainer.dependencies import Spec
 from condainer.errors import CondainerError, InputError, IntegrityError, NetworkError
 from condainer.explicit import CONDA_FILENAME
-from condainer.files import storage_errors
+from condainer.files import md5_of, storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
 from condainer.report import Reporter, Silent
@@ -213,8 +212,7 @@ def _check(item: Wanted, url: str, sha256: str, path: Path) -> None:
     known = [("sha256", item.sha256, sha256)] if item.sha256 else []
     if item.md5:
         # Only compared with what another tool wrote; never a proof.
-        md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-        known.append(("md5", item.md5, md5))
+        known.append(("md5", item.md5, md5_of(path)))
     for kind, wanted, digest in known:
         if wanted != digest:
             raise IntegrityError(

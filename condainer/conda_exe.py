@@ -20,6 +20,8 @@ OLDEST = {"conda": (4, 8), "mamba": (1, 0), "micromamba": (1, 0)}
 # `conda 24.7.1`, `mamba 1.5.8`, or, of mamba 2 and micromamba, the bare number.
 VERSION = re.compile(r"(?:(conda|mamba|micromamba)\s+)?v?(\d+(?:\.\d+)+\S*)")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
+# Enough of what an executable said to see what went wrong.
+SAID = 4000
 REMEDY = "Name a conda, mamba or micromamba with `conda_exe:`, or remove that line."
 
 # What tells how to reach the network, and what the machine is to be taken for.

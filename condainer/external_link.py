@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from condainer import linked, namespace, packages, process, safety
-from condainer.conda_exe import Executable, environment
+from condainer.conda_exe import SAID, Executable, environment
 from condainer.config import Settings
 from condainer.errors import BuildError
-from condainer.files import remove_tree, storage_error_told
+from condainer.files import md5_of, remove_tree, storage_error_told
 from condainer.likeness import Differs, Linked, establish
 from condainer.package_contents import doubts, read_contents
 from condainer.report import Reporter
@@ -19,8 +18,6 @@ from condainer.report import Reporter
 # Engines run the scripts of packages by the bash that they find first. Whether these run is decided
 # elsewhere, and so is how.
 NO_SCRIPTS = "#!/bin/sh\nexit 0\n"
-# Enough of what an executable said to see what went wrong.
-SAID = 4000
 
 
 def link(
@@ -72,11 +69,7 @@ def _explicit(archives: Sequence[Path], place: Path) -> Path:
     """Write an explicit file of archives; their hash is the one that every release understands."""
     lines = ["@EXPLICIT"]
     for archive in archives:
-        digest = hashlib.md5(usedforsecurity=False)
-        with archive.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        lines.append(f"{archive.as_uri()}#{digest.hexdigest()}")
+        lines.append(f"{archive.as_uri()}#{md5_of(archive)}")
     path = place / "explicit.txt"
     path.write_text("\n".join(lines) + "\n", "utf-8")
     return path

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from condainer.conda_exe import Executable
+from condainer.conda_exe import SAID, Executable
 from condainer.config import Settings
 from condainer.errors import IntegrityError, ToolError
 from condainer.solver import gateway_to, unreadable
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 # What comes of taking an answer for what it should be.
 UNFIT: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, AttributeError)
-# Enough of what an executable said to see what went wrong.
-SAID = 4000
 
 
 def planned(executable: Executable, items: Any, sources: Sequence[str]) -> list[RepoDataRecord]:

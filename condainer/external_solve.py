@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from condainer import local_channel, process, virtual
 from condainer.claims import claimed_directory
-from condainer.conda_exe import OVERRIDES, Executable, environment, numbers
+from condainer.conda_exe import OVERRIDES, SAID, Executable, environment, numbers
 from condainer.config import STAGE, Settings
 from condainer.errors import CondainerError, ConfigError, SolveError, ToolError
-from condainer.external_plan import SAID, completed, planned, unusable
+from condainer.external_plan import completed, planned, unusable
 from condainer.files import storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage

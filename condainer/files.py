@@ -122,11 +122,19 @@ def _open_regular(path: str | Path, follow: bool) -> tuple[int, os.stat_result]:
 
 def sha256_of(path: str | Path) -> str:
     """Return the sha256 of a file of any size; raises OSError."""
-    sha256 = hashlib.sha256()
+    return _digest_of(path, hashlib.sha256())
+
+
+def md5_of(path: str | Path) -> str:
+    """Return the md5 of a file of any size, which other tools go by; raises OSError."""
+    return _digest_of(path, hashlib.md5(usedforsecurity=False))
+
+
+def _digest_of(path: str | Path, digest: hashlib._Hash) -> str:
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
-            sha256.update(block)
-    return sha256.hexdigest()
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def read_text(

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from condainer import process
 from condainer.claims import claimed_directory, read_claim, reclaim
-from condainer.conda_exe import environment
+from condainer.conda_exe import SAID, environment
 from condainer.config import user_cache
 from condainer.errors import BuildError, StorageError, ToolError
 from condainer.files import (
@@ -35,7 +35,6 @@ from condainer.report import Reporter
 COMPLETE = "complete"
 # Paths of installations end in the first line of their scripts, which the kernel cuts at 127 bytes.
 DIGITS = 32
-SAID = 4000
 # How long another process of this user is waited for that runs the installer, in seconds.
 PATIENCE = 900.0
 
