@@ -56,12 +56,6 @@ def read(path: Path, platform: str, partial: bool = False) -> Lock:
     return Lock(platform, tuple(p for p in conda if not p.name.startswith("__")), tuple(pip))
 
 
-def content_hash(path: Path, platform: str) -> str:
-    """Return the fingerprint of the inputs that a lockfile records for a platform."""
-    hashes = _metadata(content_of(path)).get("content_hash")
-    return str(hashes.get(platform, "")) if isinstance(hashes, dict) else ""
-
-
 def content_of(path: Path) -> dict[str, Any]:
     """Return what a conda-lock.yml holds, all of it as text.
 

@@ -261,10 +261,10 @@ def gateway_to(sources: Sequence[str], settings: Settings) -> rattler.Gateway:
     """
     import rattler
 
-    cache: Path | None = private_root(settings) / "repodata"
+    place = private_root(settings) / "repodata"
+    cache: Path | None = place
     try:
-        if cache is not None:
-            cache.mkdir(parents=True, exist_ok=True)
+        place.mkdir(parents=True, exist_ok=True)
     except OSError:
         # Without a cache the index is fetched anew each time; solving itself needs no disk.
         cache = None
