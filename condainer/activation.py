@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import activation_quick, cache, comfort
 from condainer.activation_quick import DIRECTORIES, Script
 from condainer.comfort import Default
 from condainer.shell import IDENTIFIER, RESERVED, prompt_name
+from condainer.values import dataclass
 
 # The first words of all scripts: what does not begin so is somebody else's.
 OURS = "# Made by `cnd build`"

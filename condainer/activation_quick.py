@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import string
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -137,10 +136,23 @@ exec @mount "$__condainer_shell"
 """
 
 
-class Script(string.Template):
-    """A template whose placeholders look unlike anything in a shell script."""
+class Script(str):
+    """A template whose placeholders, `@name`, look unlike anything in a shell script."""
 
-    delimiter = "@"
+    __slots__ = ()
+
+    def substitute(self, **values: str) -> str:
+        """Return the text with values in the place of all names; raises KeyError for others."""
+        first, *rest = self.split("@")
+        pieces = [first]
+        for part in rest:
+            size = next((n for n, sign in enumerate(part) if not _is_of_name(sign)), len(part))
+            pieces += (values[part[:size]], part[size:])
+        return "".join(pieces)
+
+
+def _is_of_name(sign: str) -> bool:
+    return sign == "_" or (sign.isascii() and sign.isalnum())
 
 
 def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str, image: Path) -> str:
@@ -165,7 +177,7 @@ def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str, ima
         prefix=shlex.quote(str(prefix)),
         address=address,
         image=shlex.quote(str(image)),
-        patience=PATIENCE,
+        patience=str(PATIENCE),
     )
 
 

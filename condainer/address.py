@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
 
+from condainer.digest import sha256
 from condainer.lock import Lock, PipPackage, escape, pip_name
+from condainer.values import dataclass
 
 # Where an image keeps its own address and canonical text.
 OURS = ".condainer"
@@ -41,7 +41,7 @@ class Address:
     @property
     def sha256(self) -> str:
         """The sha256 of the canonical text, which tells a collision from a hit."""
-        return hashlib.sha256(self.text.encode()).hexdigest()
+        return sha256(self.text.encode()).hexdigest()
 
 
 def prefix_of(digest: str, base: Path) -> Path:

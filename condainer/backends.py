@@ -10,12 +10,12 @@ import select
 import signal
 import stat
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import files, guard, namespace, process
 from condainer.errors import MountError, ToolError
 from condainer.mounttable import PLACE, Mounted, mounted_at
+from condainer.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from condainer.address import Address, stated_address
@@ -16,6 +15,8 @@ from condainer.errors import CollisionError, NotBuiltError
 from condainer.explicit import parse_explicit
 from condainer.files import read_small, read_text, storage_errors
 from condainer.lock import Lock, this_platform
+from condainer.patterns import pattern
+from condainer.values import dataclass, field, fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PLACES = 10
 # No manifest of ours is as large, in bytes.
 LARGEST = 1 << 20
 # The name of an entry's directory.
-ENTRY = re.compile(r"[0-9a-f]{32}(\.[0-9])?")
+ENTRY = pattern(r"[0-9a-f]{32}(\.[0-9])?")
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.files import remove_tree
+from condainer.values import dataclass
 
 
 @dataclass(frozen=True)

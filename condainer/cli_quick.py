@@ -45,8 +45,7 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
             return None
         from condainer import later
 
-        # dataclasses imports it for classes without a docstring, of which there are none here.
-        later.load("inspect")
+        later.import_pathlib()
         from condainer import cli_hit
 
         return cli_hit.build(directory, quiet, "--locked" in options, "--json" in options)
@@ -74,7 +73,7 @@ def _execute(words: list[str], directory: str, quiet: bool) -> None:
     from condainer import later, launch
 
     launch.end_cleanly()
-    later.load("inspect")
+    later.import_pathlib()
     from condainer import cli_hit
 
     cli_hit.execute(words, directory, quiet, found is not None)

@@ -8,10 +8,10 @@ would take something away (JUPYTERLAB_DIR: its assets; npm's prefix: PATH would 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from condainer import inside
 from condainer.inside import DIRECTORY
+from condainer.values import dataclass
 
 __all__ = ["ALWAYS", "DIRECTORY", "USER_SITE", "Default", "defaults", "rows", "table"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
 from condainer import ownership
 from condainer.errors import ConfigError
 from condainer.files import open_regular
 from condainer.urls import NETRC, has_secret
+from condainer.values import MISSING, dataclass, field, fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -168,6 +168,9 @@ class Settings:
         return self.processors or processors.available()
 
 
+KEYS = {item.name: item for item in fields(Settings)}
+
+
 def user_cache() -> Path:
     """Return the user's own cache directory."""
     return _user_directory("XDG_CACHE_HOME", ".cache") / "condainer"
@@ -194,7 +197,7 @@ def _user_directory(variable: str, below_home: str) -> Path:
 def documented() -> list[tuple[str, str, str, str]]:
     """Return name, default, environment variable and meaning of every key, for the README."""
     rows = []
-    for item in fields(Settings):
+    for item in KEYS.values():
         if "doc" in item.metadata:
             default = "" if item.default in (MISSING, None, ()) else str(item.default)
             rows.append((item.name, default, item.metadata["variable"], item.metadata["doc"]))
@@ -222,7 +225,7 @@ def load_settings(
     of_project = _read_file(project / PROJECT_FILE, project / PROJECT_FILE in personal)
     of_project.pop("named_caches", None)
     values.update(of_project)
-    for item in fields(Settings):
+    for item in KEYS.values():
         _refuse_variable(item.name, environ)
         variable = item.metadata.get("variable")
         if variable and environ.get(variable):
@@ -259,13 +262,13 @@ def _refuse_variable(name: str, environ: Mapping[str, str]) -> None:
 
 
 def _is_personal(name: str) -> bool:
-    item = Settings.__dataclass_fields__.get(name)
+    item = KEYS.get(name)
     return item is not None and bool(item.metadata.get("personal"))
 
 
 def _check_level(settings: Settings) -> None:
     highest = LEVELS.get(settings.compressor)
-    default = Settings.__dataclass_fields__["compression_level"].default
+    default = KEYS["compression_level"].default
     if highest is None and settings.compression_level != default:
         raise ConfigError(f"compression_level: {settings.compressor} has no levels")
     if highest is not None and not 1 <= settings.compression_level <= highest:
@@ -331,7 +334,7 @@ def _caches(values: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def _check_key(name: str, where: str, personal: bool = False) -> None:
-    known = [item.name for item in fields(Settings) if "doc" in item.metadata]
+    known = [item.name for item in KEYS.values() if "doc" in item.metadata]
     if name in known:
         if _is_personal(name) and not personal:
             raise ConfigError(f"{where}: `{name}` is not taken from here", _belongs())
@@ -412,7 +415,7 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
 
 
 def _kind(name: str) -> str:
-    return str(Settings.__dataclass_fields__[name].type)
+    return str(KEYS[name].type)
 
 
 def _path(value: Any, where: str, base: Path) -> Path:

@@ -6,9 +6,9 @@ and newer conda read its lines (`url#sha256:…`); `cnd lock --export explicit` 
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
-from urllib.parse import unquote
 
 from condainer.errors import LockfileError
 from condainer.files import read_text
@@ -25,19 +25,20 @@ from condainer.lock import (
     pip_name,
     unescape,
 )
+from condainer.patterns import pattern
 from condainer.urls import NETRC, has_secret, has_user
 
 # The first words of a file of ours.
 OURS = "# Made by `cnd lock`"
 VERSION = 1
-PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
-PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
-PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-VIRTUAL = re.compile(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
-FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
-CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
-CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
-MD5 = re.compile(r"[0-9a-fA-F]{32}")
+PACKAGE = pattern(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
+PIP = pattern(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
+PIP_NAME = pattern(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+VIRTUAL = pattern(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
+FILENAME = pattern(r"[^/\s\\\x00-\x1f]+")
+CONDA_FILENAME = pattern(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
+CONTROL = pattern(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
+MD5 = pattern(r"[0-9a-fA-F]{32}")
 HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
 
@@ -99,7 +100,13 @@ def read_explicit(path: Path, platform: str, partial: bool = False) -> Lock:
         text = read_text(path, "utf-8-sig")
     except UnicodeDecodeError:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
-    return parse_explicit(text, str(path), platform, partial)
+    return _parsed(text, str(path), platform, partial)
+
+
+# A stamp is written only after a second look, which mostly finds the same text.
+@functools.lru_cache(maxsize=1)
+def _parsed(text: str, where: str, platform: str, partial: bool) -> Lock:
+    return parse_explicit(text, where, platform, partial)
 
 
 def checked(lock: Lock, where: str) -> Lock:
@@ -302,6 +309,8 @@ class _Reader:
             raise self._error(number, f"a URL with a control character: {line!r}")
 
     def _git(self, number: int, line: str) -> PipPackage:
+        from urllib.parse import unquote
+
         name, _, text = line.removeprefix("# pip ").partition(" @ ")
         url = git_url(text)
         if url is None:

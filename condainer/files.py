@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import pwd
 import stat
@@ -13,6 +12,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from condainer.errors import StorageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import hashlib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -122,11 +125,15 @@ def _open_regular(path: str | Path, follow: bool) -> tuple[int, os.stat_result]:
 
 def sha256_of(path: str | Path) -> str:
     """Return the sha256 of a file of any size; raises OSError."""
+    import hashlib
+
     return _digest_of(path, hashlib.sha256())
 
 
 def md5_of(path: str | Path) -> str:
     """Return the md5 of a file of any size, which other tools go by; raises OSError."""
+    import hashlib
+
     return _digest_of(path, hashlib.md5(usedforsecurity=False))
 
 

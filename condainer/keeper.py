@@ -12,13 +12,13 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from condainer import backends, leases, mountlocks, mounttable, private, process
 from condainer.backends import Busy, State
 from condainer.errors import CondainerError
 from condainer.mountlocks import Locks, remove_mount_point
+from condainer.values import dataclass
 
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
@@ -60,7 +60,7 @@ def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
     if descriptor is None:
         return False
     try:
-        given = asdict(duty)
+        given = {**vars(duty)}
         given["held"] = descriptor
         given["locks"] = [str(path) for path in vars(locks).values()]
         lease = leases.take(cache, duty.address) if cache is not None else None

@@ -1,30 +1,49 @@
-"""Modules of the standard library that are loaded only when something of them is used.
-
-importlib's LazyLoader does not do: in Python up to 3.11, to import its module is to use it.
-"""
+"""pathlib without what it imports for a function that nobody here calls."""
 
 from __future__ import annotations
 
-import importlib
 import sys
-from types import ModuleType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
+else:
+    ModuleType = type(sys)
+
+NAME = "urllib.parse"
 
 
-class _Later(ModuleType):
-    """Stands for a module until one of its names is asked for."""
+class _Parse(ModuleType):
+    """Stands for urllib.parse while pathlib is imported, which takes one function from it."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), name)
+        return getattr(_parse(), name)
+
+    def quote_from_bytes(self, *values: Any, **named: Any) -> str:
+        """Call the real one, which as_uri() does."""
+        quoted: str = _parse().quote_from_bytes(*values, **named)
+        return quoted
 
 
-def load(name: str) -> None:
-    """Let a module be imported, from now on, without being loaded before it is used."""
-    sys.modules.setdefault(name, _Later(name))
+def _parse() -> Any:
+    if isinstance(sys.modules.get(NAME), _Parse):
+        del sys.modules[NAME]
+    import urllib.parse
+
+    return urllib.parse
+
+
+def import_pathlib() -> None:
+    """Import pathlib, without urllib.parse and what that imports in turn: 2 ms."""
+    if NAME in sys.modules:
+        return
+    sys.modules[NAME] = _Parse(NAME)
+    try:
+        import pathlib  # noqa: F401
+    finally:
+        # As an attribute of its package it would be missing.
+        if isinstance(sys.modules[NAME], _Parse):
+            del sys.modules[NAME]

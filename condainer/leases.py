@@ -7,16 +7,16 @@ a cache that cannot be written, or that has no place for them, is used without.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.claims import read_claim, this_host
 from condainer.files import user_name
+from condainer.patterns import pattern
+from condainer.values import dataclass
 
 LEASES = "leases"
 USES = "uses"
@@ -28,8 +28,8 @@ LIVE = 2 * 3600.0
 # How old a file of use may become before a refresh touches it.
 DAY = 86400.0
 
-ADDRESS = re.compile(r"[0-9a-f]{32}")
-USE = re.compile(r"([0-9a-f]{32})\.[0-9]+")
+ADDRESS = pattern(r"[0-9a-f]{32}")
+USE = pattern(r"([0-9a-f]{32})\.[0-9]+")
 # Never a link, nor a FIFO that would keep us waiting, in the place of a file.
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 

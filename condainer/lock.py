@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from condainer.digest import sha256
 from condainer.files import read_bytes
+from condainer.patterns import pattern
+from condainer.values import dataclass
 
 ABSENT = "absent"
 # What the URL of a git repository begins with.
 VCS = "git+"
 COMMIT = r"[0-9a-f]{40}"
 # A commit of one, as the URL of a package has it.
-GIT = re.compile(
+GIT = pattern(
     rf"git\+(?P<url>(?:https?|ssh|file)://[^\s#]+)@(?P<commit>(?i:{COMMIT}))"
     r"(?P<rest>#subdirectory=(?P<subdirectory>[^\s#&]+))?"
 )
-NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 # By these a program runs or loads other code than its own.
-TAKES_OVER = re.compile(
+TAKES_OVER = pattern(
     r"LD_(PRELOAD|AUDIT|LIBRARY_PATH)|GCONV_PATH|PATH|BASH_ENV|ENV|PROMPT_COMMAND|IFS"
     r"|PYTHON(STARTUP|PATH|HOME|INSPECT|BREAKPOINT|WARNINGS)|PERL5(OPT|LIB|DB)|RUBY(OPT|LIB)"
     r"|NODE_OPTIONS|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GIT_\w+|EDITOR|PAGER|BROWSER|R_PROFILE\w*"
@@ -195,7 +196,7 @@ def unescape(text: str) -> str:
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file's bytes, `absent`, or `unreadable`, which no lock says."""
     try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
+        return sha256(read_bytes(path)).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
     except OSError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.config import Settings
@@ -25,6 +24,7 @@ from condainer.lock import (
     this_platform,
 )
 from condainer.report import Reporter
+from condainer.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import backends, mountlocks, namespace, private, ways
@@ -25,6 +24,7 @@ from condainer.mountwork import (
 )
 from condainer.private import Joined, Place, owner
 from condainer.report import Reporter, Silent
+from condainer.values import dataclass
 from condainer.ways import Way
 
 __all__ = ["Hold", "Image", "Options", "State", "check_base", "hold", "mount", "outlook", "probe"]

@@ -13,12 +13,12 @@ import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 from condainer import files, guard, mounttable
 from condainer.claims import this_boot
 from condainer.errors import MountError, StorageError
+from condainer.values import dataclass, fields
 from condainer.warm import JOBS
 
 NAMES = 10

@@ -6,8 +6,9 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+
+from condainer.values import dataclass
 
 # What a private mount lies on.
 PLACE = "tmpfs"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer import backends, files, guard, keeper, mountlocks, namespace, process, ways
@@ -19,6 +17,7 @@ from condainer.mountlocks import Locks
 from condainer.mounttable import mounted_at
 from condainer.private import Place
 from condainer.report import Reporter, Silent
+from condainer.values import dataclass, replace
 from condainer.ways import Way
 
 TYPE_CHECKING = False
@@ -246,6 +245,8 @@ def _start_with(way: Way, path: Path, prefix: Path) -> None:
 
 def copy_verified(source: Path, target: Path, sha256: str) -> None:
     """Copy a file, and raise IntegrityError unless the copy has exactly these bytes."""
+    import hashlib
+
     digest = hashlib.sha256()
     with files.open_regular(source) as stream, target.open("xb") as copy:
         while block := stream.read(BLOCK):

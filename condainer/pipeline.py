@@ -6,7 +6,6 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer import (
@@ -26,6 +25,7 @@ from condainer.lock import Lock
 from condainer.locking import ensure_lock, lock_state
 from condainer.mountbase import check_base
 from condainer.report import Reporter
+from condainer.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

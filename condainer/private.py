@@ -13,12 +13,12 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import files, mountlocks, mounttable, namespace
 from condainer.errors import MountError
 from condainer.mountlocks import Locks
+from condainer.values import dataclass
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.errors import CondainerError, ToolError
 from condainer.urls import redacted
+from condainer.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from condainer.address import Address
@@ -224,7 +223,7 @@ def publish(
     root = settings.cache_directory
     with storage_errors(f"publish the image in {root}"):
         (directory / MANIFEST).write_text(
-            json.dumps(asdict(manifest), indent=2, sort_keys=True) + "\n", encoding="utf-8"
+            json.dumps(vars(manifest), indent=2, sort_keys=True) + "\n", encoding="utf-8"
         )
         (directory / LOCK).write_text(lock_text, encoding="utf-8")
         for item in directory.iterdir():

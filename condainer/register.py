@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
@@ -22,13 +21,15 @@ from condainer.config import Settings
 from condainer.files import publish_text, read_small, user_name
 from condainer.leases import ADDRESS, DAY
 from condainer.lock import this_platform
+from condainer.patterns import pattern
 from condainer.publish import PROJECTS
+from condainer.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
-NAME = re.compile(r"[0-9a-f]{32}\.[0-9]+")
+NAME = pattern(r"[0-9a-f]{32}\.[0-9]+")
 # What one of these files may hold at most, in bytes; the longest path has 4096.
 LIMIT = 32_768
 # How long a project counts that cannot be seen from here, in seconds since its last build.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
 from condainer import mount, shell, trust
 from condainer.cache import Entry
@@ -13,6 +12,7 @@ from condainer.config import Settings
 from condainer.errors import MountError
 from condainer.lock import Lock
 from condainer.report import Reporter
+from condainer.values import dataclass, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

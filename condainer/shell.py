@@ -11,14 +11,13 @@ from pathlib import Path
 from condainer import comfort, inside
 from condainer.errors import CommandNotStarted, ToolError
 from condainer.launch import execute
+from condainer.patterns import pattern
 
 __all__ = ["CommandNotStarted", "environment", "execute", "interactive_shell"]
 
-IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+IDENTIFIER = pattern(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # What activation itself decides, and what a shell sets for itself.
-RESERVED = re.compile(
-    r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z"
-)
+RESERVED = pattern(r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z")
 
 # Puts @prompt before the user's own prompt, which may show the status of the last command.
 FISH_PROMPT = """\

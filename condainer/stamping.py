@@ -8,7 +8,6 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from condainer import (
@@ -34,6 +33,7 @@ from condainer.lock import Lock, this_platform
 from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
 from condainer.stamp import CONTENT, DATED, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
+from condainer.values import replace
 
 # Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 
+from condainer.patterns import pattern
+
 # Who logs in, before the host; a password or `${VARIABLE}` can stand in it. A scheme of any length
 # would take the square of the time that a long word takes.
-USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'\"<>]*)@")
+USER = pattern(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'\"<>]*)@")
 # The token of a conda channel: `https://host/t/TOKEN/channel`; conda takes it from anywhere in the
 # path. A second `://` ends the search, which would take the square of the time of a long word.
-TOKEN = re.compile(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
+TOKEN = pattern(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
 # In the URLs of wheels and sdists, whose paths hold letters of the alphabet, only there.
-INDEX_TOKEN = re.compile(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
+INDEX_TOKEN = pattern(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
 # By these uv finds its indexes, in the order of their importance.
 INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -20,12 +22,14 @@ NETRC = "Put user and password into ~/.netrc (mode 0600), and only the plain URL
 
 def redacted(text: str) -> str:
     """Return a text with `***` in the place of the users, passwords and tokens of its URLs."""
+    if "@" not in text and "/t/" not in text:
+        return text
     return TOKEN.sub(r"\g<before>/t/***", USER.sub(lambda match: _shown(match, "***@"), text))
 
 
 def without_user(text: str) -> str:
     """Return a text without the users and passwords of its URLs."""
-    return USER.sub(lambda match: _shown(match, ""), text)
+    return USER.sub(lambda match: _shown(match, ""), text) if "@" in text else text
 
 
 def without_login(url: str) -> str:

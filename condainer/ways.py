@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer import backends, mountlocks, namespace
 from condainer.backends import Backend, Fuse, Kernel, State
 from condainer.errors import MountError, ToolError
+from condainer.values import dataclass, replace
 
 AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
 
