@@ -12,9 +12,10 @@ import stat
 import struct
 from pathlib import Path
 
-from condainer import files, guard, namespace, process
+from condainer import files, guard, namespace, process, tools
 from condainer.errors import MountError, ToolError
 from condainer.mounttable import PLACE, Mounted, mounted_at
+from condainer.tools import KERNEL, OPTIONS
 from condainer.values import dataclass
 
 TYPE_CHECKING = False
@@ -24,15 +25,11 @@ else:
     Protocol = object
 
 SENTINEL = Path(".condainer", "address")
-OPTIONS = "ro,nosuid,nodev"
 
 # How long a daemon may take to answer, in seconds; it may wait for a slow file system.
 PATIENCE = 10.0
 # What stat says of a FUSE mount whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
-
-# The kernel's own file system, which only root can mount, also where there are user namespaces.
-KERNEL = "squashfs"
 
 SUPERBLOCK_MAGIC = b"hsqs"
 SUPERBLOCK_SIZE = 96
@@ -163,7 +160,7 @@ class Fuse:
     @property
     def direct(self) -> bool:
         """Whether this process can mount where everybody sees it, outside of a namespace."""
-        return os.geteuid() == 0 or (self.setuid_helper and not _privileges_frozen())
+        return os.geteuid() == 0 or (self.setuid_helper and not tools.privileges_frozen())
 
     def start(self, image: Path, prefix: Path) -> None:
         _mount([self.program, "-o", OPTIONS], self.environment, image, prefix)
@@ -179,13 +176,6 @@ class Kernel:
     def start(self, image: Path, prefix: Path) -> None:
         command = ["mount", "-t", KERNEL, "-o", f"{OPTIONS},loop"]
         _mount(command, self.environment, image, prefix)
-
-
-def kernel_works() -> bool:
-    """Tell whether this process can let the kernel mount an image, as far as can be seen."""
-    known = Path("/proc/filesystems").read_text(encoding="ascii").split()
-    loops = os.access("/dev/loop-control", os.R_OK | os.W_OK)
-    return os.geteuid() == 0 and KERNEL in known and loops
 
 
 def find_fuse(directory: Path | None) -> Fuse:
@@ -215,12 +205,8 @@ def fusermount(directory: Path | None) -> str | None:
 
 
 def tool_environment(directory: Path | None) -> dict[str, str]:
-    """Return a small environment: a daemon must not carry along what a job has set."""
-    path = os.environ.get("PATH") or os.defpath
-    variables = {"PATH": f"{directory}:{path}" if directory else path, "LC_ALL": "C"}
-    if "LD_LIBRARY_PATH" in os.environ:
-        variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    return variables
+    """Return the environment of a daemon; see tools.environment()."""
+    return tools.environment(str(directory or ""))
 
 
 def _check_device() -> None:
@@ -238,12 +224,6 @@ def _check_device() -> None:
             "Ask the administrator for `chmod 0666 /dev/fuse`, which is its usual mode; "
             "a container needs `--device /dev/fuse`.",
         ) from None
-
-
-def _privileges_frozen() -> bool:
-    """Tell whether set-user-ID programs gain nothing here, as in some containers."""
-    status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
-    return "NoNewPrivs:\t1" in status
 
 
 def _mount(command: list[str], environment: dict[str, str], image: Path, prefix: Path) -> None:

@@ -119,7 +119,7 @@ def after_scripts(
         text = SOURCE_SCRIPTS.format(said=said, result=result, env=env)
         # What a site sets up for every new bash is set up already.
         given = {k: v for k, v in environ.items() if k not in ("BASH_ENV", "ENV")}
-        if _run([_shell(), "-c", text, "condainer", *scripts], given, (said, result)):
+        if run([_shell(), "-c", text, "condainer", *scripts], given, (said, result)):
             return None
         output = _read(said).decode(errors="replace").strip()
         dump = dict(
@@ -150,7 +150,7 @@ def _shell() -> str:
     return "/bin/sh"
 
 
-def _run(argv: list[str], env: dict[str, str], kept: "Sequence[int]") -> int:
+def run(argv: list[str], env: dict[str, str], kept: "Sequence[int]" = ()) -> int:
     """Run a command in a session of its own, nothing of which outlives it; return its status."""
     for descriptor in kept:
         os.set_inheritable(descriptor, True)

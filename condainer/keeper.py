@@ -14,11 +14,11 @@ import sys
 import time
 from pathlib import Path
 
-from condainer import backends, leases, mountlocks, mounttable, private, process
+from condainer import backends, launch, leases, mountlocks, mounttable, private, process
 from condainer.backends import Busy, State
 from condainer.errors import CondainerError
 from condainer.mountlocks import Locks, remove_mount_point
-from condainer.values import dataclass
+from condainer.values import dataclass, replace
 
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
@@ -60,18 +60,21 @@ def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
     if descriptor is None:
         return False
     try:
-        given = {**vars(duty)}
-        given["held"] = descriptor
-        given["locks"] = [str(path) for path in vars(locks).values()]
-        lease = leases.take(cache, duty.address) if cache is not None else None
-        given["lease"] = str(lease or "")
+        given = vars(filled_in(duty, locks, cache, descriptor))
         kept = [number for number in (descriptor, duty.announced) if number >= 0]
         tools = Path(duty.tools) if duty.tools else None
-        argv = [*process.module_command("condainer.keeper"), json.dumps(given)]
-        process.start_daemon(argv, backends.tool_environment(tools), kept)
+        argv = [*launch.module_command("condainer.keeper"), json.dumps(given)]
+        os.waitpid(launch.start_daemon(argv, backends.tool_environment(tools), kept), 0)
         return True
     finally:
         os.close(descriptor)
+
+
+def filled_in(duty: Duty, locks: Locks, cache: Path | None, held: int) -> Duty:
+    """Return a duty with its locks, the descriptor of its own, and a lease of the image."""
+    lease = leases.take(cache, duty.address) if cache is not None else None
+    paths = tuple(str(path) for path in vars(locks).values())
+    return replace(duty, locks=paths, held=held, lease=str(lease or ""))
 
 
 class Keeper:

@@ -1,4 +1,4 @@
-"""How this process becomes a command; it imports next to nothing, for `cnd exec` is to be quick."""
+"""How this process becomes a command, or starts one that outlives it, with next to no imports."""
 
 # In C, and there from the start, which the enumerations of `signal` are not.
 import _signal
@@ -77,3 +77,57 @@ def _not_started(message: str, exit_code: int) -> Exception:
     from condainer.errors import CommandNotStarted
 
     return CommandNotStarted(message, exit_code)
+
+
+def module_command(module: str) -> list[str]:
+    """Return the command that runs a module of ours in this interpreter.
+
+    It finds the same Condainer however that was installed, and neither the working directory nor
+    a PYTHON* variable can put other code in its place; only the standard library is sure to be
+    there besides.
+    """
+    root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    start = (
+        "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
+        "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
+    )
+    return [sys.executable, "-I", "-c", start, root, module]
+
+
+def start_daemon(
+    argv: "Sequence[str]", env: "Mapping[str, str]", pass_fds: "Sequence[int]" = ()
+) -> int:
+    """Start a command that outlives us and is nobody's child, without our terminal and descriptors.
+
+    Parameters: `env` is its whole environment, `pass_fds` the descriptors it keeps. It returns
+    before the command has started; whether it did, the command itself has to show. What is returned
+    is the number of a child to be waited for, which ends at once.
+    """
+    child = os.fork()
+    if child == 0:
+        _become_daemon(argv, env, pass_fds)
+    return child
+
+
+def _become_daemon(
+    argv: "Sequence[str]", env: "Mapping[str, str]", pass_fds: "Sequence[int]"
+) -> "NoReturn":
+    try:
+        os.setsid()
+        # Once more, so that it is adopted by init and can never get a terminal.
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for standard in range(3):
+            os.dup2(null, standard)
+        first = 3
+        for kept in sorted(pass_fds):
+            os.closerange(first, kept)
+            os.set_inheritable(kept, True)
+            first = kept + 1
+        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+        os.execve(argv[0], list(argv), dict(env))
+    finally:
+        # Whatever happened, the copy of the parent must not go on as if it were the parent.
+        os._exit(127)

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from condainer import backends, mountlocks, namespace, private, ways
+from condainer import backends, mountlocks, namespace, private, tools, ways
 from condainer.backends import State
 from condainer.errors import CondainerError, MountError
 from condainer.mountbase import check_base
@@ -52,7 +52,7 @@ def outlook(image: Image, options: Options) -> dict[str, str | bool]:
     if mountlocks.of_our_namespace(image.prefix) is not None and state is State.MOUNTED:
         return {"with": entry.kind if entry else "", "private": True, "why": "we are inside of it"}
     if state is State.PROVIDED and options.way in (ways.AUTO, ways.KERNEL):
-        return {"with": backends.KERNEL, "private": False, "why": "root mounted it for everybody"}
+        return {"with": tools.KERNEL, "private": False, "why": "root mounted it for everybody"}
     if state is State.MOUNTED and entry is not None and not _wants_its_own(options):
         kind = entry.kind.removeprefix("fuse.")
         return {"with": kind, "private": False, "why": "it is mounted already"}

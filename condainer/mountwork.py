@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from condainer import backends, files, guard, keeper, mountlocks, namespace, process, ways
+from condainer import backends, files, guard, keeper, launch, mountlocks, namespace, ways
 from condainer.backends import State
 from condainer.claims import claimed_directory
 from condainer.errors import IntegrityError, MountError
@@ -131,19 +131,24 @@ def unverified(image: Image, locks: Locks) -> bool:
 
 def _look_after(work: Work, place: Place | None = None) -> None:
     """Make sure that there is a keeper, which has a lease of the image."""
-    duty = keeper.Duty(
-        prefix=str(work.image.prefix),
-        address=work.image.address,
-        linger=work.options.linger,
-        tools=str(work.options.tool_directory or ""),
-        again=_command(work, place),
-    )
+    duty = duty_of(work, place)
     if place is not None:
         cover = str(place.cover or "")
         notice, announced = str(place.notice), place.announced
         others = (str(work.others.mount), str(work.others.keeper)) if work.others else ()
         duty = replace(duty, notice=notice, announced=announced, cover=cover, others=others)
     keeper.ensure(duty, work.locks, work.image.cache)
+
+
+def duty_of(work: Work, place: Place | None = None) -> keeper.Duty:
+    """Return what a keeper has to know of a mount, without what it fills in itself."""
+    return keeper.Duty(
+        prefix=str(work.image.prefix),
+        address=work.image.address,
+        linger=work.options.linger,
+        tools=str(work.options.tool_directory or ""),
+        again=_command(work, place),
+    )
 
 
 def _command(work: Work, place: Place | None) -> tuple[str, ...]:
@@ -155,7 +160,7 @@ def _command(work: Work, place: Place | None) -> tuple[str, ...]:
         "locks": [str(path) for path in vars(work.locks).values()],
         "notice": str(place.notice) if place else None,
     }
-    return (*process.module_command("condainer.mountwork"), json.dumps(given, default=str))
+    return (*launch.module_command("condainer.mountwork"), json.dumps(given, default=str))
 
 
 def main(argument: str) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from condainer import process
+from condainer import launch, process
 from condainer.errors import CondainerError, MountError
 
 CLONE_NEWNS = 0x00020000
@@ -139,7 +139,7 @@ def available() -> bool:
     In a fresh process: a fork of ours would wait for threads that wait for a file system.
     """
     try:
-        process.run([*process.module_command("condainer.namespace"), PROBE])
+        process.run([*launch.module_command("condainer.namespace"), PROBE])
     except process.CommandFailed:
         return False
     return True
@@ -261,7 +261,7 @@ def command(source: Path, target: Path) -> list[str]:
 
     The directory above `target` must exist; whatever is or is not at `target` does not matter.
     """
-    return [*process.module_command("condainer.namespace"), str(source), str(target), "--"]
+    return [*launch.module_command("condainer.namespace"), str(source), str(target), "--"]
 
 
 def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:

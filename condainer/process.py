@@ -6,20 +6,19 @@ import contextlib
 import os
 import shlex
 import signal
-import stat
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from condainer import tools
 from condainer.errors import CondainerError, ToolError
 from condainer.urls import redacted
 from condainer.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
+    pass
 
 # Enough to show what went wrong; a tool that writes megabytes to stderr must not fill the memory.
 STDERR_LIMIT = 64_000
@@ -152,81 +151,5 @@ def _communicate(
 
 
 def find_tool(name: str, directory: Path | None = None) -> str | None:
-    """Return the path of an executable, or None.
-
-    It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH.
-    """
-    own = own_tools() / "current" / "programs"
-    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    for place in (directory, own, *(Path(part) for part in path if part)):
-        found = None if place is None else os.path.join(place, name)
-        if found is None or not os.path.isfile(found) or not os.access(found, os.X_OK):
-            continue
-        # What others could have put among our own is not run.
-        if place != own or _is_ours(own):
-            return found
-    return None
-
-
-def own_tools() -> Path:
-    """Return the directory of the tools that the user has let Condainer install."""
-    data = os.environ.get("XDG_DATA_HOME", "")
-    home = os.environ.get("HOME") or "/nonexistent"
-    base = Path(data) if os.path.isabs(data) else Path(home, ".local", "share")
-    return base / "condainer" / "tools"
-
-
-def _is_ours(path: Path) -> bool:
-    status = path.stat()
-    return status.st_uid == os.geteuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def module_command(module: str) -> list[str]:
-    """Return the command that runs a module of ours in this interpreter.
-
-    It finds the same Condainer however that was installed, and neither the working directory nor
-    a PYTHON* variable can put other code in its place; only the standard library is sure to be
-    there besides.
-    """
-    root = str(Path(__file__).resolve().parent.parent)
-    start = (
-        "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
-        "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
-    )
-    return [sys.executable, "-I", "-c", start, root, module]
-
-
-def start_daemon(argv: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int] = ()) -> None:
-    """Start a command that outlives us and is nobody's child, without our terminal and descriptors.
-
-    Parameters: `env` is its whole environment, `pass_fds` the descriptors it keeps. It returns
-    before the command has started; whether it did, the command itself has to show.
-    """
-    child = os.fork()
-    if child == 0:
-        _become_daemon(argv, env, pass_fds)
-    os.waitpid(child, 0)
-
-
-def _become_daemon(
-    argv: Sequence[str], env: Mapping[str, str], pass_fds: Sequence[int]
-) -> NoReturn:
-    try:
-        os.setsid()
-        # Once more, so that it is adopted by init and can never get a terminal.
-        if os.fork():
-            os._exit(0)
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        for standard in range(3):
-            os.dup2(null, standard)
-        first = 3
-        for kept in sorted(pass_fds):
-            os.closerange(first, kept)
-            os.set_inheritable(kept, True)
-            first = kept + 1
-        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
-        os.execve(argv[0], list(argv), dict(env))
-    finally:
-        # Whatever happened, the copy of the parent must not go on as if it were the parent.
-        os._exit(127)
+    """Return the path of an executable, or None; see tools.find()."""
+    return tools.find(name, str(directory or ""))

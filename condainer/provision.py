@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer import namespace, network, packages, process, solver
+from condainer import namespace, network, packages, process, solver, tools
 from condainer.address import address_of
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import Settings
@@ -52,7 +52,7 @@ class Provisioned:
 
 def plan() -> str:
     """Return what install() would do."""
-    return f"install {' and '.join(WANTED)} from {DEFAULT_CHANNEL} into {process.own_tools()}"
+    return f"install {' and '.join(WANTED)} from {DEFAULT_CHANNEL} into {tools.root()}"
 
 
 def install(settings: Settings, reporter: Reporter) -> Provisioned:
@@ -62,7 +62,7 @@ def install(settings: Settings, reporter: Reporter) -> Provisioned:
     """
     network.prepare(settings, reporter)
     lock = _locked(settings, reporter)
-    root = process.own_tools()
+    root = Path(tools.root())
     directory = root / address_of(lock, root).digest
     new = not (directory / LOCK).is_file()
     with storage_errors(f"install tools in {root}"):

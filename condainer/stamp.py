@@ -12,7 +12,7 @@ import sys
 
 from condainer import __version__
 
-MAGIC = b"condainer-stamp-1"
+MAGIC = b"condainer-stamp-2"
 DIRECTORY = "condainer-stamps"
 # What is larger is remembered by its sha256, in bytes.
 LARGE = 1 << 20

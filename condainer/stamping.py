@@ -173,6 +173,11 @@ def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
         "address": entry.address,
         "name": lock.name,
         "mount": settings.mount,
+        "image": str(entry.image),
+        "cache": "" if entry.root in settings.readonly_caches else str(entry.root),
+        "linger": str(settings.linger),
+        "tools": str(settings.tool_directory or ""),
+        "copies": str(settings.staging_directory),
     }
     with suppress(CondainerError):
         check_base(entry.prefix.parent)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import backends, mountlocks, process
+from condainer import backends, launch, mountlocks, process
 from condainer.backends import Busy, State
 from condainer.errors import CondainerError, MountError
 from condainer.mount import check_base
@@ -123,7 +123,7 @@ def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
         else:
             with suppress(CommandFailed):
                 # In a process of its own, because who has entered the namespace does not come back.
-                process.run([*process.module_command("condainer.private"), str(locks.namespace)])
+                process.run([*launch.module_command("condainer.private"), str(locks.namespace)])
         if sole is not None:
             os.close(sole)
         cleared.append(Cleared(prefix, problem))

@@ -1,4 +1,4 @@
-"""Into an image that is mounted already, at once; whatever is not as usual is for the long way.
+"""Into an image, at once if it is mounted already; whatever is not as usual is for the long way.
 
 It does what mount.hold(), run.command() and shell.environment() do then, and imports next to
 nothing: one claim, two looks at the mount table, one at the content.
@@ -22,7 +22,7 @@ JOBS = (
     ("FLUX_JOB_ID",),
     ("OAR_JOB_ID",),
 )
-AUTO, PRIVATE, KERNEL = "auto", "private", "kernel"
+AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
 SENTINEL = ".condainer/address"
 # How long a daemon may take to answer before the long way asks it with more patience, in seconds.
 PATIENCE = 1.0
@@ -32,11 +32,16 @@ FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
-    """Replace this process by a command in the image that a stamp names, if that is mounted.
+    """Replace this process by a command in the image that a stamp names.
 
-    Returns if the long way has to be taken; nothing has happened then. Raises CommandNotStarted.
+    Returns if the long way has to be taken. Raises CommandNotStarted.
     """
-    claim = _claim(found)
+    if is_mounted(found):
+        claim = claim_mounted(found)
+    else:
+        from condainer import cold
+
+        claim = cold.claim_new(found)
     if claim is None:
         return
     environment = inside.after_scripts(
@@ -47,6 +52,12 @@ def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
         return
     os.set_inheritable(claim, True)
     launch.execute(argv, environment)
+
+
+def is_mounted(found: dict[str, str]) -> bool:
+    """Tell whether anything at all is mounted at the prefix."""
+    base, name = found.get("base", ""), found["prefix"].rpartition("/")[2]
+    return b" %s " % os.fsencode(f"{base.rstrip('/')}/{name}") in mount_table()
 
 
 def environment_of(found: dict[str, str]) -> dict[str, str]:
@@ -63,7 +74,7 @@ def environment_of(found: dict[str, str]) -> dict[str, str]:
     return inside.environment(found["prefix"], variables, os.environ, named, address, table)
 
 
-def _claim(found: dict[str, str]) -> int | None:
+def claim_mounted(found: dict[str, str]) -> int | None:
     """Claim a mount that every process of ours sees, and that is looked after; None if it is not.
 
     The descriptor keeps it mounted. What was read of the mount table before the claim counts
@@ -73,8 +84,8 @@ def _claim(found: dict[str, str]) -> int | None:
     wish = found["mount"]
     if base is None or ESCAPED & {*base} or wish == PRIVATE or (wish == AUTO and in_job()):
         return None
-    table = _mount_table()
-    view, device, provided = _look(table, os.fsencode(base), os.fsencode(name))
+    table = mount_table()
+    view, device, provided = look(table, os.fsencode(base), os.fsencode(name))
     if device is None or (provided and wish not in (AUTO, KERNEL)):
         return None
     prefix = f"{base.rstrip('/')}/{name}"
@@ -84,8 +95,8 @@ def _claim(found: dict[str, str]) -> int | None:
     try:
         status = os.stat(prefix)
         there = (os.major(status.st_dev), os.minor(status.st_dev)) == device
-        answer = _answer(f"{prefix}/{SENTINEL}") if there else b""
-        if answer == found["address"].encode() + b"\n" and _mount_table() == table:
+        said = answer(f"{prefix}/{SENTINEL}") if there else None
+        if said == found["address"].encode() + b"\n" and mount_table() == table:
             return claim
     except OSError:
         pass
@@ -98,12 +109,13 @@ def in_job() -> bool:
     return any(os.environ.get(name) for names in JOBS for name in names)
 
 
-def _mount_table() -> bytes:
+def mount_table() -> bytes:
+    """Return the text of the mount table of our view."""
     with open("/proc/self/mountinfo", "rb", buffering=0) as stream:
         return stream.readall()
 
 
-def _look(table: bytes, base: bytes, name: bytes) -> tuple[str, tuple[int, int] | None, bool]:
+def look(table: bytes, base: bytes, name: bytes) -> tuple[str, tuple[int, int] | None, bool]:
     """Return what names our view, the device of our mount of an image, and whether it is root's.
 
     The device is None if none of ours, or more than that, is at the mount point.
@@ -135,15 +147,8 @@ def _look(table: bytes, base: bytes, name: bytes) -> tuple[str, tuple[int, int] 
 
 def _lock(base: str, name: str, view: str) -> int | None:
     """Take the lock of a mount's users with the others; None if there is no keeper, or anything."""
-    directory = f"{base.rstrip('/')}/.condainer-{os.geteuid()}"
     try:
-        status = os.lstat(directory)
-        if status.st_mode & 0o170022 != 0o040000 or status.st_uid != os.getuid():
-            return None
-        with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as stream:
-            boot = stream.read(8).decode()
-        seen = view or "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
-        stem = f"{directory}/{name}-{boot}-{seen}"
+        stem = stem_of(base, name, view)
         keeper = os.open(f"{stem}.keeper", FLAGS)
         try:
             fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -170,6 +175,26 @@ def _lock(base: str, name: str, view: str) -> int | None:
     return None
 
 
+def stem_of(base: str, name: str, view: str) -> str:
+    """Return how the paths of a mount's lock files begin; see mountlocks.locks_for().
+
+    Raises OSError if our directory of them is not there, or not ours alone.
+    """
+    directory = f"{base.rstrip('/')}/.condainer-{os.geteuid()}"
+    if not is_private(directory):
+        raise FileNotFoundError(directory)
+    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as stream:
+        boot = stream.read(8).decode()
+    seen = view or "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
+    return f"{directory}/{name}-{boot}-{seen}"
+
+
+def is_private(directory: str) -> bool:
+    """Tell whether this is a directory, not a link, of ours that nobody else can write."""
+    status = os.lstat(directory)
+    return status.st_mode & 0o170022 == 0o040000 and status.st_uid == os.getuid()
+
+
 def _open_provided(prefix: str) -> int | None:
     """Claim what root has mounted for everybody: nobody can unmount what a process has open."""
     try:
@@ -178,12 +203,13 @@ def _open_provided(prefix: str) -> int | None:
         return None
 
 
-def _answer(path: str) -> bytes:
-    """Return the content of a small file; nothing from a daemon that does not answer.
+def answer(path: str, patience: float = PATIENCE) -> bytes | None:
+    """Return the content of a small file, nothing if it cannot be read; None without an answer.
 
-    In a thread of its own: who waits for a daemon of FUSE cannot be woken.
+    In a thread of its own: who waits for a daemon of FUSE cannot be woken. Parameters: `patience`
+    is how long to wait, in seconds.
     """
-    content = [b""]
+    content: list[bytes | None] = [None]
     answered = _thread.allocate_lock()
     answered.acquire()
 
@@ -193,10 +219,10 @@ def _answer(path: str) -> bytes:
             content[0] = os.read(descriptor, 100)
             os.close(descriptor)
         except OSError:
-            pass
+            content[0] = b""
         finally:
             answered.release()
 
     _thread.start_new_thread(ask, ())
-    answered.acquire(timeout=PATIENCE)
+    answered.acquire(timeout=patience)
     return content[0]

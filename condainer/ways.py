@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from contextlib import suppress
 from pathlib import Path
 
-from condainer import backends, mountlocks, namespace
+from condainer import backends, mountlocks, namespace, tools
 from condainer.backends import Backend, Fuse, Kernel, State
 from condainer.errors import MountError, ToolError
 from condainer.values import dataclass, replace
@@ -37,7 +36,7 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     taken = state is State.FOREIGN
     if wish == KERNEL:
         return _by_kernel(taken, tool_directory)
-    quick = _kernel_is_safe(image) and wish != DIRECT
+    quick = tools.kernel_is_safe(str(image)) and wish != DIRECT
     fast = (Kernel(backends.tool_environment(tool_directory)),) if quick else ()
     try:
         fuse = backends.find_fuse(tool_directory)
@@ -69,16 +68,16 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     return Way((fuse,), True, "there is no set-user-ID fusermount3 to mount where others look")
 
 
-def for_everybody_of_ours(wish: str, image: Path, state: State, tools: Path | None) -> Way:
+def for_everybody_of_ours(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
     """Return the way to mount where every process of ours sees it; raises as choose()."""
-    if wish == KERNEL or (wish == AUTO and _kernel_is_safe(image)):
-        way = _by_kernel(state is State.FOREIGN, tools)
+    if wish == KERNEL or (wish == AUTO and tools.kernel_is_safe(str(image))):
+        way = _by_kernel(state is State.FOREIGN, tool_directory)
     else:
-        fuse = _demand_direct(backends.find_fuse(tools))
+        fuse = _demand_direct(backends.find_fuse(tool_directory))
         way = Way((fuse,), state is State.FOREIGN, "a shell cannot enter a private namespace")
-    if wish == AUTO and way.backends[0].name == backends.KERNEL:
+    if wish == AUTO and way.backends[0].name == tools.KERNEL:
         with suppress(ToolError):
-            way = replace(way, backends=(*way.backends, backends.find_fuse(tools)))
+            way = replace(way, backends=(*way.backends, backends.find_fuse(tool_directory)))
     return way
 
 
@@ -99,21 +98,3 @@ def _demand_direct(fuse: Fuse) -> Fuse:
             "Ask for the package fuse3, or use `cnd shell` and `cnd exec`, which do without it.",
         )
     return fuse
-
-
-def _kernel_is_safe(image: Path) -> bool:
-    """Tell whether the kernel may mount an image for root.
-
-    It trusts a file system more than squashfuse has to, so the image must be root's own; and
-    everybody will see what is in it, so everybody must be able to read it anyway.
-    """
-    if not backends.kernel_works():
-        return False
-    try:
-        status = image.stat()
-        above = [directory.stat().st_mode for directory in image.resolve().parents]
-    except OSError:
-        return False
-    passable = all(mode & stat.S_IXOTH for mode in above)
-    closed = not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    return status.st_uid == 0 and closed and bool(status.st_mode & stat.S_IROTH) and passable

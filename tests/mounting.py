@@ -130,7 +130,7 @@ def daemons(image: Image) -> list[int]:
 
 
 def keepers(image: Image) -> list[int]:
-    return processes(str(image.prefix), "condainer.keeper")
+    return processes(str(image.prefix), "condainer.keep")
 
 
 def is_gone(image: Image) -> bool:

@@ -13,7 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from condainer import backends, config, leases, mount, mountlocks, mounttable, unmount, ways
+from condainer import (
+    backends,
+    config,
+    leases,
+    mount,
+    mountlocks,
+    mounttable,
+    tools,
+    unmount,
+    ways,
+)
 from condainer.errors import IntegrityError, MountError
 from condainer.mount import Image, Options, State
 from tests.mounting import (
@@ -252,7 +262,7 @@ def test_trusted_owner_of_the_mount_point_is_no_reason_to_cover(
 @pytest.fixture
 def owned(image: Image, place: Path) -> Image:
     """An image that is root's own, which root may let the kernel mount."""
-    if os.geteuid() != 0 or not backends.kernel_works():
+    if os.geteuid() != 0 or not tools.kernel_works():
         missing("root with loop devices and the kernel's squashfs")
     path = place / "owned.squashfs"
     if not path.exists():
@@ -263,7 +273,7 @@ def owned(image: Image, place: Path) -> Image:
 
 def kernel_mounts(image: Image) -> int:
     kinds = [entry.kind for entry in mounttable.mount_table() if entry.path == str(image.prefix)]
-    return kinds.count(backends.KERNEL)
+    return kinds.count(tools.KERNEL)
 
 
 def test_root_uses_the_kernel_for_what_is_its_own(owned: Image) -> None:
@@ -311,7 +321,7 @@ def test_kernel_mount_of_root_is_not_taken_for_verified_bytes(owned: Image) -> N
     wanted = Image(owned.path, ADDRESS, owned.prefix, digest.stdout.split()[0])
     with pytest.raises(MountError, match="without verification"):
         mount.mount(wanted)
-    assert mount.outlook(wanted, Options())["with"] == backends.KERNEL
+    assert mount.outlook(wanted, Options())["with"] == tools.KERNEL
     unmount.unmount(owned)
     until(lambda: is_gone(owned))
 

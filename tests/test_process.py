@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer import process
+from condainer import launch, process
 from condainer.errors import ToolError
 from condainer.process import CommandFailed
 
@@ -242,7 +242,7 @@ def test_our_own_modules_run_from_anywhere(tmp_path: Path) -> None:
     # Neither the working directory nor a variable puts other code in the place of ours.
     for name in ("condainer.py", "json.py", "runpy.py"):
         (tmp_path / name).write_text("raise SystemExit('not this one')")
-    command = process.module_command("condainer.compile_tree")
+    command = launch.module_command("condainer.compile_tree")
     with pytest.raises(CommandFailed) as caught:
         process.run(
             [*command, "--help", "x", "y", "z"], env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path
@@ -267,9 +267,10 @@ def test_a_daemon_outlives_us_and_is_nobodys_child(tmp_path: Path) -> None:
     other = os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(other, True)
     try:
-        process.start_daemon(
+        child = launch.start_daemon(
             python(program, str(writing), str(note)), {"A": "x"}, pass_fds=[writing]
         )
+        assert os.waitpid(child, 0)[1] == 0
         until(note.exists)
         assert os.read(reading, 10) == b"kept"
         assert os.get_inheritable(writing) is False
@@ -290,7 +291,7 @@ def test_a_daemon_outlives_us_and_is_nobodys_child(tmp_path: Path) -> None:
 
 def test_a_daemon_that_cannot_start_does_no_harm(tmp_path: Path) -> None:
     pid = os.getpid()
-    process.start_daemon([str(tmp_path / "gone")], {})
+    os.waitpid(launch.start_daemon([str(tmp_path / "gone")], {}), 0)
     assert os.getpid() == pid
 
 

@@ -104,7 +104,7 @@ def test_a_mounted_image_stays(project: Project) -> None:
     assert (kept["why"], kept["detail"]) == ("mounted", built["prefix"])
     subprocess.run(["fusermount3", "-u", built["prefix"]], check=True)
     # Its keeper notes the end of the use.
-    until(lambda: not processes(built["prefix"], "condainer.keeper"))
+    until(lambda: not processes(built["prefix"], "condainer.keep"))
     for path in project.cache.glob("leases/*"):
         path.unlink()
     grow_old(project.cache)

@@ -68,7 +68,7 @@ def keeper_is_ready(project: Project) -> bool:
 
 
 def keeper_of(prefix: Path) -> int:
-    (number,) = processes(str(prefix), "condainer.keeper")
+    (number,) = processes(str(prefix), "condainer.keep")
     return number
 
 
@@ -122,7 +122,6 @@ def test_no_wrapper_stays_and_the_command_holds_the_mount(project: Project) -> N
     second.communicate("")
     assert wait_until(lambda: not mounted(prefix))
     assert wait_until(lambda: not prefix.exists())
-    quick(project, "exec", "true", status=LONG)
 
 
 def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
@@ -133,7 +132,7 @@ def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
     quick(kept, "exec", "true", status=LONG, CONDAINER_MOUNT_BASE="/var")
     # Nobody looks after it: the long way starts another keeper.
     os.kill(keeper_of(prefix), signal.SIGKILL)
-    assert wait_until(lambda: not processes(str(prefix), "condainer.keeper"))
+    assert wait_until(lambda: not processes(str(prefix), "condainer.keep"))
     quick(kept, "exec", "true", status=LONG)
     kept.cnd("exec", "true")
     quick(kept, "exec", "true")
@@ -154,8 +153,6 @@ def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
     quick(kept, "build", status=LONG)
     kept.cnd("build")
     quick(kept, "exec", "true")
-    kept.cnd("umount")
-    quick(kept, "exec", "true", status=LONG)
 
 
 def test_a_daemon_that_does_not_answer_is_for_the_long_way(kept: Project) -> None:
@@ -170,6 +167,111 @@ def test_a_daemon_that_does_not_answer_is_for_the_long_way(kept: Project) -> Non
     finally:
         os.kill(daemon, signal.SIGCONT)
     quick(kept, "exec", "true")
+
+
+# What is not mounted yet
+
+
+@pytest.fixture
+def unmounted(make_project: Any) -> Iterator[Project]:
+    """A small project with a stamp, whose image is not mounted; the mount base has been used."""
+    made: Project = make_project(text=SMALL)
+    made.cnd("-q", "build")
+    made.cnd("--set", "linger=0", "exec", "true")
+    assert wait_until(lambda: not prefix_of(made).exists())
+    yield made
+    made.cnd("umount", "--force", status=None)
+
+
+def test_what_is_not_mounted_is_mounted_as_by_the_long_way(unmounted: Project) -> None:
+    prefix = prefix_of(unmounted)
+    cache = Path(unmounted.environment["CONDAINER_CACHE"])
+    seen = {}
+    for run in (unmounted.cnd, lambda *words: quick(unmounted, *words)):
+        text = "env; grep condainer- /proc/self/mountinfo | cut -d' ' -f5- >&2; sleep 1"
+        done = run("exec", "--", "sh", "-c", text)
+        assert mounted(prefix)
+        assert [path.name.partition(".")[0] for path in (cache / "leases").iterdir()] == [
+            prefix.name.partition("-")[2]
+        ]
+        assert keeper_is_ready(unmounted)
+        seen[run] = (environment(done.stdout), done.stderr)
+        unmounted.cnd("umount", "--force")
+        # What stands in for the commands.
+        assert wait_until(lambda: not prefix.exists() or (prefix / "bin" / "python").is_symlink())
+        assert wait_until(lambda: not prefix.exists(), 20)
+        assert not list((cache / "leases").iterdir())
+    short, long = seen.values()
+    assert short == long
+
+
+def test_it_is_unmounted_when_the_last_user_has_gone(unmounted: Project) -> None:
+    prefix = prefix_of(unmounted)
+    for _ in range(3):
+        quick(unmounted, "exec", "true")
+        assert wait_until(lambda: not prefix.exists())
+        assert wait_until(lambda: not processes(str(prefix)))
+
+
+def test_a_crowd_makes_one_mount(unmounted: Project) -> None:
+    argv = [sys.executable, "-c", SHORT_WAY, "exec", "--", "sh", "-c"]
+    argv.append("grep -c condainer- /proc/self/mountinfo; read word")
+    pipe = subprocess.PIPE
+    pipes: dict[str, Any] = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True}
+    crowd = [
+        subprocess.Popen(argv, cwd=unmounted.path, env=unmounted.environment, **pipes)
+        for _ in range(12)
+    ]
+    assert [child.stdout.readline() for child in crowd if child.stdout] == ["1\n"] * 12
+    assert len(processes(str(prefix_of(unmounted)), "condainer.keep")) == 1
+    assert {child.communicate("word\n", timeout=60)[1] for child in crowd} == {""}
+
+
+def test_what_cannot_be_mounted_quickly_is_for_the_long_way(
+    unmounted: Project, tmp_path: Path
+) -> None:
+    prefix = prefix_of(unmounted)
+    quick(unmounted, "exec", "true", status=LONG, SLURM_JOB_ID="7")
+    quick(unmounted, "exec", "true", status=LONG, PATH="/nonexistent")
+    assert not prefix.exists()
+    # Something of ours that is no empty directory.
+    prefix.mkdir(0o700)
+    (prefix / "file").touch()
+    quick(unmounted, "exec", "true", status=LONG)
+    assert os.listdir(prefix) == ["file"]
+    (prefix / "file").unlink()
+    # A program that fails, and one that mounts nothing.
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for status in (1, 0):
+        for name in ("squashfuse_ll", "mount"):
+            (tools / name).write_text(f"#!/bin/sh\nexit {status}\n")
+            (tools / name).chmod(0o755)
+        path = f"{tools}:{unmounted.environment['PATH']}"
+        quick(unmounted, "exec", "true", status=LONG, PATH=path)
+        assert wait_until(lambda: not prefix.exists())
+        assert not processes(str(prefix))
+    quick(unmounted, "exec", "true")
+
+
+def test_another_environment_in_the_image_is_not_entered(unmounted: Project) -> None:
+    image = Path(unmounted.json("status")["image"])
+    before = image.stat()
+    other = image.with_name("other")
+    tree = image.with_name("tree")
+    (tree / ".condainer").mkdir(parents=True)
+    (tree / ".condainer" / "address").write_text("0" * 32 + "\n")
+    subprocess.run(["mksquashfs", tree, other, "-quiet"], check=True, capture_output=True)
+    image.chmod(0o644)
+    image.write_bytes(other.read_bytes().ljust(before.st_size, b"\0"))
+    image.chmod(0o444)
+    os.utime(image, ns=(before.st_atime_ns, before.st_mtime_ns))
+    # Even a stamp that says otherwise does not help.
+    unmounted.cnd("-q", "build")
+    quick(unmounted, "exec", "true", status=LONG)
+    done = unmounted.cnd("exec", "true", status=125)
+    assert "does not hold the environment" in done.stderr
+    assert not mounted(prefix_of(unmounted))
 
 
 # Activated shells

@@ -1,0 +1,148 @@
+"""Have an image mounted that a stamp names, at once; whatever is not as usual is for the long way.
+
+It does what mount.hold() and mountwork.work_in() do where nothing stands at the mount point, and
+imports next to nothing: what takes longer and nobody waits for is left to the keeper.
+"""
+
+import fcntl
+import os
+
+from condainer import inside, launch, tools, warm
+
+# As backends.PATIENCE: how long a daemon may take to read from a slow file system, in seconds.
+PATIENCE = 10.0
+FLAGS = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def claim_new(found: dict[str, str]) -> int | None:
+    """Mount the image that a stamp names, and return a claim on it; None for the long way.
+
+    Whoever mounts it at the same time is waited for. Whatever is left half-made, the keeper, which
+    is started first, takes away.
+    """
+    base, name = found.get("base"), found["prefix"].rpartition("/")[2]
+    if base is None or warm.ESCAPED & {*base}:
+        return None
+    command = _command(found)
+    if command is None:
+        return None
+    launch.end_cleanly()
+    users = turn = -1
+    try:
+        view, _, _ = warm.look(warm.mount_table(), os.fsencode(base), os.fsencode(name))
+        stem = warm.stem_of(base, name, view)
+        users = _locked(f"{stem}.users", fcntl.LOCK_SH)
+        # The keeper goes by this time.
+        os.utime(users)
+        turn = _locked(f"{stem}.mount", fcntl.LOCK_EX)
+        if not warm.is_mounted(found):
+            _mount(found, base, name, stem, command)
+        # As everybody who finds it mounted; our own claim has kept it until then.
+        return warm.claim_mounted(found)
+    except OSError:
+        return None
+    finally:
+        for descriptor in (turn, users):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _command(found: dict[str, str]) -> list[str] | None:
+    """Return the command that mounts where all our processes see it, as ways.choose() does.
+
+    None if there is none, or it is for the long way to choose.
+    """
+    wish, image = found["mount"], found["image"]
+    if wish not in (warm.AUTO, warm.DIRECT, warm.KERNEL) or (wish == warm.AUTO and warm.in_job()):
+        return None
+    if wish == warm.KERNEL or (wish == warm.AUTO and tools.kernel_is_safe(image)):
+        program = tools.find("mount", found["tools"]) if os.geteuid() == 0 else None
+        options = ["-t", tools.KERNEL, "-o", f"{tools.OPTIONS},loop"]
+    else:
+        program = tools.find("squashfuse_ll", found["tools"]) if _can_mount(found) else None
+        options = ["-o", tools.OPTIONS]
+    return [program, *options, image] if program else None
+
+
+def _can_mount(found: dict[str, str]) -> bool:
+    """Tell whether squashfuse can mount here for an ordinary user, too."""
+    if os.geteuid() == 0:
+        return True
+    helper = tools.find("fusermount3", found["tools"]) or tools.find("fusermount", found["tools"])
+    if helper is None:
+        return False
+    status = os.stat(helper)
+    setuid = status.st_uid == 0 and status.st_mode & 0o4000
+    return bool(setuid) and not tools.privileges_frozen()
+
+
+def _locked(path: str, kind: int) -> int:
+    """Lock a file of ours, and return its descriptor; raises OSError."""
+    descriptor = os.open(path, FLAGS, 0o600)
+    try:
+        fcntl.flock(descriptor, kind)
+        status = os.fstat(descriptor)
+        # A cleaner of temporary files may have removed it.
+        if status.st_uid == os.geteuid() and os.path.samestat(status, os.lstat(path)):
+            return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    raise FileNotFoundError(path)
+
+
+def _mount(found: dict[str, str], base: str, name: str, stem: str, command: list[str]) -> None:
+    """Mount at a prefix where nothing is, looked after by a new keeper. Raises OSError."""
+    prefix = f"{base.rstrip('/')}/{name}"
+    for kind in ("persistent", "verified"):
+        if os.path.lexists(f"{stem}.{kind}"):
+            raise FileExistsError(f"{stem}.{kind}")
+    # Another keeper that is there still has something to do.
+    keeper = _locked(f"{stem}.keeper", fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        _make_mount_point(prefix)
+        # What lies below the mount is for the keeper.
+        below = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            starter = _start_keeper(found, stem, keeper, below)
+        finally:
+            os.close(below)
+    finally:
+        os.close(keeper)
+    try:
+        status = inside.run([*command, prefix], tools.environment(found["tools"]))
+    finally:
+        os.waitpid(starter, 0)
+    if status:
+        raise ChildProcessError(command[0])
+    answer = warm.answer(f"{prefix}/{warm.SENTINEL}", PATIENCE)
+    if answer is not None and answer != found["address"].encode() + b"\n":
+        _unmount(prefix, found["tools"])
+
+
+def _make_mount_point(prefix: str) -> None:
+    try:
+        os.mkdir(prefix, 0o700)
+    except FileExistsError:
+        if not warm.is_private(prefix) or os.listdir(prefix):
+            raise
+
+
+def _start_keeper(found: dict[str, str], stem: str, held: int, below: int) -> int:
+    names = ("prefix", "address", "image", "cache", "mount", "linger", "tools", "copies")
+    given = [*(found[name] for name in names), stem, str(held), str(below)]
+    argv = [*launch.module_command("condainer.keeping"), *given]
+    return launch.start_daemon(argv, tools.environment(found["tools"]), (held, below))
+
+
+def _unmount(prefix: str, directory: str) -> None:
+    """Take away a mount that is not what it should be."""
+    import contextlib
+    from pathlib import Path
+
+    from condainer import backends
+    from condainer.errors import CondainerError
+
+    with contextlib.suppress(CondainerError):
+        backends.stop(Path(prefix), Path(directory) if directory else None, lazy=True)

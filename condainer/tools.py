@@ -1,0 +1,84 @@
+"""The programs that mount and unmount: where they are, and what may be left to the kernel.
+
+It imports next to nothing, for `cnd exec` is to be quick.
+"""
+
+import os
+
+# How images are mounted, by whatever.
+OPTIONS = "ro,nosuid,nodev"
+# The kernel's own file system, which only root can mount, also where there are user namespaces.
+KERNEL = "squashfs"
+
+
+def find(name: str, directory: str = "") -> str | None:
+    """Return the path of an executable, or None.
+
+    It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH.
+    """
+    own = f"{root()}/current/programs"
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for place in (directory, own, *path):
+        found = os.path.join(place, name)
+        if not place or not os.path.isfile(found) or not os.access(found, os.X_OK):
+            continue
+        # What others could have put among our own is not run.
+        if place != own or _is_ours(own):
+            return found
+    return None
+
+
+def root() -> str:
+    """Return the directory of the tools that the user has let Condainer install."""
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not os.path.isabs(data):
+        data = f"{os.environ.get('HOME') or '/nonexistent'}/.local/share"
+    return f"{data}/condainer/tools"
+
+
+def _is_ours(path: str) -> bool:
+    status = os.stat(path)
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def environment(directory: str = "") -> dict[str, str]:
+    """Return a small environment: a daemon must not carry along what a job has set."""
+    path = os.environ.get("PATH") or os.defpath
+    variables = {"PATH": f"{directory}:{path}" if directory else path, "LC_ALL": "C"}
+    if "LD_LIBRARY_PATH" in os.environ:
+        variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
+    return variables
+
+
+def kernel_works() -> bool:
+    """Tell whether this process can let the kernel mount an image, as far as can be seen."""
+    if os.geteuid() != 0 or not os.access("/dev/loop-control", os.R_OK | os.W_OK):
+        return False
+    with open("/proc/filesystems", "rb", buffering=0) as stream:
+        return KERNEL.encode() in stream.readall().split()
+
+
+def kernel_is_safe(image: str) -> bool:
+    """Tell whether the kernel may mount an image for root.
+
+    It trusts a file system more than squashfuse has to, so the image must be root's own; and
+    everybody will see what is in it, so everybody must be able to read it anyway.
+    """
+    if not kernel_works():
+        return False
+    try:
+        status = os.stat(image)
+        above = os.path.realpath(image)
+        while above != "/":
+            above = os.path.dirname(above)
+            if not os.stat(above).st_mode & 0o001:
+                return False
+    except OSError:
+        return False
+    return status.st_uid == 0 and status.st_mode & 0o026 == 0o004
+
+
+def privileges_frozen() -> bool:
+    """Tell whether set-user-ID programs gain nothing here, as in some containers."""
+    with open("/proc/self/status", "rb", buffering=0) as stream:
+        return b"NoNewPrivs:\t1" in stream.readall()
