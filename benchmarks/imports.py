@@ -13,8 +13,11 @@ from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
 from condainer.files import remove_tree
+from condainer.tools import OPTIONS
 
 PLAIN, LOW, KERNEL, HIGH = "plain directory", "squashfuse_ll", "kernel", "squashfuse"
+# Not a way to work, but it shows what waking another processor costs.
+TOGETHER = "squashfuse_ll on the processor of the import"
 CODE = "import numpy, scipy.stats, pandas, matplotlib.pyplot"
 QUICK_CODE = "import rich.console, requests, click"
 
@@ -37,6 +40,9 @@ def imports(place: Place) -> tuple[Row, Row]:
             except (RuntimeError, subprocess.CalledProcessError) as error:
                 missing.append(f"{name}: {str(error)[-200:]}")
         contenders = [Contender(name, _import(place, root, code)) for name, root in roots.items()]
+        if LOW in roots:
+            together = _beside_its_daemon(_import(place, roots[LOW], code), roots[LOW])
+            contenders.append(Contender(TOGETHER, together))
         warm = interleaved(contenders, Effort(3, 3.0) if place.quick else Effort(7, 25.0))
     cold = _cold(place, image, tree, code)
     remove_tree(tree)
@@ -61,15 +67,43 @@ def _import(place: Place, root: Path, code: str) -> Callable[[], None]:
     return command([root / "bin" / "python", "-c", code], env=environment)
 
 
+def _beside_its_daemon(run: Callable[[], object], point: Path) -> Callable[[], None]:
+    """Return a function that has an import and the daemon of its mount share one processor."""
+    argv = ["pgrep", "-f", f"{LOW} .*{point}$"]
+    found = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    daemon = int(found.split()[0])
+
+    def together() -> None:
+        allowed = os.sched_getaffinity(0)
+        one = {min(allowed)}
+        os.sched_setaffinity(daemon, one)
+        os.sched_setaffinity(0, one)
+        try:
+            run()
+        finally:
+            os.sched_setaffinity(0, allowed)
+            os.sched_setaffinity(daemon, allowed)
+
+    return together
+
+
 @contextlib.contextmanager
 def _mounted(place: Place, image: Path, how: str) -> Iterator[Path]:
     point = place.root / f"mount-{how}"
     point.mkdir(exist_ok=True)
     if how == KERNEL:
-        mount: list[str | Path] = [tool("mount"), "-t", "squashfs", "-o", "ro,loop", image, point]
+        mount: list[str | Path] = [
+            tool("mount"),
+            "-t",
+            "squashfs",
+            "-o",
+            f"{OPTIONS},loop",
+            image,
+            point,
+        ]
         unmount: list[str | Path] = [tool("umount"), point]
     else:
-        mount = [tool(how), image, point]
+        mount = [tool(how), "-o", OPTIONS, image, point]
         unmount = [tool("fusermount3"), "-u", point]
     subprocess.run(mount, check=True, capture_output=True)
     try:

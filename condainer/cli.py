@@ -16,7 +16,7 @@ import click
 
 from condainer import config
 from condainer.config import Settings
-from condainer.console import human_size, reporter_for
+from condainer.console import reporter_for
 from condainer.errors import EXEC_FAILED, CondainerError, ConfigError
 from condainer.report import Attentive, Reporter
 
@@ -65,6 +65,7 @@ class Commands(click.Group):
     # Command: module of condainer that defines it.
     elsewhere: ClassVar[dict[str, str]] = {
         "bundle": "cli_fetch",
+        "cache": "cli_cache",
         "diff": "cli_images",
         "export": "cli_verify",
         "fetch": "cli_fetch",
@@ -342,24 +343,6 @@ def status(call: Call, as_json: bool) -> None:
         print(json.dumps(report))
     else:
         _print_table(report)
-
-
-@cli.command("cache")
-@click.pass_obj
-def warm(call: Call) -> None:
-    """Read the image into the page cache.
-
-    A first run from it is then as fast as later ones.
-    """
-    from condainer import pipeline, project
-
-    entry, _ = pipeline.current_entry(call.settings())
-    if call.dry:
-        call.would(f"read {entry.image} ({human_size(entry.manifest.size)}) into the page cache")
-        return
-    seconds = project.read_into_page_cache(entry.image, call.reporter())
-    rate = human_size(int(entry.manifest.size / max(seconds, 1e-6)))
-    call.say(f"Read {entry.image} ({human_size(entry.manifest.size)}, {rate}/s)")
 
 
 @cli.command()

@@ -54,11 +54,20 @@ def subshell(use: Use) -> NoReturn:
     shell.execute(argv, {**environment, **more})
 
 
+def claim(use: Use) -> None:
+    """Have an image mounted that is trusted, for as long as this process and what it becomes live.
+
+    Raises CondainerError.
+    """
+    entry, settings = use.entry, use.settings
+    options = mount.Options.of(settings, lambda user: trust.trusts_user(user, entry, settings))
+    mount.hold(wanted(entry, settings, use.verify), options, use.reporter)
+
+
 def _enter(use: Use) -> dict[str, str]:
     """Claim the mount of an image that is trusted, and return what activation sets."""
     entry, lock, settings = use.entry, use.lock, use.settings
-    options = mount.Options.of(settings, lambda user: trust.trusts_user(user, entry, settings))
-    mount.hold(wanted(entry, settings, use.verify), options, use.reporter)
+    claim(use)
     return shell.environment(
         entry.prefix,
         dict(lock.variables),
