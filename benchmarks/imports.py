@@ -12,12 +12,15 @@ from benchmarks.measure import Contender, Effort, command, interleaved
 from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
+from benchmarks.slow import slow_disk
 from condainer.files import remove_tree
 from condainer.tools import OPTIONS
 
 PLAIN, LOW, KERNEL, HIGH = "plain directory", "squashfuse_ll", "kernel", "squashfuse"
 # Not a way to work, but it shows what waking another processor costs.
 TOGETHER = "squashfuse_ll on the processor of the import"
+# What a file system that many use at once gives one of them.
+READS = 500
 CODE = "import numpy, scipy.stats, pandas, matplotlib.pyplot"
 QUICK_CODE = "import rich.console, requests, click"
 
@@ -123,14 +126,41 @@ def _cold(
         with _mounted(place, image, LOW) as root:
             _import(place, root, code)()
 
-    contenders = [
-        Contender(PLAIN, _import(place, tree, code), drop_page_cache),
-        Contender(LOW, from_image, drop_page_cache),
-    ]
-    samples = interleaved(contenders, Effort(1, 0) if place.quick else Effort(5, 0))
-    ratio = samples[1].median / samples[0].median
+    def slowly(run: Callable[[], object]) -> Callable[[], None]:
+        def limited() -> None:
+            with slow_disk(image, READS):
+                run()
+
+        return limited
+
+    from_tree = _import(place, tree, code)
+    effort = Effort(1, 0) if place.quick else Effort(5, 0)
+    samples = interleaved(
+        [Contender(PLAIN, from_tree, drop_page_cache), Contender(LOW, from_image, drop_page_cache)],
+        effort,
+    )
+    claims = [_cold_claim("", samples)]
+    slow = f"{READS} reads a second"
+    problem = ""
+    try:
+        limited = interleaved(
+            [
+                Contender(f"{PLAIN}, {slow}", slowly(from_tree), drop_page_cache),
+                Contender(f"{LOW}, {slow}", slowly(from_image), drop_page_cache),
+            ],
+            effort,
+        )
+        claims.append(_cold_claim(f", {slow}", limited))
+        samples = (*samples, *limited)
+    except OSError as error:
+        problem = f"the disk cannot be slowed down: {error}"
     note = "with mounting and unmounting; the page cache of this machine was emptied each time"
-    return samples, (Claim("plain directory, squashfuse_ll", ratio, 1.0),), note, ""
+    return samples, tuple(claims), note, problem
+
+
+def _cold_claim(how: str, samples: tuple[Sample, ...]) -> Claim:
+    plain, low = (sample.median for sample in samples)
+    return Claim(f"plain directory, squashfuse_ll{how}", low / plain, 1.0)
 
 
 def drop_page_cache() -> None:
