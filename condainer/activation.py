@@ -51,8 +51,8 @@ class Activation:
     @property
     def defaults(self) -> list[Default]:
         """The variables that are set if they are unset."""
-        table = comfort.table(self.user_site)
-        return [default for default in table if default.variable not in self.fixed]
+        table, fixed = comfort.table(self.user_site), self.fixed
+        return [default for default in table if default.variable not in fixed]
 
     @property
     def names(self) -> list[str]:
