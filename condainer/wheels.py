@@ -62,14 +62,15 @@ def resolve(
     reporter: Reporter,
     held: Sequence[PipPackage] = (),
     foreign: bool = False,
+    program: Path | None = None,
 ) -> Resolved:
     """Resolve the requirements against the conda packages that are linked in `prefix`.
 
     The conda packages' own metadata tells uv what they provide. Parameters: `scratch` is a private
     directory for uv's files; `held` are packages of an older lock, which stay at their versions
     where that is possible; with `foreign`, the interpreter stands for one that cannot run here, so
-    nothing is built. Raises InputError for a requirement that is wrong or does not exist,
-    NetworkError when the index cannot be reached.
+    nothing is built; `program` is the interpreter where `prefix` has none. Raises InputError for a
+    requirement that is wrong or does not exist, NetworkError when the index cannot be reached.
     """
     for line in inputs.requirements:
         if name := credentials.unset(line.text):
@@ -79,10 +80,11 @@ def resolve(
             )
     reporter.step("Resolving pip requirements")
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
-    arguments = ["--python", str(prefix / "bin" / "python"), "--no-progress"]
+    arguments = ["--python", str(program or prefix / "bin" / "python"), "--no-progress"]
     arguments += ["--no-build"] if foreign else []
+    shown = [*arguments, *(["--prefix", str(prefix)] if program else [])]
     try:
-        changes = _changes(wanted, inputs, arguments, scratch, _pins(held, inputs, prefix))
+        changes = _changes(wanted, inputs, shown, scratch, _pins(held, inputs, prefix))
         # What comes from a git repository has no version before it is built.
         added = {c["name"]: c.get("version") for c in changes if c["action"] == "installed"}
         removed = tuple(sorted(c["name"] for c in changes if c["action"] == "uninstalled"))
