@@ -1,7 +1,8 @@
-"""A linked Python kept in the package cache, for uv to ask: linked once, checked at each use.
+"""A linked Python kept in the package cache, for uv to ask: linked once, looked at before each use.
 
 To link one takes longer than uv needs to resolve, and a program that stays where it is lets uv keep
 its answers. Those depend on the packages and on the machine: the path that uv is given names both.
+What is kept gets into no lock and no image; a changed one is noticed, and linked again.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ LONGEST = 200
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A kept Python, below `place`: `prefix/`, and in `digest` what that was when it was linked."""
+    """A kept Python, below `place`: `prefix/`, and in `state` what that was when it was linked."""
 
     place: Path
 
@@ -40,27 +41,21 @@ class Interpreter:
         return self.place / "prefix"
 
     @property
+    def state(self) -> Path:
+        """The file that its tree is held to."""
+        return self.place / "state"
+
+    @property
     def program(self) -> Path:
         """The path by which uv knows it: another one on each kind of machine."""
         return self.place / _machine() / "bin" / "python"
 
     def is_whole(self) -> bool:
-        """Tell whether all its files are as they were linked; every byte of them is read."""
+        """Tell whether it is there, and nothing was written into it since."""
         try:
-            return (self.place / "digest").read_text(encoding="ascii") == _digest(self.prefix)
+            return self.state.read_text(encoding="ascii") == _state(self.prefix)
         except (OSError, ValueError):
             return False
-
-    def discard(self, settings: Settings) -> None:
-        """Remove one that is damaged; somebody else's new one can go with it."""
-        with suppress(OSError), partials(private_root(settings)) as draft:
-            os.rename(self.place, draft / "damaged")
-
-    def offer(self) -> None:
-        """Give it its path for this machine, and note that it is used; raises OSError."""
-        with suppress(FileExistsError):
-            os.symlink("prefix", self.place / _machine())
-        os.utime(self.place / "digest")
 
 
 def kept(
@@ -77,9 +72,11 @@ def kept(
         root.mkdir(parents=True, exist_ok=True)
         if len(str(found.prefix)) > LONGEST or os.statvfs(root).f_flag & os.ST_NOEXEC:
             return None
-        if not (found.place / "digest").is_file():
+        if not found.is_whole():
             _make(found, members, settings, reporter)
-        found.offer()
+        with suppress(FileExistsError):
+            os.symlink("prefix", found.place / _machine())
+        os.utime(found.state)
     except (OSError, BuildError, StorageError):
         # It only spares work the next time.
         return None
@@ -94,27 +91,28 @@ def _make(
     with partials(private_root(settings)) as scratch:
         draft = Interpreter(scratch / "kept")
         packages.link(archives, draft.prefix, wanted.prefix, scratch, settings, reporter)
-        (draft.place / "digest").write_text(_digest(draft.prefix), encoding="ascii")
+        draft.state.write_text(_state(draft.prefix), encoding="ascii")
         parent.mkdir(exist_ok=True)
         _remove_unused(parent, scratch)
-        # Somebody else's can stand there by now, and is as good.
-        with suppress(FileExistsError):
-            _publish(draft.place, wanted.place)
+        if not wanted.is_whole():
+            with suppress(FileNotFoundError):
+                os.rename(wanted.place, scratch / "changed")
+        _publish(draft.place, wanted.place)
 
 
 def _publish(draft: Path, place: Path) -> None:
     try:
         os.rename(draft, place)
-    except OSError as error:
-        if place.is_dir():
-            raise FileExistsError from error
-        raise
+    except OSError:
+        # Somebody else's, which is as good.
+        if not place.is_dir():
+            raise
 
 
 def _remove_unused(parent: Path, scratch: Path) -> None:
     for number, place in enumerate(parent.iterdir()):
         with suppress(OSError):
-            if time.time() - (place / "digest").stat().st_mtime > UNUSED:
+            if time.time() - Interpreter(place).state.stat().st_mtime > UNUSED:
                 os.rename(place, scratch / f"unused-{number}")
 
 
@@ -142,24 +140,20 @@ def _c_library() -> str:
         return ""
 
 
-def _digest(prefix: Path) -> str:
-    import xxhash
+def _state(prefix: Path) -> str:
+    """Return a digest of all names below a prefix, and of when and how each file was last changed.
 
-    digest = xxhash.xxh3_128()
-    for path, status in _entries(str(prefix)):
-        digest.update(os.fsencode(f"{os.path.relpath(path, prefix)}\0{status.st_mode}\0"))
-        if stat.S_ISLNK(status.st_mode):
-            digest.update(os.fsencode(os.readlink(path)))
-        elif stat.S_ISREG(status.st_mode):
-            digest.update(f"{status.st_size}\0".encode())
-            with open(path, "rb") as stream:
-                digest.update(stream.read())
-    return digest.hexdigest()
-
-
-def _entries(directory: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Return all that is in a directory, each directory before what is in it, sorted."""
-    for entry in sorted(os.scandir(directory), key=lambda entry: entry.name):
-        yield entry.path, entry.stat(follow_symlinks=False)
-        if entry.is_dir(follow_symlinks=False):
-            yield from _entries(entry.path)
+    The time of change (ctime) shows what was written even where the time of modification was reset.
+    """
+    lines = []
+    todo = [str(prefix)]
+    while todo:
+        for entry in os.scandir(todo.pop()):
+            status = entry.stat(follow_symlinks=False)
+            told = f"{entry.path}\0{status.st_mode}"
+            if stat.S_ISDIR(status.st_mode):
+                todo.append(entry.path)
+            else:
+                told += f" {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns}"
+            lines.append(told.removeprefix(str(prefix)))
+    return hashlib.sha256(os.fsencode("\n".join(sorted(lines)))).hexdigest()

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import indexes, interpreters, packages, provided, virtual, wheels
 from condainer.config import Settings
-from condainer.errors import CondainerError
-from condainer.files import remove_tree
 from condainer.foreign import put_interpreter
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage, PipPackage, this_platform
@@ -83,7 +80,7 @@ def resolve(
 def _by_kept_interpreter(
     question: _Question, metadata: Mapping[CondaPackage, Files | None]
 ) -> Resolved | None:
-    """Ask uv without linking anything; None if that cannot be, or the interpreter was damaged."""
+    """Ask uv without linking anything; None if that cannot be."""
     names = provided.closure(question.python.name, question.solved)
     members = [item.package for item in question.solved if item.name in names]
     kept = interpreters.kept(members, question.settings, question.reporter)
@@ -93,19 +90,7 @@ def _by_kept_interpreter(
     if not site.is_dir():
         return None
     _put(metadata, question.prefix / site.relative_to(kept.prefix))
-    # To read all of it takes less time than uv does.
-    with ThreadPoolExecutor(1) as pool:
-        whole = pool.submit(kept.is_whole)
-        try:
-            resolved = question.ask(kept.program)
-        except CondainerError:
-            if whole.result():
-                raise
-    if whole.result():
-        return resolved
-    kept.discard(question.settings)
-    remove_tree(question.prefix)
-    return None
+    return question.ask(kept.program)
 
 
 def _link(question: _Question, metadata: Mapping[CondaPackage, Files | None]) -> None:
