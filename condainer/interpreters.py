@@ -13,15 +13,14 @@ import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import packages
 from condainer.archives import partials, private_root
 from condainer.config import Settings
 from condainer.errors import BuildError, StorageError
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
+from condainer.values import dataclass
 
 # What was not used for so many seconds is removed when another one is linked.
 UNUSED = 60 * 24 * 3600
@@ -86,6 +85,8 @@ def kept(
 def _make(
     wanted: Interpreter, members: Sequence[CondaPackage], settings: Settings, reporter: Reporter
 ) -> None:
+    from condainer import packages
+
     archives = packages.fetch(members, settings, reporter)
     parent = wanted.place.parent
     with partials(private_root(settings)) as scratch:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import indexes, interpreters, packages, provided, virtual, wheels
+from condainer import indexes, interpreters, provided, virtual, wheels
 from condainer.config import Settings
-from condainer.foreign import put_interpreter
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage, PipPackage, this_platform
 from condainer.provided import Files
 from condainer.report import Reporter
 from condainer.solver import Solved
+from condainer.values import dataclass
 from condainer.wheels import Resolved
 
 
@@ -71,6 +70,8 @@ def resolve(
             return resolved
     _link(question, metadata)
     if question.is_foreign:
+        from condainer.foreign import put_interpreter
+
         chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
         offered = virtual.virtual_packages(inputs.platform, chosen)
         put_interpreter(question.prefix, inputs.platform, python, offered)
@@ -99,6 +100,8 @@ def _link(question: _Question, metadata: Mapping[CondaPackage, Files | None]) ->
     Linked are Python, with what it needs to run if it can, and what was never linked before; of
     the other packages their metadata is enough.
     """
+    from condainer import packages
+
     prefix, settings, platform = question.prefix, question.settings, question.inputs.platform
     runs = {question.python.name}
     if not question.is_foreign:

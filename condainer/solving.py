@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 from condainer import by_url, engines, network, references, resolving, virtual
 from condainer.claims import claimed_directory
@@ -17,6 +16,7 @@ from condainer.locking import described
 from condainer.report import Reporter
 from condainer.solver import Solved, solve
 from condainer.unified import Solution
+from condainer.values import replace
 
 
 def solution(

@@ -7,12 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer import credentials, downloads, indexes, process, repositories
+from condainer import credentials, indexes, process, repositories
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.contents import pip_parts
@@ -31,6 +30,7 @@ from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.requirements import Line
 from condainer.urls import NETRC, without_user
+from condainer.values import dataclass
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -177,6 +177,8 @@ def fetch(
 
     What is missing is downloaded. Raises what downloads.fetch() and repositories.fetch() do.
     """
+    from condainer import downloads
+
     commits = [package for package in packages if package.is_vcs]
     others = [package for package in packages if not package.is_vcs]
     files = files_of(others, settings)
