@@ -125,6 +125,7 @@ def solve(
         network.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
     records = _solve_from_mirrors(channels, specs, inputs, settings, engine, held)
+    reporter.finish()
     return tuple(_solved(record, channels) for record in _sorted(records))
 
 

@@ -78,13 +78,14 @@ def resolve(
                 f"{line.where}: the environment variable {name} is not set: {line.text}",
                 f"`export {name}=…`. {NETRC}",
             )
-    reporter.step("Resolving pip requirements")
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
     arguments = ["--python", str(program or prefix / "bin" / "python"), "--no-progress"]
     arguments += ["--no-build"] if foreign else []
     shown = [*arguments, *(["--prefix", str(prefix)] if program else [])]
+    held_back = _pins(held, inputs, prefix)
+    reporter.step("Resolving pip requirements")
     try:
-        changes = _changes(wanted, inputs, shown, scratch, _pins(held, inputs, prefix))
+        changes = _changes(wanted, inputs, shown, scratch, held_back)
         # What comes from a git repository has no version before it is built.
         added = {c["name"]: c.get("version") for c in changes if c["action"] == "installed"}
         removed = tuple(sorted(c["name"] for c in changes if c["action"] == "uninstalled"))
@@ -101,6 +102,7 @@ def resolve(
         )
     except CommandFailed as error:
         raise _explained(error, inputs.requirements, wanted) from None
+    reporter.finish()
     packages = [_package(entry) for entry in tomllib.loads(locked.stdout).get("packages", [])]
     chosen = [package for package in packages if package.name in added]
     _check_hashes(chosen, inputs.requirements)
