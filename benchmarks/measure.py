@@ -82,7 +82,8 @@ class Phase:
 def phases(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> list[Phase]:
     """Run cnd, and return its steps by the times at which it tells of their beginnings and ends.
 
-    What comes before the first step is called `start`, what comes after an end `between`. Raises RuntimeError if the command fails.
+    What comes before the first step is called `start`, what comes after an end `between`. Raises
+    RuntimeError if the command fails.
     """
     marks = [("start", time.perf_counter())]
     lines = []
