@@ -112,6 +112,8 @@ def spelled_out(text: str) -> str:
         bare = match["name"]
     elif match := BUILD.fullmatch(bare):
         bare = f"{match['head']}={match['build']}"
+    if not bracket:
+        return bare
     name = re.split(r"[\s=<>!~]", bare.rpartition("::")[2].strip(), maxsplit=1)[0]
     again = rf"\bname\s*=\s*([\"']?){re.escape(name)}\1\s*(,\s*|(?=\]))"
     rest = re.sub(again, "", rest, flags=re.IGNORECASE)
