@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,33 @@ from condainer.wheels import find_uv
 from tests.integration import tiny
 from tests.integration.conftest import Project
 
+# Builds a package whose requirement depends on the interpreter, and can leave something in that.
+BACKEND = """\
+import os, pathlib, sys, sysconfig
+
+def prepare_metadata_for_build_wheel(directory, settings=None):
+    path = pathlib.Path(directory, "sourced-1.0.dist-info")
+    path.mkdir()
+    home = pathlib.Path(sysconfig.get_config_var("prefix"))
+    fits = (home / "bin" / "python3.11").is_file() and sys.version_info[:2] == (3, 11)
+    needs = "Requires-Dist: alpha\\n" if fits else ""
+    path.joinpath("METADATA").write_text(f"{HEAD}{needs}")
+    path.joinpath("WHEEL").write_text("Wheel-Version: 1.0\\nTag: py3-none-any\\n")
+    if "MESS" in os.environ:
+        pathlib.Path(sys.base_prefix, "mess").touch()
+    return path.name
+
+def build_wheel(directory, settings=None, metadata=None):
+    raise NotImplementedError
+
+HEAD = "Metadata-Version: 2.1\\nName: sourced\\nVersion: 1.0\\n"
+"""
+PYPROJECT = """\
+[build-system]
+requires = []
+build-backend = "backend"
+backend-path = ["."]
+"""
 LINKING = "Linking conda packages"
 # Hands uv's question on to an interpreter, and keeps the answer.
 LISTENER = '#!/bin/sh\n{program} "$@" > {answer} && cat {answer}\n'
@@ -127,6 +156,34 @@ def test_a_kill_while_it_is_linked_leaves_no_half_of_one(project: Project) -> No
     child.communicate()
     assert not kept(project)
     assert relock(project, linked=True) == first
+    assert relock(project, linked=False) == first
+
+
+def test_what_is_built_for_a_lock_has_the_kept_interpreter(
+    project: Project, tmp_path: Path
+) -> None:
+    texts = {"backend.py": BACKEND, "pyproject.toml": PYPROJECT, "PKG-INFO": "Name: sourced\n"}
+    (tmp_path / "sources").mkdir()
+    with tarfile.open(tmp_path / "sources" / "sourced-1.0.tar.gz", "w:gz") as archive:
+        for name, text in texts.items():
+            member = tarfile.TarInfo(f"sourced-1.0/{name}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    # Built anew each time.
+    project.environment |= {"UV_FIND_LINKS": str(tmp_path / "sources"), "UV_NO_CACHE": "1"}
+    project.write("dependencies: [python, requests, {pip: [sourced]}]\n")
+    first = relock(project, linked=True)
+    assert b"# pip sourced" in first[0]
+    assert b"# pip alpha" in first[0]
+    assert relock(project, linked=True) == first
+    assert relock(project, linked=False) == first
+    project.environment["MESS"] = "1"
+    assert relock(project, linked=False) == first
+    (prefix,) = kept(project)
+    assert (prefix / "mess").exists()
+    del project.environment["MESS"]
+    assert relock(project, linked=True) == first
+    assert not (prefix / "mess").exists()
     assert relock(project, linked=False) == first
 
 
