@@ -97,19 +97,24 @@ def _by_kept_interpreter(
 def _link(question: _Question, metadata: Mapping[CondaPackage, Files | None]) -> None:
     """Make a prefix that shows uv what the conda packages provide.
 
-    Linked are Python, with what it needs to run if it can, and what was never linked before; of
+    Linked are Python, with what it needs to run, where it can, and what was never linked before; of
     the other packages their metadata is enough.
     """
     from condainer import packages
 
     prefix, settings, platform = question.prefix, question.settings, question.inputs.platform
-    runs = {question.python.name}
-    if not question.is_foreign:
+    if question.is_foreign:
+        # By it, packages for all platforms know where their modules belong.
+        runs = {question.python.name} if None in metadata.values() else set()
+    else:
         runs = provided.closure(question.python.name, question.solved)
     named = {item.package: item.name for item in question.solved}
     linked = [p for p, files in metadata.items() if files is None or named[p] in runs]
-    archives = packages.fetch(linked, settings, question.reporter)
-    packages.link(archives, prefix, prefix, question.scratch, settings, question.reporter, platform)
+    if linked:
+        archives = packages.fetch(linked, settings, question.reporter)
+        packages.link(
+            archives, prefix, prefix, question.scratch, settings, question.reporter, platform
+        )
     site = provided.site_packages(prefix, platform, question.python)
     provided.keep(linked, prefix, site, settings)
     _put({p: files for p, files in metadata.items() if p not in linked}, site)
