@@ -80,9 +80,10 @@ class Phase:
 
 
 def phases(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> list[Phase]:
-    """Run cnd, and return its steps by the times at which it tells of them.
+    """Run cnd, and return its steps by the times at which it tells of their beginnings and ends.
 
-    What comes before the first step is called `start`. Raises RuntimeError if the command fails.
+    What comes before the first step is called `start`, what comes after an end `between`. Raises
+    RuntimeError if the command fails.
     """
     marks = [("start", time.perf_counter())]
     lines = []
@@ -95,6 +96,8 @@ def phases(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> lis
             lines.append(line)
             if line.rstrip().endswith(" ..."):
                 marks.append((line.rstrip().removesuffix(" ..."), time.perf_counter()))
+            elif line.startswith(f"{marks[-1][0]}: done"):
+                marks.append(("between", time.perf_counter()))
     if child.returncode:
         raise RuntimeError(f"{' '.join(map(str, argv))}: {''.join(lines)[-800:]}")
     marks.append(("end", time.perf_counter()))

@@ -8,11 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from condainer import archives, downloads, packages, web
 from condainer.config import Settings
 from condainer.dependencies import Spec
 from condainer.errors import CondainerError, InputError, IntegrityError, NetworkError
@@ -20,18 +18,18 @@ from condainer.explicit import CONDA_FILENAME
 from condainer.files import md5_of, storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
+from condainer.patterns import pattern
 from condainer.report import Reporter, Silent
 from condainer.solver import Solved
 from condainer.urls import NETRC, has_secret
+from condainer.values import dataclass, replace
 
 # What conda takes for the URL of a package, with a hash after it.
-URL = re.compile(
-    r"(?P<url>(https?|file)://[^#\s]+\.(conda|tar\.bz2))(#(?P<hash>\S*))?", re.IGNORECASE
-)
-BRACKETS = re.compile(r"[\w.-]+\s*\[.*\burl\s*=\s*[\"']?(?P<url>[^\"',\]\s]+).*\]")
-HASH = re.compile(r"(?P<md5>[0-9a-f]{32})|(sha256[:=])?(?P<sha256>[0-9a-f]{64})", re.IGNORECASE)
+URL = pattern(r"(?P<url>(https?|file)://[^#\s]+\.(conda|tar\.bz2))(#(?P<hash>\S*))?", re.IGNORECASE)
+BRACKETS = pattern(r"[\w.-]+\s*\[.*\burl\s*=\s*[\"']?(?P<url>[^\"',\]\s]+).*\]")
+HASH = pattern(r"(?P<md5>[0-9a-f]{32})|(sha256[:=])?(?P<sha256>[0-9a-f]{64})", re.IGNORECASE)
 # A hash in the brackets of a spec.
-DIGEST = re.compile(r"\b(md5|sha256)\s*=\s*[\"']?(?P<hash>[0-9a-fA-F]+)")
+DIGEST = pattern(r"\b(md5|sha256)\s*=\s*[\"']?(?P<hash>[0-9a-fA-F]+)")
 
 
 @dataclass(frozen=True)
@@ -125,6 +123,8 @@ def on_disk(inputs: Inputs, settings: Settings, reporter: Reporter) -> OnDisk:
 
 
 def _path(package: CondaPackage, settings: Settings) -> Path:
+    from condainer import packages
+
     (path,) = packages.fetch([package], settings, Silent())
     return path
 
@@ -138,6 +138,8 @@ def fetch(
     one has not the hash that is known of it, NetworkError when it cannot be downloaded,
     OfflineError when it must not be.
     """
+    from condainer import downloads
+
     missing = [item for item in wanted if not _is_cached(item, settings)]
     if settings.offline and (remote := [item for item in missing if not _is_local(item, settings)]):
         raise downloads.offline_error([f"{item.where}: {item.url}" for item in remote])
@@ -148,6 +150,8 @@ def fetch(
 def _is_cached(item: Wanted, settings: Settings) -> bool:
     if not item.sha256:
         return False
+    from condainer import archives, packages
+
     file = packages.file_of(CondaPackage(item.url, item.sha256), settings)
     return archives.find(file, settings) is not None
 
@@ -158,6 +162,8 @@ def _is_local(item: Wanted, settings: Settings) -> bool:
 
 def _places(item: Wanted, settings: Settings) -> Sequence[str]:
     """Return where to ask for an archive: at its channel's mirrors if there are any."""
+    from condainer import packages
+
     return packages.file_of(CondaPackage(item.url, ""), settings).places
 
 
@@ -166,6 +172,8 @@ def _fetch_all(
 ) -> list[CondaPackage]:
     if not wanted:
         return []
+    from condainer import archives, web
+
     reporter.step("Downloading packages by their URL", "packages")
     found = []
     with (
@@ -184,6 +192,8 @@ def _fetch_all(
 
 
 def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:
+    from condainer import archives, downloads, packages
+
     problem: CondainerError | None = None
     for url in _places(item, settings):
         try:

@@ -1,4 +1,4 @@
-"""The commands that a stamp answers, without click: parse, compare, print; in doubt, the long way.
+"""The commands that a stamp answers, and `lock`, without click; in doubt, the long way.
 
 It imports next to nothing, so that `cnd build` with nothing changed costs hardly more than an
 interpreter.
@@ -31,6 +31,8 @@ def run(arguments: list[str]) -> int | None:
         elif word == "exec":
             _execute(arguments[place:], directory, quiet)
             break
+        elif word == "lock" and place == len(arguments):
+            return _lock(directory, quiet)
         else:
             break
     return None
@@ -77,6 +79,21 @@ def _execute(words: list[str], directory: str, quiet: bool) -> None:
     from condainer import cli_hit
 
     cli_hit.execute(words, directory, quiet, found is not None)
+
+
+def _lock(directory: str, quiet: bool) -> int | None:
+    if not _is_plain(directory):
+        return None
+    import warnings
+
+    from condainer import launch
+
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    launch.end_cleanly()
+    from condainer import cli_lock_quick
+
+    return cli_lock_quick.lock(directory, quiet)
 
 
 def _is_plain(directory: str) -> bool:

@@ -6,7 +6,7 @@ any size, no lockfile has.
 
 from __future__ import annotations
 
-import re
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from condainer.errors import LockfileError
 from condainer.explicit import MD5
 from condainer.files import read_text
 from condainer.lock import VCS, CondaPackage, Lock, PipPackage, git_url
+from condainer.patterns import pattern
 from condainer.yamlfile import nested
 
 VERSION = "1"
@@ -26,9 +27,9 @@ MAX_DEPTH = 20
 # A lock of a hundred thousand lines has a quarter of a million.
 MAX_EVENTS = 2_000_000
 REMEDY = "Restore the file from version control, or delete it and run `cnd lock`."
-DIGEST = re.compile(r"[0-9a-fA-F]{32,64}")
+DIGEST = pattern(r"[0-9a-fA-F]{32,64}")
 # A line break would begin another line of the explicit lockfile.
-UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
+UNPRINTABLE = pattern(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 # It leaves all as text: a hash that happens to have digits only is no number.
 Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
@@ -57,7 +58,7 @@ def read(path: Path, platform: str, partial: bool = False) -> Lock:
 
 
 def content_of(path: Path) -> dict[str, Any]:
-    """Return what a conda-lock.yml holds, all of it as text.
+    """Return what a conda-lock.yml holds, all of it as text, which is not to be changed.
 
     Raises LockfileError when it is damaged or beyond all bounds, FileNotFoundError.
     """
@@ -69,6 +70,12 @@ def content_of(path: Path) -> dict[str, Any]:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+    return _content(path, text)
+
+
+# `cnd lock` looks at one file several times.
+@functools.lru_cache(maxsize=1)
+def _content(path: Path, text: str) -> dict[str, Any]:
     try:
         _check_bounds(path, text)
         content = yaml.load(text, Loader)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from condainer import yamlfile
 from condainer.errors import ConfigError
 from condainer.files import read_text
 from condainer.urls import redacted, without_login
+from condainer.values import dataclass
 
 SITE = (Path("/etc/conda"), Path("/var/lib/conda"))
 FETCHED = ("https://", "http://", "file://")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,10 +9,12 @@ from urllib.parse import quote
 from condainer.errors import IntegrityError
 from condainer.lock import COMMIT, VCS, CondaPackage, Lock, PipPackage, pip_name, unescape
 from condainer.normalise import CHANNEL
+from condainer.patterns import pattern
+from condainer.values import dataclass
 
-HEAD = re.compile(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
-LINE = re.compile(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
-GIT = re.compile(
+HEAD = pattern(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
+LINE = pattern(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
+GIT = pattern(
     rf"vcs (?P<name>\S+) commit (?P<commit>{COMMIT})(?: subdirectory=(?P<directory>\S+))?"
 )
 SDIST_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
@@ -190,6 +190,8 @@ def _changes(old: dict[str, str], new: dict[str, str]) -> tuple[Change, ...]:
 
 def changes_report(difference: Difference) -> dict[str, Any]:
     """Return what JSON says of a difference."""
+    from dataclasses import asdict
+
     return {
         "equal": difference.is_empty,
         "added": [asdict(package) for package in difference.added],

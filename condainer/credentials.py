@@ -13,9 +13,10 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from condainer import process
 from condainer.errors import CondainerError
+from condainer.patterns import pattern
 from condainer.urls import DEFAULT_PORTS, INDEX_VARIABLES, USER, origin
 
-VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
+VARIABLE = pattern(r"\$\{(?P<name>[A-Z0-9_]+)\}")
 
 Login = tuple[str, str]
 

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from condainer.errors import InputError
+from condainer.patterns import pattern
 from condainer.urls import NETRC, has_secret
+from condainer.values import dataclass
 from condainer.yamlfile import Document
 
 LIST = "Write each item on a line of its own that begins with `- `."
-PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
-PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
+PACKAGE_URL = pattern(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
+PACKAGE_PATH = pattern(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
 SPEC = "Write it as `name`, `name=1.2`, `name>=1,<2` (with a comma) or `channel::name`."
 # What conda takes for something else than it says.
 DOUBTFUL = (
-    (re.compile(r"=\s*[<>]"), "Write `>=` or `<=`: conda takes `=>1.2` for `>1.2`."),
-    (re.compile(r"\[.*\bfeatures\s*="), "No channel has features: name a build, `[build=mkl*]`."),
-    (re.compile(r"\[.*\bname\s*="), "The name before the brackets is another one: write one."),
-    (re.compile(r"\w\("), "conda ignores what stands in parentheses: write `name=1.2`."),
-    (re.compile(r"\w\^"), "Write `name>=1.2,<2`: `^` means nothing to conda."),
+    (pattern(r"=\s*[<>]"), "Write `>=` or `<=`: conda takes `=>1.2` for `>1.2`."),
+    (pattern(r"\[.*\bfeatures\s*="), "No channel has features: name a build, `[build=mkl*]`."),
+    (pattern(r"\[.*\bname\s*="), "The name before the brackets is another one: write one."),
+    (pattern(r"\w\("), "conda ignores what stands in parentheses: write `name=1.2`."),
+    (pattern(r"\w\^"), "Write `name>=1.2,<2`: `^` means nothing to conda."),
 )
-EMPTY_VERSION = re.compile(r"(?P<name>[^\s=]+)\s*=\s*")
-BUILD = re.compile(r"(?P<head>\S+?\s*(?:[<>=!~]=?|\s)\s*[^\s=]+)\s*=\s*(?P<build>[\w*.]+)\s*")
+EMPTY_VERSION = pattern(r"(?P<name>[^\s=]+)\s*=\s*")
+BUILD = pattern(r"(?P<head>\S+?\s*(?:[<>=!~]=?|\s)\s*[^\s=]+)\s*=\s*(?P<build>[\w*.]+)\s*")
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,8 @@ def spelled_out(text: str) -> str:
         bare = match["name"]
     elif match := BUILD.fullmatch(bare):
         bare = f"{match['head']}={match['build']}"
+    if not bracket:
+        return bare
     name = re.split(r"[\s=<>!~]", bare.rpartition("::")[2].strip(), maxsplit=1)[0]
     again = rf"\bname\s*=\s*([\"']?){re.escape(name)}\1\s*(,\s*|(?=\]))"
     rest = re.sub(again, "", rest, flags=re.IGNORECASE)

@@ -15,7 +15,7 @@ from condainer.config import Settings
 from condainer.errors import IntegrityError, NetworkError, OfflineError
 from condainer.files import storage_errors
 from condainer.report import Reporter
-from condainer.urls import redacted
+from condainer.urls import PAGE, redacted
 
 # Files that are named one by one before the rest is only counted.
 NAMED = 20
@@ -69,7 +69,7 @@ def remote(files: Sequence[File]) -> list[str]:
     return [
         f"{file.filename} from {redacted(file.url)}"
         for file in files
-        if not any(place.removeprefix(pages.PAGE).startswith("file://") for place in file.places)
+        if not any(place.removeprefix(PAGE).startswith("file://") for place in file.places)
     ]
 
 
@@ -125,8 +125,8 @@ def _fetch(file: File, partial: Path, settings: Settings, stop: threading.Event)
 
 def _fetch_from(url: str, file: File, received: web.Received, stop: threading.Event) -> None:
     """Get a file from one place; raises IntegrityError if it is another one there, NetworkError."""
-    if url.startswith(pages.PAGE):
-        url = _linked(url.removeprefix(pages.PAGE), file, stop)
+    if url.startswith(PAGE):
+        url = _linked(url.removeprefix(PAGE), file, stop)
     _get(url, received, stop)
     if not received.whole and received.sha256.hexdigest() != file.sha256:
         # It came in pieces, or nobody told its length: that need not be the server's last word.

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer import conda_exe, external_link, external_solve, installer, packages, solver
-from condainer.conda_exe import Executable
+from condainer import solver
 from condainer.config import Settings
 from condainer.engine import Engine
 from condainer.errors import ToolError
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
+from condainer.values import dataclass
 
 if TYPE_CHECKING:
     from rattler import MatchSpec, RepoDataRecord
+
+    from condainer.conda_exe import Executable
 
 # What `conda_exe:` says to have the engine that needs no executable, where a site names one.
 EMBEDDED = "embedded"
@@ -54,6 +55,8 @@ class Embedded:
         reporter: Reporter,
         hard_links: bool = False,
     ) -> list[str]:
+        from condainer import packages
+
         return packages.link(
             archives, directory, prefix, scratch, settings, reporter, hard_links=hard_links
         )
@@ -77,6 +80,8 @@ class External:
         settings: Settings,
         held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
+        from condainer import external_solve
+
         return external_solve.solve(self.executable, sources, specs, inputs, settings, held)
 
     def link(
@@ -89,6 +94,8 @@ class External:
         reporter: Reporter,
         hard_links: bool = False,
     ) -> list[str]:
+        from condainer import external_link
+
         return external_link.link(
             self.executable, archives, directory, prefix, scratch, settings, reporter
         )
@@ -106,10 +113,14 @@ def chosen(settings: Settings, reporter: Reporter) -> Engine:
     """
     if not is_external(settings):
         return Embedded()
+    from condainer import conda_exe
+
     return External(conda_exe.recognise(_executable(settings, reporter)))
 
 
 def _executable(settings: Settings, reporter: Reporter) -> Path:
+    from condainer import conda_exe, installer
+
     named = settings.conda_exe
     if settings.installer is None or (named and "/" in named):
         assert named is not None
@@ -132,6 +143,8 @@ def in_force(settings: Settings) -> str:
     if not is_external(settings):
         name, version = Embedded().tool
         return f"embedded ({name} {version})"
+    from condainer import conda_exe, installer
+
     named = settings.conda_exe
     if settings.installer is not None and not (named and "/" in named):
         place = installer.found(settings.installer)

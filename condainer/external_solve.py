@@ -7,7 +7,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,27 +19,29 @@ from condainer.external_plan import completed, planned, unusable
 from condainer.files import storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage
+from condainer.patterns import pattern
 from condainer.solver import no_solution, not_kept, unreadable
 from condainer.urls import NETRC, has_secret, redacted
+from condainer.values import dataclass, replace
 
 if TYPE_CHECKING:
     from rattler import MatchSpec, RepoDataRecord
 
 SCRIPT = Path(__file__).with_name("ask_conda_lock.py")
 # What an executable says when it is the packages, or the network, that it cannot get.
-UNSOLVABLE = re.compile(
+UNSOLVABLE = pattern(
     r"Unsatisfiable|PackagesNotFound|ResolvePackageNotFound|NoPackagesFound|SpecsConfiguration"
     r"|could not solve|nothing provides|not installable|does not exist \(perhaps|conflicting req",
     re.IGNORECASE,
 )
-UNREACHABLE = re.compile(
+UNREACHABLE = pattern(
     r"HTTPError|UnavailableInvalidChannel|ConnectionFailed|ProxyError|SSLError|OfflineError"
     r"|ChannelNotFound|ChannelDenied|HTTP 000|download error|could not resolve host"
     r"|failed to connect|transfer finalized|no such file or directory.*repodata",
     re.IGNORECASE,
 )
-BLAMED = re.compile(r"Package (\S+) conflicts for:")
-KEYWORD = re.compile(r'\w+="[^"]*"')
+BLAMED = pattern(r"Package (\S+) conflicts for:")
+KEYWORD = pattern(r'\w+="[^"]*"')
 # How often it is tried to let go of more packages of an older lock.
 ROUNDS = 4
 

@@ -48,7 +48,7 @@ def put_interpreter(
     answer = _answer(prefix, platform, python, versions)
     told = prefix / "bin" / ".python.json"
     program = prefix / "bin" / "python"
-    program.parent.mkdir(exist_ok=True)
+    program.parent.mkdir(parents=True, exist_ok=True)
     program.unlink(missing_ok=True)
     told.write_text(json.dumps(answer), encoding="utf-8")
     command = [sys.executable, "-I", "-B", str(Path(standin.__file__)), str(told)]

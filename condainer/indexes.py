@@ -11,26 +11,25 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from condainer import downloads
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import NetworkError
 from condainer.inputs import Inputs
 from condainer.lock import PipPackage, pip_name
-from condainer.pages import PAGE
+from condainer.patterns import pattern
 from condainer.process import CommandFailed
 from condainer.report import Reporter, Silent
 from condainer.requirements import Line
-from condainer.urls import INDEX_VARIABLES, without_index_login, without_user
+from condainer.urls import INDEX_VARIABLES, PAGE, without_index_login, without_user
+from condainer.values import dataclass, replace
 
 # The key of `mirrors:` for the index that is asked when nobody names another.
 DEFAULT = "pypi"
-SIMPLE = re.compile(r"/\+?simple/?$")
+SIMPLE = pattern(r"/\+?simple/?$")
 # Where the default index keeps a file: by the BLAKE2b of its bytes.
-HASHED = re.compile(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+$")
+HASHED = pattern(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+$")
 
 Result = TypeVar("Result")
 
@@ -185,6 +184,8 @@ def _canonical(package: PipPackage, root: str, index: Index, settings: Settings)
         return None
     if match := HASHED.search(package.url):
         return host + match[0]
+    from condainer import downloads
+
     file = File(package.url, package.sha256, package.filename, (package.url,))
     (path,) = downloads.fetch([file], settings, Silent(), "")
     digest = hashlib.blake2b(path.read_bytes(), digest_size=32).hexdigest()

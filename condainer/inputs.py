@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import dependencies, requirements, yamlfile
@@ -15,7 +14,9 @@ from condainer.config import Settings
 from condainer.dependencies import Spec as Spec
 from condainer.errors import InputError
 from condainer.lock import NAME, Source, source_of, this_platform
+from condainer.patterns import pattern
 from condainer.urls import NETRC, has_secret, has_user, without_user
+from condainer.values import dataclass
 from condainer.yamlfile import Document
 
 DEFAULT_CHANNEL = "conda-forge"
@@ -33,8 +34,8 @@ SELECTORS = {
     "win64": "win-64",
 }
 # conda replaces it by the value of the environment variable.
-ENVIRONMENT = re.compile(r"\$(\w+|\{\w+\})")
-SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
+ENVIRONMENT = pattern(r"\$(\w+|\{\w+\})")
+SELECTOR = pattern(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
 
 
 @dataclass(frozen=True)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from condainer import tables, virtual
-from condainer.address import address_of
 from condainer.config import Settings
 from condainer.contents import Difference, changes_report, contents_of, difference
 from condainer.locking import LockState
 from condainer.relock import Relocked
+from condainer.values import replace
 
 States = Sequence[tuple[str, LockState]]
 
@@ -64,6 +63,8 @@ def report(made: Sequence[Relocked], files: Sequence[Path], settings: Settings) 
 
 
 def _platform(item: Relocked, settings: Settings) -> dict[str, Any]:
+    from condainer.address import address_of
+
     return {
         "platform": item.platform,
         "address": address_of(item.new, settings.mount_base_directory).digest,

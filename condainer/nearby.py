@@ -6,21 +6,22 @@ import ipaddress
 import re
 import socket
 
+from condainer.patterns import pattern
 from condainer.urls import DEFAULT_PORTS, origin
 
 # What of a URL is its host, where all who read it agree: nothing is escaped, nothing left out.
-AUTHORITY = re.compile(
+AUTHORITY = pattern(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://([^/?#@\\\s]*@)?"
     r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+(%[a-z0-9._-]+)?\])(:[0-9]*)?([/?#]|$)",
     re.IGNORECASE,
 )
-FILE = re.compile(r"(git\+)?file:", re.IGNORECASE)
+FILE = pattern(r"(git\+)?file:", re.IGNORECASE)
 NO_HOST = "no valid host"
-ITSELF = re.compile(
+ITSELF = pattern(
     r"localhost|.*\.localhost|localhost[46]?\.localdomain[46]?|localhost[46]|ip6-(localhost|loopback)"
 )
 # Where clouds serve their machines' credentials, beside the link-local addresses.
-METADATA_NAMES = re.compile(
+METADATA_NAMES = pattern(
     r"metadata|metadata\.goog|metadata\.google\.internal|instance-data(\.ec2\.internal)?"
 )
 METADATA_ADDRESSES = frozenset(

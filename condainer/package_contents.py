@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condainer.packages import read_record
+from condainer.values import dataclass
 
 if TYPE_CHECKING:
     from rattler import PathsJson, RepoDataRecord

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +14,12 @@ from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError
 from condainer.files import storage_error_told, storage_errors
 from condainer.lock import CondaPackage, this_platform
+from condainer.patterns import pattern
 from condainer.report import Reporter
 from condainer.solver import channel_of
+from condainer.values import dataclass
 
-SHA256 = re.compile("[0-9a-f]{64}")
+SHA256 = pattern("[0-9a-f]{64}")
 
 if TYPE_CHECKING:
     from rattler import PackageRecord, RepoDataRecord

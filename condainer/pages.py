@@ -9,9 +9,6 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from condainer import web
 
-# Begins a place that is a page which links to the file.
-PAGE = "page+"
-
 
 def find(page: str, filename: str, stop: threading.Event) -> str:
     """Return the URL that the page of a package gives for a file.

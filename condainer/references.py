@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 from condainer.lock import PipPackage, pip_name
+from condainer.patterns import pattern
 from condainer.requirements import Line
 from condainer.urls import redacted
+from condainer.values import replace
 from condainer.wheels import name_of_url
 
 # After the path of a repository comes a branch, tag or commit, which can have slashes.
-REPOSITORY = re.compile(r"(?P<base>git\+[a-z]+://[^/\s]*/[^@#\s]*)(@[^#\s]*)?(?=[#\s]|$)")
+REPOSITORY = pattern(r"(?P<base>git\+[a-z]+://[^/\s]*/[^@#\s]*)(@[^#\s]*)?(?=[#\s]|$)")
 
 
 def noted(lines: Sequence[Line], packages: Sequence[PipPackage]) -> tuple[tuple[str, str], ...]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import unified
@@ -17,11 +14,13 @@ from condainer.files import publish_text, read_text, storage_errors
 from condainer.inputs import declared_platforms, read_inputs
 from condainer.lock import CondaPackage, Lock, PipPackage, pip_name, this_platform
 from condainer.locking import CONDA_LOCK, LockState, lock_state
+from condainer.patterns import pattern
 from condainer.report import Reporter
 from condainer.solving import solution
 from condainer.unified import Solution
+from condainer.values import dataclass
 
-LOCKFILE = re.compile(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")
+LOCKFILE = pattern(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")
 # In an explicit lockfile, so that solving again does not try to make it.
 WITHOUT = f"# without {CONDA_LOCK}:"
 PLATFORMS = (
@@ -70,6 +69,8 @@ def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str
         platforms = declared or tuple(dict.fromkeys((this, *_locked_platforms(settings))))
     for platform in platforms:
         if platform not in PLATFORMS:
+            import difflib
+
             near = difflib.get_close_matches(platform, PLATFORMS, 1)
             raise InputError(
                 f"{platform!r} is not a platform",
@@ -192,6 +193,8 @@ def _check_names(names: Sequence[str], locks: Sequence[Lock]) -> None:
     known |= {pip_name(package.name) for lock in locks for package in lock.pip}
     for name in names:
         if name.lower() not in known and pip_name(name) not in known:
+            import difflib
+
             near = difflib.get_close_matches(name.lower(), sorted(known), 1)
             raise InputError(
                 f"The lock has no package {name!r}",

@@ -10,7 +10,6 @@ from pathlib import Path
 from condainer import process
 from condainer.archives import partials, private_root
 from condainer.config import Settings
-from condainer.downloads import offline_error
 from condainer.errors import InputError, IntegrityError, LockfileError, NetworkError, ToolError
 from condainer.files import remove_tree, storage_errors
 from condainer.lock import GIT, PipPackage
@@ -34,6 +33,8 @@ def fetch(packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
     """
     lacking = missing(packages, settings)
     if settings.offline and (lines := remote(lacking)):
+        from condainer.downloads import offline_error
+
         raise offline_error(lines)
     if lacking:
         reporter.step("Downloading repositories", "repositories")

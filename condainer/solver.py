@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -23,6 +22,7 @@ from condainer.inputs import Inputs, Spec
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
 from condainer.urls import redacted, without_login
+from condainer.values import dataclass
 
 if TYPE_CHECKING:
     import rattler
@@ -125,6 +125,7 @@ def solve(
         network.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
     records = _solve_from_mirrors(channels, specs, inputs, settings, engine, held)
+    reporter.finish()
     return tuple(_solved(record, channels) for record in _sorted(records))
 
 

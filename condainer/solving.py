@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from pathlib import Path
 
-from condainer import by_url, engines, network, references, virtual
+from condainer import by_url, engines, network, references, resolving, virtual
 from condainer.claims import claimed_directory
 from condainer.config import STAGE, Settings
 from condainer.errors import InputError
 from condainer.explicit import checked
 from condainer.files import storage_errors
-from condainer.foreign import put_interpreter
 from condainer.inputs import Inputs
-from condainer.lock import CondaPackage, Lock, PipPackage, this_platform
+from condainer.lock import CondaPackage, Lock, PipPackage
 from condainer.locking import described
 from condainer.report import Reporter
 from condainer.solver import Solved, solve
 from condainer.unified import Solution
+from condainer.values import replace
 
 
 def solution(
@@ -68,26 +66,15 @@ def _pip(
     """Resolve the pip requirements against the conda packages, shown in a scratch prefix."""
     if not inputs.requirements:
         return ()
-    from condainer import indexes, repositories, wheels
+    from condainer import indexes, repositories
 
     python = next((item for item in solved if item.name == "python"), None)
     if python is None:
         raise InputError("The environment has pip requirements but no python")
-    foreign = inputs.platform != this_platform()
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
         with claimed_directory(settings.staging_directory, STAGE) as scratch:
-            prefix = scratch / "prefix"
-            _lay_out(inputs, solved, python, scratch, settings, reporter)
-            if foreign:
-                chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
-                offered = virtual.virtual_packages(inputs.platform, chosen)
-                put_interpreter(prefix, inputs.platform, python, offered)
-            resolved = indexes.on_mirrors(
-                inputs,
-                settings,
-                lambda asked: wheels.resolve(asked, prefix, scratch, reporter, held, foreign),
-            )
+            resolved = resolving.resolve(inputs, solved, python, held, scratch, settings, reporter)
     if resolved.replaced:
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
@@ -97,35 +84,3 @@ def _pip(
         # What cannot be fetched must not be locked; the build needs it in any case.
         repositories.fetch([item for item in packages if item.is_vcs], settings, reporter)
     return packages
-
-
-def _lay_out(
-    inputs: Inputs,
-    solved: tuple[Solved, ...],
-    python: Solved,
-    scratch: Path,
-    settings: Settings,
-    reporter: Reporter,
-) -> None:
-    """Make a prefix that shows uv what the conda packages provide.
-
-    Linked are Python, with what it needs to run if it can, and what was never linked before; of
-    the other packages their metadata is enough.
-    """
-    from condainer import packages, provided
-
-    prefix = scratch / "prefix"
-    runs = {python.name}
-    if inputs.platform == this_platform():
-        runs = provided.closure(python.name, solved)
-    metadata = {
-        item.package: None if item.name in runs else provided.known(item.package, settings)
-        for item in solved
-    }
-    linked = [package for package, files in metadata.items() if files is None]
-    archives = packages.fetch(linked, settings, reporter)
-    packages.link(archives, prefix, prefix, scratch, settings, reporter, inputs.platform)
-    site = provided.site_packages(prefix, inputs.platform, python)
-    provided.keep(linked, prefix, site, settings)
-    for files in metadata.values():
-        provided.put(files or {}, site)

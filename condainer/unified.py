@@ -7,7 +7,6 @@ import than a small environment to solve.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from condainer.inputs import Inputs
 from condainer.lock import ABSENT, VCS, Lock, PipPackage
 from condainer.solver import Solved
 from condainer.urls import without_login
+from condainer.values import dataclass
 
 HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
 NEEDED = ("platform", "manager", "name", "url", "hash")

@@ -17,6 +17,8 @@ INDEX_TOKEN = pattern(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
 # By these uv finds its indexes, in the order of their importance.
 INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# Begins a place that is a page of a package index, which links to the file.
+PAGE = "page+"
 NETRC = "Put user and password into ~/.netrc (mode 0600), and only the plain URL into the file."
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from condainer.errors import ConfigError
 from condainer.lock import this_platform
+from condainer.patterns import pattern
+from condainer.values import dataclass
 
 # What can be said, as in conda's CONDA_OVERRIDE_* variables, and for which platforms it holds.
 NAMES = {
@@ -17,8 +17,8 @@ NAMES = {
     "osx": ("osx-",),
     "archspec": ("",),
 }
-VERSION = re.compile(r"[0-9][0-9A-Za-z._]*")
-ARCHSPEC = re.compile(r"[A-Za-z0-9_]+")
+VERSION = pattern(r"[0-9][0-9A-Za-z._]*")
+ARCHSPEC = pattern(r"[A-Za-z0-9_]+")
 # What a machine of another platform is taken to offer, as conda-lock has it; but no CUDA, which
 # solvers would then prefer on machines without a GPU.
 LINUX = "5.10"

@@ -7,12 +7,11 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer import credentials, downloads, indexes, process, repositories
+from condainer import credentials, indexes, process, repositories
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.contents import pip_parts
@@ -31,6 +30,7 @@ from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.requirements import Line
 from condainer.urls import NETRC, without_user
+from condainer.values import dataclass
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -62,14 +62,15 @@ def resolve(
     reporter: Reporter,
     held: Sequence[PipPackage] = (),
     foreign: bool = False,
+    program: Path | None = None,
 ) -> Resolved:
     """Resolve the requirements against the conda packages that are linked in `prefix`.
 
     The conda packages' own metadata tells uv what they provide. Parameters: `scratch` is a private
     directory for uv's files; `held` are packages of an older lock, which stay at their versions
     where that is possible; with `foreign`, the interpreter stands for one that cannot run here, so
-    nothing is built. Raises InputError for a requirement that is wrong or does not exist,
-    NetworkError when the index cannot be reached.
+    nothing is built; `program` is the interpreter where `prefix` has none. Raises InputError for a
+    requirement that is wrong or does not exist, NetworkError when the index cannot be reached.
     """
     for line in inputs.requirements:
         if name := credentials.unset(line.text):
@@ -77,12 +78,14 @@ def resolve(
                 f"{line.where}: the environment variable {name} is not set: {line.text}",
                 f"`export {name}=…`. {NETRC}",
             )
-    reporter.step("Resolving pip requirements")
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
-    arguments = ["--python", str(prefix / "bin" / "python"), "--no-progress"]
+    arguments = ["--python", str(program or prefix / "bin" / "python"), "--no-progress"]
     arguments += ["--no-build"] if foreign else []
+    shown = [*arguments, *(["--prefix", str(prefix)] if program else [])]
+    held_back = _pins(held, inputs, prefix)
+    reporter.step("Resolving pip requirements")
     try:
-        changes = _changes(wanted, inputs, arguments, scratch, _pins(held, inputs, prefix))
+        changes = _changes(wanted, inputs, shown, scratch, held_back)
         # What comes from a git repository has no version before it is built.
         added = {c["name"]: c.get("version") for c in changes if c["action"] == "installed"}
         removed = tuple(sorted(c["name"] for c in changes if c["action"] == "uninstalled"))
@@ -99,6 +102,7 @@ def resolve(
         )
     except CommandFailed as error:
         raise _explained(error, inputs.requirements, wanted) from None
+    reporter.finish()
     packages = [_package(entry) for entry in tomllib.loads(locked.stdout).get("packages", [])]
     chosen = [package for package in packages if package.name in added]
     _check_hashes(chosen, inputs.requirements)
@@ -175,6 +179,8 @@ def fetch(
 
     What is missing is downloaded. Raises what downloads.fetch() and repositories.fetch() do.
     """
+    from condainer import downloads
+
     commits = [package for package in packages if package.is_vcs]
     others = [package for package in packages if not package.is_vcs]
     files = files_of(others, settings)

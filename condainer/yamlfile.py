@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from condainer.errors import CondainerError
+from condainer.values import dataclass, field
 
 # Far above any real file, far below what a few nested aliases can expand to.
 MAX_BYTES = 4_000_000

@@ -36,10 +36,14 @@ def test_contenders_take_turns_and_the_first_round_does_not_count() -> None:
 
 
 def test_phases_are_taken_from_what_a_command_says(tmp_path: Path) -> None:
-    script = "echo 'One thing ...' >&2; sleep 0.2; echo 'One thing: done' >&2; echo 'Two ...' >&2"
+    script = (
+        "echo 'One thing ...' >&2; sleep 0.2; echo 'One thing: done (0.2 s)' >&2; sleep 0.1; "
+        "echo 'Two ...' >&2"
+    )
     steps = phases(["sh", "-c", script], tmp_path, os.environ)
-    assert [step.title for step in steps] == ["start", "One thing", "Two"]
+    assert [step.title for step in steps] == ["start", "One thing", "between", "Two"]
     assert total(steps, "One") >= 0.2
+    assert total(steps, "between") >= 0.1
     assert total(steps) >= total(steps, "One", "Two")
     with pytest.raises(RuntimeError, match="no luck"):
         phases(["sh", "-c", "echo no luck >&2; exit 3"], tmp_path, os.environ)

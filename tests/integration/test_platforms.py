@@ -179,6 +179,23 @@ def test_pip_packages_of_another_platform(many: Project, platform: str) -> None:
     )
 
 
+def test_what_is_known_of_another_platform_is_not_linked_again(
+    many: Project, empty_packages: Path
+) -> None:
+    many.environment["CONDAINER_PACKAGE_CACHE"] = str(empty_packages)
+    many.write("channels: [foreign]\ndependencies: [python, provided, {pip: [demanding]}]\n")
+    locks = []
+    for linked in (True, False):
+        done = many.cnd("lock", "--platform", "osx-arm64", "--upgrade")
+        assert ("Linking" in done.stderr) == linked
+        assert "replace conda packages: provided" in done.stderr
+        locks.append((many.path / "conda-osx-arm64.lock").read_bytes())
+    assert locks[0] == locks[1]
+    many.write("channels: [foreign]\ndependencies: [python, {pip: [compiled]}]\n")
+    assert "Linking" not in many.cnd("lock", "--platform", "osx-arm64").stderr
+    assert f"compiled-1.0-cp312-cp312-{TAGS['osx-arm64']}.whl" in locked(many, "osx-arm64")
+
+
 def test_a_newer_glibc_lets_newer_wheels_in(many: Project) -> None:
     many.write("channels: [foreign]\ndependencies: [python, {pip: [compiled]}]\n")
     many.write("virtual_packages: {glibc: '2.39'}\n", "condainer.yml")
