@@ -13,6 +13,7 @@ from condainer.config import Settings
 from condainer.engine import Engine
 from condainer.errors import ToolError
 from condainer.inputs import Inputs
+from condainer.linked import Linked
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
 
@@ -53,7 +54,7 @@ class Embedded:
         settings: Settings,
         reporter: Reporter,
         hard_links: bool = False,
-    ) -> list[str]:
+    ) -> Linked:
         return packages.link(
             archives, directory, prefix, scratch, settings, reporter, hard_links=hard_links
         )
@@ -88,7 +89,7 @@ class External:
         settings: Settings,
         reporter: Reporter,
         hard_links: bool = False,
-    ) -> list[str]:
+    ) -> Linked:
         return external_link.link(
             self.executable, archives, directory, prefix, scratch, settings, reporter
         )

@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,13 @@ def replace(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def modes(directory: Path) -> None:
-    """Give every file and directory the mode that does not depend on anybody's umask."""
+def modes(
+    directory: Path, seen: Callable[[str, os.stat_result], None] = lambda path, status: None
+) -> None:
+    """Give every file and directory the mode that does not depend on anybody's umask.
+
+    Parameters: `seen` is told of every file, with its path and its state before.
+    """
     for root, folders, names in os.walk(directory):
         os.chmod(root, DIRECTORY_MODE)
         for name in names:
@@ -121,6 +126,7 @@ def modes(directory: Path) -> None:
             status = os.lstat(path)
             if not stat.S_ISREG(status.st_mode):
                 continue
+            seen(path, status)
             wanted = FILE_MODES[bool(status.st_mode & 0o111)]
             if stat.S_IMODE(status.st_mode) != wanted:
                 _change_mode(path, status, wanted)
