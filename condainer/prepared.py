@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from condainer import process
+from condainer import apart, process
 from condainer.errors import CondainerError
 from condainer.files import storage_error_told, storage_errors
 from condainer.process import CommandFailed, Running
@@ -95,7 +95,7 @@ def preparing(
     Parameters: `scratch` is a private directory, `jobs` how many processors may be used, of which
     installing needs one.
     """
-    directory = scratch / "bytecode"
+    directory = apart.named(scratch, "bytecode")
     if not any(os.path.exists(place) for place in places.values()):
         yield Prepared(directory, places, None)
         return

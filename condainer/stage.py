@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from condainer import (
+    apart,
     buildtools,
     engines,
     fetching,
@@ -192,6 +193,7 @@ def _scratch(settings: Settings) -> Iterator[Path]:
             where.mkdir(parents=True, exist_ok=True)
             reclaim(where)
             scratch = stack.enter_context(claimed_directory(where, STAGE))
+        apart.spread(scratch)
         yield scratch
 
 
@@ -205,7 +207,7 @@ def _stage(scratch: Path, address: Address, settings: Settings, private: bool) -
         with _at_the_prefix(address.prefix):
             yield Stage(address.prefix, address.prefix, scratch, ())
         return
-    directory = scratch / "prefix"
+    directory = apart.named(scratch, "prefix")
     with storage_errors(f"make a staging directory in {settings.staging_directory}"):
         directory.mkdir()
     yield Stage(
