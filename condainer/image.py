@@ -204,21 +204,24 @@ def tree_lines(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> Iterat
 
     Parameters: `known` as for pack(). Raises BuildError for anything else.
     """
-    for root, folders, names in os.walk(directory):
-        folders.sort(key=os.fsencode)
-        base = os.path.relpath(root, directory)
-        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+    waiting = [(str(directory), ".")]
+    while waiting:
+        root, base = waiting.pop()
         yield _line("directory", os.lstat(root).st_mode, base, "")
-        for name in sorted([*names, *links], key=os.fsencode):
-            path = f"{root}/{name}"
-            relative = name if base == "." else f"{base}/{name}"
-            mode = os.lstat(path).st_mode
-            if stat.S_ISLNK(mode):
-                yield _line("link", None, relative, os.readlink(path))
-            elif stat.S_ISREG(mode):
-                yield _line("file", mode, relative, known.get(relative) or sha256_of(path))
-            else:
-                raise BuildError(f"{path} is neither a file, a directory nor a link")
+        with os.scandir(root) as found:
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        below = "" if base == "." else f"{base}/"
+        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        waiting += [(entry.path, f"{below}{entry.name}") for entry in reversed(folders)]
+        for entry in entries:
+            relative = f"{below}{entry.name}"
+            if entry.is_symlink():
+                yield _line("link", None, relative, os.readlink(entry.path))
+            elif entry.is_file():
+                mode = entry.stat(follow_symlinks=False).st_mode
+                yield _line("file", mode, relative, known.get(relative) or sha256_of(entry.path))
+            elif not entry.is_dir():
+                raise BuildError(f"{entry.path} is neither a file, a directory nor a link")
 
 
 def _line(kind: str, mode: int | None, relative: str, content: str) -> bytes:

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from condainer import process
 from condainer.errors import CondainerError, MountError
 
 CLONE_NEWNS = 0x00020000
@@ -138,6 +137,8 @@ def available() -> bool:
 
     In a fresh process: a fork of ours would wait for threads that wait for a file system.
     """
+    from condainer import process
+
     try:
         process.run([*process.module_command("condainer.namespace"), PROBE])
     except process.CommandFailed:
@@ -261,6 +262,9 @@ def command(source: Path, target: Path) -> list[str]:
 
     The directory above `target` must exist; whatever is or is not at `target` does not matter.
     """
+    # What is started so needs no more than this module: an interpreter starts for each command.
+    from condainer import process
+
     return [*process.module_command("condainer.namespace"), str(source), str(target), "--"]
 
 

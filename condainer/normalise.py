@@ -119,22 +119,24 @@ def modes(
 
     Parameters: `seen` is told of every file, with its path and its state before.
     """
-    for root, folders, names in os.walk(directory):
+    waiting = [str(directory)]
+    while waiting:
+        root = waiting.pop()
+        # First of all: one that is not readable cannot be looked into.
         os.chmod(root, DIRECTORY_MODE)
-        for name in names:
-            path = os.path.join(root, name)
-            status = os.lstat(path)
+        with os.scandir(root) as found:
+            entries = list(found)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+                continue
+            status = entry.stat(follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
                 continue
-            seen(path, status)
+            seen(entry.path, status)
             wanted = FILE_MODES[bool(status.st_mode & 0o111)]
             if stat.S_IMODE(status.st_mode) != wanted:
-                _change_mode(path, status, wanted)
-        for name in folders:
-            # os.walk does not enter a directory that is not readable.
-            path = os.path.join(root, name)
-            if not os.path.islink(path):
-                os.chmod(path, DIRECTORY_MODE)
+                _change_mode(entry.path, status, wanted)
 
 
 def _change_mode(path: str, status: os.stat_result, mode: int) -> None:

@@ -8,18 +8,16 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-import pytest
-
 from condainer import apart
 from condainer.claims import claimed_directory
+from tests.integration.conftest import needs
 
 
 def flags(directory: Path) -> str:
     """Return what lsattr says; empty where the file system knows no such things."""
-    lsattr = shutil.which("lsattr")
-    if lsattr is None:
-        pytest.skip("lsattr is not installed")
-    done = subprocess.run([lsattr, "-d", directory], check=False, capture_output=True, text=True)
+    if shutil.which("lsattr") is None:
+        needs("lsattr")
+    done = subprocess.run(["lsattr", "-d", directory], check=False, capture_output=True, text=True)
     return done.stdout.partition(" ")[0]
 
 
