@@ -98,8 +98,16 @@ async def _link(
     """Return the packages, and the states of those that were unpacked before."""
     from rattler import exceptions
 
-    records = await asyncio.gather(*(read_record(archive) for archive in archives))
-    await safety.check(archives, scratch)
+    # One hashes archives, the other waits for the interpreter.
+    records, checked = await asyncio.gather(
+        asyncio.gather(*(read_record(archive) for archive in archives)),
+        safety.check(archives, scratch),
+        return_exceptions=True,
+    )
+    if isinstance(records, BaseException):
+        raise records
+    if isinstance(checked, BaseException):
+        raise checked
     progress = _LinkProgress(reporter, len(records))
     # No hash of the lock vouches for what is unpacked, so it must be ours.
     cache = package_caches.private_root(settings)
