@@ -11,17 +11,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+
+import xxhash
 
 from condainer.files import published_file
 
-FORMAT = b"condainer-compiled 1\n"
-SHA256 = 32
+FORMAT = b"condainer-compiled 2\n"
+# Bytes of XXH3-128: nobody but us writes there, so that damage is all there is to find.
+DIGEST = 16
+# Bytes before the index: the format, the index's length, and its digest.
+HEAD = len(FORMAT) + 8 + DIGEST
 # Byte code in parts, one after the other: megabytes are not copied to change a few bytes.
 Pieces = tuple[bytes | memoryview, ...]
+# Source, sha256, target, size of the code or -1, and where the prefix begins in it.
+Row = tuple[str, str, str, int, int]
 # marshal's short strings, interned or not, without the flag that others refer to them.
 SHORT = frozenset(b"zZ")
 REFERENCED = 0x80
@@ -57,7 +64,7 @@ def place(package_cache: Path, package: str, compiler: str) -> Path:
 
     Parameters: `package` is the sha256 of its archive, `compiler` stands for all that compiles.
     """
-    key = hashlib.sha256(f"{package} {compiler}\n".encode()).hexdigest()
+    key = hashlib.sha256(f"{package} {compiler}\n".encode() + FORMAT).hexdigest()
     return package_cache / "compiled" / key[:2] / key
 
 
@@ -89,7 +96,7 @@ def for_prefix(module: Module, old: str, new: str) -> Pieces | None:
 
 
 def write(path: Path, shelf: Shelf) -> None:
-    """Keep modules; the file appears whole, and ends with the sha256 of all before.
+    """Keep modules; the file appears whole, and ends with the digest of all before.
 
     Raises OSError when that is not possible.
     """
@@ -99,13 +106,18 @@ def write(path: Path, shelf: Shelf) -> None:
     ]
     index = json.dumps({"prefix": shelf.prefix, "modules": rows}).encode()
     codes = (module.code for module in shelf.modules if module.code is not None)
-    total = hashlib.sha256()
+    total = xxhash.xxh3_128()
     path.parent.mkdir(parents=True, exist_ok=True)
     with published_file(path, 0o644) as stream:
-        for piece in (FORMAT, len(index).to_bytes(8, "big"), index, *codes):
+        for piece in (head(index), index, *codes):
             total.update(piece)
             stream.write(piece)
         stream.write(total.digest())
+
+
+def head(index: bytes) -> bytes:
+    """Return what a shelf begins with, which vouches for the index behind it."""
+    return FORMAT + len(index).to_bytes(8, "big") + xxhash.xxh3_128_digest(index)
 
 
 def add(path: Path, new: Sequence[Module], prefix: str) -> None:
@@ -132,22 +144,31 @@ def read(path: Path) -> Shelf | None:
         content = memoryview(path.read_bytes())
     except OSError:
         return None
-    body, digest = content[:-SHA256], content[-SHA256:]
-    if body[: len(FORMAT)] != FORMAT or hashlib.sha256(body).digest() != digest:
+    body, digest = content[:-DIGEST], content[-DIGEST:]
+    end = HEAD + length_of_index(bytes(body[:HEAD]))
+    if end > len(body) or xxhash.xxh3_128_digest(body) != digest:
         return None
     # It is what we wrote, to the byte; so it is taken at its word.
-    start = len(FORMAT) + 8
-    end = start + int.from_bytes(body[len(FORMAT) : start], "big")
-    return _parsed(json.loads(bytes(body[start:end])), body[end:])
-
-
-def _parsed(index: Mapping[str, Any], codes: memoryview) -> Shelf:
-    modules = []
-    for source, sha256, target, size, at in index["modules"]:
+    prefix, rows = parsed(bytes(body[HEAD:end]))
+    codes, modules = body[end:], []
+    for source, sha256, target, size, at in rows:
         code = None if size < 0 else codes[:size]
         codes = codes[max(size, 0) :]
         modules.append(Module(source, sha256, target, code, at))
-    return Shelf(str(index["prefix"]), tuple(modules))
+    return Shelf(prefix, tuple(modules))
+
+
+def length_of_index(beginning: bytes) -> int:
+    """Return how long the index behind the head of a file is; more than any if that is none."""
+    if len(beginning) < HEAD or not beginning.startswith(FORMAT):
+        return sys.maxsize
+    return int.from_bytes(beginning[len(FORMAT) : -DIGEST], "big")
+
+
+def parsed(index: bytes) -> tuple[str, list[Row]]:
+    """Return the prefix that modules were compiled for, and a row for each: all but its code."""
+    found = json.loads(index)
+    return str(found["prefix"]), found["modules"]
 
 
 def _moved(module: Module, old: str, new: str) -> Module | None:

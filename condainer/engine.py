@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from condainer.config import Settings
 from condainer.inputs import Inputs
+from condainer.linked import Linked
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
 
@@ -47,11 +48,11 @@ class Engine(Protocol):
         settings: Settings,
         reporter: Reporter,
         hard_links: bool = False,
-    ) -> list[str]:
+    ) -> Linked:
         """Install packages into `directory`, with the paths in their files pointing below `prefix`.
 
         Parameters: `scratch` is a private directory for what is needed meanwhile; `hard_links`
-        allows files to be those of a package cache, which nobody writes into then. Returns the
-        names of the packages, dependencies first. Raises BuildError when that fails, IntegrityError
-        for an archive that cannot be read, StorageError when a disk is full.
+        allows files to be those of a package cache, which nobody writes into then. Raises
+        BuildError when that fails, IntegrityError for an archive that cannot be read, StorageError
+        when a disk is full.
         """

@@ -11,6 +11,7 @@ from condainer.config import Settings
 from condainer.engine import Engine
 from condainer.errors import ToolError
 from condainer.inputs import Inputs
+from condainer.linked import Linked
 from condainer.lock import CondaPackage
 from condainer.report import Reporter
 from condainer.values import dataclass
@@ -54,7 +55,7 @@ class Embedded:
         settings: Settings,
         reporter: Reporter,
         hard_links: bool = False,
-    ) -> list[str]:
+    ) -> Linked:
         from condainer import packages
 
         return packages.link(
@@ -93,7 +94,7 @@ class External:
         settings: Settings,
         reporter: Reporter,
         hard_links: bool = False,
-    ) -> list[str]:
+    ) -> Linked:
         from condainer import external_link
 
         return external_link.link(

@@ -28,7 +28,7 @@ def link(
     scratch: Path,
     settings: Settings,
     reporter: Reporter,
-) -> list[str]:
+) -> linked.Linked:
     """Link as Engine.link() has it, so that every byte is as the embedded engine would have it.
 
     Where that cannot be had, because engines differ in something that cannot be made equal, the
@@ -45,7 +45,8 @@ def link(
             _install(executable, _explicit(archives, place), directory, prefix, place)
             establish(Linked(directory, prefix, place / "pkgs"), contents)
             linked.check(directory)
-            return packages.ordered([content.record for content in contents])
+            order = packages.ordered([content.record for content in contents])
+            return linked.Linked(tuple(order))
         except Differs as difference:
             doubt = str(difference)
             _empty(directory)

@@ -84,13 +84,15 @@ def pack(
     settings: Settings,
     reporter: Reporter,
     known: Mapping[str, str] = NONE_KNOWN,
+    size: int = 0,
     discard: Callable[[], None] = lambda: None,
 ) -> Packed:
     """Compress a directory into a squashfs file whose bytes depend on the directory alone.
 
     Parameters: `known` holds sha256 of files in it, by their paths, that need not be read again;
-    `discard` is called beside what is left to do when the directory is not needed any more.
-    Raises BuildError when mksquashfs fails, StorageError when the disk is full.
+    `size` is how many bytes its files have, for progress; `discard` is called beside what is left
+    to do when the directory is not needed any more. Raises BuildError when mksquashfs fails,
+    StorageError when the disk is full.
     """
     tool, version = find_mksquashfs(settings)
     reporter.step("Compressing the image", "percent")
@@ -98,15 +100,15 @@ def pack(
     # mksquashfs refuses to run with the variable that sets the same times.
     environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
 
-    total, done = _total_size(directory), 0
+    total, done = size or 1, 0
 
     def on_line(line: str) -> None:
         nonlocal done
         if match := INFO.search(line):
             done += int(match[1])
-            reporter.progress(100 * done // total, 100)
+            reporter.progress(min(100 * done // total, 100), 100)
 
-    with ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(2) as pool:
         # What mksquashfs reads is in the page cache for both of them.
         tree = pool.submit(tree_digest, directory, known)
         try:
@@ -116,9 +118,10 @@ def pack(
             raise _explained(error, target) from None
         with storage_errors(f"read the image {target}, or {directory}"):
             tree_sha256 = tree.result()
+            synced = pool.submit(sync_file, target)
             pool.submit(discard)
             sha256, xxh3 = digests(target)
-            sync_file(target)
+            synced.result()
     return Packed(target, target.stat().st_size, sha256, xxh3, tree_sha256, version)
 
 
@@ -150,15 +153,6 @@ def _explained(error: CommandFailed, target: Path) -> Exception:
 def _is_full(directory: Path) -> bool:
     status = os.statvfs(directory)
     return status.f_bavail * status.f_frsize < BLOCK
-
-
-def _total_size(directory: Path) -> int:
-    sizes = (
-        os.lstat(os.path.join(root, name)).st_size
-        for root, _, names in os.walk(directory)
-        for name in names
-    )
-    return sum(sizes) or 1
 
 
 def digests(path: Path) -> tuple[str, str]:
@@ -210,21 +204,24 @@ def tree_lines(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> Iterat
 
     Parameters: `known` as for pack(). Raises BuildError for anything else.
     """
-    for root, folders, names in os.walk(directory):
-        folders.sort(key=os.fsencode)
-        base = os.path.relpath(root, directory)
-        links = [name for name in folders if os.path.islink(os.path.join(root, name))]
+    waiting = [(str(directory), ".")]
+    while waiting:
+        root, base = waiting.pop()
         yield _line("directory", os.lstat(root).st_mode, base, "")
-        for name in sorted([*names, *links], key=os.fsencode):
-            path = f"{root}/{name}"
-            relative = name if base == "." else f"{base}/{name}"
-            mode = os.lstat(path).st_mode
-            if stat.S_ISLNK(mode):
-                yield _line("link", None, relative, os.readlink(path))
-            elif stat.S_ISREG(mode):
-                yield _line("file", mode, relative, known.get(relative) or sha256_of(path))
-            else:
-                raise BuildError(f"{path} is neither a file, a directory nor a link")
+        with os.scandir(root) as found:
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        below = "" if base == "." else f"{base}/"
+        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        waiting += [(entry.path, f"{below}{entry.name}") for entry in reversed(folders)]
+        for entry in entries:
+            relative = f"{below}{entry.name}"
+            if entry.is_symlink():
+                yield _line("link", None, relative, os.readlink(entry.path))
+            elif entry.is_file():
+                mode = entry.stat(follow_symlinks=False).st_mode
+                yield _line("file", mode, relative, known.get(relative) or sha256_of(entry.path))
+            elif not entry.is_dir():
+                raise BuildError(f"{entry.path} is neither a file, a directory nor a link")
 
 
 def _line(kind: str, mode: int | None, relative: str, content: str) -> bytes:

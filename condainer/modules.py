@@ -5,24 +5,24 @@ Files with a fixed time need .pyc files that do not look at it.
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import os
 import re
-import threading
+import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from condainer import bytecode, own_sources, process
 from condainer.archives import private_root
-from condainer.bytecode import Module, Pieces
+from condainer.bytecode import Module
 from condainer.config import Settings
 from condainer.errors import BuildError, StorageError
 from condainer.files import storage_error_told
+from condainer.linked import Vouched
 from condainer.lock import Lock
+from condainer.prepared import Prepared
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 
@@ -47,20 +47,19 @@ class Prefix:
     environment: Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Restored:
-    """What a shelf of the package cache gave: sources that need no compiling, digests by path."""
-
-    sources: tuple[str, ...]
-    digests: Mapping[str, str]
-
-
 def compile_all(
-    prefix: Prefix, lock: Lock, settings: Settings, reporter: Reporter
+    prefix: Prefix,
+    lock: Lock,
+    ready: Prepared,
+    vouched: Mapping[str, Vouched],
+    settings: Settings,
+    reporter: Reporter,
 ) -> Mapping[str, str]:
     """Give every module its .pyc file, and return the sha256 of what was read and written, by path.
 
-    Raises BuildError when compiling fails, StorageError when the disk does not take it, OSError.
+    Parameters: `ready` is what shelves of the package cache have, `vouched` what is known of linked
+    files. Raises BuildError when compiling fails, StorageError when the disk does not take it,
+    OSError.
     """
     libraries = libraries_of(prefix.directory)
     if not (prefix.directory / "bin" / "python").exists() or not libraries:
@@ -69,16 +68,20 @@ def compile_all(
         reporter.warn("Python before 3.7 cannot load such .pyc files; modules are not compiled")
         return {}
     reporter.step("Compiling Python modules", "files")
-    sources = list(_sources(prefix.directory, libraries))
-    digests = {source: _sha256(prefix.directory, source) for source in sources}
-    places = _places(lock, settings)
-    with ThreadPoolExecutor(settings.jobs) as pool:
-        found = list(pool.map(partial(_restored, prefix, digests), places.values()))
+    digests = {
+        source: vouched[source].sha256
+        if source in vouched and vouched[source].is_of(status)
+        else _sha256(prefix.directory, source)
+        for source, status in _sources(prefix.directory, libraries)
+    }
+    ready.wait(reporter)
+    found = ready.put(prefix.directory, digests, lambda s: bool(_compiled(prefix.directory, s)))
     restored = {source for one in found if one is not None for source in one.sources}
-    rest = [source for source in sources if source not in restored]
-    reporter.progress(len(restored), len(sources))
-    _compile(prefix, rest, len(sources), settings, reporter)
-    if places and (rest or None in found):
+    rest = [source for source in digests if source not in restored]
+    reporter.progress(len(restored), len(digests))
+    _compile(prefix, rest, len(digests), settings, reporter)
+    if ready.places and (rest or None in found):
+        places = ready.places
         missing = {package for package, one in zip(places, found, strict=True) if one is None}
         _keep(prefix, digests, rest, places, missing, lock, reporter)
     return {**digests, **{k: v for one in found if one is not None for k, v in one.digests.items()}}
@@ -95,15 +98,26 @@ def _version(library: Path) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", library.name))
 
 
-def _sources(directory: Path, libraries: Sequence[Path]) -> Iterator[str]:
+def _sources(directory: Path, libraries: Sequence[Path]) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the paths of all .py files relative to the prefix, sorted; links are left out."""
-    for library in libraries:
-        for root, folders, names in os.walk(library):
-            folders[:] = sorted(name for name in folders if name != "__pycache__")
-            base = os.path.relpath(root, directory)
-            for name in sorted(names):
-                if name.endswith(".py") and not os.path.islink(os.path.join(root, name)):
-                    yield os.path.join(base, name)
+    waiting = [(str(place), os.path.relpath(place, directory)) for place in reversed(libraries)]
+    while waiting:
+        place, base = waiting.pop()
+        entries = _entries(place)
+        for entry in entries:
+            if entry.name.endswith(".py") and not entry.is_dir(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield f"{base}/{entry.name}", status
+        folders = (e.name for e in reversed(entries) if e.is_dir(follow_symlinks=False))
+        waiting += [(f"{place}/{n}", f"{base}/{n}") for n in folders if n != "__pycache__"]
+
+
+def _entries(place: str) -> list[os.DirEntry[str]]:
+    # A directory that a package made unreadable has no modules for its users either.
+    with contextlib.suppress(PermissionError), os.scandir(place) as found:
+        return sorted(found, key=lambda entry: entry.name)
+    return []
 
 
 def _sha256(directory: Path, name: str) -> str:
@@ -111,7 +125,7 @@ def _sha256(directory: Path, name: str) -> str:
         return hashlib.sha256(stream.read()).hexdigest()
 
 
-def _places(lock: Lock, settings: Settings) -> dict[str, Path]:
+def places_of(lock: Lock, settings: Settings) -> dict[str, Path]:
     """Return the shelf of every package, by the package's sha256.
 
     None where something that is not a package has a say: a post-link script.
@@ -128,57 +142,6 @@ def _places(lock: Lock, settings: Settings) -> dict[str, Path]:
         for sha256 in packages
         if sha256
     }
-
-
-def _restored(prefix: Prefix, digests: Mapping[str, str], place: Path) -> Restored | None:
-    """Write the .pyc files of a shelf whose sources are those in the prefix; None without a shelf.
-
-    What another package, or pip, put in the place of a source is compiled.
-    """
-    shelf = bytecode.read(place)
-    if shelf is None:
-        return None
-    sources, written = [], {}
-    for module in shelf.modules:
-        if digests.get(module.source) != module.sha256:
-            continue
-        if module.code is None:
-            if _compiled(prefix.directory, module.source):
-                # Somebody else's, and stale: it goes when compiling fails again.
-                continue
-        else:
-            code = bytecode.for_prefix(module, shelf.prefix, str(prefix.final))
-            if code is None:
-                continue
-            _write(os.path.join(prefix.directory, module.target), code)
-            sha256 = hashlib.sha256()
-            for piece in code:
-                sha256.update(piece)
-            written[module.target] = sha256.hexdigest()
-        sources.append(module.source)
-    return Restored(tuple(sources), written)
-
-
-def _write(path: str, content: Pieces) -> None:
-    """Write a file whole, also in place of one that is a hard link into the package cache.
-
-    Threads meet at a path where packages have the same module.
-    """
-    folder = os.path.dirname(path)
-    new = os.path.join(folder, f".{threading.get_native_id()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        descriptor = os.open(new, flags, 0o644)
-    except FileNotFoundError:
-        os.makedirs(folder, exist_ok=True)
-        descriptor = os.open(new, flags, 0o644)
-    try:
-        if os.writev(descriptor, content) != sum(map(len, content)):
-            # What does not take a module whole is a disk without space.
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
-    finally:
-        os.close(descriptor)
-    os.replace(new, path)
 
 
 def _compile(
@@ -218,6 +181,9 @@ def _keep(
     """Put what was compiled of packages on their shelves; a cache that cannot be written stays."""
     fresh = frozenset(compiled)
     try:
+        if not missing and all(_module(prefix, source, digests) is None for source in fresh):
+            # Such as a module that holds the prefix: it is compiled in each build.
+            return
         for sha256, sources in own_sources.of_packages(prefix.directory, lock, digests):
             if sha256 in places:
                 modules = (_module(prefix, s, digests) for s in sources if s in fresh)

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from condainer import launch, process
+from condainer import launch
 from condainer.errors import CondainerError, MountError
 
 CLONE_NEWNS = 0x00020000
@@ -138,6 +138,8 @@ def available() -> bool:
 
     In a fresh process: a fork of ours would wait for threads that wait for a file system.
     """
+    from condainer import process
+
     try:
         process.run([*launch.module_command("condainer.namespace"), PROBE])
     except process.CommandFailed:

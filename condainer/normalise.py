@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,23 +112,31 @@ def replace(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def modes(directory: Path) -> None:
-    """Give every file and directory the mode that does not depend on anybody's umask."""
-    for root, folders, names in os.walk(directory):
+def modes(
+    directory: Path, seen: Callable[[str, os.stat_result], None] = lambda path, status: None
+) -> None:
+    """Give every file and directory the mode that does not depend on anybody's umask.
+
+    Parameters: `seen` is told of every file, with its path and its state before.
+    """
+    waiting = [str(directory)]
+    while waiting:
+        root = waiting.pop()
+        # First of all: one that is not readable cannot be looked into.
         os.chmod(root, DIRECTORY_MODE)
-        for name in names:
-            path = os.path.join(root, name)
-            status = os.lstat(path)
+        with os.scandir(root) as found:
+            entries = list(found)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+                continue
+            status = entry.stat(follow_symlinks=False)
             if not stat.S_ISREG(status.st_mode):
                 continue
+            seen(entry.path, status)
             wanted = FILE_MODES[bool(status.st_mode & 0o111)]
             if stat.S_IMODE(status.st_mode) != wanted:
-                _change_mode(path, status, wanted)
-        for name in folders:
-            # os.walk does not enter a directory that is not readable.
-            path = os.path.join(root, name)
-            if not os.path.islink(path):
-                os.chmod(path, DIRECTORY_MODE)
+                _change_mode(entry.path, status, wanted)
 
 
 def _change_mode(path: str, status: os.stat_result, mode: int) -> None:

@@ -13,6 +13,7 @@ from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError
 from condainer.files import storage_error_told, storage_errors
+from condainer.linked import Linked
 from condainer.lock import CondaPackage, this_platform
 from condainer.patterns import pattern
 from condainer.report import Reporter
@@ -20,6 +21,8 @@ from condainer.solver import channel_of
 from condainer.values import dataclass
 
 SHA256 = pattern("[0-9a-f]{64}")
+# Where the engine unpacks packages in a package cache.
+UNPACKED = "unpacked"
 
 if TYPE_CHECKING:
     from rattler import PackageRecord, RepoDataRecord
@@ -58,23 +61,21 @@ def link(
     reporter: Reporter,
     platform: str = "",
     hard_links: bool = False,
-) -> list[str]:
+) -> Linked:
     """Install packages into `directory`, with the paths in their files pointing below `prefix`.
 
     With `hard_links`, files are those of the package cache where that is on the same file system:
     whoever changes one has to put a new file in its place.
 
-    Returns the names of the packages, dependencies first. They are unpacked in the package cache
-    or, where rattler cannot lock that, in the private directory `scratch`; `platform` is that of
-    the packages, by default this machine's. Raises IntegrityError
-    when an archive cannot be unpacked, BuildError when linking fails, StorageError when a disk is
-    full.
+    They are unpacked in the package cache or, where rattler cannot lock that, in the private
+    directory `scratch`; `platform` is that of the packages, by default this machine's. Raises
+    IntegrityError when an archive cannot be unpacked, BuildError when linking fails, StorageError
+    when a disk is full.
     """
     reporter.step("Linking conda packages", "packages")
     target = _Target(directory, prefix, hard_links, platform or this_platform())
-    order = asyncio.run(_link(archives, target, scratch, settings, reporter))
-    linked.check(directory)
-    return order
+    records, before = asyncio.run(_link(archives, target, scratch, settings, reporter))
+    return Linked(tuple(ordered(records)), linked.check(directory, before))
 
 
 @dataclass(frozen=True)
@@ -93,14 +94,24 @@ async def _link(
     scratch: Path,
     settings: Settings,
     reporter: Reporter,
-) -> list[str]:
+) -> tuple[list[RepoDataRecord], linked.States]:
+    """Return the packages, and the states of those that were unpacked before."""
     from rattler import exceptions
 
-    records = await asyncio.gather(*(read_record(archive) for archive in archives))
-    await safety.check(archives, scratch)
+    # One hashes archives, the other waits for the interpreter.
+    records, checked = await asyncio.gather(
+        asyncio.gather(*(read_record(archive) for archive in archives)),
+        safety.check(archives, scratch),
+        return_exceptions=True,
+    )
+    if isinstance(records, BaseException):
+        raise records
+    if isinstance(checked, BaseException):
+        raise checked
     progress = _LinkProgress(reporter, len(records))
     # No hash of the lock vouches for what is unpacked, so it must be ours.
     cache = package_caches.private_root(settings)
+    before = linked.states(cache / UNPACKED / _stem(record) for record in records)
     try:
         try:
             await _install(records, target, cache, progress)
@@ -116,7 +127,7 @@ async def _link(
             f"If a package in {cache} is damaged, delete that directory: "
             "it is filled again by the next build.",
         ) from None
-    return ordered(records)
+    return list(records), before
 
 
 def ordered(records: Sequence[RepoDataRecord]) -> list[str]:
@@ -143,7 +154,7 @@ async def _install(
         alternative_target_prefix=target.prefix,
         # The archives were checked, but what was unpacked from them earlier can have changed.
         package_cache=rattler.PackageCache.new_layered(
-            [cache / "unpacked"], validation_mode=ValidationMode.full()
+            [cache / UNPACKED], validation_mode=ValidationMode.full()
         ),
         config=rattler.Config.from_toml(f"allow-hard-links = {str(target.hard_links).lower()}"),
         installed_packages=[],
@@ -156,6 +167,11 @@ async def _install(
 
 def _name(record: PackageRecord) -> str:
     return str(record.name.normalized)
+
+
+def _stem(record: PackageRecord) -> str:
+    """Return what the engine calls a package that it unpacked."""
+    return f"{_name(record)}-{record.version}-{record.build}"
 
 
 async def read_record(archive: Path) -> RepoDataRecord:

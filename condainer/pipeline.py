@@ -195,7 +195,13 @@ def _build(
         with _no_umask(), stage.staged(lock, address, settings, reporter) as staged:
             target = directory / cache.IMAGE
             packed = image.pack(
-                staged.directory, target, settings, reporter, staged.digests, staged.discard
+                staged.directory,
+                target,
+                settings,
+                reporter,
+                staged.digests,
+                staged.size,
+                staged.discard,
             )
         reporter.step("Publishing")
         manifest = _manifest(packed, lock, address, settings, reporter)

@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from condainer import tools
@@ -79,40 +79,105 @@ def run(
     it stays in our session instead and shares our stdin, so that it can ask for a passphrase.
     Raises CommandFailed when the status is not zero, ToolError when the command cannot be started.
     """
-    try:
-        child = subprocess.Popen(
-            argv,
-            env=None if env is None else dict(env),
-            cwd=cwd,
-            stdin=None if terminal else stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            errors="replace",
-            pass_fds=pass_fds,
-            start_new_session=not terminal,
-        )
-    except FileNotFoundError as error:
-        raise ToolError(f"{error.filename or argv[0]}: no such file or command") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ToolError(f"{argv[0]} cannot be executed: {reason}") from None
+    child = _popen(
+        argv,
+        env=env,
+        cwd=cwd,
+        stdin=None if terminal else stdin,
+        pass_fds=pass_fds,
+        start_new_session=not terminal,
+    )
     watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
     watcher.start()
     with child:
         try:
             stdout, stderr = _communicate(child, on_line)
         except BaseException:
-            _signal_session(child, signal.SIGTERM)
-            if terminal:
-                child.terminate()
-            try:
-                child.wait(5)
-            except subprocess.TimeoutExpired:
-                _signal_session(child, signal.SIGKILL)
+            _end(child, terminal)
             raise
     # It ends with the child; whoever enters a namespace next must be alone.
     watcher.join()
+    return _completed(argv, child, stdout, stderr)
+
+
+class Running:
+    """A command that runs beside us; what it writes to stdout and stderr is read by finish()."""
+
+    def __init__(self, argv: Sequence[str], child: subprocess.Popen[str]) -> None:
+        self._argv = argv
+        self._child = child
+        self._done: tuple[str, str] | None = None
+
+    def finish(self) -> Completed:
+        """Wait for its end, as run() does; raises CommandFailed when the status is not zero."""
+        if self._done is None:
+            self._done = _communicate(self._child, None)
+        return _completed(self._argv, self._child, *self._done)
+
+
+@contextlib.contextmanager
+def started(argv: Sequence[str]) -> Iterator[Running]:
+    """Start a command, as run() does, that neither it nor what it started outlives this context.
+
+    Who leaves the context without having called finish() does not want it any more. Raises
+    ToolError when it cannot be started.
+    """
+    child = _popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
+    watcher.start()
+    with child:
+        try:
+            yield Running(argv, child)
+        finally:
+            # What was waited for has no number of its own any more.
+            if child.returncode is None:
+                _end(child)
+    watcher.join()
+
+
+def _popen(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int | None,
+    pass_fds: Sequence[int] = (),
+    start_new_session: bool,
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            argv,
+            env=None if env is None else dict(env),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=pass_fds,
+            start_new_session=start_new_session,
+        )
+    except FileNotFoundError as error:
+        raise ToolError(f"{error.filename or argv[0]}: no such file or command") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ToolError(f"{argv[0]} cannot be executed: {reason}") from None
+
+
+def _end(child: subprocess.Popen[str], terminal: bool = False) -> None:
+    """End a command, gently at first, and all of its session."""
+    _signal_session(child, signal.SIGTERM)
+    if terminal:
+        child.terminate()
+    try:
+        child.wait(5)
+    except subprocess.TimeoutExpired:
+        _signal_session(child, signal.SIGKILL)
+
+
+def _completed(
+    argv: Sequence[str], child: subprocess.Popen[str], stdout: str, stderr: str
+) -> Completed:
     if child.returncode:
         raise CommandFailed(argv, child.returncode, stderr or stdout[-STDERR_LIMIT:])
     return Completed(stdout, stderr)

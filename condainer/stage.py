@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from condainer import (
+    apart,
     buildtools,
     engines,
     fetching,
@@ -18,6 +22,7 @@ from condainer import (
     network,
     normalise,
     packages,
+    prepared,
     process,
     wheels,
 )
@@ -31,7 +36,9 @@ from condainer.files import (
     storage_errors,
 )
 from condainer.inputs import logins
+from condainer.linked import Vouched
 from condainer.lock import CondaPackage, Lock
+from condainer.prepared import Prepared
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 
@@ -41,7 +48,8 @@ class Stage:
     """A private directory that becomes the root of an image.
 
     `runner` begins the command line of anything that has to see the directory at the prefix.
-    `digests` are sha256 of files below the directory, as far as they are known already.
+    `digests` are sha256 of files below the directory, as far as they are known already, and `size`
+    is how many bytes its files have.
     """
 
     directory: Path
@@ -49,6 +57,7 @@ class Stage:
     scratch: Path
     runner: tuple[str, ...]
     digests: Mapping[str, str] = field(default_factory=dict)
+    size: int = 0
 
     def discard(self) -> None:
         """Delete what was staged ahead of time; what is left of it goes with the context."""
@@ -64,16 +73,33 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     StorageError when the disk does not take it.
     """
     network.prepare(settings, reporter)
+    with contextlib.ExitStack() as stack:
+        scratch = stack.enter_context(_scratch(settings))
+        places = modules.places_of(lock, settings)
+        with (
+            prepared.preparing(places, address.prefix, scratch, settings.jobs) as ready,
+            ThreadPoolExecutor(2) as pool,
+        ):
+            # While archives are hashed, which leaves the interpreter to others.
+            private = pool.submit(namespace.available)
+            pool.submit(importlib.import_module, "rattler")
+            archives, requirements = _fetched(lock, settings, reporter)
+            stage = stack.enter_context(_stage(scratch, address, settings, private.result()))
+            stage = _fill(stage, lock, archives, requirements, ready, address, settings, reporter)
+        yield stage
+
+
+def _fetched(
+    lock: Lock, settings: Settings, reporter: Reporter
+) -> tuple[Sequence[Path], Sequence[str]]:
+    """Return the archives of the conda packages, and the requirements for the pip packages."""
     try:
         archives = packages.fetch(lock.conda, settings, reporter)
-        requirements = wheels.fetch(lock.pip, settings, reporter)
+        return archives, wheels.fetch(lock.pip, settings, reporter)
     except OfflineError:
         # All that is missing at once, whichever kind it is.
         fetching.demand_local(fetching.missing(fetching.needs_of([lock], settings), settings))
         raise
-    with _private_stage(address, settings) as stage:
-        digests = _fill(stage, lock, archives, requirements, address, settings, reporter)
-        yield replace(stage, digests=digests)
 
 
 def _fill(
@@ -81,13 +107,14 @@ def _fill(
     lock: Lock,
     archives: Sequence[Path],
     requirements: Sequence[str],
+    ready: Prepared,
     address: Address,
     settings: Settings,
     reporter: Reporter,
-) -> Mapping[str, str]:
-    """Install and compile, and return the digests that are known after it."""
+) -> Stage:
+    """Install and compile, and return the stage with what is known of its files after it."""
     with storage_errors(f"build in {stage.directory}"):
-        order = engines.chosen(settings, reporter).link(
+        linked = engines.chosen(settings, reporter).link(
             archives,
             stage.directory,
             stage.prefix,
@@ -99,7 +126,7 @@ def _fill(
             # package cache.
             hard_links=not lock.post_link_scripts and not buildtools.from_source(lock),
         )
-        scripts = post_link_scripts(stage.directory, lock.conda, order)
+        scripts = post_link_scripts(stage.directory, lock.conda, linked.order)
         if scripts and lock.post_link_scripts:
             _run_post_link_scripts(stage, scripts, reporter)
         elif scripts:
@@ -123,11 +150,27 @@ def _fill(
         place = modules.Prefix(
             stage.directory, stage.prefix, stage.scratch, stage.runner, _bare(stage)
         )
-        digests = modules.compile_all(place, lock, settings, reporter)
+        digests = modules.compile_all(place, lock, ready, linked.vouched, settings, reporter)
         if address.recipe >= MARKED:
             mark.unchangeable(stage.directory, modules.libraries_of(stage.directory))
-        normalise.modes(stage.directory)
-    return digests
+        return _finished(replace(stage, digests=digests), linked.vouched)
+
+
+def _finished(stage: Stage, vouched: Mapping[str, Vouched]) -> Stage:
+    """Give files their modes, and return the stage with all that is known of them."""
+    known = dict(stage.digests)
+    start = len(str(stage.directory)) + 1
+    size = 0
+
+    def seen(path: str, status: os.stat_result) -> None:
+        nonlocal size
+        size += status.st_size
+        linked = vouched.get(path[start:])
+        if linked is not None and linked.is_of(status):
+            known[path[start:]] = linked.sha256
+
+    normalise.modes(stage.directory, seen)
+    return replace(stage, digests=known, size=size)
 
 
 def _describe(stage: Stage, lock: Lock, address: Address) -> None:
@@ -142,23 +185,34 @@ def _describe(stage: Stage, lock: Lock, address: Address) -> None:
 
 
 @contextlib.contextmanager
-def _private_stage(address: Address, settings: Settings) -> Iterator[Stage]:
-    """Make the private directories of a build; only this function knows where they are."""
+def _scratch(settings: Settings) -> Iterator[Path]:
+    """Make the private directory of a build."""
     where = settings.staging_directory
     with contextlib.ExitStack() as stack:
         with storage_errors(f"make a staging directory in {where}"):
             where.mkdir(parents=True, exist_ok=True)
             reclaim(where)
             scratch = stack.enter_context(claimed_directory(where, STAGE))
-        if not namespace.available():
-            stack.enter_context(_at_the_prefix(address.prefix))
+        apart.spread(scratch)
+        yield scratch
+
+
+@contextlib.contextmanager
+def _stage(scratch: Path, address: Address, settings: Settings, private: bool) -> Iterator[Stage]:
+    """Make the directory that is filled; only this function knows where it is.
+
+    Parameters: `private` tells whether namespaces are available, in which it is at the prefix.
+    """
+    if not private:
+        with _at_the_prefix(address.prefix):
             yield Stage(address.prefix, address.prefix, scratch, ())
-            return
-        directory = scratch / "prefix"
-        with storage_errors(f"make a staging directory in {where}"):
-            directory.mkdir()
-        runner = tuple(namespace.command(directory, address.prefix))
-        yield Stage(directory, address.prefix, scratch, runner)
+        return
+    directory = apart.named(scratch, "prefix")
+    with storage_errors(f"make a staging directory in {settings.staging_directory}"):
+        directory.mkdir()
+    yield Stage(
+        directory, address.prefix, scratch, tuple(namespace.command(directory, address.prefix))
+    )
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,44 @@ def test_what_records_leave_open_is_not_held_against_a_file(tmp_path: Path) -> N
     linked.check(directory)
 
 
+def test_what_was_compared_and_hard_linked_is_vouched_for(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        tree = tmp_path / name
+        write_file(tree / "share" / "shared", name)
+        write_file(tree / "share" / name, f"of {name}")
+        write_file(tree / "share" / f"prefix-{name}", f"{PLACEHOLDER}\n")
+        (tree / "share" / f"link-{name}").symlink_to(name)
+        write_conda(tree, Recipe(name, "1.0"), tmp_path / "channel")
+    archives = sorted((tmp_path / "channel").rglob("*.conda"))
+    settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
+    where = (tmp_path / "final", tmp_path / "scratch", settings, Silent())
+
+    def linked_anew(hard_links: bool = True) -> dict[str, str]:
+        directory = Path(tempfile.mkdtemp(dir=tmp_path))
+        found = packages.link(archives, directory, *where, hard_links=hard_links).vouched
+        for path, vouched in found.items():
+            assert hashlib.sha256((directory / path).read_bytes()).hexdigest() == vouched.sha256
+            assert vouched.is_of((directory / path).lstat())
+            # In its place comes another file, and it is not vouched for any more.
+            (directory / path).unlink()
+            (directory / path).write_bytes(b"another")
+            assert not vouched.is_of((directory / path).lstat())
+        return {path: vouched.sha256 for path, vouched in found.items()}
+
+    # What is unpacked now was compared with nothing, and copies have not been read.
+    assert linked_anew() == {}
+    assert linked_anew(hard_links=False) == {}
+    digests = {f"share/{n}": hashlib.sha256(f"of {n}".encode()).hexdigest() for n in ("one", "two")}
+    assert linked_anew() == digests
+    # A damaged package is unpacked anew, without being compared.
+    damaged = tmp_path / "packages" / packages.UNPACKED / "one-1.0-0" / "share" / "one"
+    damaged.chmod(0o644)
+    damaged.write_bytes(b"of two")
+    assert linked_anew() == {"share/two": digests["share/two"]}
+    assert damaged.read_bytes() == b"of one"
+    assert linked_anew() == digests
+
+
 def test_packages_that_bring_the_same_files_pass(tmp_path: Path) -> None:
     for name in ("one", "two"):
         tree = tmp_path / name
@@ -94,7 +133,7 @@ def test_packages_that_bring_the_same_files_pass(tmp_path: Path) -> None:
     archives = sorted((tmp_path / "channel").rglob("*.conda"))
     settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
     where = (tmp_path / "prefix", tmp_path / "final", tmp_path / "scratch")
-    assert sorted(packages.link(archives, *where, settings, Silent())) == ["one", "two"]
+    assert sorted(packages.link(archives, *where, settings, Silent()).order) == ["one", "two"]
     # In a package cache, each stands below its sha256.
     moved = tmp_path / ("0" * 64) / archives[0].name
     moved.parent.mkdir()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from condainer import bytecode, modules, own_sources
@@ -42,11 +40,11 @@ def lock(post_link_scripts: bool = False, *, python: bool = True) -> Lock:
 
 def test_shelves_are_those_of_packages_for_an_interpreter(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, (f"package_cache={tmp_path}",))
-    places = modules._places(lock(), settings)
+    places = modules.places_of(lock(), settings)
     # A source distribution is not the same bytes each time.
     assert set(places) == {"0" * 64, "1" * 64, SHA256}
-    assert modules._places(lock(post_link_scripts=True), settings) == {}
-    assert modules._places(lock(python=False), settings) == {}
+    assert modules.places_of(lock(post_link_scripts=True), settings) == {}
+    assert modules.places_of(lock(python=False), settings) == {}
 
 
 def test_packages_are_found_by_what_installers_record(tmp_path: Path) -> None:
@@ -88,50 +86,6 @@ def prefix(tmp_path: Path, text: str = "X = 1\n") -> tuple[modules.Prefix, dict[
     (directory / "m.py").write_text(text)
     place = modules.Prefix(directory, Path("/new"), tmp_path, (), {})
     return place, {"m.py": hashlib.sha256(text.encode()).hexdigest()}
-
-
-def test_only_what_has_the_same_source_is_restored(tmp_path: Path) -> None:
-    place, digests = prefix(tmp_path)
-    code = b"head\xfa\x09/old/m.py tail"
-    shelf = tmp_path / "shelf"
-    target = "__pycache__/m.pyc"
-
-    def restored(sha256: str, code: bytes | None) -> modules.Restored | None:
-        bytecode.write(shelf, Shelf("/old", (Module("m.py", sha256, target, code, 6),)))
-        return modules._restored(place, digests, shelf)
-
-    assert modules._restored(place, digests, shelf) is None
-    assert restored("of another source", code) == modules.Restored((), {})
-    assert not (place.directory / target).exists()
-    # Not valid Python, so nothing is to be there; but a package brought something.
-    assert restored(digests["m.py"], None) == modules.Restored(("m.py",), {})
-    (place.directory / "__pycache__").mkdir()
-    (place.directory / "__pycache__" / "m.cpython-399.pyc").write_bytes(b"stale")
-    assert restored(digests["m.py"], None) == modules.Restored((), {})
-    # A hard link into a package cache is replaced, not written through.
-    (tmp_path / "cached").write_bytes(b"stale")
-    (place.directory / target).hardlink_to(tmp_path / "cached")
-    wanted = b"head\xfa\x09/new/m.py tail"
-    digest = hashlib.sha256(wanted).hexdigest()
-    assert restored(digests["m.py"], code) == modules.Restored(("m.py",), {target: digest})
-    assert (place.directory / target).read_bytes() == wanted
-    assert (tmp_path / "cached").read_bytes() == b"stale"
-
-
-def test_packages_with_the_same_module_are_restored_at_once(tmp_path: Path) -> None:
-    place, digests = prefix(tmp_path)
-    code = b"head\xfa\x09/old/m.py tail"
-    target = "__pycache__/m.pyc"
-    shelf = tmp_path / "shelf"
-    # Often enough for threads to meet.
-    same = (Module("m.py", digests["m.py"], target, code, 6),) * 200
-    bytecode.write(shelf, Shelf("/old", same))
-    with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(partial(modules._restored, place, digests), [shelf] * 8))
-    assert {tuple(one.digests) for one in found if one is not None} == {(target,)}
-    assert None not in found
-    assert (place.directory / target).read_bytes() == b"head\xfa\x09/new/m.py tail"
-    assert [path.name for path in (place.directory / "__pycache__").iterdir()] == ["m.pyc"]
 
 
 def test_what_is_kept_of_a_package(tmp_path: Path) -> None:

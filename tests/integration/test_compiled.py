@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from condainer.config import load_settings
+from condainer.image import tree_digest, unpack
 from tests.integration.conftest import SMALL, Project, needs
 from tests.repository import BACKEND, Repository
 
@@ -44,6 +47,19 @@ def test_images_do_not_show_what_was_kept(make_project: Any, tmp_path: Path) -> 
     assert elsewhere != first
     shutil.rmtree(packages / "compiled")
     assert built(project, longer) == elsewhere
+
+
+def test_digests_that_were_not_taken_anew_are_true(make_project: Any, tmp_path: Path) -> None:
+    packages = tmp_path / "packages"
+    project = make_project("project", ENVIRONMENT, CONDAINER_PACKAGE_CACHE=str(packages))
+    # It replaces files of a conda package, which the engine has compared with that package.
+    project.write("click==8.1.8\n", "requirements.txt")
+    first = built(project)
+    assert built(project) == first
+    image = Path(project.json("build")["image"])
+    manifest = json.loads((image.parent / "manifest.json").read_text())
+    unpack(image, tmp_path / "tree", load_settings(tmp_path, environ={}))
+    assert tree_digest(tmp_path / "tree") == manifest["tree_sha256"]
 
 
 def test_a_source_that_pip_replaced_is_compiled(
