@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from condainer.files import remove_tree
+from condainer.leased import this_boot as this_boot
+from condainer.leased import this_host as this_host
 from condainer.values import dataclass
 
 
@@ -28,16 +30,6 @@ def read_claim(path: Path) -> Claim | None:
     if len(parts) != 4 or not re.fullmatch("[0-9]+", parts[2]):
         return None
     return Claim(parts[0], parts[1], int(parts[2]))
-
-
-def this_host() -> str:
-    """Return a name of this host, and of the time since it was booted, without a `.`."""
-    return f"{os.uname().nodename.partition('.')[0]}-{this_boot()}"
-
-
-def this_boot() -> str:
-    """Return a name of the time since this host was booted."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii")[:8]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ imports next to nothing: what takes longer and nobody waits for is left to the k
 import fcntl
 import os
 
-from condainer import inside, launch, tools, warm
+from condainer import inside, launch, leased, tools, warm
 
 # As backends.PATIENCE: how long a daemon may take to read from a slow file system, in seconds.
 PATIENCE = 10.0
@@ -29,7 +29,7 @@ def claim_new(found: dict[str, str]) -> int | None:
     launch.end_cleanly()
     users = turn = -1
     try:
-        view, _, _ = warm.look(warm.mount_table(), os.fsencode(base), os.fsencode(name))
+        view, *_ = warm.look(warm.mount_table(), os.fsencode(base), os.fsencode(name))
         stem = warm.stem_of(base, name, view)
         users = _locked(f"{stem}.users", fcntl.LOCK_SH)
         # The keeper goes by this time.
@@ -101,24 +101,44 @@ def _mount(found: dict[str, str], base: str, name: str, stem: str, command: list
     # Another keeper that is there still has something to do.
     keeper = _locked(f"{stem}.keeper", fcntl.LOCK_EX | fcntl.LOCK_NB)
     try:
-        _make_mount_point(prefix)
-        # What lies below the mount is for the keeper.
-        below = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            starter = _start_keeper(found, stem, keeper, below)
-        finally:
-            os.close(below)
+        starter = _begin(found, prefix, stem, keeper)
     finally:
         os.close(keeper)
     try:
         status = inside.run([*command, prefix], tools.environment(found["tools"]))
+        if status:
+            raise ChildProcessError(command[0])
+        _confirm(found, prefix)
+    except OSError:
+        raise
+    except BaseException:
+        # The keeper takes away only what is as it should be.
+        _unmount(prefix, found["tools"])
+        raise
     finally:
         os.waitpid(starter, 0)
-    if status:
-        raise ChildProcessError(command[0])
-    answer = warm.answer(f"{prefix}/{warm.SENTINEL}", PATIENCE)
-    if answer is not None and answer != found["address"].encode() + b"\n":
-        _unmount(prefix, found["tools"])
+
+
+def _begin(found: dict[str, str], prefix: str, stem: str, keeper: int) -> int:
+    """Make a mount point, and start the keeper of its lock, which has a lease of the image.
+
+    What is returned is the number of a child to be waited for.
+    """
+    _make_mount_point(prefix)
+    lease = ""
+    try:
+        # What lies below the mount is for the keeper.
+        below = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            lease = leased.take(found["cache"], found["address"]) if found["cache"] else ""
+            return _start_keeper(found, stem, lease, keeper, below)
+        finally:
+            os.close(below)
+    except BaseException:
+        if lease:
+            os.unlink(lease)
+        os.rmdir(prefix)
+        raise
 
 
 def _make_mount_point(prefix: str) -> None:
@@ -129,11 +149,21 @@ def _make_mount_point(prefix: str) -> None:
             raise
 
 
-def _start_keeper(found: dict[str, str], stem: str, held: int, below: int) -> int:
-    names = ("prefix", "address", "image", "cache", "mount", "linger", "tools", "copies")
-    given = [*(found[name] for name in names), stem, str(held), str(below)]
+def _start_keeper(found: dict[str, str], stem: str, lease: str, held: int, below: int) -> int:
+    names = ("prefix", "address", "image", "mount", "linger", "tools", "copies")
+    given = [*(found[name] for name in names), stem, lease, str(held), str(below)]
     argv = [*launch.module_command("condainer.keeping"), *given]
     return launch.start_daemon(argv, tools.environment(found["tools"]), (held, below))
+
+
+def _confirm(found: dict[str, str], prefix: str) -> None:
+    """Believe a mount only when the content has the address that it should have; raises OSError."""
+    answer = warm.answer(f"{prefix}/{warm.SENTINEL}", PATIENCE)
+    if answer is None:
+        raise TimeoutError(prefix)
+    if answer.partition(b" ")[2] != found["address"].encode() + b"\n":
+        _unmount(prefix, found["tools"])
+        raise FileNotFoundError(prefix)
 
 
 def _unmount(prefix: str, directory: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import pwd
 import stat
 import time
 from collections.abc import Iterator
@@ -12,13 +11,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from condainer.errors import StorageError
+from condainer.leased import user_name as user_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import hashlib
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
     from typing import BinaryIO
 
 # How often a tree that changes while it is deleted is tried again.
@@ -351,11 +348,3 @@ def is_private_directory(path: Path) -> bool:
         and status.st_uid == os.getuid()
         and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     )
-
-
-def user_name(number: int) -> str:
-    """Return the name of a user, or the number of one whom this machine does not know."""
-    try:
-        return pwd.getpwuid(number).pw_name
-    except KeyError:
-        return f"user {number}"

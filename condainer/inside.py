@@ -150,12 +150,16 @@ def _shell() -> str:
     return "/bin/sh"
 
 
-def run(argv: list[str], env: dict[str, str], kept: "Sequence[int]" = ()) -> int:
-    """Run a command in a session of its own, nothing of which outlives it; return its status."""
-    for descriptor in kept:
+def run(argv: list[str], env: dict[str, str], kept: "Sequence[int] | None" = None) -> int:
+    """Run a command in a session of its own, nothing of which outlives it; return its status.
+
+    Only what starts a session of its own, as a daemon, does. Parameters: besides `kept`, it
+    inherits what we would; without that, no descriptor at all, which a daemon would never close.
+    """
+    for descriptor in kept or ():
         os.set_inheritable(descriptor, True)
     try:
-        child = _spawned(argv, env)
+        child = _spawned(argv, env, () if kept is not None else _inheritable())
     except OSError:
         return 127
     try:
@@ -171,9 +175,25 @@ def run(argv: list[str], env: dict[str, str], kept: "Sequence[int]" = ()) -> int
     return status
 
 
-def _spawned(argv: list[str], env: dict[str, str]) -> int:
+def _inheritable() -> list[int]:
+    """Return the descriptors that a program would get from us, besides its streams."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+        except OSError:
+            # That of the list itself.
+            continue
+    return found
+
+
+def _spawned(argv: list[str], env: dict[str, str], closed: "Sequence[int]") -> int:
     """Start a command without our streams and terminal; a fork would take four times as long."""
-    null = [(os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)]
+    null: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)
+    ]
+    null += [(os.POSIX_SPAWN_CLOSE, number) for number in closed]
     # As for every program that is not written in Python.
     signals = (_signal.SIGPIPE, _signal.SIGXFSZ)
     try:

@@ -60,7 +60,8 @@ def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
     if descriptor is None:
         return False
     try:
-        given = vars(filled_in(duty, locks, cache, descriptor))
+        lease = leases.take(cache, duty.address) if cache is not None else None
+        given = vars(filled_in(duty, locks, str(lease or ""), descriptor))
         kept = [number for number in (descriptor, duty.announced) if number >= 0]
         tools = Path(duty.tools) if duty.tools else None
         argv = [*launch.module_command("condainer.keeper"), json.dumps(given)]
@@ -70,11 +71,9 @@ def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
         os.close(descriptor)
 
 
-def filled_in(duty: Duty, locks: Locks, cache: Path | None, held: int) -> Duty:
-    """Return a duty with its locks, the descriptor of its own, and a lease of the image."""
-    lease = leases.take(cache, duty.address) if cache is not None else None
-    paths = tuple(str(path) for path in vars(locks).values())
-    return replace(duty, locks=paths, held=held, lease=str(lease or ""))
+def filled_in(duty: Duty, locks: Locks, lease: str, held: int) -> Duty:
+    """Return a duty with its locks, the lease of the image, and the descriptor of its own lock."""
+    return replace(duty, locks=tuple(map(str, vars(locks).values())), held=held, lease=lease)
 
 
 class Keeper:

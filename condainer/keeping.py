@@ -19,14 +19,14 @@ def main(given: Sequence[str]) -> None:
     """Look after a mount that is being made by the process that started us.
 
     Parameters: what the image and the options are made of, the beginning of the paths of the lock
-    files, and the descriptors of the keeper's lock and of the directory below the mount.
+    files, the lease, and the descriptors of the keeper's lock and of the directory below the mount.
     """
-    prefix, address, path, cache, way, linger, tools, copies, stem, held, below = given
-    image = Image(Path(path), address, Path(prefix), cache=Path(cache) if cache else None)
+    prefix, address, path, way, linger, tools, copies, stem, lease, held, below = given
+    image = Image(Path(path), address, Path(prefix))
     options = Options(way, float(linger), Path(tools) if tools else None, Path(copies))
     locks = Locks(*(Path(f"{stem}.{field.name}") for field in fields(Locks)))
     work = Work(image, options, locks, Silent())
-    duty = keeper.filled_in(duty_of(work), locks, image.cache, int(held))
+    duty = keeper.filled_in(duty_of(work), locks, lease, int(held))
     # Until it is mounted, or could not be.
     os.close(mountlocks.wait_for(locks.mount, exclusive=False))
     if probe(image) is State.MOUNTED:

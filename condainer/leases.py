@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from condainer.claims import read_claim, this_host
+from condainer import leased
+from condainer.claims import read_claim
 from condainer.files import user_name
+from condainer.leased import LEASES as LEASES
+from condainer.leased import USES as USES
 from condainer.patterns import pattern
 from condainer.values import dataclass
 
-LEASES = "leases"
-USES = "uses"
 # How often the keeper of a mount refreshes its lease, in seconds.
 REFRESH = 300.0
 # How long a lease counts after it was last refreshed: some file systems take times from their
@@ -30,8 +31,6 @@ DAY = 86400.0
 
 ADDRESS = pattern(r"[0-9a-f]{32}")
 USE = pattern(r"([0-9a-f]{32})\.[0-9]+")
-# Never a link, nor a FIFO that would keep us waiting, in the place of a file.
-FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,8 @@ def take(root: Path, address: str) -> Path | None:
 
     None where the cache has no place for leases or cannot be written. Never raises OSError.
     """
-    path = None
-    with suppress(OSError):
-        name = f"{address}.{this_host()}.{os.getpid()}.{os.urandom(4).hex()}"
-        _make(root / LEASES, name)
-        path = root / LEASES / name
-    use(root, address)
-    return path
+    path = leased.take(str(root), address)
+    return Path(path) if path else None
 
 
 def refresh(path: Path) -> None:
@@ -87,9 +81,9 @@ def refresh(path: Path) -> None:
             # No time of ours: where a file server has a clock of its own, that one counts.
             os.utime(path, follow_symlinks=False)
         except FileNotFoundError:
-            _make(path.parent, path.name)
+            leased.make(str(path.parent), path.name)
         now = path.lstat().st_mtime
-        if now - _time_of(root / USES / _use_name(address)) > DAY:
+        if now - _time_of(root / USES / leased.use_name(address)) > DAY:
             use(root, address)
 
 
@@ -103,13 +97,7 @@ def end(path: Path) -> None:
 
 def use(root: Path, address: str) -> None:
     """Note that this user uses an image now, where the cache has a place for that."""
-    with suppress(OSError), _directory(root / USES) as place:
-        descriptor = os.open(_use_name(address), FLAGS, 0o644, dir_fd=place)
-        try:
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.utime(descriptor)
-        finally:
-            os.close(descriptor)
+    leased.use(str(root), address)
 
 
 def live(root: Path, now: float) -> dict[str, list[Lease]]:
@@ -165,27 +153,9 @@ def _directory(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _make(directory: Path, name: str) -> None:
-    with _directory(directory) as place:
-        descriptor = os.open(name, FLAGS | os.O_EXCL, 0o644, dir_fd=place)
-        try:
-            # For people, whatever the umask; on a full disk, an empty one counts as well.
-            os.fchmod(descriptor, 0o644)
-            since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-            text = f"mounted by {user_name(os.geteuid())} on {name.split('.')[1]}, {since}\n"
-            with suppress(OSError):
-                os.write(descriptor, os.fsencode(text))
-        finally:
-            os.close(descriptor)
-
-
 def _subject(path: Path) -> tuple[Path, str]:
     """Return the cache and the address that a lease belongs to."""
     return path.parent.parent, path.name.partition(".")[0]
-
-
-def _use_name(address: str) -> str:
-    return f"{address}.{os.geteuid()}"
 
 
 def _time_of(path: Path) -> float:

@@ -6,7 +6,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from condainer import backends, mountlocks, namespace, private, tools, ways
+from condainer import backends, files, mountlocks, namespace, private, tools, ways
 from condainer.backends import State
 from condainer.errors import CondainerError, MountError
 from condainer.mountbase import check_base
@@ -153,6 +153,10 @@ def hold(
     report = report or Silent()
     inside = mountlocks.of_our_namespace(image.prefix)
     state = answered(image)
+    if inside is None and state is State.FOREIGN and files.is_private_directory(image.prefix):
+        # What a keeper is just taking away looks like this for a moment.
+        os.close(mountlocks.claim(mountlocks.locks_for(image.prefix)))
+        state = answered(image)
     if inside is not None and state is State.MOUNTED and not unverified(image, inside):
         claim = mountlocks.claim(inside)
         # Its keeper may have had the lock until now, to unmount.

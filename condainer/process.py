@@ -16,10 +16,6 @@ from condainer.errors import CondainerError, ToolError
 from condainer.urls import redacted
 from condainer.values import dataclass
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    pass
-
 # Enough to show what went wrong; a tool that writes megabytes to stderr must not fill the memory.
 STDERR_LIMIT = 64_000
 

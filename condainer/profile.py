@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from condainer import files, process
+from condainer.address import OURS
 from condainer.backends import State
 from condainer.errors import InputError, MountError, ToolError
 from condainer.mount import Image, probe
@@ -24,6 +25,8 @@ HEAD = """\
 BLOCK = 1 << 20
 # How many names a command line is given; the longest are of 4 096 bytes.
 AT_ONCE = 400
+# No profile of ours is as large, in bytes.
+LARGEST = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Loaded:
 
 def in_memory(prefix: Path) -> list[str]:
     """Return the files below a mounted prefix of which anything is in memory, sorted.
+
+    Those whose names a profile cannot say are left out.
 
     That is what has been read since it was mounted, as long as memory is not scarce. Raises
     ToolError without fincore of util-linux.
@@ -58,14 +63,21 @@ def in_memory(prefix: Path) -> list[str]:
 def record(image: Image, project: Path) -> tuple[Path, int]:
     """Write down what has been read of an image since it was mounted; return where, and how much.
 
-    Raises MountError when it is not mounted, ToolError, StorageError.
+    Of an image that root has mounted for everybody, it is what everybody has read. Raises
+    MountError when it is not mounted, or nothing was read, ToolError, StorageError.
     """
-    if probe(image) is not State.MOUNTED:
+    if probe(image) not in (State.MOUNTED, State.PROVIDED):
         raise MountError(
             f"The image is not mounted at {image.prefix}",
-            "Run `cnd mount`, then what is to be quick, with `cnd exec`, and this again.",
+            "Run `cnd mount`, then what is to be quick, with `cnd exec`, and this again; in a job, "
+            "`cnd exec -- sh -c 'COMMAND; cnd cache --record'`.",
         )
     names = in_memory(image.prefix)
+    if not names:
+        raise MountError(
+            f"Nothing has been read of {image.prefix} since it was mounted",
+            "Run what is to be quick with `cnd exec` first.",
+        )
     return write(project, names), len(names)
 
 
@@ -74,39 +86,50 @@ def _regular_files(prefix: Path) -> Iterator[str]:
     for root, _, names in os.walk(prefix):
         for name in names:
             path = os.path.join(root, name)
-            if os.path.isfile(path) and not os.path.islink(path) and path.isprintable():
-                yield os.path.relpath(path, prefix)
+            found = os.path.relpath(path, prefix)
+            # Our own are read by whoever mounts.
+            ours = found.startswith(f"{OURS}/")
+            if os.path.isfile(path) and not (os.path.islink(path) or ours) and _can_be_said(found):
+                yield found
+
+
+def _can_be_said(name: str) -> bool:
+    return name.isprintable() and not name.startswith("#") and name == name.strip()
 
 
 def write(project: Path, names: Sequence[str]) -> Path:
     """Write the profile of a project, and return its path; raises StorageError."""
     path = project / FILE
     with files.storage_errors(f"write {path}"):
-        files.publish_text(path, HEAD + "".join(f"{name}\n" for name in names))
+        text = HEAD + "".join(f"{name}\n" for name in names)
+        # Somebody else's link may lead to what is not to be replaced.
+        files.publish_text(path, text, follow=False)
     return path
 
 
 def read(project: Path) -> list[str] | None:
     """Return the files that the profile of a project names, None if it has none.
 
-    Raises InputError for a name that leads out of the image.
+    Raises InputError for a name that leads out of the image, and for what is no small file.
     """
     path = project / FILE
     try:
-        text = files.read_text(path)
+        text, _ = files.read_small(path, LARGEST)
     except FileNotFoundError:
         return None
     except UnicodeDecodeError:
         raise InputError(
             f"{path}: not UTF-8 text", "Record it anew with `cnd cache --record`."
         ) from None
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}", "Make it a file of its own.") from None
     names = []
     for number, line in enumerate(text.splitlines(), 1):
         name = line.strip()
         if name and not name.startswith("#"):
-            if os.path.isabs(name) or ".." in name.split("/"):
+            if os.path.isabs(name) or ".." in name.split("/") or not name.isprintable():
                 raise InputError(
-                    f"{path}:{number}: {name!r} is not below the prefix",
+                    f"{path}:{number}: {name!r} is no path below the prefix",
                     "Write paths relative to the prefix, such as `bin/python`.",
                 )
             names.append(name)

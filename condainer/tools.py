@@ -16,14 +16,14 @@ def find(name: str, directory: str = "") -> str | None:
 
     It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH.
     """
-    own = f"{root()}/current/programs"
+    own = os.path.normpath(f"{root()}/current/programs")
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for place in (directory, own, *path):
         found = os.path.join(place, name)
         if not place or not os.path.isfile(found) or not os.access(found, os.X_OK):
             continue
         # What others could have put among our own is not run.
-        if place != own or _is_ours(own):
+        if os.path.normpath(place) != own or _is_ours(own):
             return found
     return None
 

@@ -54,10 +54,17 @@ else:
         return _decorated
 
     def _decorated(cls):
+        # What dataclasses have besides is not needed, and must not be missed silently.
+        assert not hasattr(cls, "__condainer_fields__"), "a dataclass cannot be inherited from"
+        assert not hasattr(cls, "__post_init__"), "__post_init__ is not called"
         known = {}
         for name, kind in cls.__annotations__.items():
             default = cls.__dict__.get(name, MISSING)
             item = default if isinstance(default, _Field) else field(default=default)
+            assert not isinstance(item.default, (list, dict, set)), "all would share this default"
+            assert not str(kind).startswith(("ClassVar", "InitVar")), "every name is a field"
+            defaults = [len(other.given) > 1 for other in (*known.values(), item)]
+            assert defaults == sorted(defaults), "fields without a default come first"
             item.name, item.type = name, kind
             if item.default is not MISSING:
                 setattr(cls, name, item.default)

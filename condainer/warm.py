@@ -4,15 +4,17 @@ It does what mount.hold(), run.command() and shell.environment() do then, and im
 nothing: one claim, two looks at the mount table, one at the content.
 """
 
-import _thread
+import _signal
 import fcntl
 import os
+import select
 
 from condainer import inside, launch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 # Who runs under one of these ends with it, and so do the daemons started there.
 JOBS = (
@@ -77,15 +79,16 @@ def environment_of(found: dict[str, str]) -> dict[str, str]:
 def claim_mounted(found: dict[str, str]) -> int | None:
     """Claim a mount that every process of ours sees, and that is looked after; None if it is not.
 
-    The descriptor keeps it mounted. What was read of the mount table before the claim counts
-    only if the same is read after it.
+    The descriptor keeps it mounted. What the mount table said of it before the claim counts only if
+    it says the same after it.
     """
     base, name = found.get("base"), found["prefix"].rpartition("/")[2]
     wish = found["mount"]
     if base is None or ESCAPED & {*base} or wish == PRIVATE or (wish == AUTO and in_job()):
         return None
-    table = mount_table()
-    view, device, provided = look(table, os.fsencode(base), os.fsencode(name))
+    place = (os.fsencode(base), os.fsencode(name))
+    seen = look(mount_table(), *place)
+    view, device, provided, _ = seen
     if device is None or (provided and wish not in (AUTO, KERNEL)):
         return None
     prefix = f"{base.rstrip('/')}/{name}"
@@ -93,15 +96,18 @@ def claim_mounted(found: dict[str, str]) -> int | None:
     if claim is None:
         return None
     try:
-        status = os.stat(prefix)
-        there = (os.major(status.st_dev), os.minor(status.st_dev)) == device
-        said = answer(f"{prefix}/{SENTINEL}") if there else None
-        if said == found["address"].encode() + b"\n" and mount_table() == table:
+        said = answer(f"{prefix}/{SENTINEL}")
+        if said == expected(found, device) and look(mount_table(), *place) == seen:
             return claim
     except OSError:
         pass
     os.close(claim)
     return None
+
+
+def expected(found: dict[str, str], device: tuple[int, int]) -> bytes:
+    """Return what answer() says of the mount of an image that is what it should be."""
+    return b"%d %s\n" % (os.makedev(*device), found["address"].encode())
 
 
 def in_job() -> bool:
@@ -115,10 +121,13 @@ def mount_table() -> bytes:
         return stream.readall()
 
 
-def look(table: bytes, base: bytes, name: bytes) -> tuple[str, tuple[int, int] | None, bool]:
+def look(
+    table: bytes, base: bytes, name: bytes
+) -> tuple[str, tuple[int, int] | None, bool, list[bytes]]:
     """Return what names our view, the device of our mount of an image, and whether it is root's.
 
-    The device is None if none of ours, or more than that, is at the mount point.
+    The device is None if none of ours, or more than that, is at the mount point. The last is all
+    that the table says of the mount point.
     """
     prefix = base.rstrip(b"/") + b"/" + name
     longest, view, mounts = b"", b"", []
@@ -132,7 +141,7 @@ def look(table: bytes, base: bytes, name: bytes) -> tuple[str, tuple[int, int] |
     peers = [word[7:] for word in view.partition(b" - ")[0].split() if word.startswith(b"shared:")]
     named = f"s{os.fsdecode(peers[0])}" if peers else ""
     if len(mounts) != 1:
-        return named, None, False
+        return named, None, False, mounts
     own, _, rest = mounts[0].partition(b" - ")
     kind, _, options = rest.split(b" ", 2)
     user = os.geteuid()
@@ -140,9 +149,9 @@ def look(table: bytes, base: bytes, name: bytes) -> tuple[str, tuple[int, int] |
     # Only root can mount this one.
     squashfs = kind == b"squashfs"
     if not fuse and not squashfs:
-        return named, None, False
+        return named, None, False, mounts
     major, minor = own.split(b" ", 3)[2].split(b":")
-    return named, (int(major), int(minor)), squashfs and user != 0
+    return named, (int(major), int(minor)), squashfs and user != 0, mounts
 
 
 def _lock(base: str, name: str, view: str) -> int | None:
@@ -204,25 +213,37 @@ def _open_provided(prefix: str) -> int | None:
 
 
 def answer(path: str, patience: float = PATIENCE) -> bytes | None:
-    """Return the content of a small file, nothing if it cannot be read; None without an answer.
+    """Return the number of a small file's device and its content; None without an answer in time.
 
-    In a thread of its own: who waits for a daemon of FUSE cannot be woken. Parameters: `patience`
-    is how long to wait, in seconds.
+    It is empty if the file cannot be read. A child of ours asks: who waits for a daemon of FUSE
+    that has begun with the answer cannot be ended. Parameters: `patience` is in seconds.
     """
-    content: list[bytes | None] = [None]
-    answered = _thread.allocate_lock()
-    answered.acquire()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        _ask(path, writing)
+    os.close(writing)
+    said = None
+    try:
+        # The end of the child closes its end of the pipe, too.
+        if select.select([reading], [], [], patience)[0]:
+            said = os.read(reading, 200)
+    finally:
+        os.close(reading)
+        # Also when we are interrupted.
+        if said is None:
+            os.kill(child, _signal.SIGKILL)
+        os.waitpid(child, os.WNOHANG if said is None else 0)
+    return said
 
-    def ask() -> None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            content[0] = os.read(descriptor, 100)
-            os.close(descriptor)
-        except OSError:
-            content[0] = b""
-        finally:
-            answered.release()
 
-    _thread.start_new_thread(ask, ())
-    answered.acquire(timeout=patience)
-    return content[0]
+def _ask(path: str, writing: int) -> "NoReturn":
+    try:
+        # Who cannot end must not hold our locks, nor a shell's pipe.
+        os.closerange(0, writing)
+        os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
+        descriptor = os.open(path, os.O_RDONLY)
+        device = os.fstat(descriptor).st_dev
+        os.write(writing, b"%d %s" % (device, os.read(descriptor, 100)))
+    finally:
+        os._exit(0)

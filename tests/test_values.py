@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import pickle
 from dataclasses import FrozenInstanceError
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -117,3 +117,37 @@ def test_hashes_and_copies() -> None:
             assert other == (3,)
         case _:
             pytest.fail("it does not match")
+
+
+def test_what_they_do_not_do_is_refused() -> None:
+    class After:
+        """It has a __post_init__."""
+
+        x: int
+
+        def __post_init__(self) -> None: ...
+
+    class Shared:
+        """It has a default that all share."""
+
+        x: list[int] = []  # noqa: RUF012
+
+    class Constant:
+        """It has a class variable."""
+
+        x: "ClassVar[int]" = 1
+
+    class Late:
+        """It has a field without a default too late."""
+
+        x: int = 1
+        y: int
+
+    class Child(Plain):
+        """It is inherited."""
+
+        z: int
+
+    for cls in (After, Shared, Constant, Late, Child):
+        with pytest.raises(AssertionError):
+            values.dataclass(frozen=True)(cls)

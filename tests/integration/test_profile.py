@@ -58,7 +58,7 @@ def test_what_was_read_is_recorded_and_read_ahead(built: Project) -> None:
     assert not mounted(prefix)
 
 
-@pytest.mark.parametrize("line", ["/etc/passwd", "../../etc/passwd", "a/../../b"])
+@pytest.mark.parametrize("line", ["/etc/passwd", "../../etc/passwd", "a/../../b", "bin/a\0b"])
 def test_a_profile_does_not_lead_out_of_the_image(built: Project, line: str) -> None:
     (built.path / "condainer.profile").write_text(f"# a list\nbin/python\n{line}\n")
     said = built.cnd("cache", status=4).stderr
@@ -66,6 +66,33 @@ def test_a_profile_does_not_lead_out_of_the_image(built: Project, line: str) -> 
     assert "relative to the prefix" in said
 
 
-def test_a_profile_that_is_no_text_is_refused(built: Project) -> None:
-    (built.path / "condainer.profile").write_bytes(b"\xff\xfe")
+def test_a_profile_that_is_no_small_text_is_refused(built: Project) -> None:
+    profile = built.path / "condainer.profile"
+    profile.write_bytes(b"\xff\xfe")
     assert "--record" in built.cnd("cache", status=4).stderr
+    with profile.open("wb") as stream:
+        stream.truncate(3_000_000_000)
+    assert "larger than" in built.cnd("cache", status=4).stderr
+    profile.unlink()
+    profile.symlink_to("/etc/passwd")
+    assert str(profile) in built.cnd("cache", status=4).stderr
+
+
+def test_a_good_profile_is_not_replaced_by_nothing_nor_what_a_link_leads_to(
+    built: Project, tmp_path: Path
+) -> None:
+    profile = built.path / "condainer.profile"
+    profile.write_text("bin/python\n")
+    built.cnd("mount")
+    assert "Nothing has been read" in built.cnd("cache", "--record", status=14).stderr
+    assert profile.read_text() == "bin/python\n"
+    precious = tmp_path / "precious"
+    precious.write_text("precious")
+    profile.unlink()
+    profile.symlink_to(precious)
+    prefix = Path(built.json("status")["prefix"])
+    built.cnd("exec", "--", "cat", f"{prefix}/conda-meta/state")
+    built.cnd("cache", "--record")
+    assert precious.read_text() == "precious"
+    assert "conda-meta/state" in profile.read_text()
+    built.cnd("umount")

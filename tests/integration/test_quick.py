@@ -187,9 +187,9 @@ def test_what_is_not_mounted_is_mounted_as_by_the_long_way(unmounted: Project) -
     prefix = prefix_of(unmounted)
     cache = Path(unmounted.environment["CONDAINER_CACHE"])
     seen = {}
-    for run in (unmounted.cnd, lambda *words: quick(unmounted, *words)):
-        text = "env; grep condainer- /proc/self/mountinfo | cut -d' ' -f5- >&2; sleep 1"
-        done = run("exec", "--", "sh", "-c", text)
+    for run in (unmounted.cnd, lambda *words, **more: quick(unmounted, *words, **more)):
+        text = "env; grep $CONDA_PREFIX /proc/self/mountinfo | cut -d' ' -f5- >&2"
+        done = run("exec", "--", "sh", "-c", text, CONDAINER_LINGER="4")
         assert mounted(prefix)
         assert [path.name.partition(".")[0] for path in (cache / "leases").iterdir()] == [
             prefix.name.partition("-")[2]
@@ -200,7 +200,7 @@ def test_what_is_not_mounted_is_mounted_as_by_the_long_way(unmounted: Project) -
         # What stands in for the commands.
         assert wait_until(lambda: not prefix.exists() or (prefix / "bin" / "python").is_symlink())
         assert wait_until(lambda: not prefix.exists(), 20)
-        assert not list((cache / "leases").iterdir())
+        assert wait_until(lambda: not any((cache / "leases").iterdir()), 20)
     short, long = seen.values()
     assert short == long
 
@@ -215,7 +215,7 @@ def test_it_is_unmounted_when_the_last_user_has_gone(unmounted: Project) -> None
 
 def test_a_crowd_makes_one_mount(unmounted: Project) -> None:
     argv = [sys.executable, "-c", SHORT_WAY, "exec", "--", "sh", "-c"]
-    argv.append("grep -c condainer- /proc/self/mountinfo; read word")
+    argv.append('grep -c "$CONDA_PREFIX " /proc/self/mountinfo; read word')
     pipe = subprocess.PIPE
     pipes: dict[str, Any] = {"stdin": pipe, "stdout": pipe, "stderr": pipe, "text": True}
     crowd = [
@@ -223,8 +223,62 @@ def test_a_crowd_makes_one_mount(unmounted: Project) -> None:
         for _ in range(12)
     ]
     assert [child.stdout.readline() for child in crowd if child.stdout] == ["1\n"] * 12
-    assert len(processes(str(prefix_of(unmounted)), "condainer.keep")) == 1
+    prefix = str(prefix_of(unmounted))
+    # For a moment, there is a child that asks the daemon.
+    assert wait_until(lambda: len(processes(prefix, "condainer.keep")) == 1)
     assert {child.communicate("word\n", timeout=60)[1] for child in crowd} == {""}
+
+
+def test_nothing_of_ours_stays_with_the_daemon(unmounted: Project, tmp_path: Path) -> None:
+    lock = os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(lock, True)
+    argv = [sys.executable, "-c", SHORT_WAY, "exec", "--", "sleep", "1"]
+    environment = {**unmounted.environment, "CONDAINER_MOUNT": "direct"}
+    # For a stamp with this variable.
+    unmounted.cnd("exec", "true", CONDAINER_MOUNT="direct")
+    prefix = prefix_of(unmounted)
+    assert wait_until(lambda: not prefix.exists())
+    child = subprocess.Popen(argv, cwd=unmounted.path, env=environment, pass_fds=[lock])
+    os.close(lock)
+    assert wait_until(lambda: mounted(prefix))
+    daemon, *others = (
+        number for number in processes(str(prefix), "squashfuse_ll") if number != child.pid
+    )
+    assert not others
+    for number in (daemon, *processes(str(prefix), "condainer.keep")):
+        held = {os.readlink(path) for path in Path(f"/proc/{number}/fd").iterdir()}
+        assert str(tmp_path / "lock") not in held
+    assert child.wait() == 0
+
+
+def test_the_lease_is_there_before_the_command(unmounted: Project) -> None:
+    leases = Path(unmounted.environment["CONDAINER_CACHE"]) / "leases"
+    assert quick(unmounted, "exec", "--", "ls", str(leases)).stdout.count("\n") == 1
+    assert wait_until(lambda: not any(leases.iterdir()))
+
+
+def test_an_interruption_leaves_nothing(unmounted: Project, tmp_path: Path) -> None:
+    prefix = prefix_of(unmounted)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("squashfuse_ll", "mount"):
+        # It takes its time.
+        (tools / name).write_text("#!/bin/sh\ntouch $0.started\nsleep 30\n")
+        (tools / name).chmod(0o755)
+    path = f"{tools}:{unmounted.environment['PATH']}"
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        argv = [sys.executable, "-c", SHORT_WAY, "exec", "true"]
+        environment = {**unmounted.environment, "PATH": path}
+        child = subprocess.Popen(argv, cwd=unmounted.path, env=environment)
+        assert wait_until(lambda: any(tools.glob("*.started")))
+        child.send_signal(number)
+        assert child.wait(10) != 0
+        assert wait_until(lambda: not prefix.exists())
+        assert wait_until(lambda: not processes(str(prefix), "condainer.keep"))
+        for started in tools.glob("*.started"):
+            started.unlink()
+    for left in processes(str(prefix), str(tools)):
+        os.kill(left, signal.SIGKILL)
 
 
 def test_what_cannot_be_mounted_quickly_is_for_the_long_way(
@@ -250,7 +304,7 @@ def test_what_cannot_be_mounted_quickly_is_for_the_long_way(
         path = f"{tools}:{unmounted.environment['PATH']}"
         quick(unmounted, "exec", "true", status=LONG, PATH=path)
         assert wait_until(lambda: not prefix.exists())
-        assert not processes(str(prefix))
+        assert wait_until(lambda: not processes(str(prefix)))
     quick(unmounted, "exec", "true")
 
 
