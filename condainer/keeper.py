@@ -23,6 +23,8 @@ from condainer.values import dataclass, replace
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
+# How often it looks, with the first pause, whether others still use a mount point of ours.
+VISITS = 50
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Keeper:
                     self._clean_up()
                     # Before the users' lock: who gets that one must see that we are gone.
                     os.close(self.duty.held)
-                    return
+                    break
                 self._say_ready()
             finally:
                 os.close(users)
@@ -125,6 +127,8 @@ class Keeper:
                 # In use by somebody who closed the lock's descriptor, or who never had it.
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
+        if not self.duty.notice:
+            self._outlast_visitors()
 
     def _say_ready(self) -> None:
         # Shells cannot enter a private namespace.
@@ -210,6 +214,19 @@ class Keeper:
         held = [mountlocks.take(path, exclusive=True, wait=False) for path in (turn, keeper)]
         if None not in held:
             remove_mount_point(self.prefix)
+
+    def _outlast_visitors(self) -> None:
+        """Remove a mount point that others still used, once they do not; nobody else could."""
+        for _ in range(VISITS):
+            if not mountlocks.visitors(self.prefix):
+                break
+            time.sleep(FIRST_PAUSE)
+        if os.path.lexists(self.prefix):
+            paths = (self.locks.mount, self.locks.keeper)
+            held = [mountlocks.take(path, exclusive=True, wait=False) for path in paths]
+            # Otherwise somebody mounts there again.
+            if None not in held:
+                remove_mount_point(self.prefix)
 
 
 def main(argument: str) -> None:
