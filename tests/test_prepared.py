@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
-import contextlib
 import os
 import shutil
 import signal
