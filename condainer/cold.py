@@ -135,9 +135,13 @@ def _begin(found: dict[str, str], prefix: str, stem: str, keeper: int) -> int:
         finally:
             os.close(below)
     except BaseException:
-        if lease:
-            os.unlink(lease)
-        os.rmdir(prefix)
+        try:
+            if lease:
+                os.unlink(lease)
+            os.rmdir(prefix)
+        except OSError:
+            # What is left is as after a kill; what ends us must not get lost.
+            pass
         raise
 
 
