@@ -24,7 +24,7 @@ from condainer.values import dataclass, replace
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
 # How often it looks, with the first pause, whether others still use a mount point of ours.
-VISITS = 50
+VISITS = 5
 
 
 @dataclass(frozen=True)

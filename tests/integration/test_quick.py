@@ -72,6 +72,12 @@ def keeper_of(prefix: Path) -> int:
     return number
 
 
+def daemon_of(prefix: Path) -> int:
+    """Return the process that serves a mount; not a keeper, nor a child of one, which name it."""
+    (number,) = processes("squashfuse_ll\0", str(prefix))
+    return number
+
+
 def environment(text: str) -> dict[str, Any]:
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
@@ -137,7 +143,7 @@ def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
     kept.cnd("exec", "true")
     quick(kept, "exec", "true")
     # Its daemon has gone: the long way repairs the mount.
-    (daemon,) = (p for p in processes(str(prefix), "squashfuse") if p != keeper_of(prefix))
+    daemon = daemon_of(prefix)
     os.kill(keeper_of(prefix), signal.SIGKILL)
     os.kill(daemon, signal.SIGKILL)
     assert wait_until(lambda: not Path(f"/proc/{daemon}").exists())
@@ -157,8 +163,7 @@ def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
 
 def test_a_daemon_that_does_not_answer_is_for_the_long_way(kept: Project) -> None:
     prefix = prefix_of(kept)
-    keeper = keeper_of(prefix)
-    (daemon,) = (p for p in processes(str(prefix), "squashfuse") if p != keeper)
+    daemon = daemon_of(prefix)
     os.kill(daemon, signal.SIGSTOP)
     try:
         start = time.monotonic()
@@ -241,10 +246,7 @@ def test_nothing_of_ours_stays_with_the_daemon(unmounted: Project, tmp_path: Pat
     child = subprocess.Popen(argv, cwd=unmounted.path, env=environment, pass_fds=[lock])
     os.close(lock)
     assert wait_until(lambda: mounted(prefix))
-    daemon, *others = (
-        number for number in processes(str(prefix), "squashfuse_ll") if number != child.pid
-    )
-    assert not others
+    daemon = daemon_of(prefix)
     for number in (daemon, *processes(str(prefix), "condainer.keep")):
         held = {os.readlink(path) for path in Path(f"/proc/{number}/fd").iterdir()}
         assert str(tmp_path / "lock") not in held
