@@ -28,6 +28,14 @@ SMALL = "dependencies: [probe-prefix, probe-activate, probe-files]\nvariables: {
 PYTHON = "dependencies: [python, click]\n"
 
 
+def unmeasured(environment: dict[str, str]) -> dict[str, str]:
+    """Return an environment in which the coverage of what is interrupted is not measured.
+
+    An exception that a signal raises within its lock is never let out of that again.
+    """
+    return {k: v for k, v in environment.items() if not k.startswith(("COV_", "COVERAGE"))}
+
+
 @dataclass
 class Project:
     """A project directory, and `cnd` run in it as a user would."""

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.channel import ChannelServer
-from tests.integration.conftest import PYTHON, SMALL, Project
+from tests.integration.conftest import PYTHON, SMALL, Project, unmeasured
 
 
 def leftovers(project: Project) -> list[Path]:
@@ -323,7 +323,7 @@ def test_interruption(bad: Project, step: str, number: int, status: int) -> None
     child = subprocess.Popen(
         [sys.executable, "-m", "condainer", "build"],
         cwd=bad.path,
-        env=bad.environment,
+        env=unmeasured(bad.environment),
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,

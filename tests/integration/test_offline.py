@@ -20,7 +20,7 @@ import pytest
 from tests import flaky
 from tests.channel import ChannelServer
 from tests.flaky import Flaky
-from tests.integration.conftest import SMALL, Project, needs
+from tests.integration.conftest import SMALL, Project, needs, unmeasured
 
 PYTHON = "dependencies: [python]\n"
 
@@ -224,7 +224,7 @@ def test_a_download_that_is_ended_leaves_nothing_bad(
         fetching = subprocess.Popen(
             [sys.executable, "-m", "condainer", "fetch"],
             cwd=project.path,
-            env=project.environment,
+            env=unmeasured(project.environment),
             stderr=subprocess.DEVNULL,
         )
         while len(server.plan) > 0:

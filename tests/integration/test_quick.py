@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import SMALL, Project, needs
+from tests.integration.conftest import SMALL, Project, needs, unmeasured
 from tests.integration.test_run import mounted, wait_until
 from tests.mounting import processes
 
@@ -270,7 +270,7 @@ def test_an_interruption_leaves_nothing(unmounted: Project, tmp_path: Path) -> N
     path = f"{tools}:{unmounted.environment['PATH']}"
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
         argv = [sys.executable, "-c", SHORT_WAY, "exec", "true"]
-        environment = {**unmounted.environment, "PATH": path}
+        environment = unmeasured({**unmounted.environment, "PATH": path})
         child = subprocess.Popen(argv, cwd=unmounted.path, env=environment)
         assert wait_until(lambda: any(tools.glob("*.started")))
         child.send_signal(number)

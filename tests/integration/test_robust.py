@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import PYTHON, SMALL, Project, build_at_once
+from tests.integration.conftest import PYTHON, SMALL, Project, build_at_once, unmeasured
 
 CND = [sys.executable, "-m", "condainer"]
 
@@ -32,7 +32,7 @@ def start(project: Project, *arguments: str, **environment: str) -> subprocess.P
     return subprocess.Popen(
         [*CND, *arguments],
         cwd=project.path,
-        env={**project.environment, **environment},
+        env=unmeasured({**project.environment, **environment}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
