@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -68,7 +69,16 @@ def keeper_is_ready(project: Project) -> bool:
 
 
 def keeper_of(prefix: Path) -> int:
-    (number,) = processes(str(prefix), "condainer.keep")
+    found = processes(str(prefix), "condainer.keep")
+    # A child that asks the daemon has the same command line.
+    (number,) = (n for n in found if parent_of(n) not in found)
+    return number
+
+
+def parent_of(number: int) -> int:
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
+    # A child that has ended meanwhile.
     return number
 
 
