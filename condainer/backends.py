@@ -13,6 +13,7 @@ import struct
 from pathlib import Path
 
 from condainer import files, guard, namespace, process, tools
+from condainer.address import DIGITS
 from condainer.errors import MountError, ToolError
 from condainer.mounttable import PLACE, Mounted, mounted_at
 from condainer.tools import KERNEL, OPTIONS
@@ -84,9 +85,11 @@ def examine(prefix: Path, address: str) -> State:
     if entry.kind != KERNEL and entry.owner != os.geteuid():
         return State.FOREIGN
     try:
-        found = (prefix / SENTINEL).read_text(encoding="ascii", errors="replace")
+        found, _ = files.read_small(prefix / SENTINEL, DIGITS + 1)
     except OSError as error:
         return State.DEAD if error.errno in DEAD_ERRORS else State.FOREIGN
+    except UnicodeDecodeError:
+        return State.FOREIGN
     if found != f"{address}\n":
         return State.FOREIGN
     provided = entry.kind == KERNEL and os.geteuid() != 0
@@ -248,7 +251,7 @@ def _mount(command: list[str], environment: dict[str, str], image: Path, prefix:
 def _check_file(image: Path) -> None:
     """Refuse what is no whole image: squashfuse mounts some truncated ones and fails later."""
     try:
-        with open(image, "rb") as stream:
+        with files.open_regular(image) as stream:
             head = stream.read(SUPERBLOCK_SIZE)
             size = os.fstat(stream.fileno()).st_size
     except FileNotFoundError:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from condainer.cache import MANIFEST, Entry
+from condainer import cache
+from condainer.cache import Entry
 from condainer.errors import IntegrityError
-from condainer.files import open_regular, read_bytes
+from condainer.files import open_regular
 from condainer.image import Hasher
 from condainer.papers import Papers, differences, read_papers
 from condainer.report import Reporter
@@ -27,8 +28,6 @@ BEGINNING = b"condainer-bundle "
 SQUASHFS = b"hsqs"
 # mksquashfs fills an image up to a multiple of this.
 PADDING = 4096
-# Manifest and lock are read into memory before anything vouches for them.
-LIMIT = 64 << 20
 NOT_OURS = "Only a file that `cnd export` wrote can be imported."
 
 
@@ -47,11 +46,10 @@ def write(entry: Entry, target: BinaryIO, reporter: Reporter) -> Papers:
 
     Raises IntegrityError when they disagree; what was written is worth nothing then.
     """
-    manifest_text = read_bytes(entry.directory / MANIFEST)
-    lock_text = read_bytes(entry.explicit_lock)
+    manifest_text, lock_text = cache.read_papers(entry.directory)
     papers = read_papers(manifest_text, lock_text, str(entry.directory))
     hasher = Hasher(reporter)
-    with open_regular(entry.image) as source:
+    with open_regular(entry.image, follow=False) as source:
         size = hasher.read(source, os.fstat(source.fileno()).st_size, target)
     if problems := differences(papers.manifest, hasher, size):
         raise IntegrityError(
@@ -80,10 +78,13 @@ def read(stream: BinaryIO, where: str) -> Bundle | None:
         stream.seek(0)
         return None
     image, manifest, lock = (int(match[number]) for number in (1, 2, 3))
-    if image + manifest + lock + LENGTH != size or manifest + lock > LIMIT:
+    if image + manifest + lock + LENGTH != size:
         raise IntegrityError(
             f"{where} has {size} bytes, but its last line says {image + manifest + lock + LENGTH}"
         )
+    if manifest > cache.LARGEST or lock > cache.LARGEST_LOCK:
+        # Both are read into memory before anything vouches for them.
+        raise IntegrityError(f"{where}: manifest and lock are too large to be what `cnd` wrote")
     stream.seek(image)
     text = stream.read(manifest + lock)
     papers = read_papers(text[:manifest], text[manifest:], where)

@@ -9,11 +9,12 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from condainer import explicit
 from condainer.address import Address, stated_address
 from condainer.config import Settings
 from condainer.errors import CollisionError, NotBuiltError
 from condainer.explicit import parse_explicit
-from condainer.files import read_small, read_text, storage_errors
+from condainer.files import read_bytes, read_small, read_text, storage_errors
 from condainer.lock import Lock, this_platform
 from condainer.patterns import pattern
 from condainer.values import dataclass, field, fields
@@ -30,6 +31,8 @@ LOCK = "explicit.lock"
 PLACES = 10
 # No manifest of ours is as large, in bytes.
 LARGEST = 1 << 20
+# Nor a lock.
+LARGEST_LOCK = explicit.LARGEST
 # The name of an entry's directory.
 ENTRY = pattern(r"[0-9a-f]{32}(\.[0-9])?")
 
@@ -186,7 +189,7 @@ def _checked_lock(entry: Entry) -> Lock:
     """Hold an entry that is named by its address alone to its own lock, and return that."""
     path = entry.explicit_lock
     with storage_errors(f"read {path}"):
-        text = read_text(path, "utf-8-sig", "replace", follow=False)
+        text = read_text(path, "utf-8-sig", "replace", follow=False, limit=LARGEST_LOCK)
     lock = parse_explicit(text, str(path), this_platform())
     address = stated_address(lock, entry.prefix.parent, entry.address)
     promised = (entry.manifest.address, entry.manifest.recipe_sha256, entry.prefix)
@@ -237,11 +240,22 @@ def read_entry(directory: Path) -> Entry | None:
         regular = all(stat.S_ISREG(status.st_mode) for status in found)
         if not regular or not stat.S_ISDIR(os.lstat(place).st_mode):
             return None
+        if found[2].st_size > LARGEST_LOCK:
+            return None
         manifest = parse_manifest(read_small(f"{place}/{MANIFEST}", LARGEST)[0])
     except (OSError, *UNREADABLE):
         return None
     whole = found[0].st_size == manifest.size and address_in(directory) == manifest.address
     return Entry(manifest.address, directory, manifest) if whole else None
+
+
+def read_papers(directory: Path) -> tuple[bytes, bytes]:
+    """Return what stands in the manifest and in the lock of an entry, whoever wrote them.
+
+    Raises OSError for what is no regular file, or larger than any of ours.
+    """
+    manifest = read_bytes(directory / MANIFEST, follow=False, limit=LARGEST)
+    return manifest, read_bytes(directory / LOCK, follow=False, limit=LARGEST_LOCK)
 
 
 def parse_manifest(text: str) -> Manifest:

@@ -31,6 +31,8 @@ from condainer.urls import NETRC, has_secret, has_user
 # The first words of a file of ours.
 OURS = "# Made by `cnd lock`"
 VERSION = 1
+# No lockfile of this kind is as large, in bytes: that is a hundred thousand packages.
+LARGEST = 16 << 20
 PACKAGE = pattern(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
 PIP = pattern(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
 PIP_NAME = pattern(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -97,7 +99,7 @@ def read_explicit(path: Path, platform: str, partial: bool = False) -> Lock:
     FileNotFoundError when there is none.
     """
     try:
-        text = read_text(path, "utf-8-sig")
+        text = read_text(path, "utf-8-sig", limit=LARGEST)
     except UnicodeDecodeError:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
     return _parsed(text, str(path), platform, partial)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 # How often a tree that changes while it is deleted is tried again.
 REMOVALS = 10
+# What a file may hold that is read as a whole, in bytes: a file of a project, say. The kinds of
+# files that others put into a cache have limits of their own.
+LARGEST = 64 << 20
 # The keys of condainer.yml that name where builds write.
 PLACES = "(`cache_directory:`, `package_cache:`, `staging_directory:`)"
 
@@ -56,6 +59,7 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
         errno.EROFS: "That file system is read-only: name another place in condainer.yml.",
         errno.EEXIST: "A file stands where a directory should be: move it away.",
         errno.ENOTDIR: "A file stands where a directory should be: move it away.",
+        errno.EFBIG: "Nothing that Condainer reads is as large: look at what it is.",
     }
     reason = os.strerror(error.errno) if error.errno else str(error)
     return StorageError(
@@ -84,14 +88,26 @@ def umask() -> int:
     return 0o022
 
 
-def read_bytes(path: Path, follow: bool = True) -> bytes:
+def read_bytes(path: Path, follow: bool = True, limit: int = LARGEST) -> bytes:
     """Return the content of a regular file.
 
     Parameters: without `follow`, a symbolic link is no regular file. Raises OSError for anything
-    else: a FIFO or a device would keep the reader waiting for ever.
+    else, and for more than `limit` bytes: a FIFO or a device would keep the reader waiting for
+    ever, and a file without content may have any size.
     """
-    with open_regular(path, follow) as stream:
-        return stream.read()
+    return _read(path, follow, limit)[0]
+
+
+def _read(path: str | Path, follow: bool, limit: int) -> tuple[bytes, os.stat_result]:
+    descriptor, status = _open_regular(path, follow)
+    with open(descriptor, "rb") as stream:
+        content = stream.read(status.st_size + 1) if status.st_size <= limit else b""
+        if len(content) > status.st_size:
+            # It has grown since, or is one of those that do not tell their size.
+            content += stream.read(limit)
+    if max(len(content), status.st_size) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+    return content, status
 
 
 def open_regular(path: str | Path, follow: bool = True) -> BinaryIO:
@@ -142,10 +158,14 @@ def _digest_of(path: str | Path, digest: hashlib._Hash) -> str:
 
 
 def read_text(
-    path: Path, encoding: str = "utf-8", errors: str = "strict", follow: bool = True
+    path: Path,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    follow: bool = True,
+    limit: int = LARGEST,
 ) -> str:
     """Return the text of a regular file; raises OSError as read_bytes(), UnicodeDecodeError."""
-    return read_bytes(path, follow).decode(encoding, errors)
+    return read_bytes(path, follow, limit).decode(encoding, errors)
 
 
 def read_small(path: str | Path, limit: int) -> tuple[str, os.stat_result]:
@@ -153,13 +173,7 @@ def read_small(path: str | Path, limit: int) -> tuple[str, os.stat_result]:
 
     Raises OSError for a link and for what is larger than `limit` bytes, UnicodeDecodeError.
     """
-    descriptor, status = _open_regular(path, follow=False)
-    try:
-        content = os.read(descriptor, min(limit, status.st_size) + 1)
-    finally:
-        os.close(descriptor)
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+    content, status = _read(path, follow=False, limit=limit)
     return content.decode("utf-8"), status
 
 

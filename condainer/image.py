@@ -20,6 +20,7 @@ from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError, StorageError, ToolError
 from condainer.files import (
     access_time_kept,
+    open_regular,
     sha256_of,
     storage_error_told,
     storage_errors,
@@ -41,6 +42,8 @@ BLOCK = 1 << 20
 # faster (docs/benchmarks), and a node that builds is often a shared one.
 MEMORY = "256M"
 NONE_KNOWN: Mapping[str, str] = {}
+# No recipe is as large, in characters: it names the packages of a lock.
+LARGEST_RECIPE = 16 << 20
 INFO = re.compile(r", uncompressed size (\d+) bytes")
 
 
@@ -158,7 +161,7 @@ def _is_full(directory: Path) -> bool:
 def digests(path: Path) -> tuple[str, str]:
     """Return sha256 and XXH3-128 of a file, read once."""
     hasher = Hasher()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         hasher.read(stream, os.fstat(stream.fileno()).st_size)
     return hasher.sha256.hexdigest(), hasher.xxh3.hexdigest()
 
@@ -240,7 +243,12 @@ def read_recipe(path: Path, settings: Settings) -> str:
         raise ToolError("unsquashfs is not installed", HINT)
     try:
         with access_time_kept(path):
-            return process.run([tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]).stdout
+            command = [tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]
+            return process.run(command, limit=LARGEST_RECIPE).stdout
+    except process.TooMuch:
+        raise IntegrityError(
+            f"{path}: the recipe inside is larger than {LARGEST_RECIPE} characters"
+        ) from None
     except CommandFailed as error:
         raise storage_error_told(f"read {path}", error.stderr) or IntegrityError(
             f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"

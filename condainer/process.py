@@ -41,6 +41,10 @@ class CommandFailed(CondainerError):
         return said or f"it {_ending(self.status)} and said nothing"
 
 
+class TooMuch(Exception):
+    """A subprocess wrote more than it may, and was ended."""
+
+
 def _ending(status: int) -> str:
     if status >= 0:
         return f"failed with status {status}"
@@ -65,6 +69,7 @@ def run(
     pass_fds: Sequence[int] = (),
     stdin: int = subprocess.DEVNULL,
     terminal: bool = False,
+    limit: int | None = None,
 ) -> Completed:
     """Run a command to its end and return what it wrote.
 
@@ -73,7 +78,9 @@ def run(
     instead of collecting it (a carriage return ends a line too, as progress bars write them),
     `pass_fds` are descriptors that it inherits, `stdin` is the one that it reads. With `terminal`
     it stays in our session instead and shares our stdin, so that it can ask for a passphrase.
-    Raises CommandFailed when the status is not zero, ToolError when the command cannot be started.
+    With `limit`, stdout may have no more characters: for what others determine.
+    Raises CommandFailed when the status is not zero, ToolError when the command cannot be started,
+    TooMuch.
     """
     child = _popen(
         argv,
@@ -87,7 +94,7 @@ def run(
     watcher.start()
     with child:
         try:
-            stdout, stderr = _communicate(child, on_line)
+            stdout, stderr = _communicate(child, on_line, limit)
         except BaseException:
             _end(child, terminal)
             raise
@@ -107,7 +114,7 @@ class Running:
     def finish(self) -> Completed:
         """Wait for its end, as run() does; raises CommandFailed when the status is not zero."""
         if self._done is None:
-            self._done = _communicate(self._child, None)
+            self._done = _communicate(self._child)
         return _completed(self._argv, self._child, *self._done)
 
 
@@ -193,9 +200,11 @@ def _signal_session(child: subprocess.Popen[str], number: int) -> None:
 
 
 def _communicate(
-    child: subprocess.Popen[str], on_line: Callable[[str], None] | None
+    child: subprocess.Popen[str],
+    on_line: Callable[[str], None] | None = None,
+    limit: int | None = None,
 ) -> tuple[str, str]:
-    if on_line is None:
+    if on_line is None and limit is None:
         stdout, stderr = child.communicate()
         return stdout, stderr[-STDERR_LIMIT:]
     assert child.stdout is not None
@@ -204,11 +213,17 @@ def _communicate(
     stderr_pipe = child.stderr
     drain = threading.Thread(target=lambda: errors.extend(stderr_pipe), daemon=True)
     drain.start()
-    for line in child.stdout:
-        on_line(line.rstrip("\n"))
+    stdout = ""
+    if on_line is not None:
+        for line in child.stdout:
+            on_line(line.rstrip("\n"))
+    elif limit is not None:
+        stdout = child.stdout.read(limit + 1)
+        if len(stdout) > limit:
+            raise TooMuch
     drain.join()
     child.wait()
-    return "", "".join(errors)[-STDERR_LIMIT:]
+    return stdout, "".join(errors)[-STDERR_LIMIT:]
 
 
 def find_tool(name: str, directory: Path | None = None) -> str | None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from condainer import image, pipeline
-from condainer.cache import IMAGE, LOCK, MANIFEST, Entry, Manifest
+from condainer import cache, image, pipeline
+from condainer.cache import IMAGE, Entry, Manifest
 from condainer.claims import claimed_directory, reclaim
 from condainer.config import COMPRESSORS, Settings
 from condainer.errors import IntegrityError, LockfileError
-from condainer.files import read_bytes, storage_errors
+from condainer.files import storage_errors
 from condainer.lock import this_platform
 from condainer.papers import Papers, read_papers
 from condainer.report import Reporter
@@ -43,9 +43,8 @@ def rebuild_entry(verdict: Verdict, settings: Settings, reporter: Reporter) -> V
     Raises what a build raises. The caches are left alone.
     """
     directory = verdict.path
-    papers = read_papers(
-        read_bytes(directory / MANIFEST), read_bytes(directory / LOCK), str(directory)
-    )
+    with storage_errors(f"read {directory}"):
+        papers = read_papers(*cache.read_papers(directory), str(directory))
     if papers.lock.platform != this_platform():
         raise LockfileError(f"{directory} is for {papers.lock.platform}: rebuild it there")
     where = settings.staging_directory

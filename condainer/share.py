@@ -19,6 +19,8 @@ from condainer.policy import Policy
 
 # Setgid and sticky: members add, and nobody replaces what another added.
 OPEN, PRIVATE = 0o3775, 0o3770
+# What the line in the file `format` of a later version may have, in bytes.
+LARGEST_FORMAT = 4096
 ENTRY_MODE, FILE_MODE, POLICY_MODE = 0o755, 0o444, 0o644
 
 
@@ -188,7 +190,7 @@ def check_content(root: Path, hidden: bool = False) -> None:
     Parameters: `hidden` is as for publish.refuse_other_content(). Raises StorageError, OSError.
     """
     try:
-        line = read_text(root / "format", errors="replace")
+        line = read_text(root / "format", errors="replace", limit=LARGEST_FORMAT)
     except FileNotFoundError:
         publish.refuse_other_content(root, hidden)
         return

@@ -17,7 +17,14 @@ from condainer import cache, ownership, process, publish
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import CondainerError, ConfigError, StorageError, ToolError
-from condainer.files import make_directory, publish_text, read_bytes, storage_errors, user_name
+from condainer.files import (
+    make_directory,
+    publish_text,
+    read_bytes,
+    read_text,
+    storage_errors,
+    user_name,
+)
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 
@@ -103,7 +110,7 @@ def sign(text: bytes, key: Path) -> str:
             process.run(argv, terminal=_has_terminal())
         except CommandFailed as error:
             raise _unusable(key, error) from None
-        return message.with_name("manifest.sig").read_text(encoding="ascii")
+        return read_text(message.with_name("manifest.sig"), "ascii")
 
 
 def _has_terminal() -> bool:
@@ -168,7 +175,7 @@ def add_to_ours(entry: Entry, settings: Settings, reporter: Reporter) -> None:
     try:
         with storage_errors(f"read {entry.directory}"):
             owner = entry.directory.lstat().st_uid
-            text = read_bytes(entry.directory / cache.MANIFEST, follow=False)
+            text = cache.read_papers(entry.directory)[0]
         if owner == os.geteuid():
             # Otherwise somebody else was faster, and has to answer for it.
             add(entry, text, key_of(settings))
@@ -220,11 +227,9 @@ def check_allowed(allowed: Path) -> None:
 
 def _check(path: Path, text: bytes, allowed: Path | None) -> Signature:
     try:
-        signature = read_bytes(path, follow=False)
+        signature = read_bytes(path, follow=False, limit=LIMIT)
     except OSError as error:
         return Signature(path, "", False, f"it cannot be read: {error.strerror}")
-    if len(signature) > LIMIT:
-        return Signature(path, "", False, "it is too large")
     with _memory(signature) as held:
         named = ["-s", f"/proc/self/fd/{held}"]
         if allowed is None:

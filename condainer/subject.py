@@ -22,7 +22,7 @@ from condainer.contents import (
     contents_of_recipe,
 )
 from condainer.errors import LockfileError, NotBuiltError
-from condainer.explicit import parse_explicit
+from condainer.explicit import LARGEST, parse_explicit
 from condainer.files import open_regular, read_text, storage_errors
 from condainer.inventory import Item
 from condainer.lock import Lock, this_platform
@@ -151,7 +151,7 @@ def read_lock(path: Path) -> Lock:
         return condalock.read(path, this_platform())
     with storage_errors(f"read {path}"):
         try:
-            text = read_text(path, "utf-8-sig")
+            text = read_text(path, "utf-8-sig", limit=LARGEST)
         except UnicodeDecodeError:
             raise LockfileError(
                 f"{path}: neither an image nor a lockfile", "Name an image or a lockfile."

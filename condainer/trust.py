@@ -15,7 +15,7 @@ from condainer import cache, config, ownership
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import CondainerError, ConfigError, TrustError
-from condainer.files import read_bytes, storage_errors, user_name
+from condainer.files import storage_errors, user_name
 
 # A directory that a group shares: `cnd share` makes it so.
 SHARED = stat.S_ISGID | stat.S_ISVTX | stat.S_IWGRP
@@ -164,7 +164,7 @@ def _signed_sha256(entry: Entry, settings: Settings) -> str:
             f"Name it in {config.user_file()}; ssh-keygen(1) describes it under ALLOWED SIGNERS.",
         )
     try:
-        text = read_bytes(entry.directory / cache.MANIFEST, follow=False)
+        text = cache.read_papers(entry.directory)[0]
         manifest = cache.parse_manifest(text.decode())
     except (OSError, *cache.UNREADABLE):
         manifest = None

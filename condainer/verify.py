@@ -22,7 +22,7 @@ from condainer.errors import (
     StorageError,
     ToolError,
 )
-from condainer.files import open_regular, read_bytes, user_name
+from condainer.files import open_regular, user_name
 from condainer.image import Hasher, read_recipe
 from condainer.papers import (
     Papers,
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from condainer.rebuild import Rebuilt
 
 DIGITS = re.compile(r"[0-9a-f]{4,32}")
-# What reading gives where something else than a file stands; other errors may pass.
-NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO)
+# What reading gives where something else than a file of ours stands; other errors may pass.
+NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EFBIG)
 NO_UNSQUASHFS = "the recipe inside was not checked: unsquashfs is not installed"
 
 
@@ -132,8 +132,7 @@ def verify_entry(directory: Path, settings: Settings, reporter: Reporter) -> Ver
     verdict = Verdict(directory, named)
     try:
         verdict = replace(verdict, inode=directory.stat().st_ino)
-        manifest = read_bytes(directory / cache.MANIFEST, follow=False)
-        lock = read_bytes(directory / cache.LOCK, follow=False)
+        manifest, lock = cache.read_papers(directory)
         papers = read_papers(manifest, lock, str(directory))
         verdict = _check_signatures(replace(verdict, manifest=manifest), papers, settings)
         verdict = _check_bytes(verdict, papers, reporter)

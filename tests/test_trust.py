@@ -552,7 +552,7 @@ def test_what_others_leave_among_the_signatures(
     text = (entry.directory / cache.MANIFEST).read_bytes()
     found = list(signing.signatures(entry, text, settings.allowed_signers))
     assert [item.allowed for item in found] == [False] * 6 + [True]
-    assert found[4].problem == "it is too large"
+    assert found[4].problem == f"it cannot be read: larger than {signing.LIMIT} bytes"
 
 
 def test_a_signature_is_written_where_no_link_leads(
