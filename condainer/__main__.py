@@ -29,10 +29,9 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         return 141
     except OSError as error:
         # Mostly a full disk behind stdout; what a user can act on elsewhere has its own class.
-        from condainer.errors import StorageError
+        from condainer.files import storage_error
 
-        print(f"cnd: {error}", file=sys.stderr)
-        return StorageError.exit_code
+        return _failed(storage_error("go on", error))
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
     except Exception as error:
@@ -68,7 +67,13 @@ def _failed(error: Exception) -> int:
         import click
 
         if isinstance(error, click.ClickException):
-            error.show()
+            import io
+
+            from condainer.console import say
+
+            told = io.StringIO()
+            error.show(told)
+            say(told.getvalue().rstrip())
             return error.exit_code
         if isinstance(error, click.Abort):
             return _interrupted()
@@ -76,7 +81,7 @@ def _failed(error: Exception) -> int:
 
 
 def _interrupted() -> int:
-    print("cnd: interrupted", file=sys.stderr)
+    sys.stderr.write("cnd: interrupted\n")
     # 128 and SIGINT.
     return 130
 
@@ -87,6 +92,7 @@ def _unexpected() -> int:
     import traceback
 
     from condainer import __version__
+    from condainer.console import say
 
     with tempfile.NamedTemporaryFile(
         "w", prefix="condainer-error-", suffix=".log", delete=False, encoding="utf-8"
@@ -94,10 +100,9 @@ def _unexpected() -> int:
         log.write(f"condainer {__version__}, Python {sys.version}\n")
         traceback.print_exc(file=log)
     problem = traceback.format_exc(limit=0).strip().splitlines()[-1]
-    print(
+    say(
         f"cnd: unexpected error: {problem}\n"
-        f"     This is a bug in Condainer. Please report it with the file {log.name}",
-        file=sys.stderr,
+        f"     This is a bug in Condainer. Please report it with the file {log.name}"
     )
     return 70
 

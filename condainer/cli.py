@@ -7,7 +7,6 @@ import importlib
 import json
 import os
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,8 +15,9 @@ import click
 
 from condainer import config
 from condainer.config import Settings
-from condainer.console import reporter_for
+from condainer.console import answer, reporter_for, say, show
 from condainer.errors import EXEC_FAILED, CondainerError, ConfigError
+from condainer.plain import printable
 from condainer.report import Attentive, Reporter
 
 VERIFY = click.option(
@@ -48,7 +48,7 @@ class Call:
     def say(self, text: str) -> None:
         """Print a message for people, unless they want quiet."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def would(self, *steps: str, as_json: bool = False) -> None:
         """Print what would be done without `--dryrun`."""
@@ -56,7 +56,7 @@ class Call:
             print(json.dumps({"would": steps}))
         else:
             for step in steps:
-                print(f"Would {step}", file=sys.stderr)
+                say(f"Would {step}")
 
 
 class Commands(click.Group):
@@ -268,10 +268,10 @@ def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: in
         claim = mount.mount(image, options, call.reporter(), shell)
         if claim is not None:
             # What `deactivate` deletes.
-            print(claim)
+            answer(str(claim))
         call.say(f"Mounted {entry.image} at {entry.prefix}")
     if show:
-        print(entry.prefix)
+        answer(str(entry.prefix))
 
 
 @cli.command("umount")
@@ -327,7 +327,7 @@ def prereq(call: Call, install: bool, as_json: bool) -> None:
         print(json.dumps(report | ({"installed": installed.report()} if installed else {})))
     else:
         for check in checks:
-            print(check.line())
+            show(check.line())
     prereq.demand(checks)
 
 
@@ -355,7 +355,7 @@ def version(as_json: bool) -> None:
     if as_json:
         print(json.dumps(versions))
     else:
-        print(f"condainer {versions['condainer']}")
+        show(f"condainer {versions['condainer']}")
 
 
 def _print_table(rows: dict[str, Any]) -> None:
@@ -365,7 +365,7 @@ def _print_table(rows: dict[str, Any]) -> None:
             value = "yes" if value else "no"
         if isinstance(value, dict):
             value = f"{value['with']}: {value['why']}"
-        print(f"{name:{width}}  {'-' if value is None else value}")
+        show(f"{name:{width}}  {'-' if value is None else printable(str(value))}")
 
 
 def working_directory() -> Path:

@@ -6,13 +6,12 @@ They do without click, YAML and engines; whatever they do not know is for the lo
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from condainer import pipeline
 from condainer.config import Settings, load_settings
-from condainer.console import human_size, reporter_for
+from condainer.console import human_size, reporter_for, say
 from condainer.errors import EXEC_FAILED, CommandNotStarted, CondainerError
 from condainer.pipeline import Built
 from condainer.report import Attentive
@@ -77,4 +76,4 @@ def tell(built: Built, quiet: bool, as_json: bool) -> None:
         found = "Found" if built.hit else "Built"
         size = human_size(built.entry.manifest.size)
         text = f"{found} {built.entry.image} ({size}) in {built.seconds:.2f} s"
-        print(text, file=sys.stderr, flush=True)
+        say(text)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from condainer.cli import JSON, Call, cli
+from condainer.console import answer, show
 
 LIST_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 
@@ -54,7 +55,10 @@ def share(
     for line in tables.sharing(done):
         call.say(line)
     setting = f"export CONDAINER_CACHE={shlex.quote(str(done.root))}"
-    print(json.dumps(done.report(setting)) if as_json else setting)
+    if as_json:
+        print(json.dumps(done.report(setting)))
+    else:
+        answer(setting)
 
 
 @cli.command("list")
@@ -77,7 +81,7 @@ def list_images(call: Call, as_json: bool) -> None:
         print(json.dumps([item.report() for item in items]))
     elif items:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        print("\n".join(tables.images(items, width)))
+        show("\n".join(tables.images(items, width)))
     else:
         call.say("No images yet: `cnd build` makes one")
 
@@ -98,7 +102,7 @@ def show_image(call: Call, what: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.report()))
     else:
-        print("\n".join(tables.subject(found)))
+        show("\n".join(tables.subject(found)))
 
 
 @cli.command("diff")
@@ -122,7 +126,7 @@ def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
     elif difference.is_empty:
         call.say("No difference")
     else:
-        print("\n".join(tables.changes(difference)))
+        show("\n".join(tables.changes(difference)))
 
 
 @cli.command("rm")

@@ -10,6 +10,7 @@ import click
 
 from condainer.cli import JSON, Call, cli
 from condainer.config import Settings
+from condainer.console import answer, show
 
 if TYPE_CHECKING:
     from condainer.relock import Wish
@@ -81,7 +82,8 @@ def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: boo
     if as_json:
         print(json.dumps(lockreport.report(made, files, settings)))
     elif diff:
-        print("".join(f"{line}\n" for line in lockreport.table(made)), end="")
+        for line in lockreport.table(made):
+            show(line)
     for line in () if call.dry else lockreport.summary(made):
         call.say(line)
 
@@ -116,6 +118,6 @@ def _export(
     if as_json:
         print(json.dumps(lockexport.report(exported, output)))
     elif output is None:
-        print(exported.text, end="")
+        answer(exported.text.removesuffix("\n"))
     for note in exported.notes:
         call.say(note)

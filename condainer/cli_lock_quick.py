@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from condainer import lockreport, relock
 from condainer.config import load_settings
-from condainer.console import reporter_for
+from condainer.console import reporter_for, say
 
 
 def lock(directory: str, quiet: bool) -> int | None:
@@ -26,5 +25,5 @@ def lock(directory: str, quiet: bool) -> int | None:
     finally:
         reporter.close()
     for line in () if quiet else lockreport.summary(made):
-        print(line, file=sys.stderr, flush=True)
+        say(line)
     return 0

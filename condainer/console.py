@@ -1,4 +1,7 @@
-"""What a person sees of a long command: bars on a terminal, plain lines without one."""
+"""What a person sees: messages, and of a long command bars on a terminal, or plain lines.
+
+All text for people goes through here, since others may have written parts of it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import sys
 import time
 
 from condainer.errors import CondainerError
+from condainer.plain import harmless
 from condainer.report import Reporter, Silent
 
 TYPE_CHECKING = False
@@ -23,11 +27,24 @@ def reporter_for(quiet: bool, stream: TextIO | None = None) -> Reporter:
     return Bars() if stream.isatty() else Lines(stream)
 
 
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a message for people; on stderr, unless it is for another stream."""
+    print(harmless(text), file=sys.stderr if stream is None else stream, flush=True)
+
+
+def show(text: str) -> None:
+    """Print for people, on stdout, what they asked for."""
+    say(text, sys.stdout)
+
+
+def answer(text: str) -> None:
+    """Print what programs read on stdout: as it is, unless that is a terminal."""
+    print(harmless(text) if sys.stdout.isatty() else text)
+
+
 def show_error(error: CondainerError) -> None:
     """Print what is wrong and what to do about it on stderr."""
-    print(f"cnd: {error.message}", file=sys.stderr)
-    if error.hint:
-        print(f"     {error.hint}", file=sys.stderr)
+    say(f"cnd: {error.message}" + (f"\n     {error.hint}" if error.hint else ""))
 
 
 def human_size(size: int) -> str:
@@ -76,7 +93,7 @@ class Lines:
         self.title = ""
 
     def _print(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        say(text, self.stream)
 
 
 class Bars:
@@ -95,14 +112,14 @@ class Bars:
 
         counted = "{task.percentage:>3.0f} %" if unit == "percent" else "{task.fields[count]}"
         self.bars = Progress(
-            TextColumn("{task.description:32}"),
+            TextColumn("{task.description:32}", markup=False),
             BarColumn(24),
             TextColumn(counted),
             TimeElapsedColumn(),
             console=Console(stderr=True, highlight=False),
             transient=True,
         )
-        self.task = self.bars.add_task(title, total=None, count="")
+        self.task = self.bars.add_task(harmless(title), total=None, count="")
         self.bars.start()
         self.title, self.start, self.unit = title, time.monotonic(), unit
 
@@ -131,6 +148,6 @@ class Bars:
 
     def _print(self, text: str) -> None:
         if self.bars is not None:
-            self.bars.console.print(text, markup=False, soft_wrap=True)
+            self.bars.console.print(harmless(text), markup=False, emoji=False, soft_wrap=True)
         else:
-            print(text, file=sys.stderr, flush=True)
+            say(text)

@@ -18,6 +18,7 @@ from condainer.address import DIGITS
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
 from condainer.leases import LIVE, Lease
+from condainer.plain import printable
 from condainer.records import Records, read_records
 from condainer.register import Project
 
@@ -172,6 +173,6 @@ def unknown(text: str, settings: Settings) -> NotBuiltError:
 
 
 def _shown(names: dict[str, str]) -> str:
-    shown = [f"{address} ({name})" for address, name in sorted(names.items())[:SHOWN]]
+    shown = [f"{address} ({printable(name)})" for address, name in sorted(names.items())[:SHOWN]]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return f"Did you mean {', '.join(shown)}{more}?"

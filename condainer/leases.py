@@ -19,6 +19,7 @@ from condainer.files import user_name
 from condainer.leased import LEASES as LEASES
 from condainer.leased import USES as USES
 from condainer.patterns import pattern
+from condainer.plain import printable
 from condainer.values import dataclass
 
 # How often the keeper of a mount refreshes its lease, in seconds.
@@ -47,7 +48,7 @@ class Lease:
     refreshed: float
 
     def __str__(self) -> str:
-        return f"{user_name(self.user)} on {self.node}"
+        return printable(f"{user_name(self.user)} on {self.node}")
 
     @property
     def node(self) -> str:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from condainer import launch
 from condainer.errors import CondainerError, MountError
+from condainer.plain import harmless
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
@@ -308,7 +309,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         run_bound(Path(arguments[0]), Path(arguments[1]), arguments[3:])
     except CondainerError as error:
-        print(error.message, error.hint, sep="\n", file=sys.stderr)
+        print(harmless(f"{error.message}\n{error.hint}"), file=sys.stderr)
         return error.exit_code
     return 0
 

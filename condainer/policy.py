@@ -13,6 +13,7 @@ from condainer import yamlfile
 from condainer.config import MAX_SECONDS
 from condainer.errors import ConfigError, StorageError
 from condainer.files import publish_text, read_small, storage_errors, user_name
+from condainer.plain import printable
 from condainer.publish import POLICY
 
 # How long what was moved to the trash stays there by default, in seconds.
@@ -104,7 +105,9 @@ def read(root: Path) -> Policy:
         where = document.where(name)
         if name not in KINDS:
             known = ", ".join(KINDS)
-            raise ConfigError(f"{where}: unknown key `{name}`", f"Known keys: {known}.")
+            raise ConfigError(
+                f"{where}: unknown key `{printable(str(name))}`", f"Known keys: {known}."
+            )
         if value is not None:
             texts[name] = str(document.texts.get((name,), value))
             KINDS[name](texts[name], f"{where}: {name}")

@@ -37,6 +37,7 @@ from condainer.files import (
     user_name,
 )
 from condainer.leases import LEASES, USES
+from condainer.plain import printable
 from condainer.report import Reporter
 
 TYPE_CHECKING = False
@@ -202,7 +203,7 @@ def _who_builds(root: Path, digest: str) -> str:
             claim = read_claim(directory)
             if claim is not None:
                 user = user_name(status.st_uid)
-                place = f"on {claim.host} (process {claim.pid})"
+                place = f"on {printable(claim.host)} (process {claim.pid})"
                 return f"{user} {place}, who builds it since {since}"
     return "another process that builds the same image"
 

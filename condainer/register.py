@@ -22,6 +22,7 @@ from condainer.files import publish_text, read_small, user_name
 from condainer.leases import ADDRESS, DAY
 from condainer.lock import this_platform
 from condainer.patterns import pattern
+from condainer.plain import printable
 from condainer.publish import PROJECTS
 from condainer.values import dataclass
 
@@ -67,7 +68,7 @@ class Project:
     built: float
 
     def __str__(self) -> str:
-        return f"{self.directory} ({user_name(self.user)})"
+        return printable(f"{self.directory} ({user_name(self.user)})")
 
 
 def note(entry: Entry, settings: Settings) -> None:

@@ -32,6 +32,7 @@ from condainer.files import is_private_directory, make_directory, put
 from condainer.lock import Lock, this_platform
 from condainer.mountbase import check_base
 from condainer.pipeline import SCRIPTS, Built
+from condainer.plain import harmless
 from condainer.stamp import CONTENT, DATED, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
 from condainer.values import replace
 
@@ -195,7 +196,7 @@ def _as_told(built: Built) -> dict[str, str]:
     report = json.dumps(project.build_report(again))
     head, _, tail = report.partition(SECONDS)
     return {
-        "text": f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})",
+        "text": harmless(f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})"),
         "head": head + SECONDS,
         "tail": tail[tail.index(",") :],
     }

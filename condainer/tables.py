@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from condainer.console import human_size
 from condainer.lock import escape
+from condainer.plain import printable
 
 if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.
@@ -25,11 +26,6 @@ UNITS = ((365 * 86400, "y"), (86400, "d"), (3600, "h"), (60, "min"))
 # A column that has to give way keeps this much.
 LEAST = 8
 NAME = 1
-
-
-def printable(text: str) -> str:
-    """Return a text of somebody else without what would steer a terminal."""
-    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int = 0, elastic: int = 0) -> Iterator[str]:

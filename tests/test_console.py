@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import io
 import os
 import pty
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -144,3 +146,80 @@ def test_an_error_without_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_sizes(size: int, text: str) -> None:
     assert console.human_size(size) == text
+
+
+HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x9b1m\r\u202e"
+
+
+def test_nothing_that_others_wrote_steers_the_terminal(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console.show_error(InputError(f"{HOSTILE}\n\tmore", HOSTILE))
+    console.say(HOSTILE)
+    console.show(HOSTILE)
+    for reporter in (console.Lines(sys.stderr), console.Bars()):
+        reporter.warn(HOSTILE)
+        reporter.note(HOSTILE)
+        reporter.step(HOSTILE, "percent")
+        reporter.finish()
+    console.answer("as it is \x1b")
+    said = capfd.readouterr()
+    assert said.err.startswith("cnd: ?]0;PWNED??[2J?1m??\n\tmore\n     ?]0;PWNED?")
+    out, _, machine = said.out.partition("\n")
+    assert out.isprintable()
+    assert machine == "as it is \x1b\n"
+    assert all(char.isprintable() or char in "\n\t" for char in said.err)
+
+
+def test_what_programs_read_is_harmless_on_a_terminal() -> None:
+    program = "from condainer import console; console.answer('a\\x1b[2J')"
+    reading, terminal = pty.openpty()
+    subprocess.run([sys.executable, "-c", program], stdout=terminal, check=True)
+    os.close(terminal)
+    assert os.read(reading, 100) == b"a?[2J\r\n"
+    os.close(reading)
+
+
+def test_a_step_has_no_markup(capfd: pytest.CaptureFixture[str]) -> None:
+    program = (
+        "from condainer import console; bars = console.Bars(); bars.step('[red]a :bug:[/red]')\n"
+        "bars.note('[b]:bug:[/b]'); bars.close()"
+    )
+    reading, terminal = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-c", program],
+        stderr=terminal,
+        check=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "200"},
+    )
+    os.close(terminal)
+    said = os.read(reading, 10_000)
+    os.close(reading)
+    assert b"[red]a :bug:[/red]" in said
+    assert b"[b]:bug:[/b]" in said
+
+
+# These are run by commands of ours, or hand on what a program of the image says.
+NO_DOOR = ("compile_tree", "inside", "namespace", "run", "standin", "unshelve")
+
+
+def test_text_for_people_has_one_door() -> None:
+    other = []
+    for path in sorted(Path(console.__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        for call in calls:
+            called, text = ast.unparse(call.func), ast.unparse(call)
+            prints = called in ("print", "click.echo", "click.secho") or called.endswith(
+                ("stdout.write", "stderr.write")
+            )
+            harmless = text.startswith("print(json.dumps(") or "plain." in text
+            if prints and not harmless and path.stem not in (*NO_DOOR, "console"):
+                other.append(f"{path.name}: {text}")
+    # What a stamp says was made harmless when it was written.
+    assert other == [
+        "__main__.py: sys.stderr.write('cnd: interrupted\\n')",
+        "cli_quick.py: sys.stdout.write(f\"{found['head']}{seconds}{found['tail']}\\n\")",
+        "cli_quick.py: sys.stderr.write("
+        "f\"{found['text']} in {time.perf_counter() - start:.2f} s\\n\")",
+    ]
