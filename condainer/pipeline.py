@@ -58,7 +58,7 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
     if settings.address is not None:
         entry, lock = cache.pinned(settings.address, settings)
         hit, locked = True, False
-        register.note(entry, settings)
+        _note(entry, settings)
     else:
         lock, locked = ensure_lock(settings, reporter)
         address = address_of(lock, settings.mount_base_directory)
@@ -83,7 +83,7 @@ def found(settings: Settings, reporter: Reporter) -> Built | None:
     entry = cache.look_up(address_of(state.lock, settings.mount_base_directory), settings)
     if entry is None:
         return None
-    register.note(entry, settings)
+    _note(entry, settings)
     if not entry.image.exists():
         return None
     return _ready(Built(entry, True, False, 0.0, state.lock), settings, reporter, start)
@@ -157,10 +157,16 @@ def _found_or_built(
     for _ in range(ATTEMPTS):
         found = cache.look_up(address, settings)
         entry, hit = (found, True) if found else _build_ours(lock, address, settings, reporter)
-        register.note(entry, settings)
+        _note(entry, settings)
         if entry.image.exists():
             break
     return entry, hit
+
+
+def _note(entry: Entry, settings: Settings) -> None:
+    """Let a cache know that the project names an image; nothing is written into a refused one."""
+    trust.check_cache(entry.root, settings)
+    register.note(entry, settings)
 
 
 def _build_ours(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from condainer import bundle, cache, pipeline, publish, signing
+from condainer import bundle, cache, pipeline, publish, signing, trust
 from condainer.config import Settings
 from condainer.errors import (
     CondainerError,
@@ -250,6 +250,8 @@ def move_away(verdict: Verdict, settings: Settings) -> Verdict:
         return _stays(verdict, "It could not be read, which need not be its own fault")
     if cache.root_of(directory) != root or root in settings.readonly_caches:
         return _stays(verdict, "This cache is only read here")
+    if trust.refused(root, settings):
+        return _stays(verdict, "Nothing is written into a cache that is not used")
     try:
         if directory.stat().st_ino != verdict.inode:
             # The next builder's: to move that would lose a good one.

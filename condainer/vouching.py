@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import cache, signing, verify
+from condainer import cache, signing, trust, verify
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import ConfigError, IntegrityError
@@ -69,6 +69,7 @@ def run(
         verdicts.append(verdict)
         entry = cache.read_entry(path)
         if entry is not None and not verdict.problems:
+            trust.check_cache(entry.root, settings)
             if again:
                 _demand_rebuilt(verdict, settings, reporter)
             signature = signing.add(entry, verdict.manifest, found)

@@ -232,6 +232,51 @@ def test_a_cache_that_everybody_can_write(project: Project, tmp_path: Path) -> N
     project.cnd("exec", "true")
 
 
+def content(root: Path) -> dict[str, tuple[int, int, int, int]]:
+    """Return what is below a directory, and when each was written."""
+    states = {str(path): path.lstat() for path in (root, *root.rglob("*"))}
+    return {
+        name: (state.st_ino, state.st_mode, state.st_size, state.st_mtime_ns)
+        for name, state in states.items()
+    }
+
+
+@pytest.mark.parametrize("names", ["lock", "address"])
+def test_nothing_is_written_into_a_cache_that_is_refused(
+    project: Project, make_project: Any, key: Key, tmp_path: Path, names: str
+) -> None:
+    built = project.json("build")
+    file = tmp_path / "image.squashfs"
+    project.cnd("export", built["address"], str(file))
+    for note in (*project.cache.glob("projects/*"), *project.cache.glob("uses/*")):
+        note.unlink()
+    damaged = project.cache / "images" / "aa" / f"{'a' * 32}"
+    damaged.parent.mkdir(exist_ok=True)
+    shutil.copytree(Path(built["image"]).parent, damaged)
+    for directory in (project.cache, *project.cache.glob("*/")):
+        directory.chmod(0o1777)
+    other = make_project("other", project.path.joinpath("environment.yml").read_text())
+    other.environment["CONDAINER_CACHE"] = str(project.cache)
+    shutil.copy(project.lockfile, other.path)
+    if names == "address":
+        other.write(f"address: {built['address']}\n", "condainer.yml")
+    before = content(project.cache)
+    refused = 0
+    for command in (
+        *(["build"], ["--set", "linger=0", "build"], ["mount"], ["exec", "true"], ["shell"]),
+        *(["cache"], ["mount", "-p"], ["import", str(file)], ["build", "--json"]),
+        *(["sign", "--key", str(key.path)], ["verify", damaged.name], ["verify", "--all"]),
+        *(["status"], ["list"], ["show", built["address"]], ["umount"], ["umount", "--all"]),
+    ):
+        for where in (project, other):
+            done = where.cnd(*command, status=None)
+            refused += done.returncode in (16, 125)
+            now = content(project.cache)
+            assert now == before, f"{command}: {sorted(set(now.items()) ^ set(before.items()))}"
+            assert done.returncode != 70
+    assert refused >= 12
+
+
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_what_stands_in_the_place_of_a_builders_lock(
