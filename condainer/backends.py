@@ -193,7 +193,7 @@ def find_fuse(directory: Path | None) -> Fuse:
         raise ToolError(
             "squashfuse is needed to mount images, and is not installed",
             "Install the package squashfuse (Debian, Ubuntu, Fedora; on RHEL from EPEL), or run "
-            "`cnd prereq --install`, without root; or set `tool_directory:` to where it is.",
+            "`cnd prereq --install`, without root; or set CONDAINER_TOOLS to where it is.",
         )
     _check_device()
     helper = fusermount(directory)

@@ -36,7 +36,11 @@ class Call:
     overrides: tuple[str, ...]
 
     def settings(self, *more: str) -> Settings:
-        """Return the settings in force for the project directory."""
+        """Return the settings for all but builds: programs that a project names are not run."""
+        return self.building(*more).of_user()
+
+    def building(self, *more: str) -> Settings:
+        """Return the settings for a build, or for what prepares one."""
         return config.load_settings(self.directory, (*self.overrides, *more))
 
     def reporter(self) -> Reporter:
@@ -171,7 +175,7 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
     more = ["locked=true"] * locked + ["offline=true"] * (source is not None)
     if source is not None and _unpack(call, source, more, as_json):
         return
-    settings = call.settings(*more)
+    settings = call.building(*more)
     if call.dry:
         call.would(*project.build_plan(settings), as_json=as_json)
         return
@@ -189,11 +193,11 @@ def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bo
     from condainer import unpacking
 
     if call.dry:
-        settings = call.settings(*overrides)
+        settings = call.building(*overrides)
         plan = unpacking.unpack_plan(source.absolute(), call.directory, settings)
         call.would(*plan, "build the image, unless a cache has it", as_json=as_json)
         return True
-    load = functools.partial(call.settings, *overrides)
+    load = functools.partial(call.building, *overrides)
     done = unpacking.unpack(source.absolute(), call.directory, load, call.reporter())
     for path in done.written:
         call.say(f"Wrote {path}")
@@ -264,8 +268,9 @@ def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: in
     if call.dry:
         call.would(f"mount {entry.image} at {entry.prefix}")
     else:
-        options = mount.Options.of(settings)
-        claim = mount.mount(image, options, call.reporter(), shell)
+        reporter = call.reporter()
+        run.check_brought(entry, settings, reporter)
+        claim = mount.mount(image, mount.Options.of(settings), reporter, shell)
         if claim is not None:
             # What `deactivate` deletes.
             answer(str(claim))
@@ -320,6 +325,8 @@ def prereq(call: Call, install: bool, as_json: bool) -> None:
     if install and call.dry:
         call.would(provision.plan(), as_json=as_json)
         return
+    for name, _ in call.building().own_programs:
+        call.say(f"`{name}` of this project is for its builds, and not looked at here")
     installed = provision.install(settings, call.reporter()) if install else None
     checks = prereq.check(settings)
     if as_json:

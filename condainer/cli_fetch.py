@@ -31,7 +31,7 @@ def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
     """
     from condainer import fetching
 
-    settings = call.settings()
+    settings = call.building()
     if call.dry:
         plan = fetching.plan(settings, platforms)
         call.would(*plan, as_json=as_json)
@@ -57,7 +57,7 @@ def bundle(call: Call, file: Path, platforms: tuple[str, ...], as_json: bool) ->
     """
     from condainer import fetching, packing
 
-    settings = call.settings()
+    settings = call.building()
     if call.dry:
         plan = fetching.plan(settings, platforms)
         call.would(*plan, f"write the lock and its packages to {file}", as_json=as_json)

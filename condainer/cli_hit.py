@@ -49,7 +49,7 @@ def execute(argv: Sequence[str], directory: str, quiet: bool, stamped: bool) -> 
     from condainer import run
 
     try:
-        settings = load_settings(place.absolute())
+        settings = load_settings(place.absolute()).of_user()
         entry, lock = pipeline.current_entry(settings)
         use = run.Use(entry, lock, settings, reporter_for(quiet))
         run.command(argv, use, lambda: None if stamped else _stamp(settings))

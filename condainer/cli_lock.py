@@ -60,7 +60,7 @@ def lock(
         raise click.UsageError("--output is for --export.")
     if sum((check, update or upgrade or diff, form is not None)) > 1:
         raise click.UsageError("--check and --export solve nothing: use each by itself.")
-    settings = call.settings()
+    settings = call.building()
     if check:
         _check(call, settings, platforms, as_json)
     elif form is not None:

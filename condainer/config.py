@@ -10,7 +10,7 @@ from condainer import ownership
 from condainer.errors import ConfigError
 from condainer.files import open_regular
 from condainer.urls import NETRC, has_secret
-from condainer.values import MISSING, dataclass, field, fields
+from condainer.values import MISSING, dataclass, field, fields, replace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,11 +66,15 @@ def key(
 class Settings:
     """Everything that the user, the site or the project chose; paths are absolute.
 
-    `named_caches` are those that the site's or the user's file names, by whatever key.
+    `named_caches` are those that the site's or the user's file names, by whatever key;
+    `brought_caches` those that came with the project, whose own file alone names them, and
+    `own_programs` what keys that name programs say without that file.
     """
 
     project: Path
     named_caches: tuple[Path, ...] = ()
+    brought_caches: tuple[Path, ...] = ()
+    own_programs: tuple[tuple[str, Any], ...] = ()
     environment_yml: Path = key(Path("environment.yml"), "the environment file")
     requirements_txt: Path = key(Path("requirements.txt"), "the requirements file, if it exists")
     mount_base_directory: Path = key(
@@ -120,7 +124,10 @@ class Settings:
         "CONDAINER_PROCESSORS",
     )
     tool_directory: Path | None = key(
-        None, "where mksquashfs, squashfuse, … are looked for before PATH", "CONDAINER_TOOLS"
+        None,
+        "where mksquashfs, squashfuse, … are looked for before PATH; a project's file says so for "
+        "its builds only",
+        "CONDAINER_TOOLS",
     )
     conda_exe: str | None = key(
         None,
@@ -158,6 +165,10 @@ class Settings:
     trusted_caches: tuple[Path, ...] = key(
         (), "caches that are used although others own them or can write them", personal=True
     )
+
+    def of_user(self) -> Settings:
+        """Return the settings in which a project names no programs: it does so for builds only."""
+        return replace(self, **dict(self.own_programs)) if self.own_programs else self
 
     @property
     def jobs(self) -> int:
@@ -222,24 +233,35 @@ def load_settings(
         found = _read_file(path, personal=True)
         named += found.pop("named_caches", ())
         values.update(found)
+    of_user = dict(values)
     of_project = _read_file(project / PROJECT_FILE, project / PROJECT_FILE in personal)
     of_project.pop("named_caches", None)
     values.update(of_project)
+    by_project = set(of_project)
     for item in KEYS.values():
         _refuse_variable(item.name, environ)
         variable = item.metadata.get("variable")
         if variable and environ.get(variable):
             where = f"the environment variable {variable}"
             values[item.name] = _from_text(item.name, environ[variable], where, Path.cwd())
+            by_project.discard(item.name)
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: not of the form KEY=VALUE")
         _check_key(name, f"--set {override}")
         values[name] = _from_text(name, text, f"--set {override}", Path.cwd())
+        by_project.discard(name)
     values.setdefault("environment_yml", project / "environment.yml")
     values.setdefault("requirements_txt", project / "requirements.txt")
-    settings = Settings(project=project, named_caches=tuple(dict.fromkeys(named)), **values)
+    caches = _caches({name: of_project[name] for name in by_project})
+    settings = Settings(
+        project=project,
+        named_caches=tuple(dict.fromkeys(named)),
+        brought_caches=tuple(c for c in caches if c not in named and _came_with(c, project)),
+        own_programs=tuple((name, of_user.get(name)) for name in RUN if name in by_project),
+        **values,
+    )
     _check_level(settings)
     for name in RUN:
         if settings.trust == "signed" and name in of_project:
@@ -331,6 +353,14 @@ def _caches(values: Mapping[str, Any]) -> Iterator[Path]:
     for name in CACHES:
         found = values.get(name, ())
         yield from (found,) if isinstance(found, Path) else found
+
+
+def _came_with(cache: Path, project: Path) -> bool:
+    """Tell whether a directory is part of a project, or of the repository that this is in."""
+    above = (project, *project.parents)
+    top = next((place for place in above if os.path.lexists(place / ".git")), project)
+    real = Path(os.path.realpath(cache))
+    return any(place.is_relative_to(top) for place in (cache, real))
 
 
 def _check_key(name: str, where: str, personal: bool = False) -> None:

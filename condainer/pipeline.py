@@ -92,6 +92,13 @@ def found(settings: Settings, reporter: Reporter) -> Built | None:
 def _ready(built: Built, settings: Settings, reporter: Reporter, start: float) -> Built:
     """Hold a found or built image to the policy, and let the project use it."""
     trust.demand(built.entry, settings)
+    if settings.brought_caches:
+        from condainer import brought
+
+        if built.hit:
+            brought.demand(built.entry, settings, reporter)
+        else:
+            brought.remember(built.entry, settings)
     if built.lock.takeovers:
         reporter.warn(
             "The environment sets variables by which programs run other code than their own: "

@@ -60,6 +60,7 @@ def claim(use: Use) -> None:
     Raises CondainerError.
     """
     entry, settings = use.entry, use.settings
+    check_brought(entry, settings, use.reporter)
     options = mount.Options.of(settings, lambda user: trust.trusts_user(user, entry, settings))
     mount.hold(wanted(entry, settings, use.verify), options, use.reporter)
 
@@ -77,6 +78,14 @@ def _enter(use: Use) -> dict[str, str]:
         user_site=settings.user_site,
         on_output=lambda text: print(text, end="", file=sys.stderr),
     )
+
+
+def check_brought(entry: Entry, settings: Settings, reporter: Reporter) -> None:
+    """Check an image of a cache that came with the project; raises as brought.demand()."""
+    if settings.brought_caches:
+        from condainer import brought
+
+        brought.demand(entry, settings, reporter)
 
 
 def wanted(entry: Entry, settings: Settings, verify: bool) -> mount.Image:

@@ -66,7 +66,7 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         plan = list(_plan(entry, lock, settings, Path(path).parent))
         seen = stamp.observed(directory, plan)
         again = load_settings(settings.project)
-        if again != replace(settings, locked=again.locked):
+        if again.of_user() != replace(settings, locked=again.locked).of_user():
             # The command line, which a later call need not have, or the moment since then.
             return False
         if pipeline.current_entry(settings) != (entry, lock):
@@ -177,7 +177,7 @@ def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
         "image": str(entry.image),
         "cache": "" if entry.root in settings.readonly_caches else str(entry.root),
         "linger": str(settings.linger),
-        "tools": str(settings.tool_directory or ""),
+        "tools": str(settings.of_user().tool_directory or ""),
         "copies": str(settings.staging_directory),
     }
     with suppress(CondainerError):

@@ -469,10 +469,14 @@ def test_what_is_documented_as_default_is_the_default(load: Load, isolated_user:
     )
 
 
+# What is no key.
+INNER = {"project", "named_caches", "brought_caches", "own_programs"}
+
+
 def test_every_key_is_documented_once_and_every_variable_is_ours() -> None:
     names = [name for name, *_ in documented()]
     variables = [variable for _, _, variable, _ in documented() if variable]
-    assert set(names) == {item.name for item in fields(Settings)} - {"project", "named_caches"}
+    assert set(names) == {item.name for item in fields(Settings)} - INNER
     assert len(names) == len(set(names))
     assert len(variables) == len(set(variables))
     assert all(variable.startswith("CONDAINER_") for variable in variables)
@@ -591,3 +595,23 @@ def test_a_mirror_with_a_secret_is_refused_and_not_shown(project: Path, url: str
         load_settings(project, environ={"CONDAINER_MIRRORS": f"c={url}"})
     assert "s3cret" not in caught.value.message
     assert "netrc" in caught.value.hint
+
+
+def test_which_programs_and_caches_came_with_the_project(
+    project: Path, write: Callable[[str, str | bytes], Path], load: Callable[..., Settings]
+) -> None:
+    write(
+        "condainer.yml", "tool_directory: tools\ncache_directory: cache\nreadonly_caches: [/far]\n"
+    )
+    settings = load()
+    assert settings.tool_directory == project / "tools"
+    assert settings.of_user().tool_directory is None
+    assert settings.brought_caches == (project / "cache",)
+    settings = load("tool_directory=/mine", "cache_directory=cache")
+    assert settings.of_user().tool_directory == Path("/mine")
+    assert settings.brought_caches == ()
+    # A part of a repository came with the rest of it.
+    write("condainer.yml", "cache_directory: ../cache\n")
+    assert load().brought_caches == ()
+    (project.parent / ".git").mkdir()
+    assert load().brought_caches == (project.parent / "cache",)
