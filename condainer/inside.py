@@ -15,18 +15,26 @@ if TYPE_CHECKING:
 # package managers leave there fits one environment only. Can be deleted at any time.
 DIRECTORY = "condainer-tools"
 # What a shell sets for itself.
-SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD", "BASH_ENV", "ENV")
+SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
+# What a shell takes for its own settings, besides all that begins with BASH: with the caller's, it
+# might read the scripts otherwise or not at all (SHELLOPTS=noexec), and would set some anew.
+SETTINGS = (
+    *("SHELLOPTS", "POSIXLY_CORRECT", "ENV", "IFS", "PS1", "PS2", "PS4", "CDPATH", "GLOBIGNORE"),
+    *("GLOBSORT", "EXECIGNORE", "FUNCNEST", "TMOUT", "OPTIND", "OPTERR", "RANDOM", "SECONDS"),
+    *("LINENO", "PPID", "UID", "EUID"),
+)
 
-# Sources the scripts given as arguments; their output and the environment go to two descriptors.
+# Sources the scripts given as arguments; their output and the environment go to two descriptors. A
+# script that ends the shell ends those that follow; whatever it set up to do then is not done.
 SOURCE_SCRIPTS = """
 exec >>/proc/self/fd/{said} 2>&1
-trap 'exec {env} -0 >/proc/self/fd/{result}' EXIT
+trap 'exec {env} -0 >|/proc/self/fd/{result}' EXIT
 for __condainer_file in "$@"; do
     set +eu
     . "$__condainer_file"
 done
 unset __condainer_file
-exit 0
+exec {env} -0 >|/proc/self/fd/{result}
 """
 
 
@@ -106,8 +114,10 @@ def scripts_of(prefix: str) -> list[str]:
 def after_scripts(
     scripts: "Sequence[str]", environ: dict[str, str], on_output: "Callable[[str], None] | None"
 ) -> dict[str, str] | None:
-    """Return the environment after a shell has sourced some scripts; None if it could not.
+    """Return the environment after a shell has sourced some scripts.
 
+    None if it could not, if it ended without telling its environment, or if the directory of the
+    image's programs is not in PATH any more: those of the system would run in their place.
     Parameters: `on_output` receives what they print.
     """
     if not scripts:
@@ -117,10 +127,8 @@ def after_scripts(
     try:
         env = "/usr/bin/env" if os.path.exists("/usr/bin/env") else "env"
         text = SOURCE_SCRIPTS.format(said=said, result=result, env=env)
-        # What a site sets up for every new bash is set up already.
-        given = {k: v for k, v in environ.items() if k not in ("BASH_ENV", "ENV")}
-        if run([_shell(), "-c", text, "condainer", *scripts], given, (said, result)):
-            return None
+        given = {k: v for k, v in environ.items() if not is_setting(k)}
+        status = run([*_shell(), "-c", text, "condainer", *scripts], given, (said, result))
         output = _read(said).decode(errors="replace").strip()
         dump = dict(
             entry.split("=", 1) for entry in os.fsdecode(_read(result)).split("\0") if "=" in entry
@@ -130,11 +138,21 @@ def after_scripts(
         os.close(result)
     if output and on_output:
         on_output(output)
+    programs = f"{environ['CONDA_PREFIX']}/bin"
+    if status or programs not in dump.get("PATH", "").split(os.pathsep):
+        return None
     for key in SHELL_OWN:
         dump.pop(key, None)
     # A shell drops what it cannot have as a variable of its own.
-    foreign = {k: v for k, v in environ.items() if k in SHELL_OWN or not is_identifier(k)}
+    foreign = {
+        k: v for k, v in environ.items() if k in SHELL_OWN or is_setting(k) or not is_identifier(k)
+    }
     return {**foreign, **dump}
+
+
+def is_setting(name: str) -> bool:
+    """Tell whether a shell takes a variable of this name for a setting of its own."""
+    return name.startswith("BASH") or name in SETTINGS
 
 
 def is_identifier(name: str) -> bool:
@@ -142,12 +160,13 @@ def is_identifier(name: str) -> bool:
     return name.isascii() and name.isidentifier()
 
 
-def _shell() -> str:
+def _shell() -> list[str]:
     for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
         path = f"{directory}/bash"
         if directory and os.access(path, os.X_OK) and not os.path.isdir(path):
-            return path
-    return "/bin/sh"
+            # Below sshd, some would read ~/.bashrc.
+            return [path, "--norc"]
+    return ["/bin/sh"]
 
 
 def run(argv: list[str], env: dict[str, str], kept: "Sequence[int] | None" = None) -> int:
@@ -210,4 +229,4 @@ def _read(descriptor: int) -> bytes:
 
 def tell(text: str) -> None:
     """Show what the scripts of an image print, on stderr."""
-    print(text, end="", file=sys.stderr)
+    print(text, file=sys.stderr)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Sequence
 
-from condainer import mount, shell, trust
+from condainer import inside, mount, shell, trust
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import MountError
@@ -76,7 +75,7 @@ def _enter(use: Use) -> dict[str, str]:
         name=lock.name,
         address=entry.address,
         user_site=settings.user_site,
-        on_output=lambda text: print(text, end="", file=sys.stderr),
+        on_output=inside.tell,
     )
 
 

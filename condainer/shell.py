@@ -60,8 +60,10 @@ def environment(
     done = inside.after_scripts(inside.scripts_of(str(prefix)), result, on_output)
     if done is None:
         raise ToolError(
-            f"The scripts in {prefix}/etc/conda/activate.d could not be run",
-            "They need a shell, bash or /bin/sh.",
+            f"The packages' scripts in {prefix}/etc/conda/activate.d did not leave an environment "
+            "with the programs of the image",
+            "They need a shell, bash or /bin/sh. One of them may have ended or replaced it, or "
+            f"taken {prefix}/bin out of PATH.",
         )
     return done
 

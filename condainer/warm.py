@@ -46,12 +46,15 @@ def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
         claim = cold.claim_new(found)
     if claim is None:
         return
+    said: list[str] = []
     environment = inside.after_scripts(
-        inside.scripts_of(found["prefix"]), environment_of(found), inside.tell
+        inside.scripts_of(found["prefix"]), environment_of(found), said.append
     )
     if environment is None:
         os.close(claim)
         return
+    for text in said:
+        inside.tell(text)
     os.set_inheritable(claim, True)
     launch.execute(argv, environment)
 

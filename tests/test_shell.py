@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from condainer import activation, shell
+from condainer import activation, comfort, inside, shell
 from condainer.activation import Activation
+from condainer.errors import ToolError
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
@@ -130,6 +131,94 @@ def test_scripts_run_in_order_after_the_variables(prefix: Path) -> None:
     assert "echo hi" in env["BASH_FUNC_module%%"]
     assert "PWD" not in env
     assert said == ["noise"]
+
+
+SETTINGS = {
+    "SHELLOPTS": "noexec",
+    "BASHOPTS": "extdebug",
+    "BASH_ENV": "@hostile",
+    "ENV": "@hostile",
+    "BASH_COMPAT": "4.0",
+    "BASH_XTRACEFD": "1",
+    "POSIXLY_CORRECT": "y",
+    "PS1": "one",
+    "PS2": "two",
+    "PS4": "$(exit 9)",
+    "IFS": "a",
+    "CDPATH": "/etc",
+    "GLOBIGNORE": "*",
+    "FUNCNEST": "1",
+    "EXECIGNORE": "*",
+    "TMOUT": "1",
+    "OPTIND": "7",
+    "UID": "x",
+    "SECONDS": "y",
+    # Below sshd, Debian's bash reads ~/.bashrc.
+    "SSH_CLIENT": "::1 1 22",
+    "SHLVL": "0",
+    **{f"BASH_FUNC_{name}%%": "() {  :\n}" for name in ("exec", "trap", "unset", "set", ".")},
+}
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "all"])
+def test_settings_of_the_callers_shell_reach_the_command_only(
+    prefix: Path, tmp_path: Path, name: str
+) -> None:
+    text = 'cd / && helper() { inner; }; inner() { export A=1; }; helper; export B="$(echo /e*)"\n'
+    write_script(prefix, "activate", "a.sh", text)
+    hostile = executable(tmp_path / "hostile", "PATH=/nowhere; exit 0\n")
+    (tmp_path / ".bashrc").write_text("PATH=/nowhere; exit 0\n")
+    given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SSH_CLIENT": "::1 1 22"}
+    given |= {k: v.replace("@hostile", hostile) for k, v in SETTINGS.items() if name in (k, "all")}
+    said: list[str] = []
+    before = inside.environment(str(prefix), {}, given, "n", ADDRESS, comfort.rows(False))
+    env = shell.environment(prefix, {}, given, name="n", address=ADDRESS, on_output=said.append)
+    assert env == {**before, "A": "1", "B": "/etc"}
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "trap 'rm -f nothing' EXIT",
+        "trap 'exit 3' EXIT; export A=1",
+        "set -C; export A=1",
+        "set -efux; export A=1; set +x; IFS=/",
+    ],
+)
+def test_what_scripts_leave_in_their_shell_does_not_matter(prefix: Path, text: str) -> None:
+    write_script(prefix, "activate", "a.sh", f"{text}\n")
+    write_script(prefix, "activate", "b.sh", "export B=1\n")
+    env = shell.environment(prefix, {}, {"PATH": "/usr/bin:/bin"}, name="n", address=ADDRESS)
+    assert env["PATH"] == f"{prefix}/bin:/usr/bin:/bin"
+    assert env["B"] == "1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "exec true",
+        "exec /usr/bin/env -i true",
+        "set -n",
+        "trap 'true' EXIT; exit 0",
+        "trap '' EXIT; exit",
+        "kill -KILL $$",
+        "exec() { :; }; trap() { :; }; trap - EXIT",
+        "exec() { :; }",
+        "export PATH=/usr/bin",
+        "unset PATH",
+        'PATH="${CONDA_PREFIX}x/bin:$PATH"; PATH=${PATH##*/bin:}',
+        "env() { :; }; export -n PATH",
+    ],
+)
+def test_no_environment_is_an_error(prefix: Path, text: str) -> None:
+    write_script(prefix, "activate", "a.sh", f"echo noise\n{text}\n")
+    said: list[str] = []
+    with pytest.raises(ToolError, match="did not leave an environment"):
+        shell.environment(
+            prefix, {}, dict(os.environ), name="n", address=ADDRESS, on_output=said.append
+        )
+    assert said[0].splitlines()[0] == "noise"
 
 
 def test_scripts_with_plain_sh(

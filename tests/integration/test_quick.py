@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration import tiny
 from tests.integration.conftest import SMALL, Project, needs, unmeasured
 from tests.integration.test_run import mounted, wait_until
 from tests.mounting import processes
@@ -105,6 +106,43 @@ def test_a_command_has_the_environment_of_the_long_way(kept: Project) -> None:
     assert short["GREETING"] == "hello"
     # From inside of it, too.
     assert environment(quick(kept, "exec", "env", **short).stdout) == short
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"SHELLOPTS": "noexec"},
+        {"BASH_FUNC_exec%%": "() {  :\n}"},
+        {"BASH_FUNC_trap%%": "() {  :\n}"},
+        {"POSIXLY_CORRECT": "1", "IFS": "/", "PS4": "$(exit 1)"},
+    ],
+)
+def test_settings_of_the_callers_shell_reach_the_command_only(
+    kept: Project, more: dict[str, Any]
+) -> None:
+    long = environment(kept.cnd("--set", "linger=0", "exec", "--", "env", **more).stdout)
+    short = environment(quick(kept, "exec", "--", "env", **more).stdout)
+    assert short == long
+    assert short["PATH"].startswith(f"{prefix_of(kept)}/bin:")
+    assert short["PROBE_ACTIVE"] == short["CONDA_PREFIX"]
+    for name, value in more.items():
+        assert short[name] == value.partition("\n")[0]
+
+
+def test_a_package_whose_script_ends_the_shell_is_125(make_project: Any, tmp_path: Path) -> None:
+    channel = tmp_path / "channel"
+    tiny.package(channel, "ends", "1", files=[("etc/conda/activate.d/e.sh", "exec true\n")])
+    tiny.index(channel)
+    made: Project = make_project(text=f"channels: ['file://{channel}']\ndependencies: [ends]\n")
+    made.cnd("-q", "build")
+    try:
+        for options in ((), ("--set", "linger=1")):
+            done = made.cnd(*options, "exec", "--", "python3", "-c", "print(1)", status=125)
+            assert done.stdout == ""
+            assert "etc/conda/activate.d" in done.stderr
+            assert "ended or replaced it" in done.stderr
+    finally:
+        made.cnd("umount", "--force", status=None)
 
 
 def test_status_arguments_and_errors_are_those_of_the_long_way(kept: Project) -> None:
