@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from condainer import pip_options
 from condainer.errors import InputError
 from condainer.files import read_bytes
 from condainer.patterns import pattern
@@ -21,7 +22,8 @@ MAX_DEPTH = 20
 # The files that were read, and whether as constraints, in their order.
 Included = dict[tuple[Path, bool], None]
 INCLUDE = pattern(r"(?P<option>-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>.+)")
-FIND_LINKS = pattern(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>.+)")
+# The path can have blanks, but no other option follows.
+FIND_LINKS = pattern(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>(?:(?!\s-).)+)")
 EDITABLE = pattern(r"(-e|--editable(?=\s|=|$))\s*=?\s*(?P<target>.*)")
 # pip splits options as a shell does.
 QUOTED = pattern(r"(?P<mark>[\"'])(?P<inner>[^\"']*)(?P=mark)")
@@ -169,11 +171,18 @@ def _line(
         text = target
         note = f"{where}: an image cannot be edited: installed as any other package: {text}"
     if match := FIND_LINKS.fullmatch(text):
-        path_text = match["path"].strip()
-        if "://" not in path_text:
-            path_text = str(_absolute(path_text, base, where))
-        return [Line(f"--find-links {path_text}", where, constraint)]
-    if not text.startswith("-"):
+        return [_find_links(match["path"].strip(), where, base, constraint)]
+    if text.startswith("-"):
+        options = pip_options.parsed(text, where)
+        if any(_is_relative(option) for option in options):
+            lines = []
+            for option in options:
+                if option.name == "--find-links":
+                    lines.append(_find_links(option.value, where, base, constraint))
+                else:
+                    lines += _line(option.text, where, base, chain, included, constraint)
+            return lines
+    else:
         if match := OPTION.search(text):
             raise InputError(
                 f"{where}: {match['option']} after a requirement cannot be locked: {text}",
@@ -185,6 +194,19 @@ def _line(
             _refuse_local(text, where)
         text = re.sub(r"\s+", " ", text)
     return [Line(text, where, constraint, note)]
+
+
+def _is_relative(option: pip_options.Option) -> bool:
+    """Tell whether an option names something that is looked for from the file it stands in."""
+    if option.name == "--find-links":
+        return "://" not in option.value and not os.path.isabs(option.value)
+    return option.name in ("--requirement", "--constraint", "--editable")
+
+
+def _find_links(place: str, where: str, base: Path, constraint: bool) -> Line:
+    if "://" not in place:
+        place = str(_absolute(place, base, where))
+    return Line(f"--find-links {place}", where, constraint)
 
 
 def login(text: str) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from condainer import indexes, interpreters, provided, virtual, wheels
+from condainer import indexes, interpreters, provided, uv_options, virtual, wheels
 from condainer.config import Settings
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage, PipPackage, this_platform
@@ -62,6 +62,7 @@ def resolve(
     Parameters: `python` is the one among `solved`, `held` are packages of an older lock that are
     to stay, `scratch` is a private directory. Raises what wheels.resolve() and packages.link() do.
     """
+    uv_options.check(inputs.requirements)
     question = _Question(inputs, solved, python, held, scratch, settings, reporter)
     metadata = {item.package: provided.known(item.package, settings) for item in solved}
     if not question.is_foreign and None not in metadata.values():

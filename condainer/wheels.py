@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer import credentials, indexes, process, repositories
+from condainer import credentials, indexes, process, repositories, uv_options
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.contents import pip_parts
@@ -30,7 +30,7 @@ from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.requirements import Line
 from condainer.urls import NETRC, without_user
-from condainer.values import dataclass
+from condainer.values import dataclass, replace
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -78,8 +78,11 @@ def resolve(
                 f"{line.where}: the environment variable {name} is not set: {line.text}",
                 f"`export {name}=…`. {NETRC}",
             )
+    spelled = uv_options.spelled(inputs.requirements)
+    inputs = replace(inputs, requirements=spelled.lines)
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
     arguments = ["--python", str(program or prefix / "bin" / "python"), "--no-progress"]
+    arguments += spelled.arguments
     arguments += ["--no-build"] if foreign else []
     shown = [*arguments, *(["--prefix", str(prefix)] if program else [])]
     held_back = _pins(held, inputs, prefix)
