@@ -18,7 +18,7 @@ from condainer.config import Settings
 from condainer.console import answer, reporter_for, say, show
 from condainer.errors import EXEC_FAILED, CondainerError, ConfigError
 from condainer.plain import printable
-from condainer.report import Attentive, Reporter
+from condainer.report import Reporter
 
 VERIFY = click.option(
     "--verify", is_flag=True, help="Run a private copy that has the manifest's sha256."
@@ -170,7 +170,7 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
     Solves if the lock is missing or stale, looks the lock's address up in the caches, and
     downloads, installs and compresses only on a miss.
     """
-    from condainer import cli_hit, pipeline, project, stamping
+    from condainer import cli_hit, project
 
     more = ["locked=true"] * locked + ["offline=true"] * (source is not None)
     if source is not None and _unpack(call, source, more, as_json):
@@ -179,13 +179,7 @@ def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
     if call.dry:
         call.would(*project.build_plan(settings), as_json=as_json)
         return
-    reporter = Attentive(call.reporter())
-    built = pipeline.ensure(settings, reporter)
-    if not call.overrides:
-        stamping.remember(settings, built, reporter.told)
-    cli_hit.tell(built, call.quiet, as_json)
-    if not built.hit and not as_json:
-        call.say(f"Use it: {project.activation_command()}, or cnd exec -- COMMAND")
+    cli_hit.make(settings, call.reporter(), call.quiet, as_json, not call.overrides)
 
 
 def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bool:

@@ -1,6 +1,7 @@
-"""`cnd build` where a cache has the image of a current lock, and `cnd exec`.
+"""`cnd build` and `cnd exec` without options that are seldom given.
 
-They do without click, YAML and engines; whatever they do not know is for the long way.
+They do without click, and where a cache has the image of a current lock without YAML and engines;
+whatever they do not know is for the long way.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from condainer.config import Settings, load_settings
 from condainer.console import human_size, reporter_for, say
 from condainer.errors import EXEC_FAILED, CommandNotStarted, CondainerError
 from condainer.pipeline import Built
-from condainer.report import Attentive
+from condainer.report import Attentive, Reporter
 
 
 def build(directory: str, quiet: bool, locked: bool, as_json: bool) -> int | None:
-    """Find the image of a project and say so; None if it has to be made, or anything is unusual.
+    """Find or make the image of a project and say so; None if there is no such directory.
 
     Raises CondainerError.
     """
@@ -26,15 +27,30 @@ def build(directory: str, quiet: bool, locked: bool, as_json: bool) -> int | Non
     if not place.is_dir():
         return None
     settings = load_settings(place.absolute(), ["locked=true"] if locked else [])
-    reporter = Attentive(reporter_for(quiet))
-    built = pipeline.found(settings, reporter)
-    if built is None:
-        return None
-    from condainer import stamping
-
-    stamping.remember(settings, built, reporter.told)
-    tell(built, quiet, as_json)
+    make(settings, reporter_for(quiet), quiet, as_json)
     return 0
+
+
+def make(
+    settings: Settings, reporter: Reporter, quiet: bool, as_json: bool, stamped: bool = True
+) -> None:
+    """Find or make the image of a project, write its stamp if it is to be `stamped`, and say so.
+
+    Raises CondainerError.
+    """
+    told = Attentive(reporter)
+    try:
+        built = pipeline.ensure(settings, told)
+    finally:
+        reporter.close()
+    from condainer import project, stamping
+
+    if stamped:
+        stamping.remember(settings, built, told.told)
+    tell(built, quiet, as_json)
+    if not (built.hit or quiet or as_json):
+        use = f"Use it: {project.activation_command()}, or cnd exec -- COMMAND"
+        say(use)
 
 
 def execute(argv: Sequence[str], directory: str, quiet: bool, stamped: bool) -> None:

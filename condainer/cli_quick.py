@@ -48,6 +48,7 @@ def _build(options: list[str], directory: str, quiet: bool, start: float) -> int
         from condainer import later
 
         later.import_pathlib()
+        _settle()
         from condainer import cli_hit
 
         return cli_hit.build(directory, quiet, "--locked" in options, "--json" in options)
@@ -84,6 +85,14 @@ def _execute(words: list[str], directory: str, quiet: bool) -> None:
 def _lock(directory: str, quiet: bool) -> int | None:
     if not _is_plain(directory):
         return None
+    _settle()
+    from condainer import cli_lock_quick
+
+    return cli_lock_quick.lock(directory, quiet)
+
+
+def _settle() -> None:
+    """Prepare for work that takes its time."""
     import warnings
 
     from condainer import launch
@@ -91,9 +100,6 @@ def _lock(directory: str, quiet: bool) -> int | None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")
     launch.end_cleanly()
-    from condainer import cli_lock_quick
-
-    return cli_lock_quick.lock(directory, quiet)
 
 
 def _is_plain(directory: str) -> bool:

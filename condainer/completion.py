@@ -7,7 +7,6 @@ find the package in the channel's index. What was found is kept in a file of our
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,7 +24,6 @@ from condainer.explicit import (
     read_explicit,
     render_explicit,
 )
-from condainer.files import publish_text
 from condainer.lock import CondaPackage, Lock, source_of
 from condainer.places import admit
 from condainer.report import Reporter
@@ -41,10 +39,11 @@ def path_of(lock: Lock, project: Path) -> Path:
 def kept(lock: Lock, settings: Settings) -> Lock | None:
     """Return what an earlier completion of this lock found, if it is still the same packages."""
     try:
-        found = read_explicit(path_of(lock, settings.project), lock.platform)
+        read = settings.files.read
+        found = read_explicit(path_of(lock, settings.project), lock.platform, read=read)
     except (FileNotFoundError, LockfileError):
         return None
-    theirs = source_of(settings.project / lock.origin, settings.project)
+    theirs = source_of(settings.project / lock.origin, settings.project, read)
     # Somebody can have edited it.
     same = [p.url for p in found.conda] == [p.url for p in lock.conda] and found.pip == lock.pip
     return found if same and found.origin == lock.origin and theirs in found.sources else None
@@ -73,9 +72,9 @@ def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
     whole = checked(replace(lock, conda=conda), lock.origin)
     path = path_of(lock, settings.project)
     try:
-        if os.path.lexists(path) and not is_ours(path):
+        if settings.files.is_there(path) and not is_ours(path, settings.files.read):
             raise OSError(0, "it is another tool's")
-        publish_text(path, render_explicit(whole))
+        settings.files.publish(path, render_explicit(whole))
     except OSError as error:
         # It only spares asking the channel the next time.
         reporter.warn(f"{path} cannot be written: {error.strerror}")

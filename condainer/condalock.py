@@ -15,7 +15,7 @@ import yaml
 
 from condainer.errors import LockfileError
 from condainer.explicit import MD5
-from condainer.files import read_text
+from condainer.files import Read, read_bytes
 from condainer.lock import VCS, CondaPackage, Lock, PipPackage, git_url
 from condainer.patterns import pattern
 from condainer.yamlfile import nested
@@ -34,13 +34,13 @@ UNPRINTABLE = pattern(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
-def read(path: Path, platform: str, partial: bool = False) -> Lock:
+def read(path: Path, platform: str, partial: bool = False, read: Read = read_bytes) -> Lock:
     """Read a conda-lock.yml as the lock of one platform.
 
     Parameters: `partial` allows conda packages that have an md5 only. Raises LockfileError when
     it is damaged, has no packages for the platform, or no sha256; FileNotFoundError.
     """
-    content = content_of(path)
+    content = content_of(path, read)
     chosen = {
         (str(p["manager"]), str(p["name"])): p
         for p in _packages(content, path)
@@ -57,13 +57,13 @@ def read(path: Path, platform: str, partial: bool = False) -> Lock:
     return Lock(platform, tuple(p for p in conda if not p.name.startswith("__")), tuple(pip))
 
 
-def content_of(path: Path) -> dict[str, Any]:
+def content_of(path: Path, read: Read = read_bytes) -> dict[str, Any]:
     """Return what a conda-lock.yml holds, all of it as text, which is not to be changed.
 
     Raises LockfileError when it is damaged or beyond all bounds, FileNotFoundError.
     """
     try:
-        text = read_text(path, "utf-8-sig")
+        text = read(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise
     except UnicodeDecodeError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from condainer import ownership
 from condainer.errors import ConfigError
-from condainer.files import open_regular
+from condainer.projectfiles import ProjectFiles
 from condainer.urls import NETRC, has_secret
 from condainer.values import MISSING, dataclass, field, fields, replace
 
@@ -68,13 +68,15 @@ class Settings:
 
     `named_caches` are those that the site's or the user's file names, by whatever key;
     `brought_caches` those that came with the project, whose own file alone names them, and
-    `own_programs` what keys that name programs say without that file.
+    `own_programs` what keys that name programs say without that file. `files` is what was read of
+    the project's files, from which all others read them, too.
     """
 
     project: Path
     named_caches: tuple[Path, ...] = ()
     brought_caches: tuple[Path, ...] = ()
     own_programs: tuple[tuple[str, Any], ...] = ()
+    files: ProjectFiles = field(default_factory=ProjectFiles)
     environment_yml: Path = key(Path("environment.yml"), "the environment file")
     requirements_txt: Path = key(Path("requirements.txt"), "the requirements file, if it exists")
     mount_base_directory: Path = key(
@@ -216,25 +218,30 @@ def documented() -> list[tuple[str, str, str, str]]:
 
 
 def load_settings(
-    project: Path, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    project: Path,
+    overrides: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+    files: ProjectFiles | None = None,
 ) -> Settings:
     """Return the settings in force for a project directory.
 
     Parameters: `overrides` are `key=value` texts of the command line. Later ones of this list
-    win: default, site file, user file, condainer.yml, environment variable, command line.
+    win: default, site file, user file, condainer.yml, environment variable, command line. `files`
+    is what was read before.
     Raises ConfigError with the place of what is wrong.
     """
     environ = os.environ if environ is None else environ
+    files = ProjectFiles() if files is None else files
     project = project.absolute()
     values: dict[str, Any] = {}
     named: list[Path] = []
     personal = (SITE_FILE, user_file())
     for path in personal:
-        found = _read_file(path, personal=True)
+        found = _read_file(path, files, personal=True)
         named += found.pop("named_caches", ())
         values.update(found)
     of_user = dict(values)
-    of_project = _read_file(project / PROJECT_FILE, project / PROJECT_FILE in personal)
+    of_project = _read_file(project / PROJECT_FILE, files, project / PROJECT_FILE in personal)
     of_project.pop("named_caches", None)
     values.update(of_project)
     by_project = set(of_project)
@@ -258,6 +265,7 @@ def load_settings(
     settings = Settings(
         project=project,
         named_caches=tuple(dict.fromkeys(named)),
+        files=files,
         brought_caches=tuple(c for c in caches if c not in named and _came_with(c, project)),
         own_programs=tuple((name, of_user.get(name)) for name in RUN if name in by_project),
         **values,
@@ -300,21 +308,21 @@ def _check_level(settings: Settings) -> None:
         )
 
 
-def _read_file(path: Path, personal: bool = False) -> dict[str, Any]:
+def _read_file(path: Path, files: ProjectFiles, personal: bool = False) -> dict[str, Any]:
     """Return the values in a file, checked and converted.
 
     A `personal` one, the user's or the site's, may have all keys, and `named_caches` with them.
     """
     try:
-        with open_regular(path) as stream:
-            guarded = ownership.is_guarded(os.fstat(stream.fileno()))
-            text = stream.read().decode("utf-8-sig")
+        text = files.read_text(path, "utf-8-sig")
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    seen = files.seen(path)
+    guarded = seen is not None and seen.status is not None and ownership.is_guarded(seen.status)
     # Without a file there is no need of YAML.
     from condainer import yamlfile
 

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from condainer.errors import LockfileError
-from condainer.files import read_text
+from condainer.files import Read, read_bytes
 from condainer.lock import (
     ABSENT,
     NAME,
@@ -91,7 +91,11 @@ def pip_line(package: PipPackage) -> str:
     return f"# pip {package.name} @ {package.url}{digest}"
 
 
-def read_explicit(path: Path, platform: str, partial: bool = False) -> Lock:
+def _bounded(path: Path) -> bytes:
+    return read_bytes(path, limit=LARGEST)
+
+
+def read_explicit(path: Path, platform: str, partial: bool = False, read: Read = _bounded) -> Lock:
     """Read an explicit lockfile, ours or another tool's, for the given platform.
 
     Parameters: `partial` allows packages of another tool's that have an md5 only. Raises
@@ -99,7 +103,7 @@ def read_explicit(path: Path, platform: str, partial: bool = False) -> Lock:
     FileNotFoundError when there is none.
     """
     try:
-        text = read_text(path, "utf-8-sig", limit=LARGEST)
+        text = read(path).decode("utf-8-sig")
     except UnicodeDecodeError:
         raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
     return _parsed(text, str(path), platform, partial)
@@ -123,10 +127,10 @@ def checked(lock: Lock, where: str) -> Lock:
     return read
 
 
-def is_ours(path: Path) -> bool:
+def is_ours(path: Path, read: Read = read_bytes) -> bool:
     """Tell whether a lockfile was written by us; raises LockfileError if it cannot be read."""
     try:
-        return read_text(path, errors="replace").startswith(OURS)
+        return read(path).startswith(OURS.encode())
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
 

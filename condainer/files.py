@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import hashlib
     from typing import BinaryIO
 
+# How a file is read: by read_bytes(), or from what has kept its bytes.
+Read = Callable[[Path], bytes]
 # How often a tree that changes while it is deleted is tried again.
 REMOVALS = 10
 # What a file may hold that is read as a whole, in bytes: a file of a project, say. The kinds of

@@ -13,6 +13,7 @@ from condainer import dependencies, requirements, yamlfile
 from condainer.config import Settings
 from condainer.dependencies import Spec as Spec
 from condainer.errors import InputError
+from condainer.files import Read
 from condainer.lock import NAME, Source, source_of, this_platform
 from condainer.patterns import pattern
 from condainer.urls import NETRC, has_secret, has_user, without_user
@@ -91,14 +92,14 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
 
     Raises InputError with file and line of whatever cannot be locked.
     """
-    path = settings.environment_yml
-    document = _load(path, platform)
+    path, files = settings.environment_yml, settings.files
+    document = _load(path, platform, files.read)
     _check_keys(document)
     specs, pip = dependencies.parsed(document)
-    pip_lines, included = requirements.from_lines(pip, path.parent)
+    pip_lines, included = requirements.from_lines(pip, path.parent, files.read)
     found = [path, *included]
-    if os.path.lexists(settings.requirements_txt):
-        more, included = requirements.read(settings.requirements_txt)
+    if files.is_there(settings.requirements_txt):
+        more, included = requirements.read(settings.requirements_txt, files.read)
         pip_lines += more
         found += [settings.requirements_txt, *included]
     else:
@@ -121,7 +122,9 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
         requirements=tuple(pip_lines),
         variables=_variables(document),
         post_link_scripts=settings.post_link_scripts,
-        sources=tuple(source_of(item, settings.project) for item in dict.fromkeys(found)),
+        sources=tuple(
+            source_of(item, settings.project, files.read) for item in dict.fromkeys(found)
+        ),
         notes=(*_ignored(document), *(line.note for line in pip_lines if line.note)),
         virtual_packages=settings.virtual_packages,
     )
@@ -143,13 +146,13 @@ def logins(settings: Settings) -> list[str]:
 
 def declared_platforms(settings: Settings, platform: str) -> tuple[str, ...]:
     """Return what `platforms:` of the environment file says on a platform, nothing by default."""
-    document = _load(settings.environment_yml, platform)
+    document = _load(settings.environment_yml, platform, settings.files.read)
     return tuple(dict.fromkeys(item for item, _ in _strings(document, "platforms", "platforms")))
 
 
-def _load(path: Path, platform: str) -> Document:
+def _load(path: Path, platform: str, read: Read) -> Document:
     try:
-        text = requirements.read_text(path)
+        text = requirements.read_text(path, read)
     except FileNotFoundError:
         raise InputError(
             f"{path}: there is no environment file",

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from condainer.digest import sha256
-from condainer.files import read_bytes
+from condainer.files import Read, read_bytes
 from condainer.patterns import pattern
 from condainer.values import dataclass
 
@@ -132,6 +132,11 @@ class Source:
     path: str
     sha256: str
 
+    def place(self, project: Path) -> Path:
+        """Return where it is, spelled as the settings spell it."""
+        path = project / self.path
+        return Path(os.path.normpath(path)) if self.path.startswith("..") else path
+
 
 @dataclass(frozen=True)
 class Lock:
@@ -193,23 +198,23 @@ def unescape(text: str) -> str:
     return "\\".join(piece.replace("\\n", "\n").replace("\\r", "\r") for piece in pieces)
 
 
-def file_digest(path: Path) -> str:
+def file_digest(path: Path, read: Read = read_bytes) -> str:
     """Return the sha256 of a file's bytes, `absent`, or `unreadable`, which no lock says."""
     try:
-        return sha256(read_bytes(path)).hexdigest()
+        return sha256(read(path)).hexdigest()
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
     except OSError:
         return "unreadable"
 
 
-def source_of(path: Path, project: Path) -> Source:
-    """Return the record of an input file as it is now."""
-    return Source(os.path.relpath(path, project), file_digest(path))
+def source_of(path: Path, project: Path, read: Read = read_bytes) -> Source:
+    """Return the record of an input file as it is now, or was when it was read."""
+    return Source(os.path.relpath(path, project), file_digest(path, read))
 
 
-def sources_unchanged(lock: Lock, project: Path) -> bool:
+def sources_unchanged(lock: Lock, project: Path, read: Read = read_bytes) -> bool:
     """Tell whether every input file still has the bytes that were locked."""
     return bool(lock.sources) and all(
-        file_digest(project / source.path) == source.sha256 for source in lock.sources
+        file_digest(source.place(project), read) == source.sha256 for source in lock.sources
     )

@@ -13,7 +13,7 @@ from condainer import unified
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError
 from condainer.explicit import lockfile_path
-from condainer.files import publish_text, read_text, storage_errors
+from condainer.files import publish_text, storage_errors
 from condainer.lock import Lock, PipPackage, this_platform
 from condainer.locking import CONDA_LOCK
 from condainer.relock import check, demand, wanted_platforms
@@ -50,7 +50,7 @@ def export(settings: Settings, form: str, platforms: Sequence[str]) -> Exported:
         )
     lock = states[0][1].lock
     assert lock is not None
-    return FORMS[form](lock, unified.md5s(settings.project / CONDA_LOCK))
+    return FORMS[form](lock, unified.md5s(settings.project / CONDA_LOCK, settings.files.read))
 
 
 def save(exported: Exported, path: Path, settings: Settings) -> None:
@@ -143,15 +143,15 @@ def _environment(lock: Lock, md5s: Mapping[str, str]) -> Exported:
 
 def _conda_lock(settings: Settings, platforms: Sequence[str]) -> Exported:
     path = settings.project / CONDA_LOCK
-    if not path.is_file():
+    if not settings.files.is_file(path):
         raise LockfileError(
             f"{path}: there is none",
             "`cnd lock` writes it, unless a channel gives no md5 of its packages; an explicit "
             "lockfile of another tool cannot be exported to it.",
         )
-    content = unified.parse(path)
+    content = unified.parse(path, settings.files.read)
     if not platforms or not content:
-        return Exported("conda-lock", "", read_text(path), ())
+        return Exported("conda-lock", "", settings.files.read_text(path), ())
     return Exported("conda-lock", "", unified.only(content, platforms), ())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from condainer.config import Settings
@@ -14,11 +15,11 @@ from condainer.explicit import (
     read_explicit,
     render_explicit,
 )
-from condainer.files import publish_text
 from condainer.lock import (
     CondaPackage,
     Lock,
     Source,
+    file_digest,
     source_of,
     sources_unchanged,
     this_platform,
@@ -65,20 +66,20 @@ def lock_state(settings: Settings, platform: str = "") -> LockState:
     platform = platform or this_platform()
     path = lockfile_path(settings.project, platform)
     try:
-        lock = read_explicit(path, platform, partial=True)
+        lock = read_explicit(path, platform, partial=True, read=settings.files.read)
     except FileNotFoundError:
         return _state_of_conda_lock(settings, platform)
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
     if not lock.sources:
-        if is_ours(path):
+        if is_ours(path, settings.files.read):
             raise LockfileError(f"{path}: the header is incomplete", REMEDY)
         if lock.is_partial:
             return _partial(lock, settings, path.name)
         return LockState("current", _taken_over(lock, settings))
     if lock.origin:
         lock = replace(lock, post_link_scripts=settings.post_link_scripts)
-        unchanged = sources_unchanged(lock, settings.project)
+        unchanged = _unchanged(lock, settings)
         return LockState("current", lock) if unchanged else _state_of_conda_lock(settings, platform)
     if lock.post_link_scripts != settings.post_link_scripts:
         return LockState("stale", lock, "`post_link_scripts` has changed")
@@ -95,7 +96,7 @@ def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
     from condainer import completion
 
     found = completion.kept(replace(lock, origin=origin), settings)
-    if found is not None and sources_unchanged(found, settings.project):
+    if found is not None and _unchanged(found, settings):
         whole = replace(found, post_link_scripts=settings.post_link_scripts)
         return LockState("current", whole)
     ours = _taken_over(lock, settings, origin)
@@ -109,18 +110,22 @@ def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
 
 def same_files(lock: Lock, settings: Settings) -> bool:
     """Tell whether the files named by the settings are, byte for byte, those that were locked."""
-    if not sources_unchanged(lock, settings.project):
+    if not _unchanged(lock, settings):
         return False
     named = {source.path for source in lock.sources}
     wanted = (settings.environment_yml, settings.requirements_txt)
-    return all(source_of(path, settings.project).path in named for path in wanted)
+    return all(os.path.relpath(path, settings.project) in named for path in wanted)
+
+
+def _unchanged(lock: Lock, settings: Settings) -> bool:
+    return sources_unchanged(lock, settings.project, settings.files.read)
 
 
 def _changed(lock: Lock, settings: Settings) -> str:
     changed = [
         source.path
         for source in lock.sources
-        if source_of(settings.project / source.path, settings.project) != source
+        if file_digest(source.place(settings.project), settings.files.read) != source.sha256
     ]
     if not changed and same_files(lock, settings):
         return "`virtual_packages`"
@@ -130,15 +135,16 @@ def _changed(lock: Lock, settings: Settings) -> str:
 def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
     """Take the lock from a conda-lock.yml: as it is if another tool wrote it."""
     path = settings.project / CONDA_LOCK
-    if not path.is_file():
+    if not settings.files.is_file(path):
         return LockState("missing", None, f"there is no {lockfile_path(Path(), platform)}")
     from condainer import condalock, unified
 
-    ours = is_ours(path)
-    content = unified.parse(path) if ours else {}
+    read = settings.files.read
+    ours = is_ours(path, read)
+    content = unified.parse(path, read) if ours else {}
     if content and platform not in unified.existing_hashes(content):
         return LockState("missing", None, f"{CONDA_LOCK} does not lock {platform}")
-    lock = condalock.read(path, platform, partial=True)
+    lock = condalock.read(path, platform, partial=True, read=read)
     if not ours:
         if lock.is_partial:
             return _partial(lock, settings, CONDA_LOCK)
@@ -151,11 +157,12 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
 
 def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
     """Complete another tool's lock with what such a file does not hold: name and variables."""
-    inputs = read_inputs(settings, lock.platform) if settings.environment_yml.is_file() else None
+    there = settings.files.is_file(settings.environment_yml)
+    inputs = read_inputs(settings, lock.platform) if there else None
     sources: tuple[Source, ...] = ()
     if origin:
         files = (settings.project / origin, settings.environment_yml)
-        sources = tuple(source_of(path, settings.project) for path in files)
+        sources = tuple(source_of(path, settings.project, settings.files.read) for path in files)
     return replace(
         lock,
         name=inputs.name if inputs else settings.project.name,
@@ -175,9 +182,9 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
     state = lock_state(settings)
     if state.status == "current" and state.lock is not None:
         path = lockfile_path(settings.project, state.lock.platform)
-        if state.lock.sources and not path.exists():
+        if state.lock.sources and not settings.files.is_there(path):
             try:
-                publish_text(path, render_explicit(state.lock))
+                settings.files.publish(path, render_explicit(state.lock))
             except OSError as error:
                 # It only spares reading conda-lock.yml the next time.
                 reporter.warn(f"{path} cannot be written: {error.strerror}")

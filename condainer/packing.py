@@ -82,20 +82,22 @@ def pack(path: Path, settings: Settings, platforms: Sequence[str], reporter: Rep
 def _project_pieces(locks: Sequence[Lock], settings: Settings) -> list[tuple[Piece, Source]]:
     """Return the locks, and all files that decide whether they are current."""
     texts: dict[str, bytes] = {}
+    files = settings.files
     for lock in locks:
         path = lockfile_path(settings.project, lock.platform)
-        texts[path.name] = read_bytes(path) if path.is_file() else render_explicit(lock).encode()
+        there = files.is_file(path)
+        texts[path.name] = files.read(path) if there else render_explicit(lock).encode()
         if lock.origin == path.name:
             texts[completed_path(settings.project, lock.platform).name] = render_explicit(
                 lock
             ).encode()
         for source in lock.sources:
             if source.sha256 != ABSENT:
-                texts[source.path] = read_bytes(settings.project / source.path)
+                texts[source.path] = files.read(source.place(settings.project))
     named = os.path.relpath(settings.environment_yml, settings.project)
     for name in (named, CONDA_LOCK, PROJECT_FILE):
-        if (settings.project / name).is_file():
-            texts.setdefault(name, read_bytes(settings.project / name))
+        if files.is_file(settings.project / name):
+            texts.setdefault(name, files.read(settings.project / name))
     outside = [name for name in texts if not parcel.is_below(name)]
     if outside:
         raise InputError(

@@ -19,7 +19,7 @@ from condainer.address import Address, address_of
 from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
-from condainer.explicit import lockfile_path, render_explicit
+from condainer.explicit import render_explicit
 from condainer.files import publish_text, read_text
 from condainer.lock import Lock
 from condainer.locking import ensure_lock, lock_state
@@ -64,29 +64,6 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
         address = address_of(lock, settings.mount_base_directory)
         entry, hit = _found_or_built(lock, address, settings, reporter)
     return _ready(Built(entry, hit, locked, 0.0, lock), settings, reporter, start)
-
-
-def found(settings: Settings, reporter: Reporter) -> Built | None:
-    """Return the image of a project whose lock is current, as ensure() does, if a cache has it.
-
-    Neither YAML nor an engine is needed for that. None if it has to be made, or looked for in
-    another way.
-    """
-    start = time.monotonic()
-    if settings.address is not None:
-        return None
-    state = lock_state(settings)
-    if state.status != "current" or state.lock is None:
-        return None
-    if not lockfile_path(settings.project, state.lock.platform).exists():
-        return None
-    entry = cache.look_up(address_of(state.lock, settings.mount_base_directory), settings)
-    if entry is None:
-        return None
-    _note(entry, settings)
-    if not entry.image.exists():
-        return None
-    return _ready(Built(entry, True, False, 0.0, state.lock), settings, reporter, start)
 
 
 def _ready(built: Built, settings: Settings, reporter: Reporter, start: float) -> Built:

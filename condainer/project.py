@@ -150,7 +150,7 @@ def _is_mounted(entry: cache.Entry) -> bool:
 
 
 def _lock_state(settings: Settings) -> LockState:
-    if settings.address is None or settings.environment_yml.exists():
+    if settings.address is None or settings.files.is_there(settings.environment_yml):
         return lock_state(settings)
     return LockState("missing", None, "pinned")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from condainer import unified
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.explicit import is_ours, lockfile_path, render_explicit
-from condainer.files import publish_text, read_text, storage_errors
+from condainer.files import storage_errors
 from condainer.inputs import declared_platforms, read_inputs
 from condainer.lock import CondaPackage, Lock, PipPackage, pip_name, this_platform
 from condainer.locking import CONDA_LOCK, LockState, lock_state
@@ -64,7 +64,7 @@ def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str
         platforms = tuple(dict.fromkeys(named))
     else:
         this = this_platform()
-        found = settings.environment_yml.exists()
+        found = settings.files.is_there(settings.environment_yml)
         declared = declared_platforms(settings, this) if found else ()
         platforms = declared or tuple(dict.fromkeys((this, *_locked_platforms(settings))))
     for platform in platforms:
@@ -80,12 +80,16 @@ def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str
 
 
 def _locked_platforms(settings: Settings) -> list[str]:
-    found = set(unified.existing_hashes(unified.parse(settings.project / CONDA_LOCK)))
+    found = set(unified.existing_hashes(_unified(settings)))
     for path in settings.project.glob("conda-*.lock"):
         match = LOCKFILE.fullmatch(path.name)
-        if match and path.is_file() and is_ours(path):
+        if match and settings.files.is_file(path) and is_ours(path, settings.files.read):
             found.add(match["platform"])
     return sorted(found)
+
+
+def _unified(settings: Settings) -> Mapping[str, Any]:
+    return unified.parse(settings.project / CONDA_LOCK, settings.files.read)
 
 
 def check(settings: Settings, platforms: Sequence[str]) -> list[tuple[str, LockState]]:
@@ -112,7 +116,9 @@ def _state(settings: Settings, platform: str) -> LockState:
     explicit = lockfile_path(settings.project, platform)
     if state.status != "current" or lock is None or not lock.sources or lock.origin:
         return state
-    if explicit.exists() and path.is_file() and not unified.agrees(unified.parse(path), lock):
+    files = settings.files
+    both = files.is_file(explicit) and files.is_file(path)
+    if both and not unified.agrees(_unified(settings), lock):
         return LockState("stale", lock, f"{CONDA_LOCK} does not agree with {explicit.name}")
     return state
 
@@ -136,7 +142,7 @@ def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked
         )
     if any(reasons.values()):
         # conda-lock.yml is written as a whole.
-        there = unified.existing_hashes(unified.parse(settings.project / CONDA_LOCK))
+        there = unified.existing_hashes(_unified(settings))
         for platform in platforms:
             absent = "" if platform in there else f"{CONDA_LOCK} does not have it"
             reasons[platform] = reasons[platform] or absent
@@ -181,10 +187,11 @@ def _reason(state: LockState, wish: Wish, settings: Settings) -> str:
     if wish.update:
         return f"{', '.join(wish.update)} may move"
     # What it holds beside the explicit lockfile is known to the channels only.
-    if settings.locked or (settings.project / CONDA_LOCK).exists():
+    if settings.locked or settings.files.is_there(settings.project / CONDA_LOCK):
         return ""
     path = lockfile_path(settings.project, state.lock.platform) if state.lock else None
-    known = path is not None and path.exists() and f"\n{WITHOUT}" in read_text(path)
+    files = settings.files
+    known = path is not None and files.is_file(path) and f"\n{WITHOUT}".encode() in files.read(path)
     return "" if known else f"there is no {CONDA_LOCK}"
 
 
@@ -239,7 +246,8 @@ def _held(old: Lock | None, wish: Wish) -> tuple[tuple[CondaPackage, ...], tuple
 def _of_another_tool(settings: Settings, platforms: Sequence[str]) -> list[Path]:
     files = [lockfile_path(settings.project, platform) for platform in platforms]
     files.append(settings.project / CONDA_LOCK)
-    return [path for path in files if os.path.lexists(path) and not is_ours(path)]
+    seen = settings.files
+    return [path for path in files if seen.is_there(path) and not is_ours(path, seen.read)]
 
 
 def write(relocked: Sequence[Relocked], settings: Settings, reporter: Reporter) -> list[Path]:
@@ -250,27 +258,30 @@ def write(relocked: Sequence[Relocked], settings: Settings, reporter: Reporter) 
     with storage_errors("write the lockfiles", remedy):
         if solutions:
             reporter.step("Writing the lockfiles")
-            remark = _write_unified(settings.project / CONDA_LOCK, solutions, reporter)
+            remark = _write_unified(settings, solutions, reporter)
         for item in relocked:
             path = lockfile_path(settings.project, item.platform)
-            if item.solved is not None or not path.exists():
+            if item.solved is not None or not settings.files.is_there(path):
                 text = render_explicit(item.new)
-                publish_text(path, text.replace("\n@EXPLICIT\n", f"\n{remark}@EXPLICIT\n", 1))
+                text = text.replace("\n@EXPLICIT\n", f"\n{remark}@EXPLICIT\n", 1)
+                settings.files.publish(path, text)
         reporter.finish()
     paths = [lockfile_path(settings.project, item.platform) for item in relocked]
-    return [path for path in (*paths, settings.project / CONDA_LOCK) if path.exists()]
+    there = settings.files.is_there
+    return [path for path in (*paths, settings.project / CONDA_LOCK) if there(path)]
 
 
-def _write_unified(path: Path, solutions: Sequence[Solution], reporter: Reporter) -> str:
+def _write_unified(settings: Settings, solutions: Sequence[Solution], reporter: Reporter) -> str:
     """Write conda-lock.yml if that can be; else return the remark for the explicit lockfiles."""
+    path = settings.project / CONDA_LOCK
     without_md5 = [item.name for solved in solutions for item in solved.conda if not item.md5]
     if not without_md5:
-        publish_text(path, unified.render(solutions, unified.parse(path)))
+        settings.files.publish(path, unified.render(solutions, _unified(settings)))
         return ""
     names = ", ".join(dict.fromkeys(without_md5))
     reporter.warn(
         f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "
         f"not give for {names}"
     )
-    path.unlink(missing_ok=True)
+    settings.files.remove(path)
     return f"{WITHOUT} the channel gives no md5 of {names}\n"

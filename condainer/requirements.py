@@ -13,7 +13,7 @@ from pathlib import Path
 
 from condainer import pip_options
 from condainer.errors import InputError
-from condainer.files import read_bytes
+from condainer.files import Read, read_bytes
 from condainer.patterns import pattern
 from condainer.urls import has_user, without_user
 from condainer.values import dataclass
@@ -63,39 +63,46 @@ class Line:
         return self.text.startswith("-")
 
 
-def read(path: Path) -> tuple[list[Line], list[Path]]:
+def read(path: Path, read: Read = read_bytes) -> tuple[list[Line], list[Path]]:
     """Return the lines of a requirements file and the files that it includes.
 
     Raises InputError with file and line for what is missing or cannot be locked.
     """
     included: Included = {}
-    lines = _read(path, str(path), (path,), included, False)
+    lines = _read(path, str(path), (path,), included, False, read)
     return lines, [item for item, _ in included]
 
 
-def from_lines(lines: list[tuple[str, str]], base: Path) -> tuple[list[Line], list[Path]]:
+def from_lines(
+    lines: list[tuple[str, str]], base: Path, read: Read = read_bytes
+) -> tuple[list[Line], list[Path]]:
     """Return the same for the lines below `pip:`; paths in them are relative to `base`."""
     result: list[Line] = []
     included: Included = {}
     for item, where in lines:
         for _, text in _logical_lines(item):
-            result += _line(text, where, base, (), included, False)
+            result += _line(text, where, base, (), included, False, read)
     return result, [path for path, _ in included]
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, read: Read = read_bytes) -> str:
     """Return the text of an input file with plain line ends; raises OSError, UnicodeDecodeError.
 
     A file is UTF-8, or UTF-16 as Windows PowerShell writes what is redirected into a file.
     """
-    data = read_bytes(path)
+    data = read(path)
     utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = data.decode("utf-16" if utf16 else "utf-8-sig")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _read(
-    path: Path, where: str, chain: tuple[Path, ...], included: Included, constraint: bool
+    path: Path,
+    where: str,
+    chain: tuple[Path, ...],
+    included: Included,
+    constraint: bool,
+    read: Read,
 ) -> list[Line]:
     if len(chain) > MAX_DEPTH or path in chain[:-1]:
         raise InputError(
@@ -103,7 +110,7 @@ def _read(
             "Remove one of the `-r` or `-c` lines.",
         )
     try:
-        text = read_text(path)
+        text = read_text(path, read)
     except FileNotFoundError:
         raise InputError(
             f"{where}: no such file: {path}",
@@ -117,7 +124,7 @@ def _read(
         ) from None
     lines: list[Line] = []
     for number, line in _logical_lines(text):
-        lines += _line(line, f"{path}:{number}", path.parent, chain, included, constraint)
+        lines += _line(line, f"{path}:{number}", path.parent, chain, included, constraint, read)
     return lines
 
 
@@ -145,6 +152,7 @@ def _line(
     chain: tuple[Path, ...],
     included: Included,
     constraint: bool,
+    read: Read,
 ) -> list[Line]:
     if not text:
         return []
@@ -161,7 +169,7 @@ def _line(
             # Its lines are there already; files that all include each other twice stay cheap.
             return []
         included[path, inner] = None
-        return _read(path, where, (*chain, path), included, inner)
+        return _read(path, where, (*chain, path), included, inner, read)
     note = ""
     if match := EDITABLE.fullmatch(text):
         quoted = QUOTED.fullmatch(match["target"])
@@ -180,7 +188,7 @@ def _line(
                 if option.name == "--find-links":
                     lines.append(_find_links(option.value, where, base, constraint))
                 else:
-                    lines += _line(option.text, where, base, chain, included, constraint)
+                    lines += _line(option.text, where, base, chain, included, constraint, read)
             return lines
     else:
         if match := OPTION.search(text):

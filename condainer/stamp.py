@@ -23,6 +23,8 @@ NAMES = (b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR")
 SET_BY_ACTIVATION = (b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX")
 # What is found need not be what a file system's encoding can say, as the name of an environment.
 ENCODING = ("utf-8", "surrogateescape")
+# What is seen of a file that can be read begins so.
+IS = b"is "
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 # How something is looked at: the first letter of an item of the list, before the path.
@@ -72,12 +74,17 @@ def render(found: dict[str, str], plan: list[bytes], seen: bytes) -> bytes:
     return b"%s %d %d\n%s%s%s\n" % (MAGIC, len(fields), len(items), fields, items, seen)
 
 
-def observed(project: str, plan: list[bytes]) -> bytes:
-    """Look at everything in a list, and return what is seen, each with its length."""
+def observed(project: str, plan: list[bytes], known: dict[bytes, bytes] | None = None) -> bytes:
+    """Look at everything in a list, and return what is seen, each with its length.
+
+    Parameters: `known` is what was seen already of some items, which are not looked at again.
+    """
     seen = _surroundings(project)
     for item in plan:
         kind, path = item[:1], item[1:]
-        if kind == CONTENT:
+        if known and item in known:
+            seen.append(known[item])
+        elif kind == CONTENT:
             seen.append(_content(path))
         elif kind == DIGEST:
             seen.append(_digest(path))
@@ -111,17 +118,31 @@ def _content(path: bytes, limit: int = LARGE) -> bytes:
     try:
         descriptor = os.open(path, FLAGS)
     except OSError as error:
-        return b"no %d" % (error.errno or 0)
+        return absent(error.errno or 0)
     try:
-        parts = [b"is "]
+        parts = [IS]
         while limit >= 0 and (part := os.read(descriptor, LARGE)):
             parts.append(part)
             limit -= len(part)
         return b"".join(parts)
     except OSError as error:
-        return b"no %d" % (error.errno or 0)
+        return absent(error.errno or 0)
     finally:
         os.close(descriptor)
+
+
+def absent(error: int) -> bytes:
+    """Return what is seen of what cannot be looked at."""
+    return b"no %d" % error
+
+
+def dated(status: os.stat_result) -> bytes:
+    """Return what is seen of a file as DATED."""
+    return b"%s %d" % (_owner(status), status.st_mtime_ns)
+
+
+def _owner(status: os.stat_result) -> bytes:
+    return b"%o %d %d" % (status.st_mode, status.st_uid, status.st_gid)
 
 
 def _digest(path: bytes) -> bytes:
@@ -141,9 +162,9 @@ def _state(kind: bytes, path: bytes) -> bytes:
         status = os.lstat(path) if kind in (FILE, PLACE) else os.stat(path)
         if kind == NUMBER:
             return b"%d" % status.st_ino
-        owner = b"%o %d %d" % (status.st_mode, status.st_uid, status.st_gid)
         if kind == DATED:
-            return b"%s %d" % (owner, status.st_mtime_ns)
+            return dated(status)
+        owner = _owner(status)
         if kind == FILE:
             times = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
             return b"%s %d %d %d %d" % (owner, *times)
@@ -151,7 +172,7 @@ def _state(kind: bytes, path: bytes) -> bytes:
             return b"%s %s" % (owner, os.readlink(path))
         return owner
     except OSError as error:
-        return b"no %d" % (error.errno or 0)
+        return absent(error.errno or 0)
 
 
 def _own(path: str) -> bytes | None:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from condainer import (
 from condainer.cache import Entry
 from condainer.config import Settings, load_settings
 from condainer.console import human_size
+from condainer.digest import sha256
 from condainer.errors import CondainerError
 from condainer.explicit import completed_path, lockfile_path
 from condainer.files import is_private_directory, make_directory, put
@@ -64,8 +65,9 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         # Not every caller has: what runs inside of a private mount was trusted outside.
         trust.demand(entry, settings)
         plan = list(_plan(entry, lock, settings, Path(path).parent))
-        seen = stamp.observed(directory, plan)
-        again = load_settings(settings.project)
+        known = dict(_known(plan, settings))
+        seen = stamp.observed(directory, plan, known)
+        again = load_settings(settings.project, files=settings.files)
         if again.of_user() != replace(settings, locked=again.locked).of_user():
             # The command line, which a later call need not have, or the moment since then.
             return False
@@ -75,10 +77,27 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         if built is not None and not told:
             found |= _as_told(built)
         # Without a lockfile, the lock was read from other files, which are not in the plan.
-        locked = lockfile_path(settings.project, this_platform()).is_file()
-        if locked and _is_first(entry, settings) and stamp.observed(directory, plan) == seen:
+        locked = settings.files.is_file(lockfile_path(settings.project, this_platform()))
+        same = stamp.observed(directory, plan, known) == seen
+        if locked and same and _is_first(entry, settings):
             return _put(Path(path), stamp.render(found, plan, seen))
     return False
+
+
+def _known(plan: Sequence[bytes], settings: Settings) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what was seen of the project's files when they were read; they may differ by now."""
+    for item in plan:
+        kind, seen = item[:1], settings.files.seen(Path(os.fsdecode(item[1:])))
+        if seen is None or kind not in (CONTENT, DIGEST, DATED):
+            continue
+        if seen.error is not None:
+            yield item, stamp.absent(seen.error[0])
+        elif kind == CONTENT:
+            yield item, stamp.IS + seen.content
+        elif kind == DIGEST:
+            yield item, sha256(stamp.IS + seen.content).digest()
+        elif seen.status is not None:
+            yield item, stamp.dated(seen.status)
 
 
 def _is_first(entry: Entry, settings: Settings) -> bool:
@@ -157,13 +176,14 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
     yield completed_path(settings.project, this_platform())
     yield settings.environment_yml
     yield settings.requirements_txt
-    yield from (settings.project / source.path for source in lock.sources)
-    if not locking.same_files(lock, settings) and settings.environment_yml.is_file():
+    yield from (source.place(settings.project) for source in lock.sources)
+    there = settings.files.is_file(settings.environment_yml)
+    if there and not locking.same_files(lock, settings):
         # Other bytes, or other files, that mean the same: they may name others in turn.
         from condainer.inputs import read_inputs
 
         inputs = read_inputs(settings, lock.platform)
-        yield from (settings.project / source.path for source in inputs.sources)
+        yield from (source.place(settings.project) for source in inputs.sources)
 
 
 def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:

@@ -15,7 +15,7 @@ import yaml
 from condainer import condalock
 from condainer.contents import pip_parts
 from condainer.errors import LockfileError
-from condainer.files import read_text
+from condainer.files import Read, read_bytes
 from condainer.inputs import Inputs
 from condainer.lock import ABSENT, VCS, Lock, PipPackage
 from condainer.solver import Solved
@@ -83,15 +83,15 @@ def _text(content: Mapping[str, Any]) -> str:
     return HEAD + str(yaml.dump(dict(content), Dumper=Dumper, sort_keys=False))
 
 
-def parse(path: Path) -> Mapping[str, Any]:
+def parse(path: Path, read: Read = read_bytes) -> Mapping[str, Any]:
     """Return what a conda-lock.yml of ours holds, nothing if it is absent or damaged.
 
     A damaged file is what `cnd lock` is the remedy for.
     """
     try:
-        if not read_text(path, errors="replace").startswith(HEAD):
+        if not read(path).startswith(HEAD.encode()):
             return {}
-        content = condalock.content_of(path)
+        content = condalock.content_of(path, read)
         # All was read as text.
         packages = [{**p, "optional": p.get("optional") == "true"} for p in content["package"]]
         good = all(all(p[key] for key in NEEDED) for p in packages)
@@ -107,10 +107,11 @@ def existing_hashes(content: Mapping[str, Any]) -> dict[str, str]:
     return {str(platform): str(digest) for platform, digest in hashes.items()}
 
 
-def md5s(path: Path) -> dict[str, str]:
+def md5s(path: Path, read: Read = read_bytes) -> dict[str, str]:
     """Return the md5 of each conda package in a conda-lock.yml, by its URL."""
     try:
-        packages = [p for p in condalock.content_of(path)["package"] if p["manager"] == "conda"]
+        content = condalock.content_of(path, read)
+        packages = [p for p in content["package"] if p["manager"] == "conda"]
         return {p["url"]: p["hash"]["md5"] for p in packages if p["hash"].get("md5")}
     except (OSError, LockfileError, TypeError, KeyError, AttributeError):
         return {}

@@ -470,7 +470,7 @@ def test_what_is_documented_as_default_is_the_default(load: Load, isolated_user:
 
 
 # What is no key.
-INNER = {"project", "named_caches", "brought_caches", "own_programs"}
+INNER = {"project", "named_caches", "files", "brought_caches", "own_programs"}
 
 
 def test_every_key_is_documented_once_and_every_variable_is_ours() -> None:
