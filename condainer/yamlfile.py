@@ -77,11 +77,21 @@ def nested(text: str) -> Iterator[tuple[int, Any]]:
 
     For this the parser in C needs no stack, which loading would overflow.
     """
-    depth = 0
-    for event in yaml.parse(text, Loader):
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        yield depth, event
+    depth = end = 0
+    try:
+        for event in yaml.parse(text, Loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            end = event.end_mark.index
+            yield depth, event
+    except yaml.MarkedYAMLError as problem:
+        # The scanner is up to 1024 characters ahead of the events, and some versions of it refuse
+        # deep nesting in words of their own: show the caller the brackets in between first.
+        if mark := problem.problem_mark:
+            ahead = text[end : mark.index]
+            depth += sum((bracket in "[{") - (bracket in "]}") for bracket in ahead)
+            yield depth, yaml.SequenceStartEvent(None, None, True, mark, mark)
+        raise
 
 
 def _check_nesting(path: Path, text: str, error: type[CondainerError]) -> None:
