@@ -128,15 +128,61 @@ case "$__condainer_flags" in *e*) set -e ;; esac
 unset __condainer_file __condainer_flags
 """
 
+# What is exported besides the variables of an environment; also by `cnd shell`.
+MARKS = "CONDAINER_ADDRESS:CONDAINER_PREFIX:CONDA_PREFIX:CONDA_DEFAULT_ENV:CONDA_SHLVL:"
+
+# Takes an activation back that was made by any shell.
+UNDO = """\
+__condainer_path=":${PATH-}:"
+while :; do
+    case "$__condainer_path" in
+        *":$CONDAINER_PREFIX/bin:"*) ;;
+        *) break ;;
+    esac
+    __condainer_rest="${__condainer_path#*":$CONDAINER_PREFIX/bin:"}"
+    __condainer_path="${__condainer_path%%":$CONDAINER_PREFIX/bin:"*}:$__condainer_rest"
+done
+__condainer_path=${__condainer_path#:}
+export PATH="${__condainer_path%:}"
+while [ -n "$__CONDAINER_NAMES" ]; do
+    __condainer_name=${__CONDAINER_NAMES%%:*}
+    __CONDAINER_NAMES=${__CONDAINER_NAMES#*:}
+    if eval "[ -n \\"\\${__CONDAINER_SAVED_$__condainer_name+x}\\" ]"; then
+        eval "export $__condainer_name=\\"\\$__CONDAINER_SAVED_$__condainer_name\\""
+        unset "__CONDAINER_SAVED_$__condainer_name"
+    else
+        unset "$__condainer_name"
+    fi
+done
+if [ -n "${__CONDAINER_PS1+x}" ]; then
+    PS1=$__CONDAINER_PS1
+    unset __CONDAINER_PS1
+fi
+unset __CONDAINER_NAMES __condainer_name __condainer_path __condainer_rest
+"""
+
 ACTIVATE = """\
 # Made by `cnd build`: source it from bash or zsh.
 @sourced
-if [ -n "${CONDAINER_ADDRESS-}" ]; then
+@process
+# What another shell has exported is renewed, as in a batch job: its mount is not this shell's. The
+# environment of `cnd shell` is this process's own, as long as it is mounted.
+if [ -z "${CONDAINER_ADDRESS-}" ]; then
+    __condainer_active=
+elif [ -n "${__CONDAINER_NAMES-}" ]; then
+    __condainer_active=${__CONDAINER_SHELL-}
+elif command grep -qsF -- "/condainer-$CONDAINER_ADDRESS " /proc/self/mountinfo; then
+    __condainer_active=$__condainer_shell
+else
+    __condainer_active=
+fi
+if [ "$__condainer_active" = "$__condainer_shell" ]; then
+    unset __condainer_active __condainer_shell
     printf '%s\\n' "cnd: ${CONDA_DEFAULT_ENV-an environment} is already active" >&2
     printf "%s\\n" "Leave it with \\`source deactivate\\`, a cnd shell with \\`exit\\`." >&2
     return 1
 fi
-@process
+unset __condainer_active
 @directories
 __condainer_user=${EUID-}
 @quick
@@ -154,6 +200,10 @@ if [ "$__condainer_found" != @address ]; then
     unset __condainer_cache __condainer_config
     printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
     return 1
+fi
+if [ -n "${CONDAINER_ADDRESS-}" ] && [ -n "${CONDAINER_PREFIX-}" ]; then
+    __CONDAINER_NAMES=${__CONDAINER_NAMES:-@marks}
+@undo
 fi
 # Not exported: the claim is this shell's own, and not that of a shell that it starts.
 unset __CONDAINER_CLAIM __CONDAINER_SHELL
@@ -185,37 +235,12 @@ if [ -z "${__CONDAINER_NAMES-}" ]; then
     return 1
 fi
 @run_scripts
-__condainer_path=":$PATH:"
-while :; do
-    case "$__condainer_path" in
-        *":$CONDAINER_PREFIX/bin:"*) ;;
-        *) break ;;
-    esac
-    __condainer_rest="${__condainer_path#*":$CONDAINER_PREFIX/bin:"}"
-    __condainer_path="${__condainer_path%%":$CONDAINER_PREFIX/bin:"*}:$__condainer_rest"
-done
-__condainer_path=${__condainer_path#:}
-export PATH="${__condainer_path%:}"
-while [ -n "$__CONDAINER_NAMES" ]; do
-    __condainer_name=${__CONDAINER_NAMES%%:*}
-    __CONDAINER_NAMES=${__CONDAINER_NAMES#*:}
-    if eval "[ -n \\"\\${__CONDAINER_SAVED_$__condainer_name+x}\\" ]"; then
-        eval "export $__condainer_name=\\"\\$__CONDAINER_SAVED_$__condainer_name\\""
-        unset "__CONDAINER_SAVED_$__condainer_name"
-    else
-        unset "$__condainer_name"
-    fi
-done
-if [ -n "${__CONDAINER_PS1+x}" ]; then
-    PS1=$__CONDAINER_PS1
-    unset __CONDAINER_PS1
-fi
+@undo
 @process
 if [ -n "${__CONDAINER_CLAIM-}" ] && [ "${__CONDAINER_SHELL-}" = "$__condainer_shell" ]; then
     command rm -f -- "$__CONDAINER_CLAIM" || :
 fi
 unset __CONDAINER_CLAIM __CONDAINER_SHELL __condainer_shell
-unset __CONDAINER_NAMES __condainer_name __condainer_path __condainer_rest
 hash -r 2>/dev/null || :
 """
 
@@ -229,6 +254,8 @@ def activation_script(of: Activation) -> str:
     return Script(ACTIVATE).substitute(
         sourced=_sourced("activate", of.project),
         process=PROCESS,
+        undo=UNDO,
+        marks=MARKS,
         mount=shlex.join(of.mount),
         quick=of.quick,
         prefix=shlex.quote(str(of.prefix)),
@@ -262,6 +289,7 @@ def deactivation_script(project: Path) -> str:
     return Script(DEACTIVATE).substitute(
         sourced=_sourced("deactivate", project),
         process=PROCESS,
+        undo=UNDO,
         run_scripts=Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
     )
 

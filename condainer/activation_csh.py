@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from condainer import comfort
-from condainer.activation import Activation
+from condainer.activation import MARKS, Activation
 from condainer.activation_quick import Script, for_others
 from condainer.comfort import Default
 
@@ -22,6 +22,15 @@ set __condainer_active = ''
 if ( $?CONDAINER_ADDRESS ) then
     set __condainer_active = "$CONDAINER_ADDRESS"
 endif
+# What another shell has exported is renewed, as in a batch job: its mount is not this shell's. The
+# environment of `cnd shell` is this process's own, as long as it is mounted.
+if ( "$__condainer_active" != '' && ! $?__condainer_claim ) then
+    if ( $?__CONDAINER_NAMES ) then
+        set __condainer_active = ''
+    else if ( ! { grep -qsF -- "/condainer-$__condainer_active " /proc/self/mountinfo } ) then
+        set __condainer_active = ''
+    endif
+endif
 if ( "$__condainer_active" != '' ) then
     /bin/sh -c @say sh @already @leave
     unset __condainer_newline __condainer_active
@@ -33,6 +42,13 @@ else
     if ( "$__condainer_claim" == '' ) then
         unset __condainer_newline __condainer_active __condainer_claim
     else
+        if ( $?CONDAINER_PREFIX ) then
+            if ( ! $?__CONDAINER_NAMES ) then
+                setenv __CONDAINER_NAMES '@marks'
+            endif
+@undo
+            unset __condainer_name __condainer_saved
+        endif
         set __condainer_cache = ''
         set __condainer_config = ''
         if ( $?HOME ) then
@@ -75,6 +91,23 @@ endif
 eval "unset __condainer_status; /bin/sh -c 'exit $__condainer_status'"
 """
 
+# Takes an activation back that was made by any shell.
+UNDO = """\
+    setenv __CONDAINER_CALL @path
+    setenv PATH "`printenv __CONDAINER_CALL | /bin/sh`"
+    unsetenv __CONDAINER_CALL
+    foreach __condainer_name ( `echo $__CONDAINER_NAMES | tr : ' '` )
+        eval set __condainer_saved = '$?__CONDAINER_SAVED_'$__condainer_name
+        if ( $__condainer_saved ) then
+            eval setenv $__condainer_name '$__CONDAINER_SAVED_'$__condainer_name':q'
+            unsetenv __CONDAINER_SAVED_$__condainer_name
+        else
+            unsetenv $__condainer_name
+        endif
+    end
+    unsetenv __CONDAINER_NAMES
+"""
+
 DEACTIVATE = """\
 # Made by `cnd build`: source it from csh or tcsh; in an activated shell, `deactivate` does it.
 set __condainer_status = 1
@@ -91,19 +124,7 @@ else
     foreach __condainer_file ( "`printenv __CONDAINER_CALL | /bin/sh`" )
         if ( "$__condainer_file" != '' ) source "$__condainer_file"
     end
-    setenv __CONDAINER_CALL @path
-    setenv PATH "`printenv __CONDAINER_CALL | /bin/sh`"
-    unsetenv __CONDAINER_CALL
-    foreach __condainer_name ( `echo $__CONDAINER_NAMES | tr : ' '` )
-        eval set __condainer_saved = '$?__CONDAINER_SAVED_'$__condainer_name
-        if ( $__condainer_saved ) then
-            eval setenv $__condainer_name '$__CONDAINER_SAVED_'$__condainer_name':q'
-            unsetenv __CONDAINER_SAVED_$__condainer_name
-        else
-            unsetenv $__condainer_name
-        endif
-    end
-    unsetenv __CONDAINER_NAMES
+@undo
     if ( $?__condainer_prompt ) then
         set prompt = "$__condainer_prompt:q"
     endif
@@ -148,7 +169,7 @@ done
 
 PATH_WITHOUT_PREFIX = """\
 path=":$PATH:"
-while :; do
+while [ -n "$CONDAINER_PREFIX" ]; do
     case "$path" in *":$CONDAINER_PREFIX/bin:"*) ;; *) break ;; esac
     path="${path%%":$CONDAINER_PREFIX/bin:"*}:${path#*":$CONDAINER_PREFIX/bin:"}"
 done
@@ -173,10 +194,16 @@ def activation_script(of: Activation) -> str:
         prefix=quoted(str(of.prefix)),
         settings="\n".join(f"        {line}" for line in lines),
         names="".join(f"{name}:" for name in of.names),
+        marks=MARKS,
+        undo=_undo(),
         prompt=quoted(of.prompt),
         deactivate=quoted(str(of.project / "deactivate.csh")),
         scripts=quoted(Script(SCRIPTS).substitute(kind="activate", order="")),
     )
+
+
+def _undo() -> str:
+    return Script(UNDO).substitute(path=quoted(PATH_WITHOUT_PREFIX))
 
 
 def _saving(name: str) -> list[str]:
@@ -209,7 +236,7 @@ def deactivation_script() -> str:
     return Script(DEACTIVATE).substitute(
         say=quoted(SAY),
         scripts=quoted(Script(SCRIPTS).substitute(kind="deactivate", order="-r")),
-        path=quoted(PATH_WITHOUT_PREFIX),
+        undo=_undo(),
     )
 
 

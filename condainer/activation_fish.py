@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from condainer import comfort
-from condainer.activation import Activation
+from condainer.activation import MARKS, Activation
 from condainer.activation_quick import Script, for_others
 from condainer.comfort import Default
 from condainer.shell import FISH_PROMPT, fish_word
 
-# In a function, because `return` from a sourced file is an error in older versions. What is saved
-# is not exported: only this shell has the function that restores it.
+# In a function, because `return` from a sourced file is an error in older versions.
 ACTIVATE = """\
 # Made by `cnd build`: source it from fish.
-if test -n "$CONDAINER_ADDRESS"
+# What another shell has exported is renewed, as in a batch job: its mount is not this shell's. The
+# environment of `cnd shell` is this process's own, as long as it is mounted.
+set -l active "$CONDAINER_ADDRESS"
+if test -n "$active"; and not functions -q __condainer_undo
+    set -q __CONDAINER_NAMES
+    or not command grep -qsF -- "/condainer-$active " /proc/self/mountinfo
+    and set active ''
+end
+if test -n "$active"
     set -q CONDA_DEFAULT_ENV; or set -l CONDA_DEFAULT_ENV 'an environment'
     printf '%s\\n' "cnd: $CONDA_DEFAULT_ENV is already active" >&2
     printf '%s\\n' 'Leave it with `deactivate`, a cnd shell with `exit`.' >&2
@@ -31,6 +38,10 @@ else
             printf '%s\\n' 'cnd: not activated: the image is not at its place:' @prefix >&2
             return 1
         end
+        if test -n "$CONDAINER_ADDRESS"; and test -n "$CONDAINER_PREFIX"
+            set -q __CONDAINER_NAMES; or set -l __CONDAINER_NAMES @marks
+            __condainer_undo "$CONDAINER_PREFIX" (string split : -- "$__CONDAINER_NAMES")
+        end
         set -g __CONDAINER_CLAIM $claim
         set -l cache
         if string match -q -- '/*' "$XDG_CACHE_HOME"
@@ -46,8 +57,9 @@ else
         end
         for name in @names
             set -eg __CONDAINER_SAVED_$name
-            set -q $name; and set -g __CONDAINER_SAVED_$name $$name
+            set -q $name; and set -gx __CONDAINER_SAVED_$name $$name
         end
+        set -gx __CONDAINER_NAMES (string join : -- @names):
 @settings
         set -eg PYTHONHOME
         set -gx PATH @prefix/bin $PATH
@@ -66,29 +78,37 @@ else
         command env LC_ALL=C ls $argv 2>/dev/null | string match -- '*.fish'
     end
 
-    function __condainer_forget
-        functions -e __condainer_activate __condainer_scripts __condainer_status deactivate
-        functions -e __condainer_prompt_on __condainer_prompt_off __condainer_forget
-    end
-
-    function deactivate --description 'Leave the environment of Condainer'
-        for file in (__condainer_scripts -r @prefix/etc/conda/deactivate.d)
-            source @prefix/etc/conda/deactivate.d/$file
-        end
+    function __condainer_undo
         set -l path
         for directory in $PATH
-            test "$directory" != @prefix/bin; and set path $path $directory
+            test "$directory" != "$argv[1]/bin"; and set path $path $directory
         end
         set -gx PATH $path
-        for name in @names
+        for name in $argv[2..-1]
             set -l saved __CONDAINER_SAVED_$name
-            if set -q $saved
+            if test -z "$name"
+                continue
+            else if set -q $saved
                 set -gx $name $$saved
                 set -eg $saved
             else
                 set -eg $name
             end
         end
+        set -eg __CONDAINER_NAMES
+    end
+
+    function __condainer_forget
+        functions -e __condainer_activate __condainer_scripts __condainer_status deactivate
+        functions -e __condainer_undo __condainer_prompt_on __condainer_prompt_off
+        functions -e __condainer_forget
+    end
+
+    function deactivate --description 'Leave the environment of Condainer'
+        for file in (__condainer_scripts -r @prefix/etc/conda/deactivate.d)
+            source @prefix/etc/conda/deactivate.d/$file
+        end
+        __condainer_undo @prefix @names
         status is-interactive; and __condainer_prompt_off
         command rm -f -- "$__CONDAINER_CLAIM"
         set -eg __CONDAINER_CLAIM
@@ -120,6 +140,7 @@ def activation_script(of: Activation) -> str:
         prefix=fish_word(str(of.prefix)),
         address=of.address,
         names=" ".join(of.names),
+        marks=MARKS,
         settings="\n".join(f"        {line}" for line in lines),
         prompt_functions=FISH_PROMPT.replace("@prompt", fish_word(of.prompt)),
     )

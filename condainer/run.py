@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
-from condainer import inside, mount, shell, trust
+from condainer import inside, mount, mounttable, shell, trust
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import MountError
@@ -46,7 +46,9 @@ def command(
 
 def subshell(use: Use) -> NoReturn:
     """Replace this process by the user's shell in the environment of an image."""
-    if os.environ.get("CONDAINER_ADDRESS") == use.entry.address:
+    # A batch job inherits the variables, but not the mount.
+    active = os.environ.get("CONDAINER_ADDRESS") == use.entry.address
+    if active and mounttable.mounts_at(use.entry.prefix):
         raise MountError("The environment is active already in this shell")
     environment = _enter(use)
     argv, more = shell.interactive_shell(environment, os.environ)

@@ -257,10 +257,65 @@ echo "left {sh.status}"
     assert lines == [*needless, "first 0", "second 1", "first gone", "left 0", *needless]
     assert "already active" in done.stderr
     assert done.stderr.count("no environment is active") == 2 * len(needless)
-    env = environ_of(tmp_path, CONDAINER_ADDRESS=ADDRESS)
-    done = sh.run(f'{sh.activate}\necho "inside {sh.status}"\n', project, env)
-    assert done.stdout == "inside 1\n"
     assert not list(tools.glob("claim*"))
+
+
+# What batch systems and terminals hand on
+
+
+@every_shell
+@pytest.mark.parametrize("other", SHELLS.values(), ids=SHELLS)
+def test_an_activation_of_another_shell_is_renewed(
+    sh: Shell, other: Shell, project: Path, tools: Path, tmp_path: Path
+) -> None:
+    text = f"{dump('before')}\n{other.activate}\n{dump('exported')}\n"
+    assert other.run(text, project, environ_of(tmp_path)).stderr == ""
+    exported = read_dump(tmp_path / "exported")
+    assert exported["CONDAINER_ADDRESS"] == ADDRESS
+    # Where its image is no more, and something else was put before it.
+    exported["PATH"] = "/modules/bin:" + exported["PATH"].replace(ADDRESS, "gone")
+    exported["CONDAINER_PREFIX"] = exported["CONDAINER_PREFIX"].replace(ADDRESS, "gone")
+    text = f"""{sh.activate}
+echo "status {sh.status}"
+{dump("active")}
+{sh.activate}
+echo "again {sh.status}"
+{sh.deactivate}
+{dump("after")}
+"""
+    done = sh.run(text, project, exported)
+    assert done.stdout == "status 0\nagain 1\nfirst gone\n"
+    assert done.stderr.count("already active") == done.stderr.count("cnd:") == 1
+    active, after, before = (read_dump(tmp_path / n) for n in ("active", "after", "before"))
+    path = active["PATH"].split(":")
+    assert path[0].endswith(f"condainer-{ADDRESS}/bin")
+    assert path[1] == "/modules/bin"
+    assert "condainer-gone" not in active["PATH"]
+    assert (active["FIRST"], active["KEPT"]) == ("set", "new")
+    path = after["PATH"].split(":")
+    assert path[0] == "/modules/bin"
+    assert not any("/condainer-" in directory for directory in path)
+    # What the packages' scripts have set for the other shell is not known here, and shells tell
+    # who and where they are.
+    own = {"PATH", "FIRST", "SECOND", "USER", "LOGNAME", "GROUP", "VENDOR", "NLSPATH"}
+    own |= {"HOST", "HOSTTYPE", "MACHTYPE", "OSTYPE"}
+    assert {k: after[k] for k in after.keys() - own} == {k: before[k] for k in before.keys() - own}
+
+
+@every_shell
+def test_variables_of_cnd_shell_without_its_mount_are_renewed(
+    sh: Shell, project: Path, tools: Path, tmp_path: Path
+) -> None:
+    given = environ_of(tmp_path)
+    old = "/somewhere/condainer-another"
+    env = {**given, "CONDAINER_ADDRESS": "another", "CONDAINER_PREFIX": old, "CONDA_PREFIX": old}
+    env["PATH"] = f"{old}/bin:{given['PATH']}"
+    text = f"{sh.activate}\necho {sh.status}\n{sh.deactivate}\n{dump('after')}\n"
+    done = sh.run(text, project, env)
+    assert (done.stdout, done.stderr) == ("0\nfirst gone\n", "")
+    after = read_dump(tmp_path / "after")
+    assert after["PATH"] == given["PATH"]
+    assert not [name for name in after if "CONDA" in name]
 
 
 @every_shell

@@ -76,6 +76,39 @@ probe-prefix
     built.cnd("umount", "--force")
 
 
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_the_variables_of_an_activation_without_its_mount(
+    built: Project, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    prefix = prefix_of(built)
+    built.environment["HOME"] = str(built.path.parent)
+    # As sbatch hands them on, on a node where the image is not mounted.
+    assert built.bash(f"{enter}\nenv -0 >exported\n", shell).returncode == 0
+    built.cnd("umount", "--force", status=None)
+    assert wait_until(lambda: not mounted(prefix) and not prefix.exists())
+    entries = (built.path / "exported").read_text().split("\0")
+    exported = dict(entry.split("=", 1) for entry in entries if entry)
+    built.environment.update({k: v for k, v in exported.items() if k != "PATH"})
+    text = f"{enter}\necho {status}\nprobe-prefix\n{leave}\ncnd exec probe-prefix\n"
+    done = built.bash(text, shell)
+    assert (done.stdout, done.stderr) == (f"0\n{prefix}\n{prefix}\n", "")
+    # So is a shell of `cnd shell`.
+    built.environment["SHELL"] = "/bin/sh"
+    assert built.cnd("shell").stderr.count("already") == 0
+
+
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_the_environment_of_a_command_is_its_own(
+    built: Project, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    (built.path / "script").write_text(f"{enter}\necho {status}\n")
+    done = built.cnd("exec", shell, "script", PATH="/usr/local/bin:/usr/bin:/bin")
+    assert done.stdout == "1\n"
+    assert "already active" in done.stderr
+
+
 def test_a_taken_place_is_named_and_cnd_shell_offered(built: Project) -> None:
     prefix = prefix_of(built)
     prefix.mkdir(parents=True)
