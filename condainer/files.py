@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from condainer.errors import StorageError
+from condainer.errors import BuildError, StorageError, ToolError
 from condainer.leased import user_name as user_name
 
 TYPE_CHECKING = False
@@ -79,6 +79,24 @@ def storage_error_told(doing: str, told: str) -> StorageError | None:
             error = storage_error(doing, OSError(number, os.strerror(number)))
             return StorageError(f"{error.message}\n{told.strip()}", error.hint)
     return None
+
+
+@contextmanager
+def programs_of(directory: Path) -> Iterator[None]:
+    """Run programs that lie in a directory; where that is not allowed, say so for any failure.
+
+    Raises StorageError in the place of what failed because the file system is mounted noexec.
+    """
+    try:
+        yield
+    except (BuildError, ToolError) as error:
+        if not os.statvfs(directory).f_flag & os.ST_NOEXEC:
+            raise
+        raise StorageError(
+            f"{directory} is on a file system that is mounted noexec: no program of an environment "
+            f"can run there\n{error.message}",
+            "Name a directory on another one: `staging_directory:` in condainer.yml, or TMPDIR.",
+        ) from None
 
 
 def umask() -> int:

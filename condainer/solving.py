@@ -9,7 +9,7 @@ from condainer.claims import claimed_directory
 from condainer.config import STAGE, Settings
 from condainer.errors import InputError
 from condainer.explicit import checked
-from condainer.files import storage_errors
+from condainer.files import programs_of, storage_errors
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage, Lock, PipPackage
 from condainer.locking import described
@@ -73,7 +73,8 @@ def _pip(
         raise InputError("The environment has pip requirements but no python")
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        with claimed_directory(settings.staging_directory, STAGE) as scratch:
+        claimed = claimed_directory(settings.staging_directory, STAGE)
+        with claimed as scratch, programs_of(settings.staging_directory):
             resolved = resolving.resolve(inputs, solved, python, held, scratch, settings, reporter)
     if resolved.replaced:
         reporter.warn(

@@ -32,6 +32,7 @@ from condainer.config import STAGE, Settings
 from condainer.errors import BuildError, OfflineError, StorageError, ToolError
 from condainer.files import (
     is_private_directory,
+    programs_of,
     remove_tree,
     storage_errors,
 )
@@ -113,7 +114,7 @@ def _fill(
     reporter: Reporter,
 ) -> Stage:
     """Install and compile, and return the stage with what is known of its files after it."""
-    with storage_errors(f"build in {stage.directory}"):
+    with storage_errors(f"build in {stage.directory}"), programs_of(stage.directory):
         linked = engines.chosen(settings, reporter).link(
             archives,
             stage.directory,

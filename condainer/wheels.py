@@ -11,15 +11,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer import credentials, indexes, process, repositories, uv_options
+from condainer import credentials, indexes, process, repositories, uv_failures, uv_options
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.contents import pip_parts
 from condainer.errors import (
     BuildError,
     InputError,
-    IntegrityError,
-    NetworkError,
     OfflineError,
     ToolError,
 )
@@ -41,7 +39,6 @@ else:
 HTTP_TIMEOUT = "60"
 # Between the file of a requirement and its hash.
 HASHED = " --hash=sha256:"
-INSTALL = "Install git (`apt install git`, or your distribution's package of that name)."
 
 
 @dataclass(frozen=True)
@@ -151,7 +148,7 @@ def _changes(
             )
             return list(json.loads(report.stdout)["changes"])
         except CommandFailed as error:
-            if not pins or _is_network(error.stderr):
+            if not pins or uv_failures.not_of_a_requirement(error):
                 raise
             words = set(re.findall(r"[a-z0-9][a-z0-9.-]*[a-z0-9]|[a-z0-9]", error.stderr.lower()))
             kept = {name: version for name, version in pins.items() if name not in words}
@@ -259,17 +256,10 @@ def install(
                 "Run `cnd fetch` where there is a network and the same package cache, or take "
                 "versions that have wheels.",
             ) from None
-        if "hash mismatch" in error.stderr.lower():
-            raise IntegrityError(
-                f"A pip package does not have the hash of the lock:\n{error.stderr.strip()}",
-                "Do not use it before the difference is explained; then `cnd lock --upgrade`.",
-            ) from None
-        if _is_network(error.stderr):
-            raise _network_error(error) from None
         full = storage_error_told(f"install pip packages in {scratch}", error.reason)
         raise (
-            full
-            or _tool_error(error)
+            uv_failures.not_of_a_requirement(error)
+            or full
             or BuildError(f"Installing the pip packages failed: {error.reason}")
         ) from None
 
@@ -397,10 +387,8 @@ def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exc
     """Return the error of a failed resolution, with the places of the requirements it names."""
     text = re.sub(r"^\s*error:\s*", "", error.reason)
     text = "\n".join(row for row in text.splitlines() if not row.startswith("Using Python"))
-    if _is_network(text):
-        return _network_error(error)
-    if tool := _tool_error(error):
-        return tool
+    if fault := uv_failures.not_of_a_requirement(error):
+        return fault
     for number, line in enumerate([line for line in lines if not line.constraint], 1):
         text = text.replace(f"{wanted}:{number}:", f"{line.where}:")
         text = text.replace(f"`{wanted}` at position", f"`{line.where}` at position")
@@ -408,40 +396,12 @@ def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exc
     places = ", ".join(line.where for line in named) or ", ".join(
         dict.fromkeys(line.where.rpartition(":")[0] for line in lines)
     )
-    refused = "401 Unauthorized" in text or "403 Forbidden" in text
     return InputError(
         f"The pip requirements cannot be resolved ({places}):\n{text}",
-        NETRC if refused else "Change the requirement, or the conda packages that it has to fit.",
+        "Change the requirement, or the conda packages that it has to fit.",
     )
 
 
 def _requirement_name(text: str) -> str:
     match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
     return pip_name(match[0]) if match else "\0"
-
-
-def _is_network(text: str) -> bool:
-    signs = (
-        "failed to fetch:",
-        "dns error",
-        "error sending request",
-        "connection refused",
-        "could not resolve host",
-        "unable to connect",
-        "failed to connect",
-    )
-    return any(sign in text.lower() for sign in signs) and "404" not in text
-
-
-def _tool_error(error: CommandFailed) -> ToolError | None:
-    """Return the error of a missing git, if that is what uv complains about."""
-    if "git executable not found" not in error.stderr.lower():
-        return None
-    return ToolError("git is not installed, and a pip requirement names a git repository", INSTALL)
-
-
-def _network_error(error: CommandFailed) -> NetworkError:
-    return NetworkError(
-        f"The package index cannot be reached:\n{error.stderr.strip()}",
-        "Check the network and the index (`--index-url`, UV_DEFAULT_INDEX, UV_INDEX).",
-    )
