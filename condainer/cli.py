@@ -59,7 +59,7 @@ class Call:
         if as_json:
             print(json.dumps({"would": steps}))
         else:
-            for step in steps:
+            for step in steps or ("do nothing",):
                 say(f"Would {step}")
 
 
@@ -210,15 +210,16 @@ def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
     Write `--` before a command that has options. The exit status is the command's own; 127 if it
     was not found, 126 if it cannot be executed, 125 if the environment could not be made available.
     """
-    from condainer import pipeline, run, shell
+    from condainer import pipeline, project, run, shell
 
     try:
         settings = call.settings()
-        entry, lock = pipeline.current_entry(settings)
         if call.dry:
-            call.would(f"mount {entry.image} at {entry.prefix}")
-            call.would(f"run {shlex.join(command)}")
+            plan = project.use_plan(settings)
+            mounted = f"mount {plan.image} at {plan.prefix}"
+            call.would(*plan.steps, mounted, f"run {shlex.join(command)}")
             return
+        entry, lock = pipeline.current_entry(settings)
         run.command(command, run.Use(entry, lock, settings, call.reporter(), verify))
     except shell.CommandNotStarted:
         raise
@@ -232,13 +233,14 @@ def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
 @click.pass_obj
 def subshell(call: Call, verify: bool) -> None:
     """Start a shell with the environment active."""
-    from condainer import pipeline, run
+    from condainer import pipeline, project, run
 
     settings = call.settings()
-    entry, lock = pipeline.current_entry(settings)
     if call.dry:
-        call.would(f"mount {entry.image} at {entry.prefix} and start a shell")
+        plan = project.use_plan(settings)
+        call.would(*plan.steps, f"mount {plan.image} at {plan.prefix} and start a shell")
         return
+    entry, lock = pipeline.current_entry(settings)
     run.subshell(run.Use(entry, lock, settings, call.reporter(), verify))
 
 
@@ -254,21 +256,26 @@ def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: in
     With --all-users, the kernel mounts it where all users of this machine see it: for a prolog,
     or a shared login node.
     """
-    from condainer import mount, pipeline, run
+    from condainer import mount, pipeline, project, run
 
     settings = call.settings(*(["mount=kernel"] if all_users else []))
+    if call.dry:
+        plan = project.use_plan(settings)
+        if plan.entry is not None:
+            run.wanted(plan.entry, settings, verify)
+        call.would(*plan.steps, f"mount {plan.image} at {plan.prefix}")
+        if show:
+            answer(plan.prefix)
+        return
     entry, _ = pipeline.current_entry(settings)
     image = run.wanted(entry, settings, verify)
-    if call.dry:
-        call.would(f"mount {entry.image} at {entry.prefix}")
-    else:
-        reporter = call.reporter()
-        run.check_brought(entry, settings, reporter)
-        claim = mount.mount(image, mount.Options.of(settings), reporter, shell)
-        if claim is not None:
-            # What `deactivate` deletes.
-            answer(str(claim))
-        call.say(f"Mounted {entry.image} at {entry.prefix}")
+    reporter = call.reporter()
+    run.check_brought(entry, settings, reporter)
+    claim = mount.mount(image, mount.Options.of(settings), reporter, shell)
+    if claim is not None:
+        # What `deactivate` deletes.
+        answer(str(claim))
+    call.say(f"Mounted {entry.image} at {entry.prefix}")
     if show:
         answer(str(entry.prefix))
 
@@ -282,7 +289,7 @@ def unmount_image(call: Call, force: bool, everything: bool) -> None:
 
     Refuses while processes use it, and names them.
     """
-    from condainer import pipeline, unmount
+    from condainer import pipeline, project, unmount
 
     settings = call.settings()
     if everything:
@@ -294,10 +301,11 @@ def unmount_image(call: Call, force: bool, everything: bool) -> None:
             call.say(line)
         unmount.demand(cleared)
         return
-    image = pipeline.mount_of(settings)
     if call.dry:
-        call.would(f"unmount {image.prefix}")
-    elif unmount.unmount(image, force=force, tool_directory=settings.tool_directory):
+        call.would(project.unmount_plan(settings))
+        return
+    image = pipeline.mount_of(settings)
+    if unmount.unmount(image, force=force, tool_directory=settings.tool_directory):
         call.say(f"Unmounted {image.prefix}")
     else:
         call.say(f"{image.prefix} is not mounted")
@@ -316,8 +324,9 @@ def prereq(call: Call, install: bool, as_json: bool) -> None:
     from condainer import prereq, provision
 
     settings = call.settings()
-    if install and call.dry:
-        call.would(provision.plan(), as_json=as_json)
+    if call.dry:
+        steps = [provision.plan()] if install else []
+        call.would(*steps, "look for the tools, and ask them what they can do", as_json=as_json)
         return
     for name, _ in call.building().own_programs:
         call.say(f"`{name}` of this project is for its builds, and not looked at here")

@@ -9,6 +9,7 @@ import click
 from condainer import pipeline, profile, project, run
 from condainer.cache import Entry
 from condainer.cli import Call, cli
+from condainer.config import Settings
 from condainer.console import human_size
 from condainer.mount import Image
 from condainer.run import Use
@@ -28,6 +29,9 @@ def warm(call: Call, record: bool, everything: bool) -> None:
     read since the image was mounted.
     """
     settings = call.settings()
+    if call.dry:
+        _plan(call, settings, record, everything)
+        return
     entry, lock = pipeline.current_entry(settings)
     if record:
         _record(call, entry)
@@ -39,28 +43,32 @@ def warm(call: Call, record: bool, everything: bool) -> None:
         _read_files(call, Use(entry, lock, settings, call.reporter()), names)
 
 
+def _plan(call: Call, settings: Settings, record: bool, everything: bool) -> None:
+    plan = project.use_plan(settings)
+    names = None if everything else profile.read(settings.project)
+    if record:
+        last = f"write {settings.project / profile.FILE}"
+    elif names is not None:
+        last = f"mount {plan.image} and read {len(names)} files of it"
+    else:
+        size = f" ({human_size(plan.entry.manifest.size)})" if plan.entry else ""
+        last = f"read {plan.image}{size} into the page cache"
+    call.would(*plan.steps, last)
+
+
 def _record(call: Call, entry: Entry) -> None:
     directory = call.settings().project
-    if call.dry:
-        call.would(f"write {directory / profile.FILE}")
-        return
     path, count = profile.record(Image.of(entry), directory)
     call.say(f"Wrote {path} ({count} files)")
 
 
 def _read_all(call: Call, entry: Entry) -> None:
-    if call.dry:
-        call.would(f"read {entry.image} ({human_size(entry.manifest.size)}) into the page cache")
-        return
     seconds = project.read_into_page_cache(entry.image, call.reporter())
     rate = _rate(entry.manifest.size, seconds)
     call.say(f"Read {entry.image} ({human_size(entry.manifest.size)}, {rate})")
 
 
 def _read_files(call: Call, use: Use, names: Sequence[str]) -> None:
-    if call.dry:
-        call.would(f"mount {use.entry.image} and read {len(names)} files of it")
-        return
     run.claim(use)
     found = profile.load(use.entry.prefix, names, use.reporter)
     size, rate = human_size(found.size), _rate(found.size, found.seconds)

@@ -39,10 +39,11 @@ def sign(
     from condainer import vouching
 
     settings = call.settings()
-    chosen = vouching.choose(addresses, everything, settings)
     if call.dry:
-        call.would(*vouching.plan(chosen, key, rebuild, settings), as_json=as_json)
+        before, chosen = vouching.planned(addresses, everything, settings)
+        call.would(*before, *vouching.plan(chosen, key, rebuild, settings), as_json=as_json)
         return
+    chosen = vouching.choose(addresses, everything, settings)
     done = []
     try:
         for vouched in vouching.run(chosen, key, rebuild, settings, call.reporter()):

@@ -32,10 +32,11 @@ def verify(
     from condainer import verification, verify
 
     settings = call.settings()
-    chosen = verification.choose(what, everything, settings)
     if call.dry:
-        call.would(*verification.plan(chosen, rebuild, keep), as_json=as_json)
+        before, chosen = verification.planned(what, everything, settings)
+        call.would(*before, *verification.plan(chosen, rebuild, keep), as_json=as_json)
         return
+    chosen = verification.choose(what, everything, settings)
     verdicts = verification.run(chosen, rebuild, keep, settings, call.reporter())
     reports = [verdict.report() for verdict in verdicts]
     if as_json:

@@ -13,8 +13,9 @@ from condainer.errors import NotBuiltError
 from condainer.files import publish_text, storage_errors
 from condainer.lock import this_platform
 from condainer.locking import LockState, lock_state
-from condainer.pipeline import Built
+from condainer.pipeline import Built, current_entry, mount_of
 from condainer.report import Reporter
+from condainer.values import dataclass
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,6 +85,45 @@ def build_plan(settings: Settings) -> list[str]:
     target = cache.entry_directory(settings.cache_directory, address.digest) / cache.IMAGE
     packages = f"{len(state.lock.conda)} conda and {len(state.lock.pip)} pip packages"
     return [f"install {packages} and compress them into {target}"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What has to be done before the image of a project can be used, and where it will be.
+
+    Where the lock is yet to be made, neither is known; `entry` is the image that is there.
+    """
+
+    steps: tuple[str, ...]
+    image: str = "the image"
+    prefix: str = "its prefix"
+    entry: cache.Entry | None = None
+
+
+def use_plan(settings: Settings) -> Plan:
+    """Return what would be done to use the image of a project, which may be yet to be built.
+
+    Raises NotBuiltError for a pin that no cache has, which cannot be built.
+    """
+    try:
+        entry, _ = current_entry(settings)
+        return Plan((), str(entry.image), str(entry.prefix), entry)
+    except NotBuiltError:
+        steps = tuple(build_plan(settings))
+    state = lock_state(settings)
+    if state.status != "current" or state.lock is None:
+        return Plan(steps)
+    address = address_of(state.lock, settings.mount_base_directory)
+    directory = cache.entry_directory(settings.cache_directory, address.digest)
+    return Plan(steps, str(directory / cache.IMAGE), str(address.prefix))
+
+
+def unmount_plan(settings: Settings) -> str:
+    """Return what `cnd umount` would do."""
+    try:
+        return f"unmount {mount_of(settings).prefix}"
+    except NotBuiltError as error:
+        return f"unmount nothing: {error.message}"
 
 
 def build_report(built: Built) -> dict[str, Any]:

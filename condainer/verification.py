@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from condainer import rebuild, verify
+from condainer import project, rebuild, verify
 from condainer.cache import IMAGE
 from condainer.config import Settings
 from condainer.console import human_size
-from condainer.errors import CondainerError, ConfigError
+from condainer.errors import CondainerError, ConfigError, NotBuiltError
 from condainer.report import Reporter
 from condainer.verify import Verdict
 
@@ -26,6 +26,22 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
     if what is None or verify.DIGITS.fullmatch(what.lower()):
         return [verify.served(what and what.lower(), settings)]
     return [Path(what).absolute()]
+
+
+def planned(
+    what: str | None, everything: bool, settings: Settings
+) -> tuple[tuple[str, ...], list[Path]]:
+    """Return what has to be done first, and what is then to be checked; raises as choose().
+
+    A project's own image may be yet to be built.
+    """
+    try:
+        return (), choose(what, everything, settings)
+    except NotBuiltError:
+        if what is not None:
+            raise
+    found = project.use_plan(settings)
+    return found.steps, [Path(found.image)]
 
 
 def plan(chosen: Sequence[Path], again: bool, keep: bool) -> Iterator[str]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import cache, signing, trust, verify
+from condainer import cache, project, signing, trust, verify
 from condainer.cache import Entry
 from condainer.config import Settings
-from condainer.errors import ConfigError, IntegrityError
+from condainer.errors import ConfigError, IntegrityError, NotBuiltError
 from condainer.report import Reporter
 from condainer.verify import Verdict
 
@@ -45,6 +45,22 @@ def choose(addresses: Sequence[str], everything: bool, settings: Settings) -> li
     return [verify.served(text.lower(), settings) for text in addresses] or [
         verify.served(None, settings)
     ]
+
+
+def planned(
+    addresses: Sequence[str], everything: bool, settings: Settings
+) -> tuple[tuple[str, ...], list[Path]]:
+    """Return what has to be done first, and what is then to be signed; raises as choose().
+
+    A project's own image may be yet to be built.
+    """
+    try:
+        return (), choose(addresses, everything, settings)
+    except NotBuiltError:
+        if addresses:
+            raise
+    found = project.use_plan(settings)
+    return found.steps, [Path(found.image)]
 
 
 def plan(chosen: Sequence[Path], key: Path | None, again: bool, settings: Settings) -> list[str]:
