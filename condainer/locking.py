@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from condainer.config import Settings
 from condainer.errors import LockfileError, StaleLockError
 from condainer.explicit import (
+    OURS,
     REMEDY,
     checked,
     is_ours,
@@ -16,6 +18,7 @@ from condainer.explicit import (
     render_explicit,
 )
 from condainer.lock import (
+    VCS,
     CondaPackage,
     Lock,
     Source,
@@ -24,6 +27,7 @@ from condainer.lock import (
     sources_unchanged,
     this_platform,
 )
+from condainer.patterns import pattern
 from condainer.report import Reporter
 from condainer.values import dataclass, replace
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
     from condainer.inputs import Inputs
 
 CONDA_LOCK = "conda-lock.yml"
+# What git leaves in a file that two sides have changed.
+CONFLICT = pattern(r"^(<{7}|={7}|>{7})", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -59,11 +65,51 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
 def lock_state(settings: Settings, platform: str = "") -> LockState:
     """Compare the lock of a project with its inputs, without solving anything.
 
-    Input files with the bytes that were locked are not even parsed. Parameters: `platform` is this
-    machine's by default. Raises LockfileError for a damaged lockfile, InputError for inputs that
-    cannot be read.
+    This decides for every command. Input files with the bytes that were locked are not even parsed;
+    conda-lock.yml, if it is there, must agree with the explicit lockfile, or a merge went wrong.
+    Parameters: `platform` is this machine's by default. Raises LockfileError for a damaged
+    lockfile, InputError for inputs that cannot be read.
     """
-    platform = platform or this_platform()
+    state = _state(settings, platform or this_platform())
+    lock, path = state.lock, settings.project / CONDA_LOCK
+    if state.status != "current" or lock is None or not lock.sources or lock.origin:
+        return state
+    explicit = lockfile_path(settings.project, lock.platform)
+    both = settings.files.is_file(explicit) and settings.files.is_file(path)
+    if both and not _agrees(path, lock, settings):
+        return LockState("stale", lock, f"{CONDA_LOCK} does not agree with {explicit.name}")
+    return state
+
+
+def _agrees(path: Path, lock: Lock, settings: Settings) -> bool:
+    if _plainly_agrees(settings.files.read_text(path, errors="replace"), lock):
+        return True
+    from condainer import unified
+
+    return unified.agrees(unified.parse(path, settings.files.read), lock)
+
+
+def _plainly_agrees(text: str, lock: Lock) -> bool:
+    """Tell whether a conda-lock.yml is as we write it, with the packages of a lock.
+
+    That is seen without YAML, which a hit does not need; where it is not, YAML decides.
+    """
+    head, _, rest = text.partition("\npackage:\n- ")
+    same = f"\n    {lock.platform}: {lock.inputs}\n" in head and head.startswith(OURS)
+    if not same or CONFLICT.search(text):
+        return False
+    found = set()
+    for item in rest.split("\n- "):
+        lines = item.split("\n")
+        if f"  platform: {lock.platform}" in lines:
+            url = "".join([line[7:] for line in lines if line.startswith("  url: ")])
+            digest = "".join([line[12:] for line in lines if line.startswith("    sha256: ")])
+            found.add((url, "" if url.startswith(VCS) else digest))
+    wanted = {(package.url, package.sha256) for package in lock.conda}
+    return found == wanted | {(package.url, package.sha256) for package in lock.pip}
+
+
+def _state(settings: Settings, platform: str) -> LockState:
     path = lockfile_path(settings.project, platform)
     try:
         lock = read_explicit(path, platform, partial=True, read=settings.files.read)

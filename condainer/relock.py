@@ -93,11 +93,8 @@ def _unified(settings: Settings) -> Mapping[str, Any]:
 
 
 def check(settings: Settings, platforms: Sequence[str]) -> list[tuple[str, LockState]]:
-    """Return the state of the lock of each platform; nothing is solved, nobody is asked.
-
-    conda-lock.yml, if it is there, must agree with the explicit lockfile.
-    """
-    return [(platform, _state(settings, platform)) for platform in platforms]
+    """Return the state of the lock of each platform; nothing is solved, nobody is asked."""
+    return [(platform, lock_state(settings, platform)) for platform in platforms]
 
 
 def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
@@ -108,19 +105,6 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
         raise StaleLockError(
             f"The lock of {settings.project} for " + "; for ".join(reasons), "Run `cnd lock`."
         )
-
-
-def _state(settings: Settings, platform: str) -> LockState:
-    state = lock_state(settings, platform)
-    lock, path = state.lock, settings.project / CONDA_LOCK
-    explicit = lockfile_path(settings.project, platform)
-    if state.status != "current" or lock is None or not lock.sources or lock.origin:
-        return state
-    files = settings.files
-    both = files.is_file(explicit) and files.is_file(path)
-    if both and not unified.agrees(_unified(settings), lock):
-        return LockState("stale", lock, f"{CONDA_LOCK} does not agree with {explicit.name}")
-    return state
 
 
 def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked, ...]:
@@ -173,7 +157,7 @@ def steps(settings: Settings, wish: Wish) -> list[str]:
 def _state_or_none(settings: Settings, platform: str) -> LockState:
     """Return the state of a lock; a damaged one of ours is as good as none."""
     try:
-        return _state(settings, platform)
+        return lock_state(settings, platform)
     except LockfileError as error:
         return LockState("missing", None, error.message)
 

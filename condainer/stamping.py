@@ -174,6 +174,8 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
     yield lockfile_path(settings.project, this_platform())
     # What was looked up of another tool's lock.
     yield completed_path(settings.project, this_platform())
+    # It has to agree with that.
+    yield settings.project / locking.CONDA_LOCK
     yield settings.environment_yml
     yield settings.requirements_txt
     yield from (source.place(settings.project) for source in lock.sources)

@@ -89,7 +89,7 @@ def parse(path: Path, read: Read = read_bytes) -> Mapping[str, Any]:
     A damaged file is what `cnd lock` is the remedy for.
     """
     try:
-        if not read(path).startswith(HEAD.encode()):
+        if not read(path).startswith(HEAD.rstrip().encode()):
             return {}
         content = condalock.content_of(path, read)
         # All was read as text.

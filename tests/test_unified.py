@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from condainer import lockexport, unified
+from condainer import lockexport, locking, unified
 from condainer.inputs import Inputs
 from condainer.lock import CondaPackage, Lock, PipPackage, Source
 from condainer.solver import Solved
@@ -51,6 +51,31 @@ def test_a_version_control_reference_stands_as_conda_lock_has_it(tmp_path: Path)
     write_conda_lock_file(parse_conda_lock_file(path), theirs, None, include_help_text=False)
     assert path.read_text() == unified.HEAD + theirs.read_text()
     assert unified.agrees(unified.parse(path), solution("linux-64", GIT, WHEEL).lock)
+
+
+def test_agreement_is_seen_without_yaml(tmp_path: Path) -> None:
+    path = tmp_path / "conda-lock.yml"
+    write(path, solution("linux-64", GIT, WHEEL), solution("linux-aarch64"))
+    text = path.read_text()
+    lock = solution("linux-64", GIT, WHEEL).lock
+    assert locking._plainly_agrees(text, lock)
+    assert locking._plainly_agrees(text, solution("linux-aarch64").lock)
+    for other in (solution("linux-64", GIT), solution("osx-64"), solution("linux-aarch64", WHEEL)):
+        assert not locking._plainly_agrees(text, other.lock)
+    edits = {
+        lock.inputs: "e" * 64,
+        "a" * 64: "e" * 64,
+        CONDA.url: CONDA.url.replace("1.0", "2.0"),
+        WHEEL.url: GIT.url,
+        COMMIT: COMMIT[::-1],
+        "metadata:": "<<<<<<< ours\nmetadata:",
+        unified.HEAD: "# Made by conda-lock\n",
+    }
+    for old, new in edits.items():
+        assert old in text
+        assert not locking._plainly_agrees(text.replace(old, new), lock), old
+        path.write_text(text.replace(old, new))
+        assert not unified.agrees(unified.parse(path), lock), old
 
 
 def test_passwords_of_channels_are_left_out(tmp_path: Path) -> None:

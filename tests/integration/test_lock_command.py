@@ -159,6 +159,30 @@ def test_check_says_why_by_its_status_and_asks_nobody(locked: Project) -> None:
     assert "missing" in locked.cnd("lock", "--check", status=7, **away).stderr
 
 
+def test_half_a_merge_is_stale_for_all_commands(project: Project) -> None:
+    unified = project.path / "conda-lock.yml"
+    project.cnd("-q", "lock")
+    other = unified.read_text()
+    project.write("dependencies: [probe-files]\n")
+    project.cnd("-q", "build")
+    ours = unified.read_text()
+    project.cnd("-q", "build", "--locked")
+    # A stamp says that all is well.
+    unified.write_text(other)
+    for arguments in (["lock", "--check"], ["build", "--locked"], ["lock", "--export", "explicit"]):
+        assert "conda-lock.yml does not agree" in project.cnd(*arguments, status=7).stderr
+    assert "conda-lock.yml does not agree" in project.cnd("exec", "true", status=125).stderr
+    assert project.json("status")["lock"] == "stale"
+    assert "does not agree" in project.cnd("-y", "build").stderr
+    project.cnd("-q", "build")
+    assert unified.read_text() == ours
+    # Another way to write the same, and other line ends, are none of that.
+    for text in (ours.replace("  url: ", "  url:  "), ours.replace("\n", "\r\n")):
+        unified.write_bytes(text.encode())
+        project.cnd("lock", "--check")
+        project.cnd("-q", "build", "--locked")
+
+
 def test_a_lost_conda_lock_yml_comes_back_and_nothing_moves(locked: Project) -> None:
     locked.cnd("lock")
     before = [(name, content) for name, content, _ in bytes_of(locked)]
