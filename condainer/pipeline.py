@@ -291,7 +291,7 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
             if present != text:
                 publish_text(path, text, 0o644, durable=False)
             if name == SCRIPTS[0] and activated.settled:
-                _make_younger(path, activated.settled)
+                _make_younger(path, activated.settled, settings)
         except OSError as error:
             unwritten.setdefault(str(error.strerror), []).append(name)
     for reason, names in unwritten.items():
@@ -305,11 +305,15 @@ def _settled(settings: Settings) -> tuple[Path, ...]:
     return (config.SITE_FILE, settings.project / config.PROJECT_FILE)
 
 
-def _make_younger(script: Path, settled: tuple[Path, ...]) -> None:
-    """Give a script a later time than the configuration with which it was compared now."""
+def _make_younger(script: Path, settled: tuple[Path, ...], settings: Settings) -> None:
+    """Give a script a later time than the configuration by which it was made."""
     user = config.user_file()
     # Where that is not ours to do, shells go on asking.
     with contextlib.suppress(OSError):
+        if any(settings.files.has_changed(path) for path in (*settled, user)):
+            # Nothing is older than this, so that shells ask.
+            os.utime(script, ns=(0, 0))
+            return
         files = [path for path in (*settled, user, user.parent) if path.exists()]
         newest = max((path.stat().st_mtime_ns for path in files), default=0)
         if newest >= script.stat().st_mtime_ns:

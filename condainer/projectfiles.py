@@ -65,6 +65,15 @@ class ProjectFiles:
         absent = seen.error is not None and seen.error[0] in (errno.ENOENT, errno.ENOTDIR)
         return seen.is_link or not absent
 
+    def has_changed(self, path: Path) -> bool:
+        """Tell whether by now something else is there than what was read."""
+        seen = self._look(path)
+        try:
+            now = os.stat(path)
+        except OSError:
+            return seen.error is None
+        return seen.status is None or _identity(now) != _identity(seen.status)
+
     def publish(self, path: Path, text: str) -> None:
         """Write a file as files.publish_text() does; from now on, this is what was read of it."""
         publish_text(path, text)
@@ -80,6 +89,10 @@ class ProjectFiles:
         if key not in self._seen:
             self._seen[key] = _look(path)
         return self._seen[key]
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _look(path: Path) -> Seen:

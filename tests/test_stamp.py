@@ -503,6 +503,24 @@ def test_activate_is_made_younger_than_a_configuration() -> None:
         assert not world.check()
 
 
+@pytest.mark.parametrize("first", ["linger: 1\n", ""])
+def test_a_configuration_that_changes_during_a_build_is_younger_than_activate(first: str) -> None:
+    with a_world() as world:
+        if first:
+            config(first)(world)
+        settings = world.settings()
+        # Between its being read and the end of the build.
+        config("linger: 3\n")(world)
+        built = pipeline.ensure(settings, Silent())
+        stamping.remember(settings, built)
+        changed, activate = world.project / "condainer.yml", world.project / "activate"
+        assert activate.stat().st_mtime < changed.stat().st_mtime
+        assert stamp.valid(str(world.project)) is None
+        world.build()
+        assert world.check()
+        assert activate.stat().st_mtime > changed.stat().st_mtime
+
+
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         monkeypatch.setattr(stamping, "LARGE", 10)
