@@ -7,7 +7,6 @@ them as uv would during a build, and `builds/<key>.json` in the package cache ke
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import tarfile
@@ -17,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from condainer import archives, downloads, indexes, process, repositories, wheels
+from condainer import archives, downloads, environments, indexes, process, repositories, wheels
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import CondainerError, NetworkError
@@ -180,7 +179,8 @@ def _resolved(
         options = ["--python", sys.executable, "--python-version", python, "--no-config"]
 
         def compiled() -> str:
-            return process.run([*command, *options, *target, str(listed)], env=os.environ).stdout
+            variables = environments.resolving(Path(scratch))
+            return process.run([*command, *options, *target, str(listed)], env=variables).stdout
 
         text = indexes.asking_mirrors(settings, compiled)
     return [_file(entry) for entry in tomllib.loads(text).get("packages", [])]

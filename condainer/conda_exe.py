@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from condainer import process
+from condainer import environments, process
 from condainer.errors import ToolError
 from condainer.patterns import pattern
 from condainer.process import CommandFailed
@@ -25,18 +25,6 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 SAID = 4000
 REMEDY = "Name a conda, mamba or micromamba with `conda_exe:`, or remove that line."
 
-# What tells how to reach the network, and what the machine is to be taken for.
-PASSED = (
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "NETRC",
-)
 # The first that is set names the certificates, as network.prepare() has it.
 AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 OVERRIDES = "CONDA_OVERRIDE_"
@@ -137,14 +125,8 @@ def environment(
     packages are kept.
     """
     environ = os.environ if environ is None else environ
-    kept = {
-        name: value
-        for name, value in environ.items()
-        if name.upper() in PASSED or name.startswith(OVERRIDES)
-    }
-    netrc = Path(os.path.expanduser("~/.netrc"))
-    if "NETRC" not in kept and netrc.is_file():
-        kept["NETRC"] = str(netrc)
+    overrides = {name: environ[name] for name in environ if name.startswith(OVERRIDES)}
+    kept = {**environments.network(environ), **overrides}
     authorities = next((kept[name] for name in AUTHORITIES if kept.get(name)), "")
     if authorities:
         # Neither reads SSL_CERT_FILE, and mamba's client no directory.
@@ -158,7 +140,7 @@ def environment(
         "HOME": str(scratch),
         "TMPDIR": str(scratch),
         "CONDA_PKGS_DIRS": str(scratch / "pkgs"),
-        "LANG": "C.UTF-8",
+        **environments.PLAIN,
         # Before the system's: an installation in a long path finds its python by this name.
         "PATH": f"{path.parent}:{SYSTEM_PATH}",
         "PYTHONDONTWRITEBYTECODE": "1",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from condainer import process
+from condainer import environments, process
 from condainer.errors import CondainerError
 from condainer.patterns import pattern
 from condainer.urls import DEFAULT_PORTS, INDEX_VARIABLES, USER, origin
@@ -61,9 +61,13 @@ def logged_in(url: str, logins: Sequence[str]) -> str:
 
 def unset(text: str) -> str:
     """Return the first variable among those that say who logs in at a URL that is not set."""
-    users = (user["user"] for user in USER.finditer(text))
-    names = (match["name"] for user in users for match in VARIABLE.finditer(user))
-    return next((name for name in names if name not in os.environ), "")
+    return next((name for name in variables([text]) if name not in os.environ), "")
+
+
+def variables(texts: Iterable[str]) -> list[str]:
+    """Return the names of the variables in texts that say who logs in at a URL."""
+    users = (user["user"] for text in texts for user in USER.finditer(text))
+    return [match["name"] for user in users for match in VARIABLE.finditer(user)]
 
 
 def server(url: str) -> str:
@@ -90,10 +94,11 @@ def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | 
     for service in [*(_without_userinfo(index) for index in indexes), host]:
         arguments = ["get", service, unquote(user)] if user else ["--mode", "creds", "get", service]
         try:
-            lines = process.run([program, *arguments]).stdout.splitlines()
+            said = process.run([program, *arguments], env=environments.client())
         except CondainerError:
             # It has none, or cannot do that; uv goes on without it as well.
             continue
+        lines = said.stdout.splitlines()
         if user and lines:
             return unquote(user), lines[0]
         if len(lines) > 1:

@@ -100,9 +100,6 @@ def pack(
     tool, version = find_mksquashfs(settings)
     reporter.step("Compressing the image", "percent")
     command = packing(tool, directory, target, settings)
-    # mksquashfs refuses to run with the variable that sets the same times.
-    environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
-
     total, done = size or 1, 0
 
     def on_line(line: str) -> None:
@@ -116,7 +113,7 @@ def pack(
         tree = pool.submit(tree_digest, directory, known)
         try:
             # Its own progress bar goes to terminals only; what it says of each file goes anywhere.
-            process.run([*command, "-info", "-no-progress"], env=environment, on_line=on_line)
+            process.run([*command, "-info", "-no-progress"], on_line=on_line)
         except CommandFailed as error:
             raise _explained(error, target) from None
         with storage_errors(f"read the image {target}, or {directory}"):

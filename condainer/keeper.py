@@ -173,7 +173,7 @@ class Keeper:
             self.refreshed = time.monotonic()
         if backends.examine(self.prefix, self.duty.address) is State.DEAD:
             with contextlib.suppress(CondainerError):
-                process.run(self.duty.again)
+                process.run(self.duty.again, env=os.environ)
         signal.setitimer(signal.ITIMER_REAL, LONGEST_PAUSE)
 
     def _unmounted(self) -> bool:

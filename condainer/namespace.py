@@ -142,7 +142,7 @@ def available() -> bool:
     from condainer import process
 
     try:
-        process.run([*launch.module_command("condainer.namespace"), PROBE])
+        process.run([*launch.module_command("condainer.namespace"), PROBE], env=os.environ)
     except process.CommandFailed:
         return False
     return True

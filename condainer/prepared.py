@@ -105,7 +105,8 @@ def preparing(
         (directory / SHELVES).write_bytes(listed)
     command = launch.module_command("condainer.unshelve")
     workers = max(jobs - 1, 1)
-    with process.started([*command, str(directory), str(final), str(workers)]) as child:
+    arguments = [str(directory), str(final), str(workers)]
+    with process.started([*command, *arguments], os.environ) as child:
         if jobs == 1:
             # Its failure is told by whoever waits for it.
             with contextlib.suppress(CondainerError):

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from condainer import tools
+from condainer import environments, tools
 from condainer.errors import CondainerError, ToolError
 from condainer.urls import redacted
 from condainer.values import dataclass
@@ -74,7 +74,8 @@ def run(
     """Run a command to its end and return what it wrote.
 
     It gets a session of its own, so that neither it nor what it started outlives this call.
-    Parameters: `env` replaces the environment, `on_line` receives each line of stdout as it comes
+    Parameters: `env` is the environment, by default that of a tool of the system (a module of ours
+    gets our own, by which its interpreter runs), `on_line` receives each line of stdout as it comes
     instead of collecting it (a carriage return ends a line too, as progress bars write them),
     `pass_fds` are descriptors that it inherits, `stdin` is the one that it reads. With `terminal`
     it stays in our session instead and shares our stdin, so that it can ask for a passphrase.
@@ -119,13 +120,13 @@ class Running:
 
 
 @contextlib.contextmanager
-def started(argv: Sequence[str]) -> Iterator[Running]:
+def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Running]:
     """Start a command, as run() does, that neither it nor what it started outlives this context.
 
     Who leaves the context without having called finish() does not want it any more. Raises
     ToolError when it cannot be started.
     """
-    child = _popen(argv, stdin=subprocess.DEVNULL, start_new_session=True)
+    child = _popen(argv, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
     watcher.start()
     with child:
@@ -150,7 +151,7 @@ def _popen(
     try:
         return subprocess.Popen(
             argv,
-            env=None if env is None else dict(env),
+            env=environments.system() if env is None else dict(env),
             cwd=cwd,
             stdin=stdin,
             stdout=subprocess.PIPE,

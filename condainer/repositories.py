@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from condainer import process
+from condainer import environments, process
 from condainer.archives import partials, private_root
 from condainer.config import Settings
 from condainer.errors import InputError, IntegrityError, LockfileError, NetworkError, ToolError
@@ -21,7 +21,6 @@ from condainer.urls import redacted
 PROTOCOLS = "https:http:ssh:git:file"
 # The mode of an entry of a tree that is a commit of another repository.
 SUBMODULE = "160000"
-OTHERS = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_PREFIX")
 
 
 def fetch(packages: Sequence[PipPackage], settings: Settings, reporter: Reporter) -> list[str]:
@@ -182,7 +181,5 @@ def _git(*arguments: str) -> str:
     tool = process.find_tool("git")
     if tool is None:
         raise ToolError("git is not installed", "The lock names a Git repository: install git.")
-    # A hook of Git's, in which we may run, says which repository it is about.
-    environment = {name: value for name, value in os.environ.items() if name not in OTHERS}
-    environment |= {"GIT_TERMINAL_PROMPT": "0", "GIT_ALLOW_PROTOCOL": PROTOCOLS}
-    return process.run([tool, *arguments], env=environment).stdout
+    variables = {**environments.client(), "GIT_ALLOW_PROTOCOL": PROTOCOLS}
+    return process.run([tool, *arguments], env=variables).stdout

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import cache, ownership, process, publish
+from condainer import cache, environments, ownership, process, publish
 from condainer.cache import Entry
 from condainer.config import Settings
 from condainer.errors import CondainerError, ConfigError, StorageError, ToolError
@@ -107,7 +107,7 @@ def sign(text: bytes, key: Path) -> str:
         message.write_bytes(text)
         argv = [tool(), "-Y", "sign", "-n", NAMESPACE, "-f", str(key), str(message)]
         try:
-            process.run(argv, terminal=_has_terminal())
+            process.run(argv, env=environments.client(), terminal=_has_terminal())
         except CommandFailed as error:
             raise _unusable(key, error) from None
         return read_text(message.with_name("manifest.sig"), "ascii")

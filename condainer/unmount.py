@@ -123,7 +123,10 @@ def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
         else:
             with suppress(CommandFailed):
                 # In a process of its own, because who has entered the namespace does not come back.
-                process.run([*launch.module_command("condainer.private"), str(locks.namespace)])
+                process.run(
+                    [*launch.module_command("condainer.private"), str(locks.namespace)],
+                    env=os.environ,
+                )
         if sole is not None:
             os.close(sole)
         cleared.append(Cleared(prefix, problem))

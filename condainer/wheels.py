@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer import credentials, indexes, process, repositories, uv_failures, uv_options
+from condainer import (
+    credentials,
+    environments,
+    indexes,
+    process,
+    repositories,
+    uv_failures,
+    uv_options,
+)
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.contents import pip_parts
@@ -35,8 +43,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-# Seconds; a flaky mirror answers late rather than never.
-HTTP_TIMEOUT = "60"
 # Between the file of a requirement and its hash.
 HASHED = " --hash=sha256:"
 
@@ -98,7 +104,7 @@ def resolve(
                 *arguments,
                 str(pins),
             ],
-            env=_environment(scratch),
+            env=environments.resolving(scratch, _named(inputs)),
         )
     except CommandFailed as error:
         raise _explained(error, inputs.requirements, wanted) from None
@@ -144,7 +150,7 @@ def _changes(
                     *("--break-system-packages", "--requirements", str(wanted)),
                     *(limits if lines else ()),
                 ],
-                env=_environment(scratch),
+                env=environments.resolving(scratch, _named(inputs)),
             )
             return list(json.loads(report.stdout)["changes"])
         except CommandFailed as error:
@@ -154,6 +160,10 @@ def _changes(
             kept = {name: version for name, version in pins.items() if name not in words}
             # Where it does not show which pin it was, none can stay.
             pins = kept if len(kept) < len(pins) else {}
+
+
+def _named(inputs: Inputs) -> list[str]:
+    return credentials.variables(line.text for line in inputs.requirements)
 
 
 def _pins(held: Sequence[PipPackage], inputs: Inputs, prefix: Path) -> dict[str, str]:
@@ -236,18 +246,17 @@ def install(
         *("--no-compile-bytecode", "--break-system-packages"),
         *(["--find-links", str(tools)] if tools else []),
     ]
+    variables = environments.installing(scratch, credentials.variables(logins))
     try:
         if hashed:
             listed = _write(scratch / "locked.txt", [*logins, *hashed])
             local = all(line.partition(HASHED)[0].endswith(".whl") for line in hashed)
             options = ["--require-hashes", *(["--offline"] if local else [])]
-            process.run(
-                [*command, *options, "--requirements", str(listed)], env=_environment(scratch)
-            )
+            process.run([*command, *options, "--requirements", str(listed)], env=variables)
         if commits:
             # After the others: uv asks for the hash of everything in one call, or of nothing.
             listed = _write(scratch / "commits.txt", [*logins, *commits])
-            process.run([*command, "--requirements", str(listed)], env=_environment(scratch))
+            process.run([*command, "--requirements", str(listed)], env=variables)
     except CommandFailed as error:
         if "network was disabled" in error.stderr:
             raise OfflineError(
@@ -280,24 +289,6 @@ def find_uv() -> str:
 def _uv(*arguments: str) -> list[str]:
     # A uv.toml or pyproject.toml near the working directory must not change what is locked.
     return [find_uv(), *arguments, "--no-config"]
-
-
-def _environment(scratch: Path) -> Mapping[str, str]:
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONUSERBASE")
-    }
-    return {
-        "UV_HTTP_TIMEOUT": HTTP_TIMEOUT,
-        **environment,
-        # Compiled files that uv's look at the interpreter would leave behind differ from ours.
-        "PYTHONDONTWRITEBYTECODE": "1",
-        # Where uv leaves its lock files.
-        "TMPDIR": str(scratch),
-        # git would wait for a password that nobody sees being asked for.
-        "GIT_TERMINAL_PROMPT": "0",
-    }
 
 
 def _write(path: Path, lines: Sequence[str]) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer import launch, process
+from condainer import environments, launch, process
 from condainer.errors import ToolError
 from condainer.process import CommandFailed
 
@@ -50,9 +50,11 @@ def test_the_environment_is_replaced() -> None:
     assert process.run(["/usr/bin/env"], env={"A": "x y"}).stdout == "A=x y\n"
 
 
-def test_the_environment_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MARKER", "here")
-    assert "MARKER=here\n" in process.run(["env"]).stdout
+def test_nothing_but_the_path_is_inherited(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MARKER", "LD_LIBRARY_PATH", "FORCE_COLOR", "SOURCE_DATE_EPOCH", "LC_ALL"):
+        monkeypatch.setenv(name, "")
+    found = dict(line.split("=", 1) for line in process.run(["env"]).stdout.splitlines())
+    assert found == {"PATH": os.environ["PATH"], **environments.PLAIN}
 
 
 def test_the_working_directory(tmp_path: Path) -> None:

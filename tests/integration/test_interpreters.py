@@ -39,7 +39,7 @@ def prepare_metadata_for_build_wheel(directory, settings=None):
     needs = "Requires-Dist: alpha\\n" if fits else ""
     path.joinpath("METADATA").write_text(f"{HEAD}{needs}")
     path.joinpath("WHEEL").write_text("Wheel-Version: 1.0\\nTag: py3-none-any\\n")
-    if "MESS" in os.environ:
+    if pathlib.Path(MESS).exists():
         pathlib.Path(sys.base_prefix, "mess").touch()
     return path.name
 
@@ -162,7 +162,12 @@ def test_a_kill_while_it_is_linked_leaves_no_half_of_one(project: Project) -> No
 def test_what_is_built_for_a_lock_has_the_kept_interpreter(
     project: Project, tmp_path: Path
 ) -> None:
-    texts = {"backend.py": BACKEND, "pyproject.toml": PYPROJECT, "PKG-INFO": "Name: sourced\n"}
+    mess = tmp_path / "make a mess"
+    texts = {
+        "backend.py": f"{BACKEND}MESS = {str(mess)!r}\n",
+        "pyproject.toml": PYPROJECT,
+        "PKG-INFO": "Name: sourced\n",
+    }
     (tmp_path / "sources").mkdir()
     with tarfile.open(tmp_path / "sources" / "sourced-1.0.tar.gz", "w:gz") as archive:
         for name, text in texts.items():
@@ -177,11 +182,11 @@ def test_what_is_built_for_a_lock_has_the_kept_interpreter(
     assert b"# pip alpha" in first[0]
     assert relock(project, linked=True) == first
     assert relock(project, linked=False) == first
-    project.environment["MESS"] = "1"
+    mess.touch()
     assert relock(project, linked=False) == first
     (prefix,) = kept(project)
     assert (prefix / "mess").exists()
-    del project.environment["MESS"]
+    mess.unlink()
     assert relock(project, linked=True) == first
     assert not (prefix / "mess").exists()
     assert relock(project, linked=False) == first
