@@ -113,6 +113,7 @@ def entry() -> None:
     rattler's threads outlive its calls, and one that wakes while Python is being finalised ends
     the process with SIGSEGV: seen in 2 of 25 runs that ended right after an installation.
     """
+    _leave_other_modules()
     _complete_streams()
     # What asyncio says of its pieces when an interruption takes it apart helps nobody.
     sys.unraisablehook = lambda unraisable: None
@@ -123,6 +124,41 @@ def entry() -> None:
         except (OSError, ValueError):
             pass
     os._exit(status)
+
+
+def _leave_other_modules() -> None:
+    """Look for modules neither in PYTHONPATH nor in the user's own directory of packages.
+
+    What is there is for other interpreters, as environment modules set it; the command in an image
+    gets the variables as they are. Where Condainer itself is installed is looked at all the same.
+    """
+    given = os.environ.get("PYTHONPATH")
+    others = {os.path.abspath(entry) for entry in given.split(os.pathsep)} if given else set()
+    # None with `python -S`, and in most virtual environments it is not looked at.
+    others.add(getattr(sys.modules.get("site"), "USER_SITE", None) or "")
+    if __name__ == "__main__":
+        # `python -m` looks there first.
+        others.add(os.getcwd())
+    if others.isdisjoint(sys.path):
+        return
+    standard = os.path.dirname(os.__file__)
+    own = (standard, f"{sys.prefix}/lib/{os.path.basename(standard)}")
+    sys.path[:] = [
+        entry
+        for entry in sys.path
+        if entry not in others or entry.startswith(own) or _is_home(entry)
+    ]
+
+
+def _is_home(directory: str) -> bool:
+    """Tell whether Condainer is installed in a directory, also as a link to its sources."""
+    try:
+        names = os.listdir(directory)
+    except OSError:
+        return False
+    if any(name.startswith("condainer-") and name.endswith(".dist-info") for name in names):
+        return True
+    return directory == os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 def _complete_streams() -> None:
