@@ -174,7 +174,8 @@ def pinned(digits: str, settings: Settings) -> tuple[Entry, Lock]:
     if not found:
         raise NotBuiltError(
             f"No image with the address {digits} in {places}",
-            "Remove `address:` from condainer.yml to use the lock's own image.",
+            "Run `cnd build`, which makes the image of the lock. "
+            "If condainer.yml pins an `address`, remove that first.",
         )
     if len(found) > 1:
         raise NotBuiltError(

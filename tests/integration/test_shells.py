@@ -109,6 +109,19 @@ def test_the_environment_of_a_command_is_its_own(
     assert "already active" in done.stderr
 
 
+def test_an_image_that_was_purged_is_built_again(built: Project) -> None:
+    shutil.rmtree(built.cache)
+    for shell, enter, _, status in SHELLS.values():
+        needs(shell)
+        done = built.bash(f"{enter}\necho {status}\n", shell)
+        assert done.stdout == "1\n"
+        assert "Run `cnd build`" in done.stderr
+        assert "`address:`" not in done.stderr
+    assert "Run `cnd build`" in built.cnd("exec", "true", status=125).stderr
+    built.cnd("-q", "build")
+    assert built.bash("source ./activate\nprobe-prefix\n").stdout == f"{prefix_of(built)}\n"
+
+
 def test_a_taken_place_is_named_and_cnd_shell_offered(built: Project) -> None:
     prefix = prefix_of(built)
     prefix.mkdir(parents=True)
