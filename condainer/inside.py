@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 # Below the user's cache directory; one directory for each address, because what compilers and
 # package managers leave there fits one environment only. Can be deleted at any time.
 DIRECTORY = "condainer-tools"
+# What activation itself decides.
+DECIDED = ("PATH", "PS1", "IFS", "PYTHONHOME", "CONDA_PREFIX", "CONDA_SHLVL", "CONDA_DEFAULT_ENV")
+# What conda writes for a variable that is not to be set.
+UNSET = "***unset***"
 # What a shell sets for itself.
 SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
 # What a shell takes for its own settings, besides all that begins with BASH: with the caller's, it
@@ -49,7 +53,8 @@ def environment(
     """Return the environment of a command as it is before the image's own scripts have run.
 
     Parameters: `variables` are those of the environment, without what activation itself decides;
-    `environ` is the caller's environment; `table` as for defaults().
+    `environ` is the caller's environment; `table` as for defaults(). Raises ValueError as
+    packaged().
     """
     result = {
         key: value
@@ -67,8 +72,51 @@ def environment(
     result["CONDA_SHLVL"] = "1"
     result["CONDAINER_ADDRESS"] = address
     result.update(defaults(table, environ, address))
+    for name, value in packaged(prefix).items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = value
     result.update(variables)
     return result
+
+
+def packaged(prefix: str) -> dict[str, str | None]:
+    """Return the variables that files of an image's packages set, as conda does; None: unset.
+
+    What activation itself decides is left out. Raises ValueError for a file that conda would not
+    understand.
+    """
+    directory, state = f"{prefix}/etc/conda/env_vars.d", f"{prefix}/conda-meta/state"
+    try:
+        paths = [f"{directory}/{name}" for name in sorted(os.listdir(directory))]
+    except OSError:
+        paths = []
+    if os.path.exists(state):
+        paths.append(state)
+    found: dict[str, str | None] = {}
+    for path in paths:
+        import json
+
+        try:
+            with open(path, encoding="utf-8") as stream:
+                told = json.load(stream)
+            said = told.get("env_vars", {}) if path == state else told
+            for given, value in said.items():
+                # conda's own default, envvars_force_uppercase.
+                name = given.upper()
+                if is_identifier(name) and not is_decided(name) and value != UNSET:
+                    found[name] = None if value is None else str(value)
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
+            raise ValueError(f"{path}: {error}") from None
+        if any("\0" in value for value in found.values() if value):
+            raise ValueError(f"{path}: a value with a null character")
+    return found
+
+
+def is_decided(name: str) -> bool:
+    """Tell whether activation itself decides about a variable; see shell.RESERVED."""
+    return name in DECIDED or name.lstrip("_").startswith("CONDAINER_")
 
 
 def defaults(table: "Iterable[Row]", environ: "Mapping[str, str]", address: str) -> dict[str, str]:

@@ -49,14 +49,23 @@ def environment(
 ) -> dict[str, str]:
     """Return the environment that a command has inside an activated image.
 
-    As conda does it: PATH and CONDA_*, then the `variables` of the environment, then
-    etc/conda/activate.d/*.sh in order. An environment that is active already is replaced.
+    As conda does it: PATH and CONDA_*, then what packages' etc/conda/env_vars.d/*.json set, then
+    the `variables` of the environment, then etc/conda/activate.d/*.sh in order. An environment that
+    is active already is replaced.
     Parameters: `environ` is the caller's environment; with `user_site`, packages in ~/.local are
     seen; `on_output` receives what scripts print.
     """
-    result = inside.environment(
-        str(prefix), chosen(variables), environ, name, address, comfort.rows(user_site)
-    )
+    given = chosen(variables)
+    try:
+        result = inside.environment(
+            str(prefix), given, environ, name, address, comfort.rows(user_site)
+        )
+    except ValueError as error:
+        raise ToolError(
+            f"The variables of a package cannot be read: {error}",
+            "conda could not activate this environment either: choose another version or build of "
+            "the package that has this file.",
+        ) from None
     done = inside.after_scripts(inside.scripts_of(str(prefix)), result, on_output)
     if done is None:
         raise ToolError(

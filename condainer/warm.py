@@ -47,9 +47,12 @@ def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
     if claim is None:
         return
     said: list[str] = []
-    environment = inside.after_scripts(
-        inside.scripts_of(found["prefix"]), environment_of(found), said.append
-    )
+    try:
+        given = environment_of(found)
+    except ValueError:
+        os.close(claim)
+        return
+    environment = inside.after_scripts(inside.scripts_of(found["prefix"]), given, said.append)
     if environment is None:
         os.close(claim)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import shlex
 import shutil
 import signal
@@ -219,6 +220,38 @@ def test_no_environment_is_an_error(prefix: Path, text: str) -> None:
             prefix, {}, dict(os.environ), name="n", address=ADDRESS, on_output=said.append
         )
     assert said[0].splitlines()[0] == "noise"
+
+
+def write_variables(prefix: Path, name: str, text: str) -> None:
+    (prefix / name).parent.mkdir(parents=True, exist_ok=True)
+    (prefix / name).write_text(text)
+
+
+def test_variables_of_packages_in_the_order_of_conda(prefix: Path) -> None:
+    directory = "etc/conda/env_vars.d"
+    first = '{"ONE": "a", "TWO": "a\\nb", "THREE": "a", "FOUR": "a", "NUMBER": 1, "GONE": null}'
+    write_variables(prefix, f"{directory}/a.json", first)
+    write_variables(
+        prefix, f"{directory}/b.json", '{"TWO": "b\'", "path": "/no", "a b": "1", "lower": "x"}'
+    )
+    state = '{"env_vars": {"THREE": "state", "FOUR": "state", "OFF": "***unset***"}}'
+    write_variables(prefix, "conda-meta/state", state)
+    write_script(prefix, "activate", "a.sh", 'export SEEN="$ONE $TWO $THREE $FOUR"\n')
+    given = {"PATH": "/usr/bin:/bin", "GONE": "x", "ONE": "y", "OFF": "o"}
+    env = shell.environment(prefix, {"FOUR": "lock"}, given, name="n", address=ADDRESS)
+    assert env["SEEN"] == "a b' state lock"
+    assert (env["NUMBER"], env["OFF"], env["LOWER"]) == ("1", "o", "x")
+    assert "GONE" not in env
+    assert env["PATH"] == f"{prefix}/bin:/usr/bin:/bin"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"A": "x\\u0000"}', "[" * 100_000, "\udcff"])
+def test_variables_of_packages_that_cannot_be_read(prefix: Path, text: str) -> None:
+    path = prefix / "etc/conda/env_vars.d/x.json"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ToolError, match=re.escape(str(path))):
+        shell.environment(prefix, {}, {"PATH": "/bin"}, name="n", address=ADDRESS)
 
 
 def test_scripts_with_plain_sh(

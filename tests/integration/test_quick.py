@@ -129,6 +129,27 @@ def test_settings_of_the_callers_shell_reach_the_command_only(
         assert short[name] == value.partition("\n")[0]
 
 
+def test_variables_of_packages(make_project: Any, tmp_path: Path) -> None:
+    channel = tmp_path / "channel"
+    good, bad = ("etc/conda/env_vars.d/x.json", '{"FROM_PACKAGE": "it"}'), "{"
+    tiny.package(channel, "sets", "1", files=[good])
+    tiny.package(channel, "spoils", "1", files=[(good[0], bad)])
+    tiny.index(channel)
+    head = f"channels: ['file://{channel}']\ndependencies: "
+    made: Project = make_project(text=f"{head}[sets]\n")
+    made.cnd("-q", "build")
+    made.cnd("-q", "mount")
+    try:
+        done = quick(made, "exec", "--", "env")
+        assert environment(done.stdout)["FROM_PACKAGE"] == "it"
+        assert made.cnd("--set", "linger=0", "exec", "--", "env").stdout == done.stdout
+    finally:
+        made.cnd("umount", "--force", status=None)
+    made.write(f"{head}[spoils]\n")
+    made.cnd("-q", "build")
+    assert good[0] in made.cnd("exec", "--", "true", status=125).stderr
+
+
 def test_a_package_whose_script_ends_the_shell_is_125(make_project: Any, tmp_path: Path) -> None:
     channel = tmp_path / "channel"
     tiny.package(channel, "ends", "1", files=[("etc/conda/activate.d/e.sh", "exec true\n")])
