@@ -141,6 +141,8 @@ def _read(paths: tuple[Path, ...]) -> Condarc:
             continue
         if isinstance(value, dict):
             reader.add(path, value)
+        elif value is not None:
+            reader.ignored.append(f"{path}: not honoured, for it is no mapping")
     return reader.condarc()
 
 

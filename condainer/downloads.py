@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import BinaryIO
 
-from condainer import archives, pages, web
+from condainer import archives, pages, rattler_client, web
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import IntegrityError, NetworkError, OfflineError
@@ -165,13 +165,13 @@ def _get(url: str, received: web.Received, stop: threading.Event) -> None:
 
 def _by_rattler(url: str, received: web.Received, refused: str) -> None:
     """Get a file through rattler, which knows other protocols and the logins of conda channels."""
-    import rattler
     from rattler.package_streaming import download_to_writer
 
     received.restart()
     writer = _Writer(received)
+    client = rattler_client.client()
     try:
-        asyncio.run(download_to_writer(rattler.Client.default_client(), url, writer))
+        asyncio.run(download_to_writer(client, url, writer))
     except Exception as error:
         # rattler has errors of the network that are OSErrors, too.
         if writer.failure is not None:

@@ -32,8 +32,25 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
         )
         for variable in variables:
             os.environ.setdefault(variable, found)
+    _check_netrc(reporter)
     if settings.offline:
         os.environ["UV_OFFLINE"] = "1"
+
+
+def _check_netrc(reporter: Reporter) -> None:
+    """Name a netrc that clients cannot read, and keep it from those that would fail by it."""
+    import netrc
+
+    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    try:
+        netrc.netrc(path)
+    except FileNotFoundError:
+        pass
+    except netrc.NetrcParseError as error:
+        warn_once(f"{path}: not honoured by every client, for it is damaged: {error}", reporter)
+    except (OSError, UnicodeDecodeError) as error:
+        warn_once(f"{path}: not honoured, for it cannot be read: {error}", reporter)
+        os.environ["NETRC"] = os.devnull
 
 
 def warn_once(text: str, reporter: Reporter) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condainer import archives as package_caches
-from condainer import downloads, linked, safety
+from condainer import downloads, linked, rattler_client, safety
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import BuildError, IntegrityError
@@ -161,7 +161,7 @@ async def _install(
         execute_link_scripts=False,
         show_progress=False,
         reporter=progress,  # type: ignore[arg-type]
-        client=rattler.Client.default_client(),
+        client=rattler_client.client(),
     )
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from condainer import environments, process
 from condainer.archives import partials, private_root
 from condainer.config import Settings
-from condainer.errors import InputError, IntegrityError, LockfileError, NetworkError, ToolError
+from condainer.errors import (
+    ConfigError,
+    InputError,
+    IntegrityError,
+    LockfileError,
+    NetworkError,
+    ToolError,
+)
 from condainer.files import remove_tree, storage_errors
 from condainer.lock import GIT, PipPackage
+from condainer.patterns import pattern
 from condainer.process import CommandFailed
 from condainer.report import Reporter
 from condainer.urls import redacted
@@ -21,6 +30,12 @@ from condainer.urls import redacted
 PROTOCOLS = "https:http:ssh:git:file"
 # The mode of an entry of a tree that is a commit of another repository.
 SUBMODULE = "160000"
+# What git says of a configuration file; its lines can have been broken elsewhere.
+DAMAGED = pattern(
+    r"bad\s+config\s+line\s+\d+\s+in\s.+|bad\s+\w+\s+config\s+value\s.+|unable\s+to\s+access\s+'[^']*':"
+    r"[^':]*fatal:\s+unknown\s+error\s+occurred\s+while\s+reading",
+    re.DOTALL,
+)
 
 
 def fetch(packages: Sequence[PipPackage], settings: Settings, reporter: Reporter) -> list[str]:
@@ -177,9 +192,23 @@ def _has(repository: Path, commit: str) -> bool:
     return True
 
 
+def damaged_configuration(told: str) -> ConfigError | None:
+    """Return the error of a damaged configuration file that git tells of; None without one."""
+    found = DAMAGED.search(told)
+    if found is None:
+        return None
+    return ConfigError(
+        f"The configuration of git cannot be read: {' '.join(found[0].split())}",
+        "Correct it: `git config --list --show-origin`.",
+    )
+
+
 def _git(*arguments: str) -> str:
     tool = process.find_tool("git")
     if tool is None:
         raise ToolError("git is not installed", "The lock names a Git repository: install git.")
     variables = {**environments.client(), "GIT_ALLOW_PROTOCOL": PROTOCOLS}
-    return process.run([tool, *arguments], env=variables).stdout
+    try:
+        return process.run([tool, *arguments], env=variables).stdout
+    except CommandFailed as error:
+        raise damaged_configuration(error.stderr) or error from None

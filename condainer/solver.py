@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from condainer import condarc, network, virtual
+from condainer import condarc, network, rattler_client, virtual
 from condainer.archives import private_root
 from condainer.config import Settings
 from condainer.dependencies import remedy_of, spelled_out
@@ -273,7 +273,7 @@ def gateway_to(sources: Sequence[str], settings: Settings) -> rattler.Gateway:
     remote = [source for source in sources if not source.startswith("file://")]
     return rattler.Gateway(
         cache_dir=cache,
-        client=rattler.Client.default_client(),
+        client=rattler_client.client(),
         per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
     )
 

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 
+from condainer import repositories
 from condainer.errors import (
     BuildError,
     CondainerError,
@@ -74,7 +75,8 @@ def not_of_a_requirement(error: CommandFailed) -> CondainerError | None:
             "requirement, or `cnd lock --upgrade`.",
         )
     return (
-        _of_a_variable(text, error.reason)
+        repositories.damaged_configuration(text)
+        or _of_a_variable(text, error.reason)
         or _of_the_interpreter(text, error.reason)
         or _of_storage(text, error.reason)
         or _of_the_network(text, error.reason)
