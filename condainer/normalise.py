@@ -7,9 +7,11 @@ of the image must not show it.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -20,6 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from condainer.files import remove_tree
+from condainer.patterns import pattern
 
 # Reserved by RFC 2606: what stands in the place of the host that a package came from.
 CHANNEL = "https://channel.invalid"
@@ -27,6 +30,11 @@ CHANNEL = "https://channel.invalid"
 TRANSIENT = ("direct_url.json", "REQUESTED", "uv_cache.json", "uv_build.json")
 DIRECTORY_MODE = 0o755
 FILE_MODES = {False: 0o644, True: 0o755}
+# An interpreter with arguments; more than this is read by no kernel.
+SPLIT = pattern(r"#!/usr/bin/env (?P<command>[^-\s]\S*[ \t]+\S[^\n]*)(?P<rest>\n.*)?", re.DOTALL)
+SHEBANG = 512
+# Engines shorten what is longer: older kernels read no more.
+LONGEST = 127
 # Bytes.
 COPIED = 1 << 20
 # Where the engine puts the files of packages that another package has, too.
@@ -42,6 +50,7 @@ def metadata(directory: Path, prefix: Path) -> None:
     records = {path: json.loads(path.read_text("utf-8")) for path in sorted(meta.glob("*.json"))}
     _shared(list(records.values()), directory)
     for path, record in records.items():
+        _scripts(record, directory, prefix)
         _sizes(record, directory)
         replace(path, json.dumps(_record(record), sort_keys=True))
     # The engine's advice to backup programs is about a directory on disk, not about an image.
@@ -82,6 +91,34 @@ def _record(record: dict[str, Any]) -> dict[str, Any]:
     record["channel"] = CHANNEL
     record["url"] = f"{CHANNEL}/{record['subdir']}/{quote(record['fn'])}"
     return record
+
+
+def _scripts(record: dict[str, Any], directory: Path, prefix: Path) -> None:
+    """Let scripts start whose interpreter has arguments, where the prefix does not fit into them.
+
+    Engines write `#!/usr/bin/env interpreter arguments`, which the kernel hands on as one word.
+    """
+    for path in record.get("paths_data", {}).get("paths", ()):
+        file = directory / path["_path"]
+        if not path.get("prefix_placeholder") or not file.is_file() or file.is_symlink():
+            continue
+        with file.open("rb") as stream:
+            # Whatever bytes these are.
+            found = SPLIT.fullmatch(stream.read(SHEBANG).decode("latin-1"))
+            if found is None or _fits(prefix, found["command"]):
+                continue
+            start = f"#!/usr/bin/env -S {found['command']}{found['rest'] or ''}"
+            content = start.encode("latin-1") + stream.read()
+        mode = stat.S_IMODE(file.stat().st_mode)
+        file.unlink()
+        file.write_bytes(content)
+        file.chmod(mode)
+        path["sha256_in_prefix"] = hashlib.sha256(content).hexdigest()
+
+
+def _fits(prefix: Path, command: str) -> bool:
+    """Tell whether an engine left the interpreter's path where it is."""
+    return " " not in str(prefix) and len(f"#!{prefix}/bin/{command}") <= LONGEST
 
 
 def _sizes(record: dict[str, Any], directory: Path) -> None:
