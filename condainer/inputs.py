@@ -154,6 +154,12 @@ def _load(path: Path, platform: str, read: Read) -> Document:
     try:
         text = requirements.read_text(path, read)
     except FileNotFoundError:
+        other = path.with_suffix(".yml" if path.suffix == ".yaml" else ".yaml")
+        if other.is_file():
+            raise InputError(
+                f"{path}: there is no environment file, but {other} is there",
+                f"Rename it, or write `environment_yml: {other.name}` into condainer.yml.",
+            ) from None
         raise InputError(
             f"{path}: there is no environment file",
             "`cnd init` writes an example; `environment_yml:` in condainer.yml names another file.",

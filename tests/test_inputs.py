@@ -571,3 +571,11 @@ def test_paths_with_blanks_line_breaks_dashes_and_other_letters(tmp_path: Path) 
         assert inputs.name == name
         assert wanted(inputs) == ["six"]
         assert [source.path for source in inputs.sources][:2] == ["environment.yml", "my r.txt"]
+
+
+def test_the_other_usual_name_is_told(read: Read, project: Path) -> None:
+    read("dependencies: [a]\n")
+    (project / "environment.yml").rename(project / "environment.yaml")
+    with pytest.raises(InputError, match=r"environment\.yaml is there") as caught:
+        read_inputs(load_settings(project), "linux-64")
+    assert "environment_yml: environment.yaml" in caught.value.hint
