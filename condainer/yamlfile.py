@@ -82,7 +82,7 @@ def nested(text: str) -> Iterator[tuple[int, Any]]:
         for event in yaml.parse(text, Loader):
             depth += isinstance(event, yaml.CollectionStartEvent)
             depth -= isinstance(event, yaml.CollectionEndEvent)
-            end = event.end_mark.index
+            end = event.end_mark.index if event.end_mark else end
             yield depth, event
     except yaml.MarkedYAMLError as problem:
         # The scanner is up to 1024 characters ahead of the events, and some versions of it refuse
