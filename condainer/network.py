@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from condainer import condarc
+from condainer import certificates, condarc
+from condainer.archives import private_root
 from condainer.config import Settings
 from condainer.report import Reporter
 
@@ -32,6 +33,11 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
         )
         for variable in variables:
             os.environ.setdefault(variable, found)
+    elif not os.environ.get("SSL_CERT_DIR") and (found := certificates.everybodys(settings)):
+        # git takes the system's by itself, or those that its configuration names.
+        os.environ.setdefault("SSL_CERT_FILE", found)
+    # Its own place is in a home directory that need not be writable.
+    os.environ.setdefault("UV_CACHE_DIR", str(private_root(settings) / "uv"))
     _check_netrc(reporter)
     if settings.offline:
         os.environ["UV_OFFLINE"] = "1"

@@ -38,6 +38,10 @@ def isolated_user(
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("UV_CACHE_DIR", UV_CACHE)
+    if "SSL_CERT_FILE" not in os.environ:
+        # What the product sets in this process ends with the test.
+        monkeypatch.setenv("SSL_CERT_FILE", "")
+        monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setattr(config, "SITE_FILE", home / "site" / "condainer.yml")
     return home
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import shlex
 import subprocess
 import tarfile
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from condainer import environments, wheels
-from tests.integration.conftest import Project
+from tests.integration.conftest import Project, needs
 from tests.repository import Repository
 
 ENVIRONMENT = """\
@@ -187,3 +189,37 @@ def test_the_tools_of_the_system_do_not_get_the_libraries_of_modules(
     assert project.json("prereq", **variables) == project.json("prereq")
     project.cnd("build", status=0, **variables)
     project.cnd("verify", status=0, **variables)
+
+
+def test_a_home_directory_that_cannot_be_written(make_project: Any, tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        needs("root")
+    home = tmp_path / "home"
+    home.mkdir()
+    project: Project = make_project(
+        text="dependencies: [python, {pip: [tabulate]}]\n",
+        HOME=str(home),
+        CONDAINER_STAGING=str(tmp_path / "staging"),
+    )
+    for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        project.environment.pop(name, None)
+    mount = shlex.join(["mount", "-t", "tmpfs", "-o", "ro", "none", str(home)])
+    script = f"{mount} && cnd lock && cnd build && touch {home}/file"
+    done = project.bash(shlex.join(["unshare", "-m", "bash", "-c", script]))
+    assert "Read-only file system" in done.stderr.splitlines()[-1], done.stderr
+    assert list(project.cache.glob("**/*.squashfs"))
+
+
+def test_nothing_but_our_caches_is_written_into_the_home(make_project: Any, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    project: Project = make_project(
+        text="dependencies: [python, {pip: [tabulate]}]\n", HOME=str(home)
+    )
+    for name in ("UV_CACHE_DIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        project.environment.pop(name, None)
+    project.cnd("build")
+    project.cnd("mount")
+    found = {str(path.relative_to(home)) for path in home.glob("*/*")}
+    assert found <= {".cache/condainer", ".cache/condainer-stamps"}
+    assert {path.name for path in home.iterdir()} <= {".cache"}

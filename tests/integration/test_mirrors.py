@@ -30,13 +30,13 @@ CLEAN = (
 RESOLVE = """
 import sys
 from pathlib import Path
-from condainer import network, process, wheels
+from condainer import environments, network, process, wheels
 from condainer.config import load_settings
 from condainer.report import Silent
 network.prepare(load_settings(Path.cwd()), Silent())
 Path("in.txt").write_text("idna\\n")
 command = wheels._uv("pip", "compile", "--no-deps", "--quiet", "in.txt")
-print(process.run(command, env=wheels._environment(Path.cwd())).stdout)
+print(process.run(command, env=environments.resolving(Path.cwd())).stdout)
 """
 
 
