@@ -116,7 +116,8 @@ def files(environ: Mapping[str, str]) -> list[Path]:
 
     Not those of an active environment, which may be another one each time.
     """
-    home = Path(environ.get("HOME") or "/nonexistent")
+    named = environ.get("HOME", "")
+    home = Path(named if os.path.isabs(named) else "/nonexistent")
     configuration = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     executable = environ.get("CONDA_EXE")
     root = environ.get("CONDA_ROOT") or (executable and str(Path(executable).parent.parent))

@@ -199,12 +199,15 @@ def _user_directory(variable: str, below_home: str) -> Path:
     # The XDG specification: what is not absolute is to be ignored.
     if os.path.isabs(named):
         return Path(named)
+    remedy = f"Set the environment variable HOME or {variable}."
     try:
-        return Path.home() / below_home
+        home = Path.home()
     except RuntimeError:
-        raise ConfigError(
-            "You have no home directory", f"Set the environment variable HOME or {variable}."
-        ) from None
+        raise ConfigError("You have no home directory", remedy) from None
+    if not home.is_absolute():
+        # It would be another one in each working directory.
+        raise ConfigError(f"HOME={home}: not an absolute path", remedy)
+    return home / below_home
 
 
 def documented() -> list[tuple[str, str, str, str]]:

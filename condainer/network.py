@@ -38,6 +38,9 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
         os.environ.setdefault("SSL_CERT_FILE", found)
     # Its own place is in a home directory that need not be writable.
     os.environ.setdefault("UV_CACHE_DIR", str(private_root(settings) / "uv"))
+    if not os.path.isdir(os.environ.get("HOME") or "/"):
+        # As services have it: where it leads through a file, rattler does not start.
+        os.environ["HOME"] = "/nonexistent"
     _check_netrc(reporter)
     if settings.offline:
         os.environ["UV_OFFLINE"] = "1"

@@ -32,7 +32,8 @@ def root() -> str:
     """Return the directory of the tools that the user has let Condainer install."""
     data = os.environ.get("XDG_DATA_HOME", "")
     if not os.path.isabs(data):
-        data = f"{os.environ.get('HOME') or '/nonexistent'}/.local/share"
+        home = os.environ.get("HOME", "")
+        data = f"{home if os.path.isabs(home) else '/nonexistent'}/.local/share"
     return f"{data}/condainer/tools"
 
 

@@ -223,3 +223,20 @@ def test_nothing_but_our_caches_is_written_into_the_home(make_project: Any, tmp_
     found = {str(path.relative_to(home)) for path in home.glob("*/*")}
     assert found <= {".cache/condainer", ".cache/condainer-stamps"}
     assert {path.name for path in home.iterdir()} <= {".cache"}
+
+
+@pytest.mark.parametrize("home", ["/dev/null", "/dev/null/home", "/nonexistent/home"])
+def test_a_home_that_is_no_directory(project: Project, home: str) -> None:
+    project.environment["HOME"] = home
+    for command in (["build"], ["status"], ["exec", "--", "true"], ["verify"], ["gc"], ["list"]):
+        project.cnd(*command)
+
+
+def test_a_home_that_is_another_one_in_each_directory(project: Project) -> None:
+    project.environment["HOME"] = "relative"
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME"):
+        project.environment.pop(name, None)
+    for command in ("build", "status", "list"):
+        done = project.cnd(command, status=3)
+        assert "HOME=relative: not an absolute path" in done.stderr
+    assert [path.name for path in project.path.iterdir()] == ["environment.yml"]
