@@ -29,6 +29,8 @@ SENTINEL = Path(".condainer", "address")
 
 # How long a daemon may take to answer, in seconds; it may wait for a slow file system.
 PATIENCE = 10.0
+# How often to look at what changes while it is looked at.
+LOOKS = 5
 # What stat says of a FUSE mount whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
 
@@ -66,7 +68,16 @@ def examine(prefix: Path, address: str) -> State:
     it has this address. PROVIDED is the same of a mount of root by the kernel, which nobody else
     can make either.
     """
-    top = mounted_at(prefix)
+    for _ in range(LOOKS):
+        before = mounted_at(prefix)
+        state = _seen(prefix, address, before)
+        # What is mounted or unmounted meanwhile looks for a moment as if it were somebody else's.
+        if state is not State.FOREIGN or mounted_at(prefix) == before:
+            break
+    return state
+
+
+def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
     if top is not None and top.owner == os.geteuid() and not _answers(prefix):
         return State.HUNG
     try:
