@@ -9,6 +9,7 @@ from pathlib import Path
 from condainer import activation_quick, cache, comfort
 from condainer.activation_quick import DIRECTORIES, Script
 from condainer.comfort import Default
+from condainer.inside import STAND_INS
 from condainer.shell import IDENTIFIER, RESERVED, prompt_name
 from condainer.values import dataclass
 
@@ -78,6 +79,11 @@ class Activation:
         return activation_quick.quick(self.settled, script, self.prefix, self.address, image)
 
     @property
+    def stand_ins(self) -> str:
+        """The name of the directory of stand-ins, which is beside the claim of a shell."""
+        return f"{self.prefix.name}{STAND_INS}"
+
+    @property
     def prompt(self) -> str:
         """What stands before the prompt."""
         return f"({prompt_name(self.name)}) "
@@ -133,17 +139,16 @@ MARKS = "CONDAINER_ADDRESS:CONDAINER_PREFIX:CONDA_PREFIX:CONDA_DEFAULT_ENV:CONDA
 
 # Takes an activation back that was made by any shell.
 UNDO = """\
-__condainer_path=":${PATH-}:"
-while :; do
-    case "$__condainer_path" in
-        *":$CONDAINER_PREFIX/bin:"*) ;;
-        *) break ;;
+__condainer_rest=${PATH-}:
+__condainer_path=
+while [ -n "$__condainer_rest" ]; do
+    case "${__condainer_rest%%:*}" in
+        "$CONDAINER_PREFIX/bin" | *.stand-ins) ;;
+        *) __condainer_path=$__condainer_path:${__condainer_rest%%:*} ;;
     esac
-    __condainer_rest="${__condainer_path#*":$CONDAINER_PREFIX/bin:"}"
-    __condainer_path="${__condainer_path%%":$CONDAINER_PREFIX/bin:"*}:$__condainer_rest"
+    __condainer_rest=${__condainer_rest#*:}
 done
-__condainer_path=${__condainer_path#:}
-export PATH="${__condainer_path%:}"
+export PATH="${__condainer_path#:}"
 while [ -n "$__CONDAINER_NAMES" ]; do
     __condainer_name=${__CONDAINER_NAMES%%:*}
     __CONDAINER_NAMES=${__CONDAINER_NAMES#*:}
@@ -209,11 +214,14 @@ fi
 unset __CONDAINER_CLAIM __CONDAINER_SHELL
 __CONDAINER_CLAIM=$__condainer_claim
 __CONDAINER_SHELL=$__condainer_shell
+# What fails loudly, were the image's own commands not to be found.
+__condainer_behind=${__condainer_claim:+:${__condainer_claim%/*}/@stand_ins}
 @settings
 unset __condainer_found __condainer_shell __condainer_claim __condainer_user
 unset __condainer_cache __condainer_config
 export __CONDAINER_NAMES=@names
-export PATH=@prefix/bin"${PATH:+:$PATH}"
+export PATH=@prefix/bin"$__condainer_behind${PATH:+:$PATH}"
+unset __condainer_behind
 case $- in
     *i*)
         __CONDAINER_PS1=${PS1-}
@@ -261,6 +269,7 @@ def activation_script(of: Activation) -> str:
         prefix=shlex.quote(str(of.prefix)),
         address=of.address,
         names="".join(f"{name}:" for name in of.names),
+        stand_ins=of.stand_ins,
         directories=DIRECTORIES,
         settings="\n".join([*lines, "unset PYTHONHOME"]),
         prompt=shlex.quote(of.prompt),

@@ -67,9 +67,9 @@ else
         unsetenv PYTHONHOME
         setenv __CONDAINER_NAMES '@names'
         if ( $?PATH ) then
-            setenv PATH @prefix/bin:"$PATH"
+            setenv PATH @prefix/bin:"$__condainer_claim:h"/@stand_ins:"$PATH"
         else
-            setenv PATH @prefix/bin
+            setenv PATH @prefix/bin:"$__condainer_claim:h"/@stand_ins
         endif
         if ( $?prompt ) then
             set __condainer_prompt = "$prompt:q"
@@ -168,13 +168,16 @@ done
 """
 
 PATH_WITHOUT_PREFIX = """\
-path=":$PATH:"
-while [ -n "$CONDAINER_PREFIX" ]; do
-    case "$path" in *":$CONDAINER_PREFIX/bin:"*) ;; *) break ;; esac
-    path="${path%%":$CONDAINER_PREFIX/bin:"*}:${path#*":$CONDAINER_PREFIX/bin:"}"
+rest="$PATH:"
+path=
+while [ -n "$rest" ]; do
+    case "${rest%%:*}" in
+        "$CONDAINER_PREFIX/bin" | *.stand-ins) ;;
+        *) path=$path:${rest%%:*} ;;
+    esac
+    rest=${rest#*:}
 done
-path=${path#:}
-printf '%s\\n' "${path%:}"
+printf '%s\\n' "${path#:}"
 """
 
 
@@ -196,6 +199,7 @@ def activation_script(of: Activation) -> str:
         names="".join(f"{name}:" for name in of.names),
         marks=MARKS,
         undo=_undo(),
+        stand_ins=of.stand_ins,
         prompt=quoted(of.prompt),
         deactivate=quoted(str(of.project / "deactivate.csh")),
         scripts=quoted(Script(SCRIPTS).substitute(kind="activate", order="")),

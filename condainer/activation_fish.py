@@ -62,7 +62,9 @@ else
         set -gx __CONDAINER_NAMES (string join : -- @names):
 @settings
         set -eg PYTHONHOME
-        set -gx PATH @prefix/bin $PATH
+        set -l behind
+        test -n "$claim"; and set behind (string replace -r '[^/]*$' '' -- "$claim")@stand_ins
+        set -gx PATH @prefix/bin $behind $PATH
         status is-interactive; and __condainer_prompt_on
         true
     end
@@ -81,6 +83,7 @@ else
     function __condainer_undo
         set -l path
         for directory in $PATH
+            string match -q -- '*.stand-ins' "$directory"; and continue
             test "$directory" != "$argv[1]/bin"; and set path $path $directory
         end
         set -gx PATH $path
@@ -141,6 +144,7 @@ def activation_script(of: Activation) -> str:
         address=of.address,
         names=" ".join(of.names),
         marks=MARKS,
+        stand_ins=of.stand_ins,
         settings="\n".join(f"        {line}" for line in lines),
         prompt_functions=FISH_PROMPT.replace("@prompt", fish_word(of.prompt)),
     )

@@ -109,6 +109,7 @@ def _mount(found: dict[str, str], base: str, name: str, stem: str, command: list
         if status:
             raise ChildProcessError(command[0])
         _confirm(found, prefix)
+        _stand_ins(prefix, stem)
     except OSError:
         raise
     except BaseException:
@@ -168,6 +169,18 @@ def _confirm(found: dict[str, str], prefix: str) -> None:
     if answer.partition(b" ")[2] != found["address"].encode() + b"\n":
         _unmount(prefix, found["tools"])
         raise FileNotFoundError(prefix)
+
+
+def _stand_ins(prefix: str, stem: str) -> None:
+    """Have stand-ins of the image's commands, which are there from its first use on."""
+    directory, _, _ = stem.rpartition("/")
+    name = prefix.rpartition("/")[2]
+    if not os.path.isdir(f"{directory}/{name}{inside.STAND_INS}"):
+        from pathlib import Path
+
+        from condainer import guard
+
+        guard.put_outside(Path(prefix), Path(directory))
 
 
 def _unmount(prefix: str, directory: str) -> None:

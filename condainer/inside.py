@@ -18,6 +18,8 @@ DIRECTORY = "condainer-tools"
 DECIDED = ("PATH", "PS1", "IFS", "PYTHONHOME", "CONDA_PREFIX", "CONDA_SHLVL", "CONDA_DEFAULT_ENV")
 # What conda writes for a variable that is not to be set.
 UNSET = "***unset***"
+# The end of the name of a directory of stand-ins for an image's commands; see `guard`.
+STAND_INS = ".stand-ins"
 # What a shell sets for itself.
 SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
 # What a shell takes for its own settings, besides all that begins with BASH: with the caller's, it
@@ -49,12 +51,13 @@ def environment(
     name: str,
     address: str,
     table: "Iterable[Row]",
+    stand_ins: str = "",
 ) -> dict[str, str]:
     """Return the environment of a command as it is before the image's own scripts have run.
 
     Parameters: `variables` are those of the environment, without what activation itself decides;
-    `environ` is the caller's environment; `table` as for defaults(). Raises ValueError as
-    packaged().
+    `environ` is the caller's environment; `table` as for defaults(); `stand_ins` is the directory
+    that stands behind the image's own in PATH, if there is one. Raises ValueError as packaged().
     """
     result = {
         key: value
@@ -65,8 +68,13 @@ def environment(
     active = [environ.get("CONDA_PREFIX"), environ.get("CONDAINER_PREFIX")]
     replaced = {bin_directory, *(f"{old}/bin" for old in active if old)}
     path = environ.get("PATH", os.defpath).split(os.pathsep)
-    kept = [entry for entry in path if entry.rstrip("/") not in replaced]
-    result["PATH"] = os.pathsep.join([bin_directory, *kept])
+    kept = [
+        entry
+        for entry in path
+        if entry.rstrip("/") not in replaced and not entry.endswith(STAND_INS)
+    ]
+    ours = [bin_directory, stand_ins] if stand_ins else [bin_directory]
+    result["PATH"] = os.pathsep.join([*ours, *kept])
     result["CONDA_PREFIX"] = result["CONDAINER_PREFIX"] = prefix
     result["CONDA_DEFAULT_ENV"] = name
     result["CONDA_SHLVL"] = "1"

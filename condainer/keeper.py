@@ -11,10 +11,11 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
-from condainer import backends, launch, leases, mountlocks, mounttable, private, process
+from condainer import backends, launch, leases, mountlocks, mounttable, private, process, watch
 from condainer.backends import Busy, State
 from condainer.errors import CondainerError
 from condainer.mountlocks import Locks, remove_mount_point
@@ -87,6 +88,10 @@ class Keeper:
         self.locks = Locks(*map(Path, duty.locks))
         self.tools = Path(duty.tools) if duty.tools else None
         self.refreshed = time.monotonic()
+        self.pause = FIRST_PAUSE
+        self.busy = self.ended = self.broken = False
+        # Set when the mount has been looked at, and repaired if it was dead.
+        self.looked = threading.Event()
         self.ready = mountlocks.ready_file(self.prefix, self.locks.users.parent)
 
     def keep(self) -> None:
@@ -97,6 +102,7 @@ class Keeper:
         # Python goes on waiting for a lock after this, and so does it for everything else.
         signal.signal(signal.SIGALRM, lambda *_: self._tend())
         signal.setitimer(signal.ITIMER_REAL, LONGEST_PAUSE)
+        threading.Thread(target=self._watch, daemon=True).start()
         pause = FIRST_PAUSE
         while True:
             seen = self._wait_until_unused()
@@ -129,6 +135,15 @@ class Keeper:
                 pause = min(2 * pause, LONGEST_PAUSE)
         if not self.duty.notice:
             self._outlast_visitors()
+
+    def _watch(self) -> None:
+        """Have the mount looked at as soon as its daemon has gone."""
+        main = threading.main_thread().ident
+        while main is not None and not self.ended:
+            if watch.until_gone(self.prefix, LONGEST_PAUSE):
+                self.looked.clear()
+                signal.pthread_kill(main, signal.SIGALRM)
+                self.looked.wait()
 
     def _say_ready(self) -> None:
         # Shells cannot enter a private namespace.
@@ -168,13 +183,32 @@ class Keeper:
         Scripts and shells look for their commands there without asking us: they would find those
         of the system.
         """
-        if self.duty.lease and time.monotonic() - self.refreshed > leases.REFRESH:
-            leases.refresh(Path(self.duty.lease))
-            self.refreshed = time.monotonic()
-        if backends.examine(self.prefix, self.duty.address) is State.DEAD:
-            with contextlib.suppress(CondainerError):
-                process.run(self.duty.again, env=os.environ)
-        signal.setitimer(signal.ITIMER_REAL, LONGEST_PAUSE)
+        if self.busy or self.ended:
+            # A repair is under way, and the mount is looked at again after it.
+            return
+        self.busy = True
+        try:
+            if self.duty.lease and time.monotonic() - self.refreshed > leases.REFRESH:
+                leases.refresh(Path(self.duty.lease))
+                self.refreshed = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, self._repaired())
+        finally:
+            self.busy = False
+            self.looked.set()
+
+    def _repaired(self) -> float:
+        """Repair the mount if it is dead; return when to look again, in seconds."""
+        state = backends.examine(self.prefix, self.duty.address)
+        # A repair that failed, perhaps because that daemon was killed too, leaves nothing there.
+        self.broken = state is State.DEAD or (self.broken and state is State.ABSENT)
+        if not self.broken:
+            self.pause = FIRST_PAUSE
+            return LONGEST_PAUSE
+        with contextlib.suppress(CondainerError):
+            process.run(self.duty.again, env=os.environ)
+        # Again soon: the new daemon may have been killed too, or somebody else had the turn.
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        return self.pause
 
     def _unmounted(self) -> bool:
         state = backends.examine(self.prefix, self.duty.address)
@@ -193,6 +227,7 @@ class Keeper:
     def _clean_up(self) -> None:
         for path in (self.locks.persistent, self.locks.verified):
             path.unlink(missing_ok=True)
+        self.ended = True
         signal.setitimer(signal.ITIMER_REAL, 0)
         if self.duty.lease:
             leases.end(Path(self.duty.lease))

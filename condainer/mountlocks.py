@@ -18,6 +18,7 @@ from pathlib import Path
 from condainer import files, guard, mounttable
 from condainer.claims import this_boot
 from condainer.errors import MountError, StorageError
+from condainer.inside import STAND_INS
 from condainer.values import dataclass, fields
 from condainer.warm import JOBS
 
@@ -153,6 +154,12 @@ def _candidates(base: Path) -> list[Path]:
 
 def _existing_directory(base: Path) -> Path | None:
     return next((path for path in _candidates(base) if files.is_private_directory(path)), None)
+
+
+def stand_ins(prefix: Path) -> str:
+    """Return where the stand-ins of an image's commands are; empty without a directory of ours."""
+    directory = _existing_directory(prefix.parent)
+    return f"{directory}/{prefix.name}{STAND_INS}" if directory else ""
 
 
 def _view(base: Path) -> str:

@@ -213,6 +213,8 @@ def work_in(work: Work, place: Place | None = None) -> None:
         _start(work, way)
         _confirm(image)
         guard.put(Path(f"/proc/self/fd/{below}"), guard.commands(image.prefix))
+        with files.storage_errors(f"write to {locks.users.parent}"):
+            guard.put_outside(image.prefix, locks.users.parent)
         if image.sha256 is not None:
             mountlocks.write(locks.verified, image.sha256)
         if work.kept:

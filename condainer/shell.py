@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from condainer import comfort, inside
+from condainer import comfort, inside, mountlocks
 from condainer.errors import CommandNotStarted, ToolError
 from condainer.launch import execute
 from condainer.patterns import pattern
@@ -58,7 +58,13 @@ def environment(
     given = chosen(variables)
     try:
         result = inside.environment(
-            str(prefix), given, environ, name, address, comfort.rows(user_site)
+            str(prefix),
+            given,
+            environ,
+            name,
+            address,
+            comfort.rows(user_site),
+            mountlocks.stand_ins(prefix),
         )
     except ValueError as error:
         raise ToolError(
@@ -115,10 +121,16 @@ def _restoring(env: Mapping[str, str], environ: Mapping[str, str]) -> str:
     for key, value in sorted(env.items()):
         if key != "PATH" and environ.get(key) != value and IDENTIFIER.match(key):
             lines.append(f"export {key}={shlex.quote(value)}")
-    first = shlex.quote(env["PATH"].split(os.pathsep)[0])
+    first = shlex.quote(os.pathsep.join(_own_directories(env)))
     lines.append(f'case "$PATH" in {first}:*) ;; *) export PATH={first}:"$PATH" ;; esac')
     lines.append(f'PS1="({prompt_name(env.get("CONDA_DEFAULT_ENV", ""))}) ${{PS1-}}"')
     return "\n".join(lines) + "\n"
+
+
+def _own_directories(env: Mapping[str, str]) -> list[str]:
+    """Return the directories that activation puts first in PATH."""
+    first, *rest = env["PATH"].split(os.pathsep)
+    return [first, *(entry for entry in rest[:1] if entry.endswith(inside.STAND_INS))]
 
 
 def _restoring_fish(env: Mapping[str, str], environ: Mapping[str, str], prompt: str) -> str:
@@ -127,8 +139,8 @@ def _restoring_fish(env: Mapping[str, str], environ: Mapping[str, str], prompt: 
     for key, value in sorted(env.items()):
         if key != "PATH" and environ.get(key) != value and IDENTIFIER.match(key):
             lines.append(f"set -gx {key} {fish_word(value)}")
-    first = fish_word(env["PATH"].split(os.pathsep)[0])
-    lines.append(f'test "$PATH[1]" = {first}; or set -gx PATH {first} $PATH')
+    own = [fish_word(directory) for directory in _own_directories(env)]
+    lines.append(f'test "$PATH[1]" = {own[0]}; or set -gx PATH {" ".join(own)} $PATH')
     lines.append(FISH_PROMPT.replace("@prompt", fish_word(prompt)))
     return "\n".join([*lines, "__condainer_prompt_on"])
 

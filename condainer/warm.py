@@ -79,7 +79,19 @@ def environment_of(found: dict[str, str]) -> dict[str, str]:
             value, below, *unless = text.split("\n")
             table.append((name, value, below, unless))
     named, address = found["name"], found["address"]
-    return inside.environment(found["prefix"], variables, os.environ, named, address, table)
+    place = _stand_ins(found)
+    return inside.environment(found["prefix"], variables, os.environ, named, address, table, place)
+
+
+def _stand_ins(found: dict[str, str]) -> str:
+    """Return the stand-ins of an image's commands; empty where nothing of ours can hold them."""
+    base, _, name = found["prefix"].rpartition("/")
+    directory = f"{base}/.condainer-{os.geteuid()}"
+    try:
+        return f"{directory}/{name}{inside.STAND_INS}" if is_private(directory) else ""
+    except OSError:
+        # What root has mounted needs no directory of ours.
+        return ""
 
 
 def claim_mounted(found: dict[str, str]) -> int | None:

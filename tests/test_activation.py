@@ -168,9 +168,12 @@ def read_dump(path: Path) -> dict[str, str]:
 
 def expected(prefix: Path, before: Mapping[str, str], user_site: bool = False) -> dict[str, str]:
     """Return what `cnd exec` would give a command that is started from such a shell."""
-    return shell.environment(
+    found = shell.environment(
         prefix, VARIABLES, before, name="demo", address=ADDRESS, user_site=user_site
     )
+    # The stand-ins are where the claims are.
+    behind = prefix.parent.parent / "tools dir" / f"{prefix.name}.stand-ins"
+    return {**found, "PATH": found["PATH"].replace("/bin:", f"/bin:{behind}:", 1)}
 
 
 def without_ours(environ: Mapping[str, str]) -> dict[str, str]:

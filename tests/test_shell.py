@@ -389,7 +389,8 @@ def test_activate_sets_and_deactivate_restores(
     assert "condainer" not in (tmp_path / "after.all").read_text().lower().replace(
         str(tmp_path).lower(), ""
     )
-    assert active["PATH"] == f"{prefix}/bin:/usr/bin:/bin"
+    behind = tmp_path / "tools dir" / f"{prefix.name}.stand-ins"
+    assert active["PATH"] == f"{prefix}/bin:{behind}:/usr/bin:/bin"
     assert active["CONDA_PREFIX"] == str(prefix)
     assert active["CONDA_DEFAULT_ENV"] == "demo"
     assert active["CONDAINER_ADDRESS"] == ADDRESS
@@ -412,7 +413,23 @@ def test_activation_agrees_with_the_environment_of_exec(
     active = read_dump(tmp_path / "active")
     for key in [k for k in active if k.startswith("__CONDAINER") or k in ("PWD", "LOGNAME")]:
         del active[key]
-    assert active == shell.environment(prefix, VARIABLES, env, name="demo", address=ADDRESS)
+    behind = tmp_path / "tools dir" / f"{prefix.name}.stand-ins"
+    assert active.pop("PATH") == f"{prefix}/bin:{behind}:/usr/bin:/bin"
+    expected = shell.environment(prefix, VARIABLES, env, name="demo", address=ADDRESS)
+    assert expected.pop("PATH") == f"{prefix}/bin:/usr/bin:/bin"
+    assert active == expected
+
+
+def test_stand_ins_come_next_in_path_and_only_from_a_directory_of_ours(prefix: Path) -> None:
+    directory = prefix.parent / f".condainer-{os.geteuid()}"
+    directory.mkdir(0o700)
+    given = {"PATH": f"/old/.condainer-1/condainer-{ADDRESS}.stand-ins:/usr/bin"}
+    env = shell.environment(prefix, {}, given, name="n", address=ADDRESS)
+    behind = directory / f"{prefix.name}.stand-ins"
+    assert env["PATH"] == f"{prefix}/bin:{behind}:/usr/bin"
+    directory.chmod(0o777)
+    env = shell.environment(prefix, {}, given, name="n", address=ADDRESS)
+    assert env["PATH"] == f"{prefix}/bin:/usr/bin"
 
 
 @pytest.mark.parametrize("kind", SHELLS)

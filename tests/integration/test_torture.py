@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.slurm import Account, Cluster, Site
-from tests.torture import collect, crowd, kills, mounts, network, slurm
+from tests.torture import collect, crowd, dead, kills, mounts, network, slurm
 from tests.torture.bench import PYTHON, Bench
 
 
@@ -56,6 +56,12 @@ def test_steps_of_slurm(site: Site, users: list[Account], harsh: Cluster) -> Non
 def test_killed_mounts(tmp_path: Path, channel: Path, way: str) -> None:
     bench = Bench(tmp_path / "bench", channel, PYTHON)
     assert mounts.campaign(bench, 12, 2, 5, 1, way).problems == ()
+
+
+@pytest.mark.timeout(300)
+def test_no_other_python_while_daemons_are_dead(tmp_path: Path, channel: Path) -> None:
+    figures = dead.campaign(Bench(tmp_path / "bench", channel, PYTHON), 27, seed=1)
+    assert figures.problems == ()
 
 
 @pytest.mark.timeout(300)

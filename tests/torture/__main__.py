@@ -17,6 +17,7 @@ from tests.torture import (
     clocks,
     collect,
     crowd,
+    dead,
     disk,
     images,
     kills,
@@ -109,6 +110,10 @@ def _mounts(root: Path, channel: Path, options: Options) -> Figures:
     return Figures(lines, tuple(problem for figures in found for problem in figures.problems))
 
 
+def _dead(root: Path, channel: Path, options: Options) -> Figures:
+    return dead.campaign(Bench(root / "dead", channel, PYTHON), options.daemons, options.seed)
+
+
 def _overhead(root: Path, channel: Path, options: Options) -> Figures:
     return mounts.overhead(Bench(root / "overhead", channel, PYTHON), options.rounds)
 
@@ -137,6 +142,7 @@ CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "purge": _purge,
     "collect": _collect,
     "mounts": _mounts,
+    "dead": _dead,
     "overhead": _overhead,
     "network": _network,
     "slurm": _slurm,
@@ -158,6 +164,7 @@ def _options() -> Options:
     parser.add_argument("--users", type=int, default=200, help="commands in an image at once")
     parser.add_argument("--sequence", type=int, default=1000, help="commands one after the other")
     parser.add_argument("--mount-kills", type=int, default=200, help="kills of what mounts")
+    parser.add_argument("--daemons", type=int, default=1000, help="daemons killed under loops")
     parser.add_argument("--steps", type=int, default=200, help="steps of Slurm, of each kind")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
