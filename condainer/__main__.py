@@ -29,9 +29,7 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         return 141
     except OSError as error:
         # Mostly a full disk behind stdout; what a user can act on elsewhere has its own class.
-        from condainer.files import storage_error
-
-        return _failed(storage_error("go on", error))
+        return _failed(_told(error))
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
     except Exception as error:
@@ -53,6 +51,20 @@ def _run(arguments: "Sequence[str] | None") -> int:
 
     cli.main(args=arguments, prog_name="cnd", standalone_mode=False)
     return 0
+
+
+def _told(error: OSError) -> Exception:
+    """Return the error that says what a user can do about one of the operating system."""
+    from condainer.errors import ConfigError
+    from condainer.files import storage_error
+
+    if isinstance(error, FileNotFoundError) and error.filename is None:
+        # What os.getcwd() says, for whatever is relative.
+        return ConfigError(
+            "The working directory does not exist any more",
+            "`cd` to one that does; or name the project, and all files, by absolute paths: `-d`.",
+        )
+    return storage_error("go on", error)
 
 
 def _failed(error: Exception) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import importlib
 import json
-import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +129,7 @@ def cli(
     In a directory with an environment.yml, `cnd build` locks the environment, and builds its
     image unless a cache has it; `source activate` and `cnd exec` use it.
     """
-    if not (working_directory() / directory).is_dir():
+    if not directory.absolute().is_dir():
         raise ConfigError(
             f"{directory}: no such directory", "`-d` names the directory of environment.yml."
         )
@@ -376,11 +375,3 @@ def _print_table(rows: dict[str, Any]) -> None:
         if isinstance(value, dict):
             value = f"{value['with']}: {value['why']}"
         show(f"{name:{width}}  {'-' if value is None else printable(str(value))}")
-
-
-def working_directory() -> Path:
-    """Return the working directory, or a clear error if it was deleted."""
-    try:
-        return Path(os.getcwd())
-    except FileNotFoundError:
-        raise ConfigError("The working directory does not exist any more") from None

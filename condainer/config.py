@@ -253,14 +253,14 @@ def load_settings(
         variable = item.metadata.get("variable")
         if variable and environ.get(variable):
             where = f"the environment variable {variable}"
-            values[item.name] = _from_text(item.name, environ[variable], where, Path.cwd())
+            values[item.name] = _from_text(item.name, environ[variable], where, Path())
             by_project.discard(item.name)
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
             raise ConfigError(f"--set {override}: not of the form KEY=VALUE")
         _check_key(name, f"--set {override}")
-        values[name] = _from_text(name, text, f"--set {override}", Path.cwd())
+        values[name] = _from_text(name, text, f"--set {override}", Path())
         by_project.discard(name)
     values.setdefault("environment_yml", project / "environment.yml")
     values.setdefault("requirements_txt", project / "requirements.txt")
@@ -468,7 +468,10 @@ def _path(value: Any, where: str, base: Path) -> Path:
         expanded = Path(value).expanduser()
     except RuntimeError as error:
         raise ConfigError(f"{where}: {value}: {error}", "Write the path in full.") from None
-    return Path(os.path.normpath(base.absolute() / expanded))
+    if not expanded.is_absolute():
+        # Only what is relative needs a working directory, which may have been deleted.
+        expanded = base.absolute() / expanded
+    return Path(os.path.normpath(expanded))
 
 
 def _address(value: Any, where: str) -> str:

@@ -21,6 +21,7 @@ from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import LockfileError, StaleLockError
 from condainer.explicit import lockfile_path
+from condainer.files import stand_somewhere
 from condainer.lock import Lock, PipPackage, this_platform
 from condainer.locking import CONDA_LOCK, LockState, ensure_lock, lock_state
 from condainer.report import Reporter
@@ -69,6 +70,7 @@ def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> F
     Solves for this platform if its lock is missing or stale. Raises what downloads.fetch() does,
     LockfileError as places.admit().
     """
+    stand_somewhere(settings.project)
     wanted = list(dict.fromkeys(platforms)) or [this_platform()]
     locks = tuple(lock_for(settings, platform, reporter) for platform in wanted)
     for lock in locks:

@@ -371,6 +371,18 @@ def access_time_kept(path: Path) -> Iterator[None]:
                 os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
+def stand_somewhere(directory: Path) -> None:
+    """Go to a directory if the working directory was deleted: engines cannot do without one.
+
+    Whatever is relative must have been made absolute before. Raises StorageError.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        with storage_errors(f"work in {directory}"):
+            os.chdir(directory)
+
+
 def is_private_directory(path: Path) -> bool:
     """Tell whether `path` is a directory, not a link, of ours that nobody else can write."""
     try:

@@ -20,7 +20,7 @@ from condainer.cache import Entry, Manifest
 from condainer.config import Settings
 from condainer.errors import NotBuiltError
 from condainer.explicit import render_explicit
-from condainer.files import publish_text, read_text
+from condainer.files import publish_text, read_text, stand_somewhere
 from condainer.lock import Lock
 from condainer.locking import ensure_lock, lock_state
 from condainer.mountbase import check_base
@@ -174,6 +174,7 @@ def _build(
     # A hit needs neither the engines nor what starts them.
     from condainer import image, places, publish, stage, trash
 
+    stand_somewhere(settings.project)
     places.admit(lock, settings)
     # Missing tools and places are told before anything is downloaded.
     image.find_mksquashfs(settings)

@@ -10,7 +10,7 @@ from condainer import unified
 from condainer.config import Settings
 from condainer.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.explicit import is_ours, lockfile_path, render_explicit
-from condainer.files import storage_errors
+from condainer.files import stand_somewhere, storage_errors
 from condainer.inputs import declared_platforms, read_inputs
 from condainer.lock import CondaPackage, Lock, PipPackage, pip_name, this_platform
 from condainer.locking import CONDA_LOCK, LockState, lock_state
@@ -113,6 +113,7 @@ def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked
     What an older lock has and what still fits stays. Raises StaleLockError if solving is needed
     but `locked` forbids it, LockfileError if another tool's file would be overwritten.
     """
+    stand_somewhere(settings.project)
     platforms = wanted_platforms(settings, wish.platforms)
     states = {platform: _state_or_none(settings, platform) for platform in platforms}
     reasons = {p: _reason(state, wish, settings) for p, state in states.items()}
