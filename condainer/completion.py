@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from condainer import by_url, downloads, network
+from condainer import by_url, downloads, network, silence
 from condainer.by_url import Wanted
 from condainer.config import Settings
 from condainer.errors import IntegrityError, LockfileError, NetworkError
@@ -26,7 +26,7 @@ from condainer.explicit import (
 )
 from condainer.lock import CondaPackage, Lock, source_of
 from condainer.places import admit
-from condainer.report import Reporter
+from condainer.report import Reporter, Silent
 from condainer.solver import channel_of, gateway_to
 
 
@@ -109,12 +109,13 @@ async def _of_channel(
     problem: Exception | None = None
     for place in channel.mirrors or (channel.url,):
         try:
-            records = await gateway.query(
+            asked = gateway.query(
                 [rattler.Channel(place)],
                 sorted({package.subdir for package in packages}),  # type: ignore[arg-type]
                 sorted({package.name for package in packages}),
                 recursive=False,
             )
+            records = await silence.watched(asked, [place], Silent())
         except Exception as error:
             problem = error
             continue

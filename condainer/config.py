@@ -24,6 +24,8 @@ WAYS = ("auto", "direct", "private", "kernel")
 COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
 # Whose images are run; docs/security.md says what each protects from.
 POLICIES = ("anyone", "group", "signed")
+# Seconds without a byte after which no client of the network waits any longer.
+SILENCE = 60.0
 # Thirty years; what waits cannot count much further.
 MAX_SECONDS = 1e9
 LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
@@ -156,6 +158,11 @@ class Settings:
     )
     lock_timeout: float = key(
         3600.0, "seconds to wait for another builder of the same image", "CONDAINER_LOCK_TIMEOUT"
+    )
+    network_timeout: float = key(
+        SILENCE,
+        "seconds without a byte after which no server is waited for",
+        "CONDAINER_NETWORK_TIMEOUT",
     )
     trust: str = key("group", "whose images are run: " + ", ".join(POLICIES), personal=True)
     allowed_signers: Path | None = key(

@@ -77,6 +77,9 @@ class Lines:
         if self.unit and self.unit != "percent":
             self.amount = f"{done:g} {self.unit}, "
 
+    def receiving(self, text: str) -> None:
+        self.amount = f"{text}, "
+
     def note(self, message: str) -> None:
         self._print(message)
 
@@ -127,6 +130,10 @@ class Bars:
         if self.bars is not None and self.task is not None:
             count = f"{done:g}/{total:g} {self.unit}" if total else f"{done:g} {self.unit}"
             self.bars.update(self.task, completed=done, total=total, count=count)
+
+    def receiving(self, text: str) -> None:
+        if self.bars is not None and self.task is not None:
+            self.bars.update(self.task, count=text)
 
     def note(self, message: str) -> None:
         self._print(message)

@@ -9,12 +9,12 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import BinaryIO
 
-from condainer import archives, pages, rattler_client, web
+from condainer import archives, pages, rattler_client, silence, web
 from condainer.archives import File
 from condainer.config import Settings
 from condainer.errors import IntegrityError, NetworkError, OfflineError
 from condainer.files import storage_errors
-from condainer.report import Reporter
+from condainer.report import Reporter, Silent
 from condainer.urls import PAGE, redacted
 
 # Files that are named one by one before the rest is only counted.
@@ -171,7 +171,10 @@ def _by_rattler(url: str, received: web.Received, refused: str) -> None:
     writer = _Writer(received)
     client = rattler_client.client()
     try:
-        asyncio.run(download_to_writer(client, url, writer))
+        download = download_to_writer(client, url, writer)
+        asyncio.run(silence.watched(download, [url], Silent()))
+    except NetworkError:
+        raise
     except Exception as error:
         # rattler has errors of the network that are OSErrors, too.
         if writer.failure is not None:

@@ -29,6 +29,7 @@ class Engine(Protocol):
         specs: Sequence[MatchSpec],
         inputs: Inputs,
         settings: Settings,
+        reporter: Reporter,
         held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
         """Return the packages that satisfy specs, with the URLs that they have at `sources`.

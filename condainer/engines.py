@@ -42,9 +42,10 @@ class Embedded:
         specs: Sequence[MatchSpec],
         inputs: Inputs,
         settings: Settings,
+        reporter: Reporter,
         held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
-        return solver.solve_embedded(sources, specs, inputs, settings, held)
+        return solver.solve_embedded(sources, specs, inputs, settings, reporter, held)
 
     def link(
         self,
@@ -79,6 +80,7 @@ class External:
         specs: Sequence[MatchSpec],
         inputs: Inputs,
         settings: Settings,
+        reporter: Reporter,
         held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
         from condainer import external_solve

@@ -14,8 +14,6 @@ from condainer.urls import INDEX_VARIABLES
 
 # What programs write is read by us: in English, without colour, for no terminal.
 PLAIN = {"LC_ALL": "C.UTF-8", "NO_COLOR": "1", "TERM": "dumb"}
-# Seconds; a flaky mirror answers late rather than never.
-HTTP_TIMEOUT = "60"
 
 # How to reach the network, and whom to trust there; proxies are written in small letters as well.
 NETWORK = (
@@ -74,7 +72,6 @@ def resolving(scratch: Path, named: Collection[str] = ()) -> dict[str, str]:
     logins = [name for name in os.environ if name.startswith(start) and name.endswith(ends)]
     return {
         **client(),
-        "UV_HTTP_TIMEOUT": HTTP_TIMEOUT,
         **_of((*UV, *logins, *named)),
         # Compiled files that uv's look at the interpreter would leave behind differ from ours.
         "PYTHONDONTWRITEBYTECODE": "1",

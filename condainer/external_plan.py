@@ -6,9 +6,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from condainer import silence
 from condainer.conda_exe import SAID, Executable
 from condainer.config import Settings
 from condainer.errors import IntegrityError, ToolError
+from condainer.report import Silent
 from condainer.solver import gateway_to, unreadable
 
 if TYPE_CHECKING:
@@ -102,12 +104,13 @@ async def _indexed(
 
     gateway = gateway_to(sources, settings)
     try:
-        found = await gateway.query(
+        asked = gateway.query(
             sources=[rattler.Channel(source) for source in sources],
             platforms=[platform, "noarch"],  # type: ignore[list-item]
             specs=list(names),
             recursive=False,
         )
+        found = await silence.watched(asked, sources, Silent())
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
         raise unreadable(sources, str(error)) from None
     return {str(record.url): record for records in found for record in records}

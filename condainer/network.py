@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from condainer import certificates, condarc
+from condainer import certificates, condarc, silence
 from condainer.archives import private_root
 from condainer.config import Settings
 from condainer.report import Reporter
@@ -13,12 +13,18 @@ from condainer.report import Reporter
 AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
+# Where nothing can be made, not even by root.
+NOWHERE = "/proc/nowhere"
+
+
 def prepare(settings: Settings, reporter: Reporter) -> None:
     """Set the variables by which clients in this process, and those it starts, know the site.
 
     What the user has set stays. To be called before anything is solved or fetched; doing so again
     changes nothing.
     """
+    silence.set_limit(settings.network_timeout)
+    os.environ.setdefault("UV_HTTP_TIMEOUT", f"{silence.limit():.0f}")
     site = condarc.in_force()
     for line in site.ignored:
         warn_once(line, reporter)
@@ -40,7 +46,7 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
     os.environ.setdefault("UV_CACHE_DIR", str(private_root(settings) / "uv"))
     if not os.path.isdir(os.environ.get("HOME") or "/"):
         # As services have it: where it leads through a file, rattler does not start.
-        os.environ["HOME"] = "/nonexistent"
+        os.environ["HOME"] = NOWHERE
     _check_netrc(reporter)
     if settings.offline:
         os.environ["UV_OFFLINE"] = "1"

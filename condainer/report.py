@@ -18,6 +18,9 @@ class Reporter(Protocol):
     def progress(self, done: float, total: float | None = None) -> None:
         """Say how much of the current step is done, out of `total` where that is known."""
 
+    def receiving(self, text: str) -> None:
+        """Say from which host how much has come in the current step, and how fast."""
+
     def note(self, message: str) -> None:
         """Say something worth knowing."""
 
@@ -37,6 +40,8 @@ class Silent:
     def step(self, title: str, unit: str = "") -> None: ...
 
     def progress(self, done: float, total: float | None = None) -> None: ...
+
+    def receiving(self, text: str) -> None: ...
 
     def note(self, message: str) -> None: ...
 
@@ -59,6 +64,9 @@ class Attentive:
 
     def progress(self, done: float, total: float | None = None) -> None:
         self.reporter.progress(done, total)
+
+    def receiving(self, text: str) -> None:
+        self.reporter.receiving(text)
 
     def note(self, message: str) -> None:
         self.told = True

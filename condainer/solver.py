@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from condainer import condarc, network, rattler_client, virtual
+from condainer import condarc, network, rattler_client, silence, virtual
 from condainer.archives import private_root
 from condainer.config import Settings
 from condainer.dependencies import remedy_of, spelled_out
@@ -124,7 +124,7 @@ def solve(
     if unused := condarc.in_force().unused(inputs.channels):
         network.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
-    records = _solve_from_mirrors(channels, specs, inputs, settings, engine, held)
+    records = _solve_from_mirrors(channels, specs, inputs, settings, reporter, engine, held)
     reporter.finish()
     return tuple(_solved(record, channels) for record in _sorted(records))
 
@@ -174,6 +174,7 @@ def _solve_from_mirrors(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
+    reporter: Reporter,
     engine: Engine,
     held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
@@ -189,7 +190,7 @@ def _solve_from_mirrors(
         ]
         try:
             wanted = _on_mirrors(specs, channels, sources)
-            return engine.solve(sources, wanted, inputs, settings, held)
+            return engine.solve(sources, wanted, inputs, settings, reporter, held)
         except NetworkError as error:
             problem = error
     assert problem is not None
@@ -222,10 +223,11 @@ def solve_embedded(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
+    reporter: Reporter,
     held: Sequence[CondaPackage] = (),
 ) -> list[RepoDataRecord]:
     """Solve with rattler; as Engine.solve() has it."""
-    return asyncio.run(_solve(sources, specs, inputs, settings, held))
+    return asyncio.run(_solve(sources, specs, inputs, settings, reporter, held))
 
 
 async def _solve(
@@ -233,6 +235,7 @@ async def _solve(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
+    reporter: Reporter,
     held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
     from rattler import exceptions
@@ -246,7 +249,7 @@ async def _solve(
             inputs.platform,
             _virtual_packages(inputs),
         )
-        return await solve_holding(problem, held)
+        return await silence.watched(solve_holding(problem, held), sources, reporter)
     except exceptions.SolverError as error:
         raise no_solution(inputs, _explanation(error)) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import unquote, urlsplit
 
-from condainer import __version__, credentials
+from condainer import __version__, credentials, silence
 from condainer.files import open_regular
 from condainer.nearby import near
 from condainer.urls import redacted
@@ -25,11 +25,10 @@ if TYPE_CHECKING:
 # Of tries that brought nothing; each byte that comes begins a new count, up to a limit.
 TRIES = 5
 RESUMPTIONS = 100
-# Seconds. The first wait, which doubles; the longest one; to connect; without a byte.
+# Seconds. The first wait, which doubles; the longest one; to connect.
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 30.0
 CONNECT = 15.0
-SILENCE = 60.0
 BLOCK = 1 << 16
 PARALLEL = 8
 # Beside all from 500: the server asks for patience.
@@ -40,16 +39,23 @@ DENIED = (401, 403, 404)
 class Unavailable(Exception):
     """A URL does not give its file; `again` says whether it may do so later.
 
-    Parameters: `wait` is the time in seconds that the server asks for, `status` its answer.
+    Parameters: `wait` is the time in seconds that the server asks for, `status` its answer;
+    `silent` that nothing came for as long as a client waits.
     """
 
     def __init__(
-        self, reason: str, again: bool = False, wait: float | None = None, status: int = 0
+        self,
+        reason: str,
+        again: bool = False,
+        wait: float | None = None,
+        status: int = 0,
+        silent: bool = False,
     ) -> None:
         super().__init__(reason)
         self.again = again
         self.wait = wait
         self.status = status
+        self.silent = silent
 
 
 class Received:
@@ -97,6 +103,9 @@ def fetch(url: str, received: Received, stop: threading.Event) -> None:
                 tries, wait = 0, FIRST_WAIT
                 resumptions += 1
             tries += 1
+            if problem.silent and received.size == before:
+                # Who said nothing for so long would be waited for as long again.
+                raise
             if not problem.again or tries >= TRIES or resumptions > RESUMPTIONS:
                 raise
             # Clients that were refused together must not come back together.
@@ -134,7 +143,9 @@ def _request(url: str, received: Received, stop: threading.Event) -> None:
             elif received.size - before < int(expected):
                 raise Unavailable("the connection was closed early", again=True)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise Unavailable(_reason(error), again=not _is_final(error)) from None
+        reason = _reason(error)
+        silent = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
+        raise Unavailable(reason, not _is_final(error), silent=silent) from None
 
 
 def _answer(url: str, received: Received) -> Response:
@@ -151,7 +162,7 @@ def _answer(url: str, received: Received) -> Response:
             url,
             headers=headers,
             stream=True,
-            timeout=(CONNECT, SILENCE),
+            timeout=(min(CONNECT, silence.limit()), silence.limit()),
             auth=_basic(auth) if auth else None,
         )
 

@@ -405,7 +405,7 @@ def test_packages_of_an_older_lock_stay_where_they_can(
     old = ("noarch/click-8.1.8-py_0", "linux-64/numpy-2.4.6-py311_0", "noarch/probe-old-1.0-0")
     held = [CondaPackage(f"https://channel.example/{name}.conda", "0" * 64) for name in old]
     solve = External(recognise(conda)).solve
-    found = solve([channel.as_uri()], specs, inputs, settings, held)
+    found = solve([channel.as_uri()], specs, inputs, settings, Silent(), held)
     names = {str(record.name.normalized): str(record.version) for record in found}
     # It stays; it stood in the way; nothing needs it any more.
     assert names["click"] == "8.1.8"

@@ -1,0 +1,149 @@
+"""Servers that say nothing at some point: every client gives up, and says who it was."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import flaky
+from tests.integration.conftest import Project
+from tests.integration.test_mirrors import fresh
+
+# Seconds. What clients are told to wait; what a loaded machine may take until they have ended.
+LIMIT = 2
+PATIENCE = 100
+# How often a server writes that is slow, but not silent.
+PIECES = 24
+
+
+def stalling(share: float, headers: bool = True) -> flaky.Answer:
+    """Send a share of the body and then nothing, until the client hangs up."""
+
+    def answer(handler: flaky.Handler, content: bytes) -> None:
+        handler.close_connection = True
+        if headers:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(content)))
+            handler.end_headers()
+            handler.wfile.write(content[: int(len(content) * share)])
+            handler.wfile.flush()
+        handler.connection.settimeout(PATIENCE * 2)
+        handler.connection.recv(1)
+
+    return answer
+
+
+def trickling(handler: flaky.Handler, content: bytes) -> None:
+    """Send the body in pieces, which takes longer than clients wait for a byte."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(content)))
+    handler.end_headers()
+    size = -(-len(content) // PIECES)
+    for start in range(0, len(content), size):
+        handler.wfile.write(content[start : start + size])
+        handler.wfile.flush()
+        time.sleep(2 * LIMIT / PIECES)
+
+
+STALLS = {
+    "before the answer": stalling(0, headers=False),
+    "after the headers": stalling(0),
+    "after a third": stalling(1 / 3),
+}
+
+
+@contextmanager
+def mute() -> Iterator[str]:
+    """Accept connections and say nothing, not even of TLS; yields the host and port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        held = []
+
+        def accept() -> None:
+            try:
+                while True:
+                    held.append(server.accept()[0])
+            except OSError:
+                pass
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            server.shutdown(socket.SHUT_RDWR)
+            for connection in held:
+                connection.close()
+
+
+def project_at(make_project: Any, tmp_path: Path, url: str) -> Project:
+    limit = str(LIMIT)
+    made = fresh(make_project, tmp_path, CONDAINER_NETWORK_TIMEOUT=limit)
+    made.environment["CONDAINER_MIRRORS"] = f"conda-forge={url}/conda-forge"
+    return made
+
+
+def ends(project: Project, command: str) -> None:
+    start = time.monotonic()
+    done = project.cnd(command, status=6)
+    assert time.monotonic() - start < PATIENCE
+    assert "127.0.0.1" in done.stderr
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_the_index_of_a_channel(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path, stall: str
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_channel(server, channel)
+        server.plan[:] = [STALLS[stall]] * 50
+        project = project_at(make_project, tmp_path, server.url)
+        ends(project, "lock")
+        assert len(server.plan) < 50
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_index_at_a_server_that_only_accepts(
+    make_project: Any, tmp_path: Path, isolated_user: Path, scheme: str
+) -> None:
+    with mute() as place:
+        ends(project_at(make_project, tmp_path, f"{scheme}://{place}"), "lock")
+
+
+def test_the_index_behind_a_redirect(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path
+) -> None:
+    with flaky.serve() as server, mute() as place:
+        flaky.add_channel(server, channel)
+        server.plan[:] = [flaky.redirect(f"http://{place}/index")] * 50
+        ends(project_at(make_project, tmp_path, server.url), "lock")
+
+
+def test_a_slow_index_is_waited_for(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_channel(server, channel)
+        server.plan[:] = [trickling] * 2
+        done = project_at(make_project, tmp_path, server.url).cnd("lock")
+        assert server.plan == []
+        # Which host, how much, how fast.
+        assert "127.0.0.1: " in done.stderr
+        assert "B/s" in done.stderr
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_packages(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path, stall: str
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_channel(server, channel)
+        project = project_at(make_project, tmp_path, server.url)
+        project.cnd("lock")
+        server.plan[:] = [STALLS[stall]] * 50
+        ends(project, "fetch")
