@@ -60,7 +60,7 @@ def test_killed_mounts(tmp_path: Path, channel: Path, way: str) -> None:
 
 @pytest.mark.timeout(300)
 def test_no_other_python_while_daemons_are_dead(tmp_path: Path, channel: Path) -> None:
-    figures = dead.campaign(Bench(tmp_path / "bench", channel, PYTHON), 27, seed=1)
+    figures = dead.campaign(Bench(tmp_path / "bench", channel, PYTHON), 16, seed=1)
     assert figures.problems == ()
 
 

@@ -36,13 +36,13 @@ while ( ! -e "$STOP" )
 end
 '''
 ACTIVE = "source ./activate || exit 9\n"
-# How the loops are run: a command in the image, or a shell that activates it.
+# How the loops are run: a command in the image, or a shell that activates it. As a command, tcsh
+# closes the descriptor that is its claim, and the image is unmounted under it.
 EXECUTED = {
     "bash": ["bash", "-c", POSIX],
     "pipeline": ["bash", "-c", PIPE],
     "zsh": ["zsh", "-f", "-c", POSIX],
     "fish": ["fish", "-N", "-c", FISH],
-    "tcsh": ["tcsh", "-f", "-c", "source $LOOP"],
 }
 ACTIVATED = {
     "bash": ["bash", "-c", ACTIVE + POSIX],
