@@ -158,7 +158,7 @@ def _start_keeper(found: dict[str, str], stem: str, lease: str, held: int, below
     names = ("prefix", "address", "image", "mount", "linger", "tools", "copies")
     given = [*(found[name] for name in names), stem, lease, str(held), str(below)]
     argv = [*launch.module_command("condainer.keeping"), *given]
-    return launch.start_daemon(argv, tools.environment(found["tools"]), (held, below))
+    return launch.start_daemon(argv, tools.keeper_environment(found["tools"]), (held, below))
 
 
 def _confirm(found: dict[str, str], prefix: str) -> None:

@@ -15,7 +15,17 @@ import threading
 import time
 from pathlib import Path
 
-from condainer import backends, launch, leases, mountlocks, mounttable, private, process, watch
+from condainer import (
+    backends,
+    launch,
+    leases,
+    mountlocks,
+    mounttable,
+    private,
+    process,
+    tools,
+    watch,
+)
 from condainer.backends import Busy, State
 from condainer.errors import CondainerError
 from condainer.mountlocks import Locks, remove_mount_point
@@ -66,9 +76,8 @@ def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
         lease = leases.take(cache, duty.address) if cache is not None else None
         given = vars(filled_in(duty, locks, str(lease or ""), descriptor))
         kept = [number for number in (descriptor, duty.announced) if number >= 0]
-        tools = Path(duty.tools) if duty.tools else None
         argv = [*launch.module_command("condainer.keeper"), json.dumps(given)]
-        os.waitpid(launch.start_daemon(argv, backends.tool_environment(tools), kept), 0)
+        os.waitpid(launch.start_daemon(argv, tools.keeper_environment(duty.tools), kept), 0)
         return True
     finally:
         os.close(descriptor)

@@ -43,9 +43,17 @@ def _is_ours(path: str) -> bool:
 
 
 def environment(directory: str = "") -> dict[str, str]:
-    """Return a small environment: a daemon must not carry along what a job has set."""
+    """Return a small environment: a daemon must not carry along what a job has set.
+
+    The libraries of modules, in LD_LIBRARY_PATH, are not those that the system's tools need.
+    """
     path = os.environ.get("PATH") or os.defpath
-    variables = {"PATH": f"{directory}:{path}" if directory else path, "LC_ALL": "C"}
+    return {"PATH": f"{directory}:{path}" if directory else path, "LC_ALL": "C"}
+
+
+def keeper_environment(directory: str = "") -> dict[str, str]:
+    """Return the same for a keeper, whose interpreter may come from a module."""
+    variables = environment(directory)
     if "LD_LIBRARY_PATH" in os.environ:
         variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
     return variables

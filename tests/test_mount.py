@@ -397,6 +397,17 @@ def test_missing_tools(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert unmount.unmount(image)
 
 
+def test_libraries_of_modules_do_not_reach_the_tools(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A loader that meets this does not start the program.
+    for name in ("libfuse3.so.3", "libfuse.so.2"):
+        (tmp_path / name).write_text("no library")
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
+    mount.mount(image)
+    assert unmount.unmount(image)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a device needs root")
 def test_missing_device(image: Image) -> None:
     hide = "namespace.enter(); namespace.tmpfs(Path('/dev'))"
