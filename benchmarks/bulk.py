@@ -13,7 +13,7 @@ from benchmarks.measure import Contender, Effort, command, interleaved, peak_mem
 from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
-from condainer.files import remove_tree
+from condainer.system.files import remove_tree
 from tests.channel.package import Recipe, write_conda
 
 PACKAGES = 10

@@ -12,7 +12,7 @@ from benchmarks.measure import Contender, Effort, command, interleaved
 from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row
-from condainer.files import remove_tree
+from condainer.system.files import remove_tree
 
 PROCESSES = 64
 IMAGES = 10_000

@@ -13,8 +13,8 @@ from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
 from benchmarks.slow import slow_disk
-from condainer.files import remove_tree
-from condainer.tools import OPTIONS
+from condainer.startup.tool_paths import OPTIONS
+from condainer.system.files import remove_tree
 
 PLAIN, LOW, KERNEL, HIGH = "plain directory", "squashfuse_ll", "kernel", "squashfuse"
 # Not a way to work, but it shows what waking another processor costs.

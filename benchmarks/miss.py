@@ -14,9 +14,9 @@ from benchmarks.original import tool
 from benchmarks.pins import ONE_MORE
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
-from condainer.config import load_settings
-from condainer.files import remove_tree
-from condainer.image import packing
+from condainer.cache.squashfs import packing
+from condainer.settings.config import load_settings
+from condainer.system.files import remove_tree
 
 BUILD = "cnd build"
 ALONE = "mksquashfs alone"

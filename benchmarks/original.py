@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.place import TOP, Place
-from condainer.files import remove_tree
+from condainer.system.files import remove_tree
 
 STEPS = ("link", "pip", "compile", "gzip")
 

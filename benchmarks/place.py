@@ -16,7 +16,7 @@ from typing import Any
 from benchmarks.channel import ensure_large_channel, ensure_wheels
 from benchmarks.measure import Effort
 from benchmarks.pins import REQUIREMENTS, SCIENTIFIC, SMALL
-from condainer.files import remove_tree
+from condainer.system.files import remove_tree
 
 TOP = Path(__file__).resolve().parents[1]
 ROOT = TOP / ".benchmarks"

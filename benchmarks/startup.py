@@ -13,7 +13,7 @@ from benchmarks.measure import Contender, command, interleaved
 from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
-from condainer.files import remove_tree
+from condainer.system.files import remove_tree
 
 BARE = "python3 -c pass"
 BUILD = "cnd build"

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run `cnd` and return its exit status; README.md lists them."""
-    from condainer import cli_quick
+    from condainer.startup import answer
 
     try:
-        status = cli_quick.run(list(sys.argv[1:] if arguments is None else arguments))
+        status = answer.run(list(sys.argv[1:] if arguments is None else arguments))
         if status is None:
             status = _run(arguments)
         sys.stdout.flush()
@@ -41,13 +41,13 @@ def _run(arguments: "Sequence[str] | None") -> int:
     """Run `cnd` the long way."""
     import warnings
 
-    from condainer import launch
+    from condainer.startup import launch
 
     if arguments is None:
         if not sys.warnoptions:
             warnings.simplefilter("ignore")
         launch.end_cleanly()
-    from condainer.cli import cli
+    from condainer.cli.main import cli
 
     cli.main(args=arguments, prog_name="cnd", standalone_mode=False)
     return 0
@@ -55,8 +55,8 @@ def _run(arguments: "Sequence[str] | None") -> int:
 
 def _told(error: OSError) -> Exception:
     """Return the error that says what a user can do about one of the operating system."""
-    from condainer.errors import ConfigError
-    from condainer.files import storage_error
+    from condainer.system.errors import ConfigError
+    from condainer.system.files import storage_error
 
     if isinstance(error, FileNotFoundError) and error.filename is None:
         # What os.getcwd() says, for whatever is relative.
@@ -68,10 +68,10 @@ def _told(error: OSError) -> Exception:
 
 
 def _failed(error: Exception) -> int:
-    from condainer.errors import CondainerError
+    from condainer.system.errors import CondainerError
 
     if isinstance(error, CondainerError):
-        from condainer.console import show_error
+        from condainer.cli.console import show_error
 
         show_error(error)
         return error.exit_code
@@ -81,7 +81,7 @@ def _failed(error: Exception) -> int:
         if isinstance(error, click.ClickException):
             import io
 
-            from condainer.console import say
+            from condainer.cli.console import say
 
             told = io.StringIO()
             error.show(told)
@@ -104,7 +104,7 @@ def _unexpected() -> int:
     import traceback
 
     from condainer import __version__
-    from condainer.console import say
+    from condainer.cli.console import say
 
     with tempfile.NamedTemporaryFile(
         "w", prefix="condainer-error-", suffix=".log", delete=False, encoding="utf-8"

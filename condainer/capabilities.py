@@ -8,10 +8,10 @@ import stat
 import tempfile
 from pathlib import Path
 
-from condainer import process
-from condainer.errors import CondainerError
-from condainer.image import FIXED_TIME
-from condainer.process import CommandFailed
+from condainer.cache.squashfs import FIXED_TIME
+from condainer.system import process
+from condainer.system.errors import CondainerError
+from condainer.system.process import CommandFailed
 
 Abilities = tuple[tuple[str, bool], ...]
 

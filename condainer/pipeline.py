@@ -8,29 +8,25 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from condainer import (
-    __version__,
-    cache,
-    config,
-    register,
-    trust,
-)
-from condainer.address import Address, address_of
-from condainer.cache import Entry, Manifest
-from condainer.config import Settings
-from condainer.errors import NotBuiltError
-from condainer.explicit import render_explicit
-from condainer.files import publish_text, read_text, stand_somewhere
-from condainer.lock import Lock
-from condainer.locking import ensure_lock, lock_state
-from condainer.mountbase import check_base
-from condainer.report import Reporter
-from condainer.values import dataclass, replace
+from condainer import __version__
+from condainer.cache import entries, project_register, trust
+from condainer.cache.entries import Entry, Manifest
+from condainer.lock.address import Address, address_of
+from condainer.lock.explicit import render_explicit
+from condainer.lock.locks import Lock
+from condainer.mount.safe_base import check_base
+from condainer.settings import config
+from condainer.settings.config import Settings
+from condainer.solve.lock_state import ensure_lock, lock_state
+from condainer.startup.frozen import dataclass, replace
+from condainer.system.errors import NotBuiltError
+from condainer.system.files import publish_text, read_text, stand_somewhere
+from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from condainer.image import Packed
-    from condainer.mount import Image
+    from condainer.cache.squashfs import Packed
+    from condainer.mount.mounts import Image
 
 # How often an image that is collected between look-up and use is looked up again.
 ATTEMPTS = 3
@@ -56,7 +52,7 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
     """
     start = time.monotonic()
     if settings.address is not None:
-        entry, lock = cache.pinned(settings.address, settings)
+        entry, lock = entries.pinned(settings.address, settings)
         hit, locked = True, False
         _note(entry, settings)
     else:
@@ -70,7 +66,7 @@ def _ready(built: Built, settings: Settings, reporter: Reporter, start: float) -
     """Hold a found or built image to the policy, and let the project use it."""
     trust.demand(built.entry, settings)
     if settings.brought_caches:
-        from condainer import brought
+        from condainer.cache import brought
 
         if built.hit:
             brought.demand(built.entry, settings, reporter)
@@ -92,7 +88,7 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
     Raises NotBuiltError when it has to be built first.
     """
     if settings.address is not None:
-        return cache.pinned(settings.address, settings)
+        return entries.pinned(settings.address, settings)
     state = lock_state(settings)
     if state.lock is None or state.status != "current":
         raise NotBuiltError(
@@ -100,9 +96,9 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
             "Run `cnd build` first.",
         )
     address = address_of(state.lock, settings.mount_base_directory)
-    found = cache.look_up(address, settings)
+    found = entries.look_up(address, settings)
     if found is None:
-        places = ", ".join(str(root) for root in cache.roots(settings))
+        places = ", ".join(str(root) for root in entries.roots(settings))
         raise NotBuiltError(
             f"The image {address.digest} is not in {places}", "Run `cnd build` first."
         )
@@ -114,10 +110,10 @@ def mount_of(settings: Settings) -> Image:
 
     Raises NotBuiltError when there is no lock at all.
     """
-    from condainer.mount import Image
+    from condainer.mount.mounts import Image
 
     if settings.address is not None:
-        entry = cache.find(settings.address, settings)
+        entry = entries.find(settings.address, settings)
         return Image.of(entry)
     state = lock_state(settings)
     if state.lock is None:
@@ -126,8 +122,8 @@ def mount_of(settings: Settings) -> Image:
             "Run `cnd build` first.",
         )
     address = address_of(state.lock, settings.mount_base_directory)
-    directory = cache.entry_directory(settings.cache_directory, address.digest)
-    return Image(directory / cache.IMAGE, address.digest, address.prefix)
+    directory = entries.entry_directory(settings.cache_directory, address.digest)
+    return Image(directory / entries.IMAGE, address.digest, address.prefix)
 
 
 def _found_or_built(
@@ -139,7 +135,7 @@ def _found_or_built(
     finds it gone takes it back.
     """
     for _ in range(ATTEMPTS):
-        found = cache.look_up(address, settings)
+        found = entries.look_up(address, settings)
         entry, hit = (found, True) if found else _build_ours(lock, address, settings, reporter)
         _note(entry, settings)
         if entry.image.exists():
@@ -150,7 +146,7 @@ def _found_or_built(
 def _note(entry: Entry, settings: Settings) -> None:
     """Let a cache know that the project names an image; nothing is written into a refused one."""
     trust.check_cache(entry.root, settings)
-    register.note(entry, settings)
+    project_register.note(entry, settings)
 
 
 def _build_ours(
@@ -160,7 +156,7 @@ def _build_ours(
     trust.check_cache(settings.cache_directory, settings)
     entry, hit = _build(lock, address, settings, reporter)
     if not hit:
-        from condainer import signing
+        from condainer.cache import signing
 
         reporter.finish()
         signing.add_to_ours(entry, settings, reporter)
@@ -172,20 +168,22 @@ def _build(
 ) -> tuple[Entry, bool]:
     """Build an image and publish it; also tell whether another builder did in the meantime."""
     # A hit needs neither the engines nor what starts them.
-    from condainer import image, places, publish, stage, trash
+    from condainer.build import stage
+    from condainer.cache import publish, squashfs, trash
+    from condainer.packages import admission
 
     stand_somewhere(settings.project)
-    places.admit(lock, settings)
+    admission.admit(lock, settings)
     # Missing tools and places are told before anything is downloaded.
-    image.find_mksquashfs(settings)
+    squashfs.find_mksquashfs(settings)
     check_base(address.base)
     with publish.building(address, settings, reporter) as directory:
-        found = cache.look_up(address, settings) or trash.restored(address, settings)
+        found = entries.look_up(address, settings) or trash.restored(address, settings)
         if found is not None:
             return found, True
         with _no_umask(), stage.staged(lock, address, settings, reporter) as staged:
-            target = directory / cache.IMAGE
-            packed = image.pack(
+            target = directory / entries.IMAGE
+            packed = squashfs.pack(
                 staged.directory,
                 target,
                 settings,
@@ -224,7 +222,8 @@ def _manifest(
 ) -> Manifest:
     import importlib.metadata
 
-    from condainer import engines, publish
+    from condainer.cache import publish
+    from condainer.solve import engines
 
     versions = {name: importlib.metadata.version(name) for name in ("py-rattler", "uv")}
     engine, version = engines.chosen(settings, reporter).tool
@@ -259,9 +258,9 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
 
     A project that cannot be written is a normal state; it only lacks these files.
     """
-    from condainer import activation, activation_csh, activation_fish
+    from condainer.activate import bash, csh, fish
 
-    activated = activation.Activation(
+    activated = bash.Activation(
         settings.project,
         entry.prefix,
         entry.address,
@@ -272,18 +271,18 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
         settled=_settled(settings),
     )
     texts = (
-        activation.activation_script(activated),
-        activation.deactivation_script(settings.project),
-        activation_fish.activation_script(activated),
-        activation_csh.activation_script(activated),
-        activation_csh.deactivation_script(),
+        bash.activation_script(activated),
+        bash.deactivation_script(settings.project),
+        fish.activation_script(activated),
+        csh.activation_script(activated),
+        csh.deactivation_script(),
     )
     unwritten: dict[str, list[str]] = {}
     for name, text in zip(SCRIPTS, texts, strict=True):
         path = settings.project / name
         try:
             present = _read(path)
-            if present is not None and not present.startswith(activation.OURS):
+            if present is not None and not present.startswith(bash.OURS):
                 reporter.warn(
                     f"{path} is not Condainer's, and is left as it is; `cnd exec` and `cnd shell` "
                     "do without it"

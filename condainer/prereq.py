@@ -6,9 +6,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from condainer import capabilities, engines, image, namespace, process, signing, wheels
-from condainer.config import Settings
-from condainer.errors import CondainerError, ToolError
+from condainer import capabilities
+from condainer.cache import signing, squashfs
+from condainer.packages import wheels
+from condainer.settings.config import Settings
+from condainer.solve import engines
+from condainer.system import namespace, process
+from condainer.system.errors import CondainerError, ToolError
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def _tool(name: str, settings: Settings, package: str, required: bool = True) ->
 
 def _mksquashfs(settings: Settings) -> Check:
     try:
-        path, version = image.find_mksquashfs(settings)
+        path, version = squashfs.find_mksquashfs(settings)
     except CondainerError as error:
         return Check("mksquashfs", "", error.message)
     return Check("mksquashfs", path, version=version, can=capabilities.of_mksquashfs(path))

@@ -6,16 +6,17 @@ import os
 import time
 from pathlib import Path
 
-from condainer import __version__, cache
-from condainer.address import DIGITS, address_of, prefix_of
-from condainer.config import PERSONAL, PROJECT_FILE, Settings, documented
-from condainer.errors import NotBuiltError
-from condainer.files import publish_text, storage_errors
-from condainer.lock import this_platform
-from condainer.locking import LockState, lock_state
+from condainer import __version__
+from condainer.cache import entries
+from condainer.lock.address import DIGITS, address_of, prefix_of
+from condainer.lock.locks import this_platform
 from condainer.pipeline import Built, current_entry, mount_of
-from condainer.report import Reporter
-from condainer.values import dataclass
+from condainer.settings.config import PERSONAL, PROJECT_FILE, Settings, documented
+from condainer.solve.lock_state import LockState, lock_state
+from condainer.startup.frozen import dataclass
+from condainer.system.errors import NotBuiltError
+from condainer.system.files import publish_text, storage_errors
+from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _template() -> str:
 def build_plan(settings: Settings) -> list[str]:
     """Return what `cnd build` would do, without doing any of it."""
     if settings.address is not None:
-        entry = cache.find(settings.address, settings)
+        entry = entries.find(settings.address, settings)
         return [f"use the pinned image {entry.image}"]
     state = lock_state(settings)
     if state.status != "current" or state.lock is None:
@@ -79,10 +80,10 @@ def build_plan(settings: Settings) -> list[str]:
             "build the image, unless a cache has the one of the new lock",
         ]
     address = address_of(state.lock, settings.mount_base_directory)
-    entry_found = cache.look_up(address, settings)
+    entry_found = entries.look_up(address, settings)
     if entry_found is not None:
         return [f"use {entry_found.image}, which is there"]
-    target = cache.entry_directory(settings.cache_directory, address.digest) / cache.IMAGE
+    target = entries.entry_directory(settings.cache_directory, address.digest) / entries.IMAGE
     packages = f"{len(state.lock.conda)} conda and {len(state.lock.pip)} pip packages"
     return [f"install {packages} and compress them into {target}"]
 
@@ -97,7 +98,7 @@ class Plan:
     steps: tuple[str, ...]
     image: str = "the image"
     prefix: str = "its prefix"
-    entry: cache.Entry | None = None
+    entry: entries.Entry | None = None
 
 
 def use_plan(settings: Settings) -> Plan:
@@ -114,8 +115,8 @@ def use_plan(settings: Settings) -> Plan:
     if state.status != "current" or state.lock is None:
         return Plan(steps)
     address = address_of(state.lock, settings.mount_base_directory)
-    directory = cache.entry_directory(settings.cache_directory, address.digest)
-    return Plan(steps, str(directory / cache.IMAGE), str(address.prefix))
+    directory = entries.entry_directory(settings.cache_directory, address.digest)
+    return Plan(steps, str(directory / entries.IMAGE), str(address.prefix))
 
 
 def unmount_plan(settings: Settings) -> str:
@@ -155,7 +156,7 @@ def activation_command() -> str:
 
 def status(settings: Settings) -> dict[str, Any]:
     """Return what `cnd status` shows; nothing of it has to exist."""
-    from condainer import mount
+    from condainer.mount import mounts
 
     state = _lock_state(settings)
     entry, digest = _entry(settings, state)
@@ -170,7 +171,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "size": entry.manifest.size if entry else None,
         "prefix": str(prefix) if prefix else None,
         "mounted": entry is not None and _is_mounted(entry),
-        "mount": mount.outlook(mount.Image.of(entry), mount.Options.of(settings))
+        "mount": mounts.outlook(mounts.Image.of(entry), mounts.Options.of(settings))
         if entry
         else None,
         "cache": str(settings.cache_directory),
@@ -183,10 +184,10 @@ def _prefix(digest: str | None, settings: Settings) -> Path | None:
     return prefix_of(digest, settings.mount_base_directory) if digest and whole else None
 
 
-def _is_mounted(entry: cache.Entry) -> bool:
-    from condainer import mount
+def _is_mounted(entry: entries.Entry) -> bool:
+    from condainer.mount import mounts
 
-    return mount.probe(mount.Image.of(entry)) in (mount.State.MOUNTED, mount.State.PROVIDED)
+    return mounts.probe(mounts.Image.of(entry)) in (mounts.State.MOUNTED, mounts.State.PROVIDED)
 
 
 def _lock_state(settings: Settings) -> LockState:
@@ -195,17 +196,17 @@ def _lock_state(settings: Settings) -> LockState:
     return LockState("missing", None, "pinned")
 
 
-def _entry(settings: Settings, state: LockState) -> tuple[cache.Entry | None, str | None]:
+def _entry(settings: Settings, state: LockState) -> tuple[entries.Entry | None, str | None]:
     if settings.address is not None:
         try:
-            entry = cache.find(settings.address, settings)
+            entry = entries.find(settings.address, settings)
         except NotBuiltError:
             return None, settings.address
         return entry, entry.address
     if state.lock is None:
         return None, None
     address = address_of(state.lock, settings.mount_base_directory)
-    return cache.look_up(address, settings), address.digest
+    return entries.look_up(address, settings), address.digest
 
 
 def read_into_page_cache(image: Path, reporter: Reporter) -> float:

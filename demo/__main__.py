@@ -15,7 +15,7 @@ from pathlib import Path
 
 import rattler
 
-from condainer.files import remove_tree
+from condainer.system.files import remove_tree
 
 TOP = Path(__file__).resolve().parents[1]
 HERE = TOP / ".demo"

@@ -10,8 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from condainer import config
-from condainer.config import Settings, load_settings
+from condainer.settings import config
+from condainer.settings.config import Settings, load_settings
 
 # A background job of a shell ignores ^C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

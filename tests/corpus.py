@@ -12,14 +12,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from condainer import condalock
-from condainer.by_url import wanted_of
-from condainer.config import Settings, load_settings
-from condainer.errors import CondainerError
-from condainer.explicit import checked, read_explicit
-from condainer.inputs import Inputs, read_inputs
-from condainer.lock import Lock
-from condainer.solver import _match_spec
+from condainer.inputs.environment_yml import Inputs, read_inputs
+from condainer.lock import conda_lock
+from condainer.lock.explicit import checked, read_explicit
+from condainer.lock.locks import Lock
+from condainer.packages.by_url import wanted_of
+from condainer.settings.config import Settings, load_settings
+from condainer.solve.conda_solver import _match_spec
+from condainer.system.errors import CondainerError
 
 PLATFORMS = ("linux-64", "linux-aarch64", "linux-ppc64le", "osx-64", "osx-arm64", "win-64")
 SUFFIXES = (".yml", ".yaml", ".lock", ".txt")
@@ -70,7 +70,7 @@ def _unified(path: Path) -> Iterator[str]:
     problem: CondainerError | None = None
     for platform in PLATFORMS:
         try:
-            lock = condalock.read(path, platform, partial=True)
+            lock = conda_lock.read(path, platform, partial=True)
         except CondainerError as error:
             problem = error
             continue

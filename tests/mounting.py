@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 import condainer
-from condainer import backends, mounttable
-from condainer.mount import Image
+from condainer.mount import backends, mount_table
+from condainer.mount.mounts import Image
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 LINGER = 0.3
@@ -32,8 +32,8 @@ import json, os, sys
 from pathlib import Path
 given = json.loads(sys.argv[1])
 sys.path.insert(0, given["source"])
-from condainer import mount, namespace
-from condainer.errors import CondainerError
+from condainer.mount import mounts as mount; from condainer.system import namespace
+from condainer.system.errors import CondainerError
 more = {}
 exec(given["before"])
 image = mount.Image(Path(given["path"]), given["address"], Path(given["prefix"]))
@@ -130,7 +130,7 @@ def daemons(image: Image) -> list[int]:
 
 
 def keepers(image: Image) -> list[int]:
-    return processes(str(image.prefix), "condainer.keep")
+    return processes(str(image.prefix), "condainer.mount.keep")
 
 
 def is_gone(image: Image) -> bool:
@@ -182,7 +182,7 @@ def image(place: Path) -> Iterator[Image]:
     for pid in (*keepers(image), *daemons(image)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    while mounttable.mounted_at(image.prefix):
+    while mount_table.mounted_at(image.prefix):
         backends.stop(image.prefix, None, lazy=True)
 
 

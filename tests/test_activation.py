@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from condainer import activation, activation_csh, activation_fish, shell
-from condainer.activation import Activation
+from condainer.activate import bash, csh, fish, shell
+from condainer.activate.bash import Activation
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 VARIABLES = {
@@ -140,14 +140,14 @@ def write_scripts(project: Path, prefix: Path, tools: Path, user_site: bool = Fa
         project, prefix, ADDRESS, VARIABLES, "demo", CACHE, user_site, str(tools / "cnd")
     )
     texts = {
-        "activate": activation.activation_script(of),
-        "deactivate": activation.deactivation_script(project),
-        "activate.fish": activation_fish.activation_script(of),
-        "activate.csh": activation_csh.activation_script(of),
-        "deactivate.csh": activation_csh.deactivation_script(),
+        "activate": bash.activation_script(of),
+        "deactivate": bash.deactivation_script(project),
+        "activate.fish": fish.activation_script(of),
+        "activate.csh": csh.activation_script(of),
+        "deactivate.csh": csh.deactivation_script(),
     }
     for name, text in texts.items():
-        assert text.startswith(activation.OURS)
+        assert text.startswith(bash.OURS)
         (project / name).write_text(text)
 
 

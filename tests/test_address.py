@@ -14,9 +14,16 @@ import xxhash
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from condainer.address import RECIPE, Address, address_of, canonical_text, prefix_of, stated_address
-from condainer.explicit import parse_explicit, render_explicit
-from condainer.lock import CondaPackage, Lock, PipPackage, Source
+from condainer.lock.address import (
+    RECIPE,
+    Address,
+    address_of,
+    canonical_text,
+    prefix_of,
+    stated_address,
+)
+from condainer.lock.explicit import parse_explicit, render_explicit
+from condainer.lock.locks import CondaPackage, Lock, PipPackage, Source
 from tests.test_lock import locks
 
 BASE = Path("/tmp")
@@ -182,7 +189,7 @@ def test_the_address_does_not_depend_on_the_process(tmp_path: Path) -> None:
     lockfile = tmp_path / "x.lock"
     lockfile.write_text(render_explicit(LOCK), encoding="utf-8")
     program = (
-        "import sys; from pathlib import Path; from condainer import address, explicit\n"
+        "import sys; from pathlib import Path; from condainer.lock import address, explicit\n"
         "locked = explicit.read_explicit(Path(sys.argv[1]), 'linux-64')\n"
         "print(address.address_of(locked, Path('/tmp')).digest)\n"
     )

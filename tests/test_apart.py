@@ -8,8 +8,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from condainer import apart
-from condainer.claims import claimed_directory
+from condainer.build import apart
+from condainer.system.private_directory import claimed_directory
 from tests.integration.conftest import needs
 
 

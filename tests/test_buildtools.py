@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from condainer import buildtools
-from condainer.config import load_settings
-from condainer.lock import CondaPackage, Lock, PipPackage
-from condainer.report import Silent
+from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.packages import build_requirements
+from condainer.settings.config import load_settings
+from condainer.system.reporter import Silent
 
 SDIST = PipPackage("thing", "https://index.example/thing-1.0.tar.gz", "0" * 64)
 
@@ -34,7 +34,7 @@ def test_what_cannot_be_found_out_is_a_warning(
     package = CondaPackage(f"https://channel.example/{platform}/{conda}", "0" * 64)
     lock = Lock(platform, (package,), (SDIST,))
     settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
-    assert buildtools.fetch(lock, settings, Warned()) == []
+    assert build_requirements.fetch(lock, settings, Warned()) == []
     (warning,) = warnings
     assert "thing" in warning
     assert said in warning

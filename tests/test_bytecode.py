@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condainer import bytecode
-from condainer.bytecode import Module, Shelf
+from condainer.build import bytecode_shelf
+from condainer.build.bytecode_shelf import Module, Shelf
 
 SOURCE = (
     '"""About."""\n\nclass A:\n    def f(self):\n        return lambda: [x for x in ("a", A)]\n'
@@ -32,7 +32,7 @@ def compiled(text: str, path: str, tmp_path: Path) -> bytes:
 
 
 def keep(code: bytes | None, name: str = NAME, prefix: str = PREFIX) -> Module | None:
-    return bytecode.kept(name, "sha256 of the source", TARGET, code, prefix)
+    return bytecode_shelf.kept(name, "sha256 of the source", TARGET, code, prefix)
 
 
 def names(code: CodeType) -> set[str]:
@@ -46,7 +46,7 @@ def test_another_prefix_gives_what_compiling_there_gives(tmp_path: Path, base: s
     module = keep(compiled(SOURCE, f"{PREFIX}/{NAME}", tmp_path))
     assert module is not None
     new = f"{base}/condainer-fedcba9876543210fedcba9876543210"
-    pieces = bytecode.for_prefix(module, PREFIX, new)
+    pieces = bytecode_shelf.for_prefix(module, PREFIX, new)
     assert pieces is not None
     assert b"".join(pieces) == compiled(SOURCE, f"{new}/{NAME}", tmp_path)
     assert names(marshal.loads(b"".join(pieces)[16:])) == {f"{new}/{NAME}"}
@@ -58,12 +58,12 @@ def test_paths_of_any_length(tmp_path_factory: pytest.TempPathFactory, old: int,
     before, after = "/" + "o" * old, "/" + "n" * new
     module = keep(compiled(SOURCE, f"{before}/{NAME}", tmp_path), prefix=before)
     wanted = compiled(SOURCE, f"{after}/{NAME}", tmp_path)
-    if len(f"{before}/{NAME}") > bytecode.LONGEST:
+    if len(f"{before}/{NAME}") > bytecode_shelf.LONGEST:
         assert module is None
         return
     assert module is not None
-    pieces = bytecode.for_prefix(module, before, after)
-    if len(f"{after}/{NAME}") > bytecode.LONGEST:
+    pieces = bytecode_shelf.for_prefix(module, before, after)
+    if len(f"{after}/{NAME}") > bytecode_shelf.LONGEST:
         assert pieces is None
     else:
         assert pieces is not None
@@ -79,7 +79,7 @@ def test_what_cannot_be_moved_is_not_kept(tmp_path: Path) -> None:
     assert keep(compiled(SOURCE, f"{PREFIX}/{odd}", tmp_path), odd) is None
     module = keep(compiled(SOURCE, path, tmp_path))
     assert module is not None
-    assert bytecode.for_prefix(module, PREFIX, "/größe") is None
+    assert bytecode_shelf.for_prefix(module, PREFIX, "/größe") is None
 
 
 def shelf(tmp_path: Path) -> Shelf:
@@ -91,28 +91,28 @@ def shelf(tmp_path: Path) -> Shelf:
 
 
 def test_what_is_read_is_what_was_written(tmp_path: Path) -> None:
-    place = bytecode.place(tmp_path, "a" * 64, "b" * 64)
-    assert bytecode.read(place) is None
+    place = bytecode_shelf.place(tmp_path, "a" * 64, "b" * 64)
+    assert bytecode_shelf.read(place) is None
     written = shelf(tmp_path)
-    bytecode.write(place, written)
-    assert bytecode.read(place) == written
-    assert bytecode.place(tmp_path, "a" * 64, "c" * 64) != place
-    bytecode.write(place, Shelf(PREFIX, ()))
-    assert bytecode.read(place) == Shelf(PREFIX, ())
+    bytecode_shelf.write(place, written)
+    assert bytecode_shelf.read(place) == written
+    assert bytecode_shelf.place(tmp_path, "a" * 64, "c" * 64) != place
+    bytecode_shelf.write(place, Shelf(PREFIX, ()))
+    assert bytecode_shelf.read(place) == Shelf(PREFIX, ())
 
 
 def test_nothing_damaged_is_read(tmp_path: Path) -> None:
     place = tmp_path / "shelf"
-    bytecode.write(place, shelf(tmp_path))
+    bytecode_shelf.write(place, shelf(tmp_path))
     whole = place.read_bytes()
     for at in [*range(0, len(whole), 17), len(whole) - 1]:
         place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert bytecode.read(place) is None
+        assert bytecode_shelf.read(place) is None
     for length in (0, 10, 40, len(whole) // 2, len(whole) - 1):
         place.write_bytes(whole[:length])
-        assert bytecode.read(place) is None
+        assert bytecode_shelf.read(place) is None
     place.write_bytes(whole + b"\0")
-    assert bytecode.read(place) is None
+    assert bytecode_shelf.read(place) is None
     place.unlink()
     place.mkdir()
-    assert bytecode.read(place) is None
+    assert bytecode_shelf.read(place) is None

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from condainer import claims
+from condainer.system import private_directory
 
 HOLDER = (
-    "import sys, time; from pathlib import Path; from condainer.claims import claimed_directory\n"
+    "import sys, time; from pathlib import Path\n"
+    "from condainer.system.private_directory import claimed_directory\n"
     "with claimed_directory(Path(sys.argv[1]), 'x.y') as path:\n"
     "    (path / 'file').write_text('work'); print(path, flush=True); time.sleep(60)\n"
 )
@@ -28,22 +29,24 @@ def holder(parent: Path) -> tuple[subprocess.Popen[str], Path]:
 
 
 def test_a_directory_lives_as_long_as_its_block(tmp_path: Path) -> None:
-    with claims.claimed_directory(tmp_path, "purpose") as path:
+    with private_directory.claimed_directory(tmp_path, "purpose") as path:
         assert path.stat().st_mode & 0o777 == 0o700
-        claim = claims.read_claim(path)
-        assert claim == claims.Claim("purpose", claims.this_host(), os.getpid())
-        claims.reclaim(tmp_path)
+        claim = private_directory.read_claim(path)
+        assert claim == private_directory.Claim(
+            "purpose", private_directory.this_host(), os.getpid()
+        )
+        private_directory.reclaim(tmp_path)
         assert path.is_dir()
     assert not path.exists()
 
 
 def test_what_a_killed_process_left_is_reclaimed(tmp_path: Path) -> None:
     child, path = holder(tmp_path)
-    claims.reclaim(tmp_path)
+    private_directory.reclaim(tmp_path)
     assert (path / "file").exists()
     child.send_signal(signal.SIGKILL)
     child.wait()
-    claims.reclaim(tmp_path)
+    private_directory.reclaim(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -53,11 +56,11 @@ def test_both_signs_of_life_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         with monkeypatch.context() as patched:
             # A lock that every process gets.
             patched.setattr("fcntl.flock", lambda descriptor, how: None)
-            claims.reclaim(tmp_path)
+            private_directory.reclaim(tmp_path)
         with monkeypatch.context() as patched:
             # A process in a container, which cannot be seen.
-            patched.setattr(claims, "_is_alive", lambda pid: False)
-            claims.reclaim(tmp_path)
+            patched.setattr(private_directory, "_is_alive", lambda pid: False)
+            private_directory.reclaim(tmp_path)
         assert (path / "file").exists()
     finally:
         child.kill()
@@ -69,12 +72,12 @@ def test_other_hosts_and_other_names_are_left_alone(tmp_path: Path) -> None:
     names = [other, tmp_path / "notes", tmp_path / "a.b.c.d", tmp_path / "a.b.7.d.txt"]
     for path in names:
         path.mkdir()
-    claims.reclaim(tmp_path)
+    private_directory.reclaim(tmp_path)
     assert all(path.is_dir() for path in names)
-    assert claims.read_claim(tmp_path / "a.b.c.d") is None
+    assert private_directory.read_claim(tmp_path / "a.b.c.d") is None
     # A digit to str.isdigit() that int() does not know.
-    assert claims.read_claim(tmp_path / "a.b.\u00b2.d") is None
-    link = tmp_path / f"x.{claims.this_host()}.999999999.abc"
+    assert private_directory.read_claim(tmp_path / "a.b.\u00b2.d") is None
+    link = tmp_path / f"x.{private_directory.this_host()}.999999999.abc"
     link.symlink_to(other)
-    claims.reclaim(tmp_path)
+    private_directory.reclaim(tmp_path)
     assert other.is_dir()

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from condainer import comfort
+from condainer.activate import default_variables
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 
 
 def of(environ: dict[str, str], user_site: bool = False) -> dict[str, str]:
-    return comfort.defaults(environ, ADDRESS, user_site=user_site)
+    return default_variables.defaults(environ, ADDRESS, user_site=user_site)
 
 
 def test_caches_are_below_the_users_own_one_for_each_address(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_nothing_is_put_where_there_is_no_home() -> None:
 def test_what_is_set_stays_unless_it_belongs_to_another_environment() -> None:
     given = {"HOME": "/h", "NUMBA_CACHE_DIR": "", "PYTHONNOUSERSITE": "0", "MPLCONFIGDIR": "/m"}
     assert set(of(given)) == {"PYTHONDONTWRITEBYTECODE", "PYTHON_JULIAPKG_PROJECT"}
-    other = comfort.defaults({"HOME": "/h"}, "f" * 32, user_site=False)
+    other = default_variables.defaults({"HOME": "/h"}, "f" * 32, user_site=False)
     caches = {key: value for key, value in of({"HOME": "/h"}).items() if "/" in value}
     assert of({"HOME": "/h", **other}) == caches
 
@@ -60,7 +60,7 @@ def test_user_site_is_a_choice() -> None:
 
 
 def test_every_variable_has_its_reason() -> None:
-    table = comfort.table(user_site=False)
+    table = default_variables.table(user_site=False)
     assert len({default.variable for default in table}) == len(table)
     for default in table:
         assert default.reason

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer import compile_tree
+from condainer.build import compile_tree
 
 
 @pytest.fixture

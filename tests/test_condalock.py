@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from condainer import condalock, repositories
-from condainer.errors import LockfileError
-from condainer.explicit import checked, parse_explicit, render_explicit
-from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.lock import conda_lock
+from condainer.lock.explicit import checked, parse_explicit, render_explicit
+from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.packages import git_repositories
+from condainer.system.errors import LockfileError
 
 CONDA = {
     "name": "a",
@@ -45,7 +46,7 @@ def written(tmp_path: Path, *packages: dict[str, Any]) -> Path:
 def test_a_line_break_in_a_package(tmp_path: Path, change: dict[str, Any]) -> None:
     path = written(tmp_path, CONDA, {**CONDA, "name": "b", **change})
     with pytest.raises(LockfileError, match="package 2 has a blank or control character"):
-        condalock.read(path, "linux-64", partial=True)
+        conda_lock.read(path, "linux-64", partial=True)
 
 
 @pytest.mark.parametrize(
@@ -65,19 +66,19 @@ def test_a_lock_that_its_file_would_not_say(lock: Lock) -> None:
 
 def test_a_lock_stays_what_it_is(tmp_path: Path) -> None:
     upper = {**CONDA, "hash": {"sha256": "A" * 64}}
-    lock = condalock.read(written(tmp_path, upper), "linux-64")
+    lock = conda_lock.read(written(tmp_path, upper), "linux-64")
     assert checked(lock, "x") == lock
 
 
 def test_a_commit_in_capitals_is_the_same_commit(tmp_path: Path) -> None:
     url = f"git+https://a.example/B.git@{'AB' * 20}#subdirectory=C"
     git = {**CONDA, "name": "b", "manager": "pip", "url": url}
-    lock = checked(condalock.read(written(tmp_path, CONDA, git), "linux-64"), "x")
+    lock = checked(conda_lock.read(written(tmp_path, CONDA, git), "linux-64"), "x")
     lines = f"@EXPLICIT\n{CONDA['url']}#{'0' * 64}\n# pip b @ {url}\n"
     (package,) = lock.pip
     assert package.url == url.replace("AB" * 20, "ab" * 20)
     assert parse_explicit(lines, "x", "linux-64").pip == lock.pip
-    repositories.check(package)
+    git_repositories.check(package)
 
 
 def test_headers_between_packages_are_comments() -> None:
@@ -103,13 +104,13 @@ HOSTILE = [
 def test_what_would_take_a_stack_memory_or_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, what: str
 ) -> None:
-    monkeypatch.setattr(condalock, "MAX_EVENTS", 2_000)
+    monkeypatch.setattr(conda_lock, "MAX_EVENTS", 2_000)
     path = tmp_path / "conda-lock.yml"
     path.write_text(f'version: "1"\n{text}')
     with pytest.raises(LockfileError, match=what):
-        condalock.read(path, "linux-64")
+        conda_lock.read(path, "linux-64")
 
 
 def test_quotation_marks_make_a_text_of_anything(tmp_path: Path) -> None:
     path = written(tmp_path, {**CONDA, "x": ["*a", "&a", "!a", "[" * 50]})
-    assert condalock.read(path, "linux-64") == LOCK
+    assert conda_lock.read(path, "linux-64") == LOCK

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from condainer import config
-from condainer.config import Settings, documented, load_settings
-from condainer.errors import ConfigError
+from condainer.settings import config
+from condainer.settings.config import Settings, documented, load_settings
+from condainer.system.errors import ConfigError
 
 Write = Callable[[str, str | bytes], Path]
 Load = Callable[..., Settings]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from condainer import console
-from condainer.errors import CondainerError, InputError
-from condainer.report import Reporter, Silent
+from condainer.cli import console
+from condainer.system.errors import CondainerError, InputError
+from condainer.system.reporter import Reporter, Silent
 
 
 class Terminal(io.StringIO):
@@ -84,7 +84,7 @@ def test_bars_are_for_terminals_only() -> None:
 
 def test_bars_on_a_real_terminal() -> None:
     program = (
-        "from condainer import console\n"
+        "from condainer.cli import console\n"
         "from tests.test_console import everything\n"
         "reporter = console.reporter_for(False)\n"
         "assert isinstance(reporter, console.Bars)\n"
@@ -172,7 +172,7 @@ def test_nothing_that_others_wrote_steers_the_terminal(
 
 
 def test_what_programs_read_is_harmless_on_a_terminal() -> None:
-    program = "from condainer import console; console.answer('a\\x1b[2J')"
+    program = "from condainer.cli import console; console.answer('a\\x1b[2J')"
     reading, terminal = pty.openpty()
     subprocess.run([sys.executable, "-c", program], stdout=terminal, check=True)
     os.close(terminal)
@@ -182,7 +182,8 @@ def test_what_programs_read_is_harmless_on_a_terminal() -> None:
 
 def test_a_step_has_no_markup(capfd: pytest.CaptureFixture[str]) -> None:
     program = (
-        "from condainer import console; bars = console.Bars(); bars.step('[red]a :bug:[/red]')\n"
+        "from condainer.cli import console; bars = console.Bars()\n"
+        "bars.step('[red]a :bug:[/red]')\n"
         "bars.note('[b]:bug:[/b]'); bars.close()"
     )
     reading, terminal = pty.openpty()
@@ -200,12 +201,22 @@ def test_a_step_has_no_markup(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 # These are run by commands of ours, or hand on what a program of the image says.
-NO_DOOR = ("compile_tree", "inside", "namespace", "run", "standin", "unshelve")
+NO_DOOR = (
+    "build/compile_tree.py",
+    "startup/command_environment.py",
+    "system/namespace.py",
+    "activate/run.py",
+    "solve/standin.py",
+    "build/unshelve.py",
+    "cli/console.py",
+)
 
 
 def test_text_for_people_has_one_door() -> None:
     other = []
-    for path in sorted(Path(console.__file__).parent.glob("*.py")):
+    package = Path(console.__file__).parents[1]
+    for path in sorted(package.rglob("*.py")):
+        name = str(path.relative_to(package))
         tree = ast.parse(path.read_text(encoding="utf-8"))
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         for call in calls:
@@ -214,12 +225,12 @@ def test_text_for_people_has_one_door() -> None:
                 ("stdout.write", "stderr.write")
             )
             harmless = text.startswith("print(json.dumps(") or "plain." in text
-            if prints and not harmless and path.stem not in (*NO_DOOR, "console"):
-                other.append(f"{path.name}: {text}")
+            if prints and not harmless and name not in NO_DOOR:
+                other.append(f"{name}: {text}")
     # What a stamp says was made harmless when it was written.
     assert other == [
         "__main__.py: sys.stderr.write('cnd: interrupted\\n')",
-        "cli_quick.py: sys.stdout.write(f\"{found['head']}{seconds}{found['tail']}\\n\")",
-        "cli_quick.py: sys.stderr.write("
+        "startup/answer.py: sys.stdout.write(f\"{found['head']}{seconds}{found['tail']}\\n\")",
+        "startup/answer.py: sys.stderr.write("
         "f\"{found['text']} in {time.perf_counter() - start:.2f} s\\n\")",
     ]

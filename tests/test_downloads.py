@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from condainer import archives, credentials, downloads, web
-from condainer.archives import File
-from condainer.config import Settings
-from condainer.errors import IntegrityError, LockfileError, NetworkError, OfflineError
-from condainer.report import Silent
-from condainer.urls import redacted
+from condainer.packages import archives, credentials, downloads, http
+from condainer.packages.archives import File
+from condainer.settings.config import Settings
+from condainer.system.errors import IntegrityError, LockfileError, NetworkError, OfflineError
+from condainer.system.reporter import Silent
+from condainer.system.urls import redacted
 from tests import flaky
 from tests.flaky import Answer, Flaky
 
@@ -30,7 +30,7 @@ NAME = "/probe-1.0-0.conda"
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     """A server that holds one file."""
-    monkeypatch.setattr(web, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(http, "FIRST_WAIT", 0.01)
     with flaky.serve() as running:
         running.files[NAME] = CONTENT
         yield running
@@ -112,8 +112,8 @@ def test_the_time_that_the_server_asks_for_is_waited(server: Flaky, tmp_path: Pa
     server.plan[:] = [flaky.status(429, "7"), flaky.status(503, "99999"), flaky.status(503, "?")]
     patient = Patient()
     with open(tmp_path / "file", "w+b") as stream:
-        web.fetch(server.url + NAME, web.Received(stream), patient)
-    assert patient.waits[:2] == [7.0, web.LONGEST_WAIT]
+        http.fetch(server.url + NAME, http.Received(stream), patient)
+    assert patient.waits[:2] == [7.0, http.LONGEST_WAIT]
     last = patient.waits[2]
     assert last is not None
     assert 0 < last < 1
@@ -218,9 +218,9 @@ def test_a_disk_that_fails_is_no_network_error(server: Flaky) -> None:
         def write(self, data: bytes) -> None:
             raise OSError(errno.ENOSPC, "full")
 
-    received = web.Received(Full())  # type: ignore[arg-type]
+    received = http.Received(Full())  # type: ignore[arg-type]
     with pytest.raises(OSError, match="full"):
-        web.fetch(server.url + NAME, received, threading.Event())
+        http.fetch(server.url + NAME, received, threading.Event())
     assert len(server.asked) == 1
 
 
@@ -253,7 +253,7 @@ def test_nobody_is_sent_from_https_to_http(
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    web._session.cache_clear()
+    http._session.cache_clear()
     try:
         with flaky.serve(certificate=certificate) as safe:
             safe.files[NAME] = CONTENT
@@ -263,11 +263,11 @@ def test_nobody_is_sent_from_https_to_http(
             with pytest.raises(NetworkError, match="from https to http"):
                 fetch(file_at(safe.url + NAME), load("package_cache=other"))
             monkeypatch.delenv("SSL_CERT_FILE")
-            web._session.cache_clear()
+            http._session.cache_clear()
             with pytest.raises(NetworkError, match="certificate"):
                 fetch(file_at(safe.url + NAME), load("package_cache=other"))
     finally:
-        web._session.cache_clear()
+        http._session.cache_clear()
     assert not server.asked
 
 
@@ -372,7 +372,7 @@ def test_logins_as_uv_has_them(
     file = file_at(guarded.url + NAME)
 
     def again() -> bytes:
-        web._known.cache_clear()
+        http._known.cache_clear()
         return fetch(file, load(f"package_cache={tmp_path / os.urandom(4).hex()}"))
 
     with pytest.raises(NetworkError, match="401"):

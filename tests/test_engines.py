@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 
-from condainer import conda_exe, config, engines, external_plan, external_solve
-from condainer.conda_exe import Executable
-from condainer.config import Settings
-from condainer.errors import (
+from condainer.inputs.environment_yml import read_inputs
+from condainer.settings import config
+from condainer.settings.config import Settings
+from condainer.solve import engines
+from condainer.solve.external import conda_exe, plan, solver
+from condainer.solve.external.conda_exe import Executable
+from condainer.system.errors import (
     CondainerError,
     ConfigError,
     NetworkError,
     SolveError,
     ToolError,
 )
-from condainer.inputs import read_inputs
-from condainer.report import Silent
+from condainer.system.reporter import Silent
 
 Write = Callable[[str, str], Path]
 MAMBA = Executable(Path("/opt/bin/mamba"), "mamba", "2.0.5")
@@ -129,7 +131,7 @@ def test_what_an_executable_says_instead_of_a_plan(
 ) -> None:
     write("environment.yml", "dependencies: [x]\n")
     inputs = read_inputs(load(), "linux-64")
-    error = external_solve._refusal(MAMBA, {"stderr": "", **answer}, [SOURCE], inputs)
+    error = solver._refusal(MAMBA, {"stderr": "", **answer}, [SOURCE], inputs)
     assert type(error) is kind
     assert said in error.message
 
@@ -146,7 +148,7 @@ GOOD = {
 
 
 def test_a_planned_package_is_read() -> None:
-    (record,) = external_plan.planned(MAMBA, [GOOD], [SOURCE])
+    (record,) = plan.planned(MAMBA, [GOOD], [SOURCE])
     assert (record.file_name, str(record.url)) == ("x-1.0-h_0.conda", GOOD["url"])
     assert str(record.build) == "h_0"
     assert record.sha256 == bytes(32)
@@ -168,7 +170,7 @@ def test_a_planned_package_is_read() -> None:
 )
 def test_a_planned_package_that_makes_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ToolError, match="cannot be used"):
-        external_plan.planned(MAMBA, [{**GOOD, **wrong}], [SOURCE])
+        plan.planned(MAMBA, [{**GOOD, **wrong}], [SOURCE])
 
 
 @pytest.mark.parametrize(
@@ -183,4 +185,4 @@ def test_a_planned_package_that_makes_no_sense(wrong: dict[str, Any]) -> None:
 def test_specs_as_executables_take_them(spec: str, text: str) -> None:
     import rattler
 
-    assert external_solve._text(rattler.MatchSpec(spec, strict=False)) == text
+    assert solver._text(rattler.MatchSpec(spec, strict=False)) == text

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from condainer import files
-from condainer.errors import StorageError
+from condainer.system import files
+from condainer.system.errors import StorageError
 
 MASKS = [0o000, 0o022, 0o077]
 
@@ -332,7 +332,7 @@ def test_directories_without_permission_are_removed_too(tmp_path: Path, wanted: 
 import os, sys, tempfile
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from condainer import files
+from condainer.system import files
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
@@ -346,7 +346,7 @@ files.remove_tree(top / "tree")
 print(os.listdir(top))
 os.rmdir(top)
 """
-    source = Path(files.__file__).parent.parent
+    source = Path(files.__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", program, str(source)], capture_output=True, text=True, timeout=20
     )

@@ -14,11 +14,14 @@ from typing import Any
 
 import pytest
 
-from condainer import cache, claims, gc, leases, policy, publish, records, tables, trash
-from condainer.config import STAGE, Settings
-from condainer.errors import StorageError
-from condainer.gc import Collected
-from condainer.leases import DAY
+from condainer.cache import entries, leases, publish, trash
+from condainer.cache.leases import DAY
+from condainer.cli import tables
+from condainer.images import collection, notes, policy
+from condainer.images.collection import Collected
+from condainer.settings.config import STAGE, Settings
+from condainer.system import private_directory
+from condainer.system.errors import StorageError
 from tests.test_inventory import digest, make_entry
 from tests.test_register import noted
 
@@ -43,7 +46,7 @@ def shift(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Let the clock of file systems be so many seconds ahead, as if they had passed."""
 
     def shift(seconds: float) -> None:
-        monkeypatch.setattr(gc, "clock", lambda *any: records.clock(*any) + seconds)
+        monkeypatch.setattr(collection, "clock", lambda *any: notes.clock(*any) + seconds)
 
     return shift
 
@@ -51,7 +54,7 @@ def shift(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def image(root: Path, number: int, days: float = 100, **values: Any) -> Path:
     """Put an image of 100 bytes into the cache that was made and last used some days ago."""
     directory = make_entry(root, digest(number), size=SIZE, **values)
-    (directory / cache.IMAGE).write_bytes(b"x" * SIZE)
+    (directory / entries.IMAGE).write_bytes(b"x" * SIZE)
     age(directory, days)
     return directory
 
@@ -63,7 +66,7 @@ def age(directory: Path, days: float) -> None:
 
 
 def collect(settings: Settings, dry: bool = False, **limits: str) -> Collected:
-    return gc.collect(settings, policy.policy_of(limits), dry)
+    return collection.collect(settings, policy.policy_of(limits), dry)
 
 
 def moved(done: Collected) -> list[str]:
@@ -101,7 +104,7 @@ def test_every_note_of_use_counts(root: Path, settings: Settings) -> None:
         image(root, number, 10)
     # Read, used, and used by somebody else: in this order after the one that was not.
     then = time.time() - 9 * DAY
-    os.utime(cache.entry_directory(root, digest(1)) / cache.IMAGE, (then, then - 9 * DAY))
+    os.utime(entries.entry_directory(root, digest(1)) / entries.IMAGE, (then, then - 9 * DAY))
     for number, days in ((2, 8), (3, 7)):
         path = root / leases.USES / f"{digest(number)}.{number}"
         path.touch()
@@ -152,7 +155,7 @@ def test_leases_with_old_and_future_times(
     # None of them holds the image for ever.
     shift(5 * HOUR)
     collect(settings, max_size="0")
-    assert not cache.entry_directory(root, digest(1)).exists()
+    assert not entries.entry_directory(root, digest(1)).exists()
     assert not lease.exists()
 
 
@@ -194,10 +197,10 @@ def test_a_project_keeps_until_it_is_gone(root: Path, settings: Settings, tmp_pa
 def test_what_is_used_or_made_just_now_stays(root: Path, settings: Settings) -> None:
     read, written, made, used = (image(root, number) for number in range(4))
     now = time.time()
-    os.utime(read / cache.IMAGE, (now, now - 9 * DAY))
-    os.utime(written / cache.IMAGE, (now - 9 * DAY, now))
+    os.utime(read / entries.IMAGE, (now, now - 9 * DAY))
+    os.utime(written / entries.IMAGE, (now - 9 * DAY, now))
     os.utime(made, (now, now))
-    leases.use(root, cache.address_in(used))
+    leases.use(root, entries.address_in(used))
     done = collect(settings, max_size="0")
     assert set(kept(done).values()) == {"recent"}
     assert len(done.kept) == 4
@@ -207,7 +210,7 @@ def test_a_time_to_come_does_not_keep_for_ever(
     root: Path, settings: Settings, shift: Callable[[float], None]
 ) -> None:
     directory = image(root, 1)
-    os.utime(directory / cache.IMAGE, (time.time() + 1e9,) * 2)
+    os.utime(directory / entries.IMAGE, (time.time() + 1e9,) * 2)
     assert kept(collect(settings, max_size="0")) == {digest(1): "recent"}
     shift(3 * HOUR)
     assert moved(collect(settings, max_size="0")) == [digest(1)]
@@ -262,7 +265,7 @@ def test_broken_entries_go_after_a_day(
     root: Path, settings: Settings, shift: Callable[[float], None]
 ) -> None:
     broken = image(root, 1)
-    (broken / cache.IMAGE).unlink()
+    (broken / entries.IMAGE).unlink()
     later = image(root, 2, format=2)
     assert collect(settings).moved == []
     shift(2 * DAY)
@@ -280,7 +283,7 @@ def test_a_place_before_one_that_stays_is_not_emptied(
     root: Path, settings: Settings, shift: Callable[[float], None], tmp_path: Path
 ) -> None:
     first = image(root, 1)
-    (first / cache.IMAGE).unlink()
+    (first / entries.IMAGE).unlink()
     second = first.with_name(f"{digest(1)}.1")
     first.rename(tmp_path / "first")
     image(root, 1).rename(second)
@@ -302,7 +305,7 @@ def test_what_was_moved_is_deleted_after_the_time_of_grace(
     (place,) = (root / "trash").iterdir()
     assert not directory.exists()
     assert re.fullmatch(digest(1) + r"\.\d{8}T\d{6}\.\d{6}Z", place.name)
-    assert cache.read_entry(place) is not None
+    assert entries.read_entry(place) is not None
     assert (done.freed, done.later > 0) == (0, True)
     shift(23 * HOUR)
     assert collect(settings).deleted == []
@@ -350,7 +353,7 @@ def test_an_image_that_somebody_begins_to_use_is_put_back(
     done = collect(settings, max_size="0")
     assert [item.item.directory for item in done.back] == [directory]
     assert done.back[0].why == {"use": "recent"}.get(how, how)
-    assert cache.read_entry(directory) is not None
+    assert entries.read_entry(directory) is not None
     assert moved(done) == [digest(2)]
 
 
@@ -368,7 +371,7 @@ def test_an_image_that_a_build_made_again_is_not_replaced(
 
     monkeypatch.setattr(trash, "throw", throw_late)
     collect(settings, max_size="0")
-    entry = cache.read_entry(directory)
+    entry = entries.read_entry(directory)
     assert entry is not None
     assert entry.manifest.name == "another"
 
@@ -387,17 +390,17 @@ def test_private_directories_of_dead_and_unseen_processes(
     other: list[Path] = []
     for place, purpose in places.items():
         for found, host, pid in (
-            (dead, claims.this_host(), ended.pid),
-            (reused, claims.this_host(), os.getpid()),
+            (dead, private_directory.this_host(), ended.pid),
+            (reused, private_directory.this_host(), os.getpid()),
             (other, "otherhost-00000000", 1),
         ):
             path = place / f"{purpose}.{host}.{pid}.x"
             (path / "prefix" / "lib").mkdir(parents=True)
             (path / "prefix" / "lib" / "file").write_bytes(b"x" * 10_000)
             found.append(path)
-    foreign = tmp_path / "staging" / f"other.{claims.this_host()}.{ended.pid}.x"
+    foreign = tmp_path / "staging" / f"other.{private_directory.this_host()}.{ended.pid}.x"
     foreign.mkdir()
-    with claims.claimed_directory(root / "tmp", "x") as alive:
+    with private_directory.claimed_directory(root / "tmp", "x") as alive:
         before = snapshot(root / "tmp"), snapshot(tmp_path / "staging")
         planned = collect(settings, dry=True).cleared
         assert (snapshot(root / "tmp"), snapshot(tmp_path / "staging")) == before
@@ -531,7 +534,7 @@ def test_a_dry_run_touches_nothing(
 ) -> None:
     image(root, 1)
     broken = image(root, 2)
-    (broken / cache.IMAGE).unlink()
+    (broken / entries.IMAGE).unlink()
     trash.throw(image(root, 3), root)
     publish.quarantine(image(root, 4), root)
     (root / "tmp" / f"{digest(5)}.otherhost-00000000.1.x").mkdir()

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import xxhash
 
-from condainer.address import RECIPE, address_of
-from condainer.explicit import parse_explicit, read_explicit, render_explicit
-from condainer.lock import Lock
+from condainer.lock.address import RECIPE, address_of
+from condainer.lock.explicit import parse_explicit, read_explicit, render_explicit
+from condainer.lock.locks import Lock
 
 BASE = Path("/tmp")
 VECTORS = sorted((Path(__file__).resolve().parents[1] / "lockfiles").glob("*.lock"))

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from condainer.by_url import Wanted, wanted_of
-from condainer.config import load_settings
-from condainer.errors import InputError
-from condainer.inputs import Inputs, Spec, read_inputs
-from condainer.solver import Channel, _expanded, _match_spec, _on_mirrors
+from condainer.inputs.environment_yml import Inputs, Spec, read_inputs
+from condainer.packages.by_url import Wanted, wanted_of
+from condainer.settings.config import load_settings
+from condainer.solve.conda_solver import Channel, _expanded, _match_spec, _on_mirrors
+from condainer.system.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condainer.config import Settings, load_settings
-from condainer.errors import InputError
-from condainer.inputs import Inputs, Spec, read_inputs
-from condainer.lock import ABSENT
-from condainer.requirements import Line
+from condainer.inputs.environment_yml import Inputs, Spec, read_inputs
+from condainer.inputs.requirements import Line
+from condainer.lock.locks import ABSENT
+from condainer.settings.config import Settings, load_settings
+from condainer.system.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]
 Read = Callable[..., Inputs]

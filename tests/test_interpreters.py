@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from condainer import interpreters
-from condainer.interpreters import Interpreter
+from condainer.solve import interpreters
+from condainer.solve.interpreters import Interpreter
 
 
 def edit_with_its_time_kept(prefix: Path) -> None:

@@ -14,12 +14,14 @@ from typing import Any
 
 import pytest
 
-from condainer import cache, inventory, tables
-from condainer.address import address_of
-from condainer.config import Settings
-from condainer.contents import Package, contents_of, contents_of_recipe, difference
-from condainer.errors import IntegrityError, NotBuiltError
-from condainer.lock import CondaPackage, Lock, PipPackage
+from condainer.cache import entries
+from condainer.cli import tables
+from condainer.images import inventory
+from condainer.lock.address import address_of
+from condainer.lock.contents import Package, contents_of, contents_of_recipe, difference
+from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.settings.config import Settings
+from condainer.system.errors import IntegrityError, NotBuiltError
 
 MANY = 10_000
 GOLDEN = Path(__file__).resolve().parents[1] / "lockfiles"
@@ -27,9 +29,9 @@ GOLDEN = Path(__file__).resolve().parents[1] / "lockfiles"
 
 def make_entry(root: Path, address: str, **values: Any) -> Path:
     """Put an entry with an image of four bytes into a cache."""
-    directory = cache.entry_directory(root, address)
+    directory = entries.entry_directory(root, address)
     directory.mkdir(parents=True)
-    for name in (cache.IMAGE, cache.LOCK):
+    for name in (entries.IMAGE, entries.LOCK):
         if (root / name).exists():
             os.link(root / name, directory / name)
         else:
@@ -48,7 +50,7 @@ def make_entry(root: Path, address: str, **values: Any) -> Path:
         "tools": {},
         **values,
     }
-    (directory / cache.MANIFEST).write_text(json.dumps(manifest))
+    (directory / entries.MANIFEST).write_text(json.dumps(manifest))
     return directory
 
 
@@ -68,7 +70,7 @@ def settings(load: Callable[..., Settings], root: Path) -> Settings:
 
 def test_ten_thousand_entries_are_read_once_each(root: Path, tmp_path: Path) -> None:
     root.mkdir()
-    for name in (cache.IMAGE, cache.LOCK):
+    for name in (entries.IMAGE, entries.LOCK):
         (root / name).write_bytes(b"hsqs")
     for number in range(MANY):
         make_entry(root, digest(number), name=f"demo{number % 7}")
@@ -106,7 +108,7 @@ def test_the_list_is_sorted_by_name_then_age(root: Path, settings: Settings) -> 
     make_entry(root, digest(2), name="a", created="2026-01-02T00:00:00Z")
     make_entry(root, digest(3), name="a", created="2026-01-03T00:00:00Z")
     broken = make_entry(root, digest(4), name="A")
-    (broken / cache.IMAGE).unlink()
+    (broken / entries.IMAGE).unlink()
     found = inventory.inventory(settings)
     assert [item.address for item in found] == [digest(n) for n in (3, 2, 1, 4)]
     assert [item.entry is None for item in found] == [False, False, False, True]
@@ -131,8 +133,8 @@ def test_manifests_that_say_what_they_should_not_are_broken(
 ) -> None:
     directory = make_entry(root, digest(1))
     assert inventory.inventory(settings)[0].entry is not None
-    manifest = json.loads((directory / cache.MANIFEST).read_text())
-    (directory / cache.MANIFEST).write_text(json.dumps({**manifest, **values}))
+    manifest = json.loads((directory / entries.MANIFEST).read_text())
+    (directory / entries.MANIFEST).write_text(json.dumps({**manifest, **values}))
     (item,) = inventory.inventory(settings)
     assert item.entry is None
     assert item.report()["whole"] is False
@@ -211,7 +213,7 @@ def test_a_whole_place_comes_before_a_broken_one(root: Path, settings: Settings)
 
 
 def test_the_time_of_last_use_is_that_of_the_image(root: Path, settings: Settings) -> None:
-    image = make_entry(root, digest(1)) / cache.IMAGE
+    image = make_entry(root, digest(1)) / entries.IMAGE
     for times in ((1e9, 5e8), (5e8, 1e9)):
         os.utime(image, times)
         assert inventory.inventory(settings)[0].report()["last_used"] == "2001-09-09T01:46:40Z"
@@ -222,7 +224,7 @@ def test_the_time_of_last_use_is_that_of_the_image(root: Path, settings: Setting
 
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.recipe")), ids=lambda path: str(path.stem))
 def test_a_recipe_and_its_lock_name_the_same(path: Path) -> None:
-    from condainer.subject import read_lock
+    from condainer.images.show import read_lock
 
     lock = read_lock(path.with_suffix(".lock"))
     of_lock = contents_of(lock, Path("/tmp"))

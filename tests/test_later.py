@@ -8,12 +8,12 @@ import sys
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condainer import digest
-from condainer.patterns import pattern
+from condainer.startup import digest
+from condainer.startup.patterns import pattern
 
 PATHLIB = """
 import sys
-from condainer import later
+from condainer.startup import later
 later.import_pathlib()
 assert "ipaddress" not in sys.modules
 assert "urllib.parse" not in sys.modules

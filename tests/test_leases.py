@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from condainer import claims, leases
+from condainer.cache import leases
+from condainer.system import private_directory
 
 ADDRESS = "ab" * 16
 
@@ -28,10 +29,16 @@ def test_a_lease_counts_until_it_ends(root: Path) -> None:
     assert lease is not None
     assert lease.stat().st_mode & 0o777 == 0o644
     assert lease.read_text().count("\n") == 1
-    assert claims.read_claim(lease) == claims.Claim(ADDRESS, claims.this_host(), os.getpid())
+    assert private_directory.read_claim(lease) == private_directory.Claim(
+        ADDRESS, private_directory.this_host(), os.getpid()
+    )
     (found,) = leases.live(root, now)[ADDRESS]
-    assert (found.host, found.pid, found.user) == (claims.this_host(), os.getpid(), os.geteuid())
-    assert str(found).endswith(f" on {claims.this_host().rpartition('-')[0]}")
+    assert (found.host, found.pid, found.user) == (
+        private_directory.this_host(),
+        os.getpid(),
+        os.geteuid(),
+    )
+    assert str(found).endswith(f" on {private_directory.this_host().rpartition('-')[0]}")
     assert leases.last_uses(root)[ADDRESS] >= now - 1
     use = root / leases.USES / f"{ADDRESS}.{os.geteuid()}"
     os.utime(use, (1, 1))

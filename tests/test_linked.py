@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from condainer import linked, packages
-from condainer.config import load_settings
-from condainer.errors import IntegrityError, StorageError
-from condainer.report import Silent
+from condainer.packages import conda_packages, linked_files
+from condainer.settings.config import load_settings
+from condainer.system.errors import IntegrityError, StorageError
+from condainer.system.reporter import Silent
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
 
 CONTENT = b"text with /the/prefix"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-def path(name: str = "share/file", kind: str = linked.FILE, **more: Any) -> dict[str, Any]:
+def path(name: str = "share/file", kind: str = linked_files.FILE, **more: Any) -> dict[str, Any]:
     return {"_path": name, "path_type": kind, "size_in_bytes": len(CONTENT), **more}
 
 
@@ -33,7 +33,7 @@ def prefix(directory: Path, *records: list[dict[str, Any]]) -> Path:
         for item in paths:
             place = directory / item["_path"]
             place.parent.mkdir(parents=True, exist_ok=True)
-            if item["path_type"] == linked.LINK:
+            if item["path_type"] == linked_files.LINK:
                 place.symlink_to("elsewhere")
             else:
                 place.write_bytes(CONTENT)
@@ -44,8 +44,8 @@ REPLACED = {"prefix_placeholder": "/opt/placeholder", "sha256_in_prefix": SHA256
 CASES = {
     "file": path(),
     "prefix": path(**REPLACED),
-    "script": path(kind=linked.SCRIPT, sha256=SHA256),
-    "link": path(kind=linked.LINK),
+    "script": path(kind=linked_files.SCRIPT, sha256=SHA256),
+    "link": path(kind=linked_files.LINK),
 }
 
 
@@ -53,7 +53,7 @@ CASES = {
 @pytest.mark.parametrize("how", ["missing", "empty", "directory"])
 def test_what_is_not_as_recorded_is_found(tmp_path: Path, case: str, how: str) -> None:
     directory = prefix(tmp_path, [CASES[case]])
-    linked.check(directory)
+    linked_files.check(directory)
     file = directory / "share" / "file"
     file.unlink()
     if how == "empty":
@@ -61,7 +61,7 @@ def test_what_is_not_as_recorded_is_found(tmp_path: Path, case: str, how: str) -
     elif how == "directory":
         file.mkdir()
     with pytest.raises(StorageError) as caught:
-        linked.check(directory)
+        linked_files.check(directory)
     assert caught.value.message == f"{file} was not written as its package says"
     assert "staging_directory" in caught.value.hint
 
@@ -74,15 +74,15 @@ def test_other_content_of_the_same_size_is_found_where_the_engine_wrote(
     (directory / "share" / "file").write_bytes(b"\0" * len(CONTENT))
     (directory / "second").write_bytes(b"")
     with pytest.raises(StorageError, match=r"second was not written .*, and 1 more"):
-        linked.check(directory)
+        linked_files.check(directory)
 
 
 def test_what_records_leave_open_is_not_held_against_a_file(tmp_path: Path) -> None:
-    bare = {"_path": "bare", "path_type": linked.FILE}
+    bare = {"_path": "bare", "path_type": linked_files.FILE}
     other = path("other", kind="pyc_file")
     directory = prefix(tmp_path, [bare, other, path("shared")], [path("shared", size_in_bytes=1)])
     (directory / "other").unlink()
-    linked.check(directory)
+    linked_files.check(directory)
 
 
 def test_what_was_compared_and_hard_linked_is_vouched_for(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_what_was_compared_and_hard_linked_is_vouched_for(tmp_path: Path) -> Non
 
     def linked_anew(hard_links: bool = True) -> dict[str, str]:
         directory = Path(tempfile.mkdtemp(dir=tmp_path))
-        found = packages.link(archives, directory, *where, hard_links=hard_links).vouched
+        found = conda_packages.link(archives, directory, *where, hard_links=hard_links).vouched
         for path, vouched in found.items():
             assert hashlib.sha256((directory / path).read_bytes()).hexdigest() == vouched.sha256
             assert vouched.is_of((directory / path).lstat())
@@ -115,7 +115,7 @@ def test_what_was_compared_and_hard_linked_is_vouched_for(tmp_path: Path) -> Non
     digests = {f"share/{n}": hashlib.sha256(f"of {n}".encode()).hexdigest() for n in ("one", "two")}
     assert linked_anew() == digests
     # A damaged package is unpacked anew, without being compared.
-    damaged = tmp_path / "packages" / packages.UNPACKED / "one-1.0-0" / "share" / "one"
+    damaged = tmp_path / "packages" / conda_packages.UNPACKED / "one-1.0-0" / "share" / "one"
     damaged.chmod(0o644)
     damaged.write_bytes(b"of two")
     assert linked_anew() == {"share/two": digests["share/two"]}
@@ -133,10 +133,10 @@ def test_packages_that_bring_the_same_files_pass(tmp_path: Path) -> None:
     archives = sorted((tmp_path / "channel").rglob("*.conda"))
     settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
     where = (tmp_path / "prefix", tmp_path / "final", tmp_path / "scratch")
-    assert sorted(packages.link(archives, *where, settings, Silent()).order) == ["one", "two"]
+    assert sorted(conda_packages.link(archives, *where, settings, Silent()).order) == ["one", "two"]
     # In a package cache, each stands below its sha256.
     moved = tmp_path / ("0" * 64) / archives[0].name
     moved.parent.mkdir()
     archives[0].rename(moved)
     with pytest.raises(IntegrityError, match="was changed after"):
-        packages.link([moved], tmp_path / "other", *where[1:], settings, Silent())
+        conda_packages.link([moved], tmp_path / "other", *where[1:], settings, Silent())

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condainer.errors import LockfileError
-from condainer.explicit import lockfile_path, parse_explicit, read_explicit, render_explicit
-from condainer.lock import (
+from condainer.lock.explicit import lockfile_path, parse_explicit, read_explicit, render_explicit
+from condainer.lock.locks import (
     ABSENT,
     CondaPackage,
     Lock,
@@ -25,6 +24,7 @@ from condainer.lock import (
     sources_unchanged,
     unescape,
 )
+from condainer.system.errors import LockfileError
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -6,11 +6,11 @@ import hashlib
 import json
 from pathlib import Path
 
-from condainer import bytecode, modules, own_sources
-from condainer.bytecode import Module, Shelf
-from condainer.config import load_settings
-from condainer.lock import CondaPackage, Lock, PipPackage
-from condainer.report import Silent
+from condainer.build import bytecode_shelf, modules, own_sources
+from condainer.build.bytecode_shelf import Module, Shelf
+from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.settings.config import load_settings
+from condainer.system.reporter import Silent
 
 SHA256 = "a" * 64
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -121,7 +121,7 @@ def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> 
     assert "cannot be kept in the package cache" in reporter.told[0]
     (tmp_path / "compiled").unlink()
     modules._keep(place, digests, digests, places, places, lock(), reporter)
-    shelf = bytecode.read(places["0" * 64])
+    shelf = bytecode_shelf.read(places["0" * 64])
     assert shelf is not None
     assert [module.source for module in shelf.modules] == ["m.py"]
 
@@ -135,22 +135,22 @@ def test_a_shelf_grows_with_what_builds_compile(tmp_path: Path) -> None:
         return Module(name, sha256, f"{name}c", code, 6)
 
     def kept() -> Shelf | None:
-        return bytecode.read(place)
+        return bytecode_shelf.read(place)
 
     # Of the package, pip left nothing in the first build.
-    bytecode.add(place, [], "/old")
+    bytecode_shelf.add(place, [], "/old")
     assert kept() == Shelf("/old", ())
-    bytecode.add(place, [module("a.py", "/old")], "/old")
+    bytecode_shelf.add(place, [module("a.py", "/old")], "/old")
     both = [module("b.py", "/longer"), Module("c.py", "0", "", None)]
-    bytecode.add(place, both, "/longer")
+    bytecode_shelf.add(place, both, "/longer")
     whole = Shelf("/longer", (module("a.py", "/longer"), *both))
     assert kept() == whole
     before = place.stat().st_ino
     for known in ([], both[:1], both):
-        bytecode.add(place, known, "/longer")
+        bytecode_shelf.add(place, known, "/longer")
     assert place.stat().st_ino == before
     # What an older Condainer kept of another package goes.
-    bytecode.add(place, [module("a.py", "/new", "1")], "/new")
+    bytecode_shelf.add(place, [module("a.py", "/new", "1")], "/new")
     now = kept()
     assert now is not None
     assert {m.source: m.sha256 for m in now.modules} == {"a.py": "1", "b.py": "0", "c.py": "0"}
@@ -159,5 +159,5 @@ def test_a_shelf_grows_with_what_builds_compile(tmp_path: Path) -> None:
 def test_a_damaged_shelf_is_written_anew(tmp_path: Path) -> None:
     place = tmp_path / "shelf"
     place.write_bytes(b"damaged")
-    bytecode.add(place, [Module("c.py", "0", "", None)], "/new")
-    assert bytecode.read(place) == Shelf("/new", (Module("c.py", "0", "", None),))
+    bytecode_shelf.add(place, [Module("c.py", "0", "", None)], "/new")
+    assert bytecode_shelf.read(place) == Shelf("/new", (Module("c.py", "0", "", None),))

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from condainer import backends, mount, mountlocks, mounttable, namespace, unmount
-from condainer.errors import CondainerError, MountError, StorageError, ToolError
-from condainer.mount import Image, Options, State
+from condainer.mount import backends, mount_locks, mount_table, mounts, unmount
+from condainer.mount.mounts import Image, Options, State
+from condainer.system import namespace
+from condainer.system.errors import CondainerError, MountError, StorageError, ToolError
 from tests.mounting import (
     ADDRESS,
     LINGER,
@@ -84,7 +85,7 @@ def test_namespaces_of_an_ordinary_user(accounts: list[Account], image: Image) -
     staging.mkdir()
     (staging / "mine").touch()
     # Over somebody else's FUSE file system, where stat fails; without privileges afterwards.
-    text = "from condainer import namespace; from pathlib import Path; import sys, os;"
+    text = "from condainer.system import namespace; from pathlib import Path; import sys, os;"
     text += "os.execvp(sys.executable, namespace.command(*map(Path, sys.argv[1:3])) + sys.argv[3:])"
     start = [second.python, "-c", f"import sys; sys.path.insert(0, {second.source!r}); {text}"]
     script = f"ls '{image.prefix}'; id -u; grep CapEff /proc/self/status"
@@ -105,38 +106,38 @@ def test_available_is_tried_and_leaves_us_where_we_are() -> None:
 
 def test_probe_of_what_is_not_our_mount(image: Image) -> None:
     prefix = image.prefix
-    assert mount.probe(image) is State.ABSENT
+    assert mounts.probe(image) is State.ABSENT
     prefix.mkdir(0o700)
-    assert mount.probe(image) is State.ABSENT
+    assert mounts.probe(image) is State.ABSENT
     prefix.chmod(0o777)
-    assert mount.probe(image) is State.FOREIGN
+    assert mounts.probe(image) is State.FOREIGN
     prefix.chmod(0o700)
     (prefix / "something").touch()
-    assert mount.probe(image) is State.FOREIGN
+    assert mounts.probe(image) is State.FOREIGN
     (prefix / "something").unlink()
     prefix.rmdir()
     prefix.touch()
-    assert mount.probe(image) is State.FOREIGN
+    assert mounts.probe(image) is State.FOREIGN
     prefix.unlink()
     prefix.symlink_to(image.prefix.parent)
-    assert mount.probe(image) is State.FOREIGN
+    assert mounts.probe(image) is State.FOREIGN
     with pytest.raises(MountError) as caught:
-        mount.mount(image)
+        mounts.mount(image)
     assert caught.value.hint
 
 
 def test_mount_stays_until_unmount(image: Image) -> None:
-    mount.mount(image)
-    mount.mount(image)
-    assert mount.probe(image) is State.MOUNTED
+    mounts.mount(image)
+    mounts.mount(image)
+    assert mounts.probe(image) is State.MOUNTED
     assert len(daemons(image)) == 1
-    entry = mounttable.mounted_at(image.prefix)
+    entry = mount_table.mounted_at(image.prefix)
     assert entry is not None
     assert entry.owner == os.geteuid()
     assert (image.prefix / "data").stat().st_size == 300_000
     assert ME.hold(image, "true").stdout == "shared\n"
     time.sleep(3 * LINGER)
-    assert mount.probe(image) is State.MOUNTED
+    assert mounts.probe(image) is State.MOUNTED
     # It refreshes the lease.
     assert len(keepers(image)) == 1
     assert unmount.unmount(image)
@@ -146,26 +147,26 @@ def test_mount_stays_until_unmount(image: Image) -> None:
 
 def test_mount_upgrades_a_mount_that_only_lingers(image: Image) -> None:
     assert ME.hold(image, "true").returncode == 0
-    mount.mount(image)
+    mounts.mount(image)
     time.sleep(3 * LINGER)
-    assert mount.probe(image) is State.MOUNTED
+    assert mounts.probe(image) is State.MOUNTED
     unmount.unmount(image)
     until(lambda: is_gone(image))
 
 
 def test_dead_mount_is_recognised_and_repaired(image: Image) -> None:
-    mount.mount(image)
+    mounts.mount(image)
     inside = os.open(image.prefix / "data", os.O_RDONLY)
     try:
         os.kill(daemons(image)[0], signal.SIGKILL)
-        until(lambda: mount.probe(image) is State.DEAD)
+        until(lambda: mounts.probe(image) is State.DEAD)
         done = ME.hold(image, "cat", str(image.prefix / ".condainer/address"))
         assert done.stdout == f"shared\n{ADDRESS}\n"
         # It was kept before, so it is kept now.
         time.sleep(3 * LINGER)
-        assert mount.probe(image) is State.MOUNTED
+        assert mounts.probe(image) is State.MOUNTED
         os.kill(daemons(image)[0], signal.SIGKILL)
-        until(lambda: mount.probe(image) is State.DEAD)
+        until(lambda: mounts.probe(image) is State.DEAD)
         assert unmount.unmount(image)
     finally:
         os.close(inside)
@@ -173,7 +174,7 @@ def test_dead_mount_is_recognised_and_repaired(image: Image) -> None:
 
 
 def test_unmounted_by_hand_is_no_longer_kept(image: Image) -> None:
-    mount.mount(image)
+    mounts.mount(image)
     backends.stop(image.prefix, None)
     assert ME.hold(image, "true").stdout == "shared\n"
     until(lambda: is_gone(image))
@@ -215,7 +216,7 @@ def test_many_at_once_share_one_mount(image: Image) -> None:
     for child in children[:-1]:
         child.communicate()
     time.sleep(3 * LINGER)
-    assert mount.probe(image) is State.MOUNTED
+    assert mounts.probe(image) is State.MOUNTED
     children[-1].communicate()
     until(lambda: is_gone(image))
 
@@ -246,7 +247,7 @@ def test_child_that_outlives_the_command_keeps_the_mount(image: Image) -> None:
     done = ME.hold(image, "sh", "-c", "sleep 2 >/dev/null 2>&1 </dev/null & true")
     assert done.returncode == 0
     time.sleep(3 * LINGER)
-    assert mount.probe(image) is State.MOUNTED
+    assert mounts.probe(image) is State.MOUNTED
     until(lambda: is_gone(image))
 
 
@@ -257,7 +258,7 @@ def test_busy_mount_is_not_taken_away_even_without_the_lock(image: Image) -> Non
     assert child.stdout is not None
     assert [child.stdout.readline() for _ in range(2)] == ["shared\n", "in\n"]
     time.sleep(3 * LINGER)
-    assert mount.probe(image) is State.MOUNTED
+    assert mounts.probe(image) is State.MOUNTED
     with pytest.raises(MountError, match=rf"{child.pid} \(.*\): .*time.sleep"):
         unmount.unmount(image)
     child.communicate()
@@ -291,25 +292,25 @@ def test_removed_lock_files_lead_to_no_early_unmount(image: Image) -> None:
     first = ME.start(image, "cat")
     assert first.stdout is not None
     first.stdout.readline()
-    shutil.rmtree(mountlocks.locks_for(image.prefix).users.parent)
+    shutil.rmtree(mount_locks.locks_for(image.prefix).users.parent)
     second = ME.start(image, "cat")
     assert second.stdout is not None
     assert second.stdout.readline() == "shared\n"
     first.communicate()
     time.sleep(4 * LINGER)
-    assert mount.probe(image) is State.MOUNTED
+    assert mounts.probe(image) is State.MOUNTED
     second.communicate()
     until(lambda: is_gone(image))
 
 
 def test_release_gives_up_the_claim(image: Image) -> None:
-    first = mount.hold(image, Options(linger=LINGER))
-    second = mount.hold(image, Options(linger=LINGER))
+    first = mounts.hold(image, Options(linger=LINGER))
+    second = mounts.hold(image, Options(linger=LINGER))
     assert not first.private
     assert os.get_inheritable(first.descriptor)
     first.release()
     time.sleep(3 * LINGER)
-    assert mount.probe(image) is State.MOUNTED
+    assert mounts.probe(image) is State.MOUNTED
     second.release()
     until(lambda: is_gone(image))
 
@@ -364,7 +365,7 @@ def test_damaged_images_are_named_and_leave_nothing(image: Image, tmp_path: Path
         path.write_bytes(content)
         damaged = Image(path, ADDRESS, image.prefix)
         with pytest.raises(MountError, match=message) as caught:
-            mount.mount(damaged)
+            mounts.mount(damaged)
         assert str(path) in caught.value.message
         assert "cnd build" in caught.value.hint
         # No keeper was needed, so nothing has to be waited for.
@@ -373,7 +374,7 @@ def test_damaged_images_are_named_and_leave_nothing(image: Image, tmp_path: Path
 
 def test_missing_image(image: Image, tmp_path: Path) -> None:
     with pytest.raises(MountError, match="does not exist"):
-        mount.mount(Image(tmp_path / "absent", ADDRESS, image.prefix))
+        mounts.mount(Image(tmp_path / "absent", ADDRESS, image.prefix))
     done = ME.hold(Image(tmp_path / "absent", ADDRESS, image.prefix), "echo", "ran")
     assert (done.returncode, done.stdout) == (MountError.exit_code, "")
     until(lambda: is_gone(image))
@@ -383,7 +384,7 @@ def test_image_of_another_address_is_never_served(image: Image, tmp_path: Path) 
     path = make_image(tmp_path / "other.squashfs", "f" * 32)
     other = Image(path, ADDRESS, image.prefix)
     with pytest.raises(MountError, match="does not hold"):
-        mount.mount(other)
+        mounts.mount(other)
     assert ME.hold(other, "echo", "ran").stdout == ""
     until(lambda: is_gone(image))
 
@@ -391,9 +392,9 @@ def test_image_of_another_address_is_never_served(image: Image, tmp_path: Path) 
 def test_missing_tools(image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ToolError, match="squashfuse") as caught:
-        mount.mount(image)
+        mounts.mount(image)
     assert "Debian" in caught.value.hint
-    mount.mount(image, Options(tool_directory=Path("/usr/bin")))
+    mounts.mount(image, Options(tool_directory=Path("/usr/bin")))
     assert unmount.unmount(image)
 
 
@@ -404,7 +405,7 @@ def test_libraries_of_modules_do_not_reach_the_tools(
     for name in ("libfuse3.so.3", "libfuse.so.2"):
         (tmp_path / name).write_text("no library")
     monkeypatch.setenv("LD_LIBRARY_PATH", str(tmp_path))
-    mount.mount(image)
+    mounts.mount(image)
     assert unmount.unmount(image)
 
 
@@ -422,22 +423,22 @@ def test_unsafe_places_are_refused(image: Image) -> None:
     base.mkdir()
     base.chmod(0o777)
     loose = Image(image.path, ADDRESS, base / image.prefix.name)
-    for attempt in (lambda: mount.mount(loose), lambda: mount.hold(loose, Options(linger=0))):
+    for attempt in (lambda: mounts.mount(loose), lambda: mounts.hold(loose, Options(linger=0))):
         with pytest.raises(MountError, match="no safe place"):
             attempt()
     inside = Image(image.path, ADDRESS, base / "deeper" / image.prefix.name)
     with pytest.raises(MountError, match="no safe place"):
-        mount.mount(inside)
+        mounts.mount(inside)
 
 
 def test_missing_base_is_made(image: Image) -> None:
     deeper = Image(image.path, ADDRESS, image.prefix.parent / "a/b" / image.prefix.name)
-    mount.mount(deeper)
+    mounts.mount(deeper)
     assert unmount.unmount(deeper)
     blocked = image.prefix.parent / "file"
     blocked.touch()
     with pytest.raises(CondainerError):
-        mount.mount(Image(image.path, ADDRESS, blocked / "x" / image.prefix.name))
+        mounts.mount(Image(image.path, ADDRESS, blocked / "x" / image.prefix.name))
 
 
 # Several users
@@ -456,9 +457,9 @@ def test_second_user_gets_a_private_mount(accounts: list[Account], image: Image)
     # Root is somebody else too.
     assert ME.hold(image, "cat", f"{image.prefix}/.condainer/address").stdout.startswith("private")
     until(lambda: len(daemons(image)) == len(keepers(image)) == 1)
-    assert mount.probe(image) is State.FOREIGN
+    assert mounts.probe(image) is State.FOREIGN
     with pytest.raises(MountError, match="is taken by a mount of cndtest"):
-        mount.mount(image)
+        mounts.mount(image)
     holder.communicate()
     until(lambda: is_gone(image))
     assert [p.name for p in image.prefix.parent.iterdir() if "visitor" in p.name] == []
@@ -527,14 +528,14 @@ def test_name_of_the_lock_directory_taken_by_another(accounts: list[Account], im
 
 
 def test_lock_file_that_is_not_a_file(image: Image) -> None:
-    locks = mountlocks.locks_for(image.prefix)
+    locks = mount_locks.locks_for(image.prefix)
     locks.users.symlink_to("/etc/passwd")
     with pytest.raises(StorageError):
-        mount.mount(image)
+        mounts.mount(image)
     locks.users.unlink()
     locks.users.mkdir()
     with pytest.raises(StorageError):
-        mount.mount(image)
+        mounts.mount(image)
 
 
 def test_who_is_interrupted_leaves_no_child(

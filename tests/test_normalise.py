@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from condainer import mark, normalise
+from condainer.build import mark, normalise
 
 PREFIX = Path("/tmp/condainer-0123")
 

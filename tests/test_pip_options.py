@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from pip._internal.req import req_file
 
-from condainer import pip_options, requirements, uv_options, wheels
-from condainer.errors import InputError
-from condainer.inputs import Inputs
-from condainer.lock import PipPackage, this_platform
-from condainer.report import Silent
+from condainer.inputs import pip_options, requirements
+from condainer.inputs.environment_yml import Inputs
+from condainer.lock.locks import PipPackage, this_platform
+from condainer.packages import uv_options, wheels
+from condainer.system.errors import InputError
+from condainer.system.reporter import Silent
 
 
 def wheel(directory: Path, version: str) -> Path:

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from condainer import pipeline
-from condainer.address import address_of
-from condainer.config import load_settings
-from condainer.errors import LockfileError
-from condainer.lock import CondaPackage, Lock, PipPackage
-from condainer.nearby import near
-from condainer.places import admit
-from condainer.report import Silent
-from condainer.safety import is_inside
+from condainer.lock.address import address_of
+from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.packages.admission import admit
+from condainer.packages.archive_paths import is_inside
+from condainer.settings.config import load_settings
+from condainer.system.errors import LockfileError
+from condainer.system.hosts import near
+from condainer.system.reporter import Silent
 
 Write = Callable[[str, str | bytes], Path]
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from condainer import policy
-from condainer.errors import CondainerError, ConfigError
-from condainer.publish import POLICY
+from condainer.cache.publish import POLICY
+from condainer.images import policy
+from condainer.system.errors import CondainerError, ConfigError
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from condainer import bytecode, prepared, unshelve
-from condainer.bytecode import Module, Shelf
-from condainer.errors import StorageError
-from condainer.prepared import Prepared, Restored
+from condainer.build import bytecode_shelf, prepared, unshelve
+from condainer.build.bytecode_shelf import Module, Shelf
+from condainer.build.prepared import Prepared, Restored
+from condainer.system.errors import StorageError
 from tests.test_modules import Warnings
 
 FINAL = Path("/new")
@@ -47,7 +47,7 @@ class Build:
         self.digests: dict[str, str] = {}
         self.places = {str(n): top / "shelves" / str(n) for n in range(len(shelves))}
         for place, modules in zip(self.places.values(), shelves, strict=True):
-            bytecode.write(place, Shelf("/old", modules))
+            bytecode_shelf.write(place, Shelf("/old", modules))
             for one in modules:
                 self.source(one.source)
 
@@ -208,7 +208,7 @@ def children() -> list[int]:
     found = []
     for number in map(int, text.split()):
         with contextlib.suppress(OSError):
-            if b"condainer.unshelve" in Path(f"/proc/{number}/cmdline").read_bytes():
+            if b"condainer.build.unshelve" in Path(f"/proc/{number}/cmdline").read_bytes():
                 found.append(number)
     return found
 

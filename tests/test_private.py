@@ -13,19 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from condainer import (
-    backends,
-    config,
-    leases,
-    mount,
-    mountlocks,
-    mounttable,
-    tools,
-    unmount,
-    ways,
-)
-from condainer.errors import IntegrityError, MountError
-from condainer.mount import Image, Options, State
+from condainer.cache import leases
+from condainer.mount import backends, choice, mount_locks, mount_table, mounts, unmount
+from condainer.mount.mounts import Image, Options, State
+from condainer.settings import config
+from condainer.startup import tool_paths
+from condainer.system.errors import IntegrityError, MountError
 from tests.mounting import (
     ADDRESS,
     LINGER,
@@ -69,7 +62,7 @@ def private_of(account: Account) -> Account:
 
 
 def test_ways_are_those_of_the_configuration() -> None:
-    assert (ways.AUTO, ways.DIRECT, ways.PRIVATE, ways.KERNEL) == config.WAYS
+    assert (choice.AUTO, choice.DIRECT, choice.PRIVATE, choice.KERNEL) == config.WAYS
 
 
 @pytest.mark.parametrize("who", ["root", "ordinary"])
@@ -165,12 +158,12 @@ def test_daemon_that_hangs_is_told_and_can_be_left(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(backends, "PATIENCE", 0.5)
-    mount.mount(image, Options(linger=0))
+    mounts.mount(image, Options(linger=0))
     (daemon,) = daemons(image)
     os.kill(daemon, signal.SIGSTOP)
     try:
         with pytest.raises(MountError, match=r"has not answered for 0\.5 s") as caught:
-            mount.hold(image)
+            mounts.hold(image)
         assert "cnd umount --force" in caught.value.hint
         assert unmount.unmount(image, force=True)
         assert ME.hold(image, "sh", "-c", read(image.prefix)).stdout == f"shared\n{ADDRESS}\n"
@@ -262,7 +255,7 @@ def test_trusted_owner_of_the_mount_point_is_no_reason_to_cover(
 @pytest.fixture
 def owned(image: Image, place: Path) -> Image:
     """An image that is root's own, which root may let the kernel mount."""
-    if os.geteuid() != 0 or not tools.kernel_works():
+    if os.geteuid() != 0 or not tool_paths.kernel_works():
         missing("root with loop devices and the kernel's squashfs")
     path = place / "owned.squashfs"
     if not path.exists():
@@ -272,8 +265,8 @@ def owned(image: Image, place: Path) -> Image:
 
 
 def kernel_mounts(image: Image) -> int:
-    kinds = [entry.kind for entry in mounttable.mount_table() if entry.path == str(image.prefix)]
-    return kinds.count(tools.KERNEL)
+    kinds = [entry.kind for entry in mount_table.mount_table() if entry.path == str(image.prefix)]
+    return kinds.count(tool_paths.KERNEL)
 
 
 def test_root_uses_the_kernel_for_what_is_its_own(owned: Image) -> None:
@@ -296,7 +289,7 @@ def test_kernel_is_not_given_the_image_of_somebody_else(image: Image) -> None:
 
 
 def test_kernel_mount_of_root_serves_everybody(accounts: list[Account], owned: Image) -> None:
-    mount.mount(owned, Options(way="kernel"))
+    mounts.mount(owned, Options(way="kernel"))
     children = [started(account, owned, "cat") for account in accounts]
     script = f"{read(owned.prefix)}; {NAMESPACE}"
     for account in accounts:
@@ -316,12 +309,12 @@ def test_kernel_mount_of_root_serves_everybody(accounts: list[Account], owned: I
 
 
 def test_kernel_mount_of_root_is_not_taken_for_verified_bytes(owned: Image) -> None:
-    mount.mount(owned, Options(way="kernel"))
+    mounts.mount(owned, Options(way="kernel"))
     digest = subprocess.run(["sha256sum", owned.path], capture_output=True, text=True, check=True)
     wanted = Image(owned.path, ADDRESS, owned.prefix, digest.stdout.split()[0])
     with pytest.raises(MountError, match="without verification"):
-        mount.mount(wanted)
-    assert mount.outlook(wanted, Options())["with"] == tools.KERNEL
+        mounts.mount(wanted)
+    assert mounts.outlook(wanted, Options())["with"] == tool_paths.KERNEL
     unmount.unmount(owned)
     until(lambda: is_gone(owned))
 
@@ -347,7 +340,7 @@ def test_two_users_of_one_address(
         if way == "kernel":
             with contextlib.suppress(MountError):
                 # Taken by a user's own mount: then that user is served by a private one.
-                mount.mount(owned, Options(way="kernel"))
+                mounts.mount(owned, Options(way="kernel"))
         chosen = "auto" if way in ("direct", "kernel") else way
         account = Account(account.python, account.source, LINGER, chosen, account.user)
         child = started(account, owned, "sh", "-c", script)
@@ -376,7 +369,7 @@ def test_what_was_verified_is_what_runs(image: Image, tmp_path: Path) -> None:
     shutil.copy(image.path, path)
     digest = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True)
     wanted = Image(path, ADDRESS, image.prefix, digest.stdout.split()[0])
-    mount.mount(wanted, Options(copies=tmp_path))
+    mounts.mount(wanted, Options(copies=tmp_path))
     assert [item.name for item in tmp_path.iterdir()] == ["image.squashfs"]
     before = (image.prefix / "data").read_bytes()
     # Whoever can write the cache's file changes it now.
@@ -385,19 +378,19 @@ def test_what_was_verified_is_what_runs(image: Image, tmp_path: Path) -> None:
     subprocess.run(["sh", "-c", "echo 3 > /proc/sys/vm/drop_caches"], check=False)
     assert (image.prefix / "data").read_bytes() == before
     # The same bytes are wanted, and mounted; later they cannot be had any more.
-    mount.mount(wanted, Options(copies=tmp_path))
+    mounts.mount(wanted, Options(copies=tmp_path))
     unmount.unmount(wanted)
     with pytest.raises(IntegrityError, match=r"not the .* that was verified"):
-        mount.mount(wanted, Options(copies=tmp_path))
+        mounts.mount(wanted, Options(copies=tmp_path))
     until(lambda: is_gone(image))
 
 
 def test_unverified_mount_is_not_taken_for_a_verified_one(image: Image, tmp_path: Path) -> None:
     digest = subprocess.run(["sha256sum", image.path], capture_output=True, text=True, check=True)
-    mount.mount(image)
+    mounts.mount(image)
     wanted = Image(image.path, ADDRESS, image.prefix, digest.stdout.split()[0])
     with pytest.raises(MountError, match="without verification"):
-        mount.mount(wanted, Options(copies=tmp_path))
+        mounts.mount(wanted, Options(copies=tmp_path))
     unmount.unmount(image)
     until(lambda: is_gone(image))
 
@@ -407,10 +400,10 @@ def test_unverified_mount_is_not_taken_for_a_verified_one(image: Image, tmp_path
 
 def test_mount_for_a_shell_goes_with_it(image: Image) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as shell:
-        claim = mount.mount(image, Options(linger=0), shell=shell.pid)
+        claim = mounts.mount(image, Options(linger=0), shell=shell.pid)
         assert claim is not None
         time.sleep(3 * LINGER)
-        assert mount.probe(image) is State.MOUNTED
+        assert mounts.probe(image) is State.MOUNTED
         with pytest.raises(MountError, match=rf"{shell.pid} \(.*\): cat"):
             unmount.unmount(image)
     until(lambda: is_gone(image))
@@ -419,18 +412,18 @@ def test_mount_for_a_shell_goes_with_it(image: Image) -> None:
 
 def test_mount_for_a_shell_goes_when_that_gives_it_up(image: Image) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as shell:
-        claim = mount.mount(image, Options(linger=0), shell=shell.pid)
+        claim = mounts.mount(image, Options(linger=0), shell=shell.pid)
         assert claim is not None
         claim.unlink()
         until(lambda: is_gone(image))
     with pytest.raises(MountError, match="no process"):
-        mount.mount(image, shell=shell.pid)
+        mounts.mount(image, shell=shell.pid)
     until(lambda: is_gone(image))
 
 
 def test_commands_fail_loudly_where_an_image_was_taken_from_a_shell(image: Image) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as shell:
-        mount.mount(image, Options(linger=0), shell=shell.pid)
+        mounts.mount(image, Options(linger=0), shell=shell.pid)
         assert unmount.unmount(image, force=True)
         path = f"{image.prefix}/bin:{os.environ['PATH']}"
         done = subprocess.run(
@@ -453,7 +446,7 @@ CLEAR = """
 import sys, types
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from condainer import unmount
+from condainer.mount import unmount
 settings = types.SimpleNamespace(mount_base_directory=Path(sys.argv[2]), tool_directory=None)
 cleared = unmount.unmount_all(settings, sys.argv[3] == "force")
 print("\\n".join(unmount.lines(cleared)))
@@ -503,9 +496,9 @@ def test_keeper_repairs_what_a_command_uses(
 
 def test_keeper_repairs_what_a_shell_uses(image: Image) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as shell:
-        mount.mount(image, Options(linger=0), shell=shell.pid)
+        mounts.mount(image, Options(linger=0), shell=shell.pid)
         os.kill(daemons(image)[0], signal.SIGKILL)
-        until(lambda: mount.probe(image) is State.MOUNTED)
+        until(lambda: mounts.probe(image) is State.MOUNTED)
     until(lambda: is_gone(image))
 
 
@@ -513,10 +506,10 @@ def test_lease_while_it_is_mounted(image: Image, tmp_path: Path) -> None:
     for name in ("leases", "uses", "tmp"):
         (tmp_path / name).mkdir()
     leased = Image(image.path, ADDRESS, image.prefix, cache=tmp_path)
-    mount.mount(leased, Options(linger=0))
+    mounts.mount(leased, Options(linger=0))
     (lease,) = leases.live(tmp_path, time.time())[ADDRESS]
     assert (lease.user, lease.address) == (os.geteuid(), ADDRESS)
-    mount.mount(leased, Options(linger=0))
+    mounts.mount(leased, Options(linger=0))
     assert len(list((tmp_path / "leases").iterdir())) == 1
     unmount.unmount(leased)
     until(lambda: not list((tmp_path / "leases").iterdir()))
@@ -524,12 +517,13 @@ def test_lease_while_it_is_mounted(image: Image, tmp_path: Path) -> None:
 
 
 def test_locks_of_the_namespace_we_are_in(image: Image) -> None:
-    assert mountlocks.of_our_namespace(image.prefix) is None
+    assert mount_locks.of_our_namespace(image.prefix) is None
     done = PRIVATE.hold(
         image,
         sys.executable,
         "-c",
-        "import sys; from pathlib import Path; from condainer import mountlocks;"
+        "import sys; from pathlib import Path;"
+        "from condainer.mount import mount_locks as mountlocks;"
         "print(mountlocks.of_our_namespace(Path(sys.argv[1])).users.name)",
         str(image.prefix),
     )

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from condainer import environments, launch, process
-from condainer.errors import ToolError
-from condainer.process import CommandFailed
+from condainer.startup import launch
+from condainer.system import environments, process
+from condainer.system.errors import ToolError
+from condainer.system.process import CommandFailed
 
 
 def python(program: str, *arguments: str) -> list[str]:
@@ -195,7 +196,7 @@ def test_a_failure_while_lines_are_read_shows_stderr() -> None:
 def test_an_interruption_ends_the_command(tmp_path: Path, on_line: str) -> None:
     note = tmp_path / "pid"
     program = (
-        "import sys; from condainer import process\n"
+        "import sys; from condainer.system import process\n"
         "script = 'echo $$ > $0.new; mv $0.new $0; exec sleep 60'\n"
         f"try: process.run(['sh', '-c', script, sys.argv[1]], on_line={on_line})\n"
         "except KeyboardInterrupt: print('interrupted')\n"
@@ -244,7 +245,7 @@ def test_our_own_modules_run_from_anywhere(tmp_path: Path) -> None:
     # Neither the working directory nor a variable puts other code in the place of ours.
     for name in ("condainer.py", "json.py", "runpy.py"):
         (tmp_path / name).write_text("raise SystemExit('not this one')")
-    command = launch.module_command("condainer.compile_tree")
+    command = launch.module_command("condainer.build.compile_tree")
     with pytest.raises(CommandFailed) as caught:
         process.run(
             [*command, "--help", "x", "y", "z"], env={"PYTHONPATH": str(tmp_path)}, cwd=tmp_path
@@ -324,7 +325,7 @@ def test_an_interruption_ends_a_command_that_may_ask(tmp_path: Path) -> None:
 
 
 def test_what_is_ignored_stays_ignored() -> None:
-    code = "from condainer import launch; launch.end_cleanly(); import os, signal; "
+    code = "from condainer.startup import launch; launch.end_cleanly(); import os, signal; "
     code += "os.kill(os.getpid(), signal.SIGHUP); print('still here')"
     for ignored in (True, False):
         argv = ["sh", "-c", 'trap "" HUP; exec "$@"' if ignored else 'exec "$@"', "sh"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer import processors
+from condainer.system import processors
 
 ALL = len(os.sched_getaffinity(0))
 

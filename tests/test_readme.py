@@ -12,28 +12,31 @@ from pathlib import Path
 import click
 import pytest
 
-from condainer import cli, config, errors, process, shell
+from condainer.activate import shell
+from condainer.cli import main
+from condainer.settings import config
+from condainer.system import errors, process
 
 TOP = Path(__file__).resolve().parents[1]
 README = TOP / "README.md"
 BLOCK = re.compile(r"(<!-- (?P<name>[\w ]+) -->\n)(?P<text>.*?)(\n<!-- end -->)", re.DOTALL)
-CONTEXT = click.Context(cli.cli)
-COMMANDS = cli.cli.list_commands(CONTEXT)
+CONTEXT = click.Context(main.cli)
+COMMANDS = main.cli.list_commands(CONTEXT)
 
 
 def help_text(name: str) -> str:
     """Return what `cnd [NAME] --help` prints at a width of 96."""
     parent = click.Context(
-        cli.cli,
+        main.cli,
         info_name="cnd",
         terminal_width=96,
         max_content_width=96,
-        help_option_names=cli.cli.context_settings["help_option_names"],
+        help_option_names=main.cli.context_settings["help_option_names"],
     )
     if not name:
-        text = cli.cli.get_help(parent)
+        text = main.cli.get_help(parent)
     else:
-        command = cli.cli.get_command(parent, name)
+        command = main.cli.get_command(parent, name)
         assert command is not None
         text = command.get_help(click.Context(command, parent=parent, info_name=name))
     return f"```\n{text}\n```"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from condainer import references
-from condainer.lock import PipPackage
-from condainer.requirements import Line
+from condainer.inputs.requirements import Line
+from condainer.lock.locks import PipPackage
+from condainer.solve import git_commits
 
 COMMIT = "a" * 40
 LINES = tuple(
@@ -31,9 +31,9 @@ def test_only_commits_that_a_problem_is_about_are_let_go(problem: str, moved: st
         PipPackage("One_Thing", f"git+https://a.example/one-thing@{COMMIT}", ""),
         PipPackage("other", f"git+https://a.example/other@{'b' * 40}", ""),
     ]
-    held = references.held(LINES, packages, references.noted(LINES, packages))
+    held = git_commits.held(LINES, packages, git_commits.noted(LINES, packages))
     assert [line.text.rpartition("@")[2] for line in held] == [COMMIT, "b" * 40]
-    found = references.released(held, LINES, packages, HEAD + problem)
+    found = git_commits.released(held, LINES, packages, HEAD + problem)
     wanted = tuple(
         before if before.text.partition("-")[0].partition(" ")[0] in moved.split() else line
         for before, line in zip(LINES, held, strict=True)

@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from condainer import cache, records, register
-from condainer.config import Settings
-from condainer.leases import DAY
-from condainer.register import Sight
+from condainer.cache import entries, project_register
+from condainer.cache.leases import DAY
+from condainer.cache.project_register import Sight
+from condainer.images import notes
+from condainer.settings.config import Settings
 from tests.test_inventory import digest, make_entry
 
 ADDRESS = digest(1)
@@ -29,8 +30,8 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def entry(root: Path) -> cache.Entry:
-    found = cache.read_entry(make_entry(root, ADDRESS))
+def entry(root: Path) -> entries.Entry:
+    found = entries.read_entry(make_entry(root, ADDRESS))
     assert found is not None
     return found
 
@@ -54,67 +55,67 @@ def noted(root: Path, directory: Path, name: str = "0" * 32, **values: Any) -> P
 
 
 def sight(root: Path) -> Sight:
-    ((_, seen),) = register.sighted(register.read_projects(root))
+    ((_, seen),) = project_register.sighted(project_register.read_projects(root))
     return seen
 
 
 def test_a_build_notes_its_project_once(
-    root: Path, entry: cache.Entry, project: Path, load: Callable[..., Settings]
+    root: Path, entry: entries.Entry, project: Path, load: Callable[..., Settings]
 ) -> None:
     (project / "environment.yml").write_text("")
     settings = load(f"cache_directory={root}")
-    register.note(entry, settings)
+    project_register.note(entry, settings)
     (path,) = (root / "projects").iterdir()
     assert path.stat().st_mode & 0o777 == 0o644
-    (found,) = register.read_projects(root)
+    (found,) = project_register.read_projects(root)
     assert (found.directory, found.address, found.user) == (project, ADDRESS, os.geteuid())
     before = path.stat()
-    register.note(entry, settings)
+    project_register.note(entry, settings)
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert path.stat().st_ino == before.st_ino
     # Another node that sees the same directory has nothing to add.
     path.write_text(path.read_text().replace(socket.gethostname(), "other"))
-    register.note(entry, settings)
+    project_register.note(entry, settings)
     assert "other" in path.read_text()
     os.utime(path, (1, 1))
-    register.note(entry, settings)
+    project_register.note(entry, settings)
     assert time.time() - path.stat().st_mtime < DAY
     path.write_text(path.read_text().replace(ADDRESS, digest(2)))
-    register.note(entry, settings)
+    project_register.note(entry, settings)
     assert ADDRESS in path.read_text()
     # The same project for another base is another one: both images are used.
-    register.note(entry, load(f"cache_directory={root}", "mount_base_directory=/other"))
+    project_register.note(entry, load(f"cache_directory={root}", "mount_base_directory=/other"))
     assert len(list((root / "projects").iterdir())) == 2
 
 
 def test_caches_that_are_only_read_stay_as_they_are(
-    root: Path, entry: cache.Entry, project: Path, load: Callable[..., Settings], tmp_path: Path
+    root: Path, entry: entries.Entry, project: Path, load: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    register.note(entry, load(f"readonly_caches={root}"))
+    project_register.note(entry, load(f"readonly_caches={root}"))
     assert list((root / "projects").iterdir()) == []
     (root / "projects").rmdir()
-    register.note(entry, load(f"cache_directory={root}"))
+    project_register.note(entry, load(f"cache_directory={root}"))
     (root / "projects").symlink_to(tmp_path)
-    register.note(entry, load(f"cache_directory={root}"))
+    project_register.note(entry, load(f"cache_directory={root}"))
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "project"}
 
 
 def test_a_link_in_place_of_the_note_is_replaced(
-    root: Path, entry: cache.Entry, project: Path, load: Callable[..., Settings], tmp_path: Path
+    root: Path, entry: entries.Entry, project: Path, load: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = load(f"cache_directory={root}")
-    register.note(entry, settings)
+    project_register.note(entry, settings)
     (path,) = (root / "projects").iterdir()
     path.unlink()
     mine = tmp_path / "mine"
     mine.write_text("text")
     path.symlink_to(mine)
-    register.note(entry, settings)
+    project_register.note(entry, settings)
     assert mine.read_text() == "text"
     assert not path.is_symlink()
 
 
-@pytest.mark.parametrize("sign", [*register.SIGNS, "conda-linux-64.lock"])
+@pytest.mark.parametrize("sign", [*project_register.SIGNS, "conda-linux-64.lock"])
 def test_a_project_counts_while_it_is_one(root: Path, tmp_path: Path, sign: str) -> None:
     directory = tmp_path / "work"
     directory.mkdir()
@@ -142,14 +143,14 @@ def test_what_cannot_be_seen_from_here_counts_for_a_time(root: Path, tmp_path: P
     ]
     for number, values in enumerate(unseen):
         noted(root, directory, f"{number:032x}", **values)
-    found = register.sighted(register.read_projects(root))
+    found = project_register.sighted(project_register.read_projects(root))
     assert [seen for _, seen in found] == [Sight.UNSEEN] * len(unseen)
-    assert len(register.named(found, now + 29 * DAY)[ADDRESS]) == len(unseen)
-    assert register.named(found, now + 31 * DAY) == {}
+    assert len(project_register.named(found, now + 29 * DAY)[ADDRESS]) == len(unseen)
+    assert project_register.named(found, now + 31 * DAY) == {}
     # One that is seen counts for ever.
     (directory / "environment.yml").touch()
-    found = register.sighted(register.read_projects(root))
-    assert ADDRESS in register.named(found, now + 1e9)
+    found = project_register.sighted(project_register.read_projects(root))
+    assert ADDRESS in project_register.named(found, now + 1e9)
 
 
 def test_a_closed_directory_cannot_be_seen(root: Path, tmp_path: Path) -> None:
@@ -173,8 +174,10 @@ def test_a_closed_directory_cannot_be_seen(root: Path, tmp_path: Path) -> None:
 
 def sight_of_closed(directory: Path) -> Sight:
     host = socket.gethostname()
-    project = register.Project(Path("x"), directory, ADDRESS, "linux-64", host, 1, 1, 0, 0.0)
-    return register._sight(project)
+    project = project_register.Project(
+        Path("x"), directory, ADDRESS, "linux-64", host, 1, 1, 0, 0.0
+    )
+    return project_register._sight(project)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +200,7 @@ def test_notes_that_say_what_they_should_not(
 ) -> None:
     noted(root, tmp_path, "1" * 32)
     noted(root, tmp_path, **values)
-    assert [project.note.name[:1] for project in register.read_projects(root)] == ["1"]
+    assert [project.note.name[:1] for project in project_register.read_projects(root)] == ["1"]
 
 
 def test_hostile_files_neither_break_nor_hang(root: Path, tmp_path: Path) -> None:
@@ -211,7 +214,7 @@ def test_hostile_files_neither_break_nor_hang(root: Path, tmp_path: Path) -> Non
     with (place / f"{'5' * 32}.0").open("w") as huge:
         huge.truncate(1 << 30)
     start = time.monotonic()
-    assert len(register.read_projects(root)) == 1
+    assert len(project_register.read_projects(root)) == 1
     assert time.monotonic() - start < 5
 
 
@@ -220,11 +223,15 @@ def test_a_file_system_that_hangs_hides_the_projects_of_one_user(
 ) -> None:
     (tmp_path / "environment.yml").touch()
     noted(root, tmp_path)
-    (good,) = register.read_projects(root)
+    (good,) = project_register.read_projects(root)
     dead = Path("/dead/work")
-    users: dict[int, list[register.Project | None]] = {1: [good], 2: [good, None, good], 3: [good]}
+    users: dict[int, list[project_register.Project | None]] = {
+        1: [good],
+        2: [good, None, good],
+        3: [good],
+    }
     projects = [
-        register.Project(
+        project_register.Project(
             good.note, project.directory if project else dead, ADDRESS, "linux-64", "h", 1, 1, u, 0
         )
         for u, found in users.items()
@@ -239,7 +246,7 @@ def test_a_file_system_that_hangs_hides_the_projects_of_one_user(
 
     monkeypatch.setattr(os, "lstat", hangs)
     start = time.monotonic()
-    found = register.sighted(projects, 0.3)
+    found = project_register.sighted(projects, 0.3)
     wake.set()
     assert time.monotonic() - start < 10
     seen = sorted((project.user, sight is Sight.THERE) for project, sight in found)
@@ -250,8 +257,8 @@ def test_the_clock_is_that_of_the_file_system(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     before = (tmp_path / "tmp").stat().st_mtime_ns
     time.sleep(0.02)
-    assert abs(records.clock(tmp_path / "tmp", dry=True) - time.time()) < 5
+    assert abs(notes.clock(tmp_path / "tmp", dry=True) - time.time()) < 5
     assert (tmp_path / "tmp").stat().st_mtime_ns == before
-    assert abs(records.clock(tmp_path / "tmp") - time.time()) < 5
-    assert abs(records.clock(tmp_path / "absent") - time.time()) < 5
+    assert abs(notes.clock(tmp_path / "tmp") - time.time()) < 5
+    assert abs(notes.clock(tmp_path / "absent") - time.time()) < 5
     assert list((tmp_path / "tmp").iterdir()) == []

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from condainer import repositories, wheels
-from condainer.config import Settings
-from condainer.errors import LockfileError, NetworkError, OfflineError
-from condainer.lock import PipPackage
-from condainer.report import Silent
+from condainer.lock.locks import PipPackage
+from condainer.packages import git_repositories, wheels
+from condainer.settings.config import Settings
+from condainer.system.errors import LockfileError, NetworkError, OfflineError
+from condainer.system.reporter import Silent
 
 
 def git(directory: Path, *arguments: str) -> str:
@@ -40,7 +40,7 @@ def package(origin: Path, rest: str = "") -> PipPackage:
 
 
 def fetch(wanted: PipPackage, settings: Settings) -> str:
-    (url,) = repositories.fetch([wanted], settings, Silent())
+    (url,) = git_repositories.fetch([wanted], settings, Silent())
     return url
 
 
@@ -73,10 +73,10 @@ def test_a_commit_that_was_taken_back_is_told(
     with pytest.raises(NetworkError, match="does not have the commit"):
         fetch(first, load("package_cache=other"))
     # It is carried over though no branch has it any more.
-    repositories.bundle(first, tmp_path / "bundle", settings)
+    git_repositories.bundle(first, tmp_path / "bundle", settings)
     other = load(f"package_cache={tmp_path / 'other'}", "offline=true")
-    repositories.unbundle(first, tmp_path / "bundle", other)
-    assert not repositories.missing([first], other)
+    git_repositories.unbundle(first, tmp_path / "bundle", other)
+    assert not git_repositories.missing([first], other)
 
 
 def test_offline_no_server_is_asked(load: Callable[..., Settings]) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from condainer import requirements
-from condainer.errors import InputError
-from condainer.requirements import Line
+from condainer.inputs import requirements
+from condainer.inputs.requirements import Line
+from condainer.system.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]
 

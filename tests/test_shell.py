@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from condainer import activation, comfort, inside, shell
-from condainer.activation import Activation
-from condainer.errors import ToolError
+from condainer.activate import bash, default_variables, shell
+from condainer.activate.bash import Activation
+from condainer.startup import command_environment
+from condainer.system.errors import ToolError
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
@@ -55,8 +56,8 @@ def project(tmp_path: Path, prefix: Path) -> Path:
     activated = Activation(
         project, prefix, ADDRESS, VARIABLES, name="demo", cache=CACHE, command=str(cnd)
     )
-    (project / "activate").write_text(activation.activation_script(activated))
-    (project / "deactivate").write_text(activation.deactivation_script(project))
+    (project / "activate").write_text(bash.activation_script(activated))
+    (project / "deactivate").write_text(bash.deactivation_script(project))
     return project
 
 
@@ -172,7 +173,9 @@ def test_settings_of_the_callers_shell_reach_the_command_only(
     given = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "SSH_CLIENT": "::1 1 22"}
     given |= {k: v.replace("@hostile", hostile) for k, v in SETTINGS.items() if name in (k, "all")}
     said: list[str] = []
-    before = inside.environment(str(prefix), {}, given, "n", ADDRESS, comfort.rows(False))
+    before = command_environment.environment(
+        str(prefix), {}, given, "n", ADDRESS, default_variables.rows(False)
+    )
     env = shell.environment(prefix, {}, given, name="n", address=ADDRESS, on_output=said.append)
     assert env == {**before, "A": "1", "B": "/etc"}
     assert said == []
@@ -277,7 +280,7 @@ def test_background_process_of_a_script_does_not_delay(prefix: Path, tmp_path: P
 
 EXECUTE = """
 import os, sys
-from condainer import activation, shell
+from condainer.activate import bash as activation, shell
 try:
     shell.execute(sys.argv[2:], {**os.environ, "PATH": sys.argv[1]})
 except shell.CommandNotStarted as error:

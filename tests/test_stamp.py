@@ -19,16 +19,19 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from condainer import ownership, pipeline, project, publish, register, stamp, stamping
-from condainer.address import address_of
-from condainer.cache import Entry, Manifest
-from condainer.config import Settings, load_settings
-from condainer.errors import CondainerError
-from condainer.explicit import lockfile_path, render_explicit
-from condainer.inputs import read_inputs
-from condainer.lock import CondaPackage, Lock, this_platform
+from condainer import pipeline, project, remember
+from condainer.cache import project_register, publish
+from condainer.cache.entries import Entry, Manifest
+from condainer.inputs.environment_yml import read_inputs
+from condainer.lock.address import address_of
+from condainer.lock.explicit import lockfile_path, render_explicit
+from condainer.lock.locks import CondaPackage, Lock, this_platform
 from condainer.pipeline import Built
-from condainer.report import Attentive, Silent
+from condainer.settings.config import Settings, load_settings
+from condainer.startup import stamp
+from condainer.system import ownership
+from condainer.system.errors import CondainerError
+from condainer.system.reporter import Attentive, Silent
 
 OLD, NEW, OTHER = ("dependencies: [demo=1]\n", "dependencies: [demo=2]\n", "# a comment only\n")
 SHA = {OLD: "1" * 64, NEW: "2" * 64}
@@ -113,7 +116,7 @@ class World:
         return address_of(self.lock(text), self.top / "m").digest
 
     def lock(self, text: str) -> Lock:
-        from condainer.explicit import parse_explicit
+        from condainer.lock.explicit import parse_explicit
 
         return parse_explicit(self.locks[text], "", this_platform())
 
@@ -124,7 +127,7 @@ class World:
         pipeline.current_entry(settings)
         reporter = Attentive(Silent())
         built = pipeline.ensure(settings, reporter)
-        stamping.remember(settings, built, reporter.told)
+        remember.remember(settings, built, reporter.told)
         return built
 
     def check(self) -> bool:
@@ -366,7 +369,7 @@ def test_what_another_file_of_the_same_meaning_includes() -> None:
 def test_what_was_told_is_told_again_but_commands_run(tmp_path: Path) -> None:
     with a_world() as world:
         built = pipeline.ensure(world.settings(), Silent())
-        assert stamping.remember(world.settings(), built, told=True)
+        assert remember.remember(world.settings(), built, told=True)
         found = stamp.valid(str(world.project))
         assert found is not None
         assert "text" not in found
@@ -377,16 +380,16 @@ def test_what_has_no_stamp() -> None:
     with a_world() as world:
         built = pipeline.ensure(world.settings(), Silent())
         overridden = load_settings(world.project, ["user_site=true"])
-        assert not stamping.remember(overridden, built)
+        assert not remember.remember(overridden, built)
         pinned = replace(world.settings(), address=built.entry.address)
-        assert not stamping.remember(pinned, built)
-        assert not stamping.remember(replace(world.settings(), trust="signed"), built)
+        assert not remember.remember(pinned, built)
+        assert not remember.remember(replace(world.settings(), trust="signed"), built)
         del os.environ["HOME"], os.environ["XDG_CACHE_HOME"]
         assert stamp.path_of(str(world.project)) is None
-        assert not stamping.remember(world.settings(), built)
+        assert not remember.remember(world.settings(), built)
         # `--locked` does not matter for a lock that is current.
         os.environ["HOME"] = str(world.top / "home")
-        assert stamping.remember(load_settings(world.project, ["locked=true"]), built)
+        assert remember.remember(load_settings(world.project, ["locked=true"]), built)
 
 
 def test_a_stamp_that_is_damaged_or_of_somebody_else() -> None:
@@ -444,7 +447,7 @@ def test_where_a_group_may_write_its_members_matter(monkeypatch: pytest.MonkeyPa
     with a_world() as world:
         accounts = world.top / "passwd"
         accounts.write_text("root\n")
-        monkeypatch.setattr(stamping, "ACCOUNTS", (str(accounts),))
+        monkeypatch.setattr(remember, "ACCOUNTS", (str(accounts),))
         for shared in (False, True):
             if shared:
                 world.user_file.parent.mkdir(parents=True)
@@ -472,11 +475,11 @@ def test_where_others_own_a_place_their_groups_matter(monkeypatch: pytest.Monkey
     with a_world() as world:
         accounts = world.top / "passwd"
         accounts.write_text("root\n")
-        monkeypatch.setattr(stamping, "ACCOUNTS", (str(accounts),))
+        monkeypatch.setattr(remember, "ACCOUNTS", (str(accounts),))
         monkeypatch.setattr(ownership, "ours", lambda: frozenset({4711}))
         lock = world.lock(OLD)
         entry, _ = pipeline.current_entry(world.settings())
-        plan = list(stamping._plan(entry, lock, world.settings(), world.top))
+        plan = list(remember._plan(entry, lock, world.settings(), world.top))
         assert stamp.FILE + os.fsencode(accounts) in plan
 
 
@@ -484,8 +487,8 @@ def test_no_stamp_of_what_is_not_trusted() -> None:
     with a_world() as world:
         built = pipeline.ensure(world.settings(), Silent())
         world.cache.chmod(0o777)
-        assert not stamping.remember(world.settings(), built)
-        assert not stamping.remember(world.settings(), None)
+        assert not remember.remember(world.settings(), built)
+        assert not remember.remember(world.settings(), None)
 
 
 def test_activate_is_made_younger_than_a_configuration() -> None:
@@ -512,7 +515,7 @@ def test_a_configuration_that_changes_during_a_build_is_younger_than_activate(fi
         # Between its being read and the end of the build.
         config("linger: 3\n")(world)
         built = pipeline.ensure(settings, Silent())
-        stamping.remember(settings, built)
+        remember.remember(settings, built)
         changed, activate = world.project / "condainer.yml", world.project / "activate"
         assert activate.stat().st_mtime < changed.stat().st_mtime
         assert stamp.valid(str(world.project)) is None
@@ -523,7 +526,7 @@ def test_a_configuration_that_changes_during_a_build_is_younger_than_activate(fi
 
 def test_a_large_file_is_remembered_by_its_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
-        monkeypatch.setattr(stamping, "LARGE", 10)
+        monkeypatch.setattr(remember, "LARGE", 10)
         world.build()
         assert world.check()
         times_kept(world.yml, NEW)
@@ -537,7 +540,7 @@ def test_no_stamp_where_there_is_no_home(tmp_path: Path) -> None:
     with a_world() as world:
         os.environ["XDG_CACHE_HOME"] = f"{tmp_path}/none/none"
         built = pipeline.ensure(world.settings(), Silent())
-        assert not stamping.remember(world.settings(), built)
+        assert not remember.remember(world.settings(), built)
         assert not (tmp_path / "none").exists()
 
 
@@ -587,7 +590,10 @@ def test_what_a_build_imports_runs_and_writes_when_nothing_changed() -> None:
         world.build()
         before = world.tree()
         done = cnd(world, "build", trace=trace)
-        assert done.stdout == "['condainer.cli_quick', 'condainer.stamp'] [] []\n"
+        assert (
+            done.stdout
+            == "['condainer.startup', 'condainer.startup.answer', 'condainer.startup.stamp'] [] []\n"
+        )
         assert done.stderr.startswith(f"Found {world.image()} (8 B) in 0.0")
         assert world.tree() == before
         assert cnd(world, "-q", "build", "--locked").stderr == ""
@@ -611,7 +617,7 @@ def test_what_a_fresh_clone_needs_for_a_hit() -> None:
         assert (world.project / "activate.fish").exists()
         world.image().unlink()
         with pytest.raises(subprocess.CalledProcessError):
-            cnd(world, "build", "--locked", trace="sys.modules['condainer.image'] = None")
+            cnd(world, "build", "--locked", trace="sys.modules['condainer.cache.squashfs'] = None")
 
 
 def test_how_many_system_calls_a_build_makes_when_nothing_changed() -> None:
@@ -639,7 +645,7 @@ def test_a_name_that_the_encoding_of_the_locale_cannot_say() -> None:
         )
         os.environ.update(plain)
         assert cnd(world, "build").stderr.startswith("Found ")
-        blocked = "sys.modules['condainer.cli_hit'] = None"
+        blocked = "sys.modules['condainer.cli.hit'] = None"
         assert cnd(world, "build", trace=blocked).stderr.startswith("Found ")
         # Paths mean other bytes in another encoding.
         os.environ.update(PYTHONUTF8="1")
@@ -648,38 +654,39 @@ def test_a_name_that_the_encoding_of_the_locale_cannot_say() -> None:
 
 
 def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condainer import cli_quick
+    from condainer.startup import answer
 
     with a_world() as world:
-        note = register.place_of(world.build().entry, world.settings())
+        note = project_register.place_of(world.build().entry, world.settings())
         assert note is not None
         os.chdir(world.project)
         os.utime(note, (1, 1))
-        assert cli_quick.run(["-q", "build"]) == 0
+        assert answer.run(["-q", "build"]) == 0
         assert note.stat().st_mtime == 1
         # Then it says in the cache again that the project is still there.
         monkeypatch.setattr(stamp, "LIFE", 0)
-        assert cli_quick.run(["-q", "build"]) == 0
+        assert answer.run(["-q", "build"]) == 0
         assert note.stat().st_mtime > 1
 
 
 def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    from condainer import cli_hit, cli_quick, launch, warm
+    from condainer.cli import hit
+    from condainer.startup import answer, attach, launch
 
     def execute(words: list[str], directory: str, quiet: bool, stamped: bool) -> None:
         asked.append(stamped)
 
     asked: list[bool] = []
-    monkeypatch.setattr(cli_hit, "execute", execute)
-    monkeypatch.setattr(warm, "command", lambda words, found: None)
+    monkeypatch.setattr(hit, "execute", execute)
+    monkeypatch.setattr(attach, "command", lambda words, found: None)
     monkeypatch.setattr(launch, "end_cleanly", lambda: None)
 
     with a_world() as world:
         world.build()
         os.chdir(world.project)
-        cli_quick.run(["exec", "true"])
+        answer.run(["exec", "true"])
         monkeypatch.setattr(stamp, "LIFE", 0)
-        cli_quick.run(["exec", "true"])
+        answer.run(["exec", "true"])
         assert asked == [True, False]
 
 
@@ -700,10 +707,10 @@ def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_what_is_for_the_long_way(arguments: list[str]) -> None:
-    from condainer import cli_quick
+    from condainer.startup import answer
 
     with a_world() as world:
         world.build()
         os.chdir(world.project)
-        assert cli_quick.run(["-q", "build"]) == 0
-        assert cli_quick.run(arguments) is None
+        assert answer.run(["-q", "build"]) == 0
+        assert answer.run(arguments) is None

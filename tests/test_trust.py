@@ -14,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from condainer import cache, namespace, ownership, process, publish, signing, trust
-from condainer.cache import Entry, Manifest
-from condainer.config import POLICIES, Settings, load_settings
-from condainer.errors import CondainerError, ConfigError, TrustError
+from condainer.cache import entries, publish, signing, trust
+from condainer.cache.entries import Entry, Manifest
+from condainer.settings.config import POLICIES, Settings, load_settings
+from condainer.system import namespace, ownership, process
+from condainer.system.errors import CondainerError, ConfigError, TrustError
 from tests.keys import Key, allow, make_key
 
 # Numbers that belong to nobody: an owner needs no account.
@@ -96,13 +97,13 @@ def make_entry(root: Path, content: bytes = b"an image") -> Entry:
         created="2026-01-01T00:00:00Z",
         tools={},
     )
-    (directory / cache.MANIFEST).write_text(json.dumps(asdict(manifest)))
-    (directory / cache.IMAGE).write_bytes(content)
-    (directory / cache.LOCK).write_text("@EXPLICIT\n")
+    (directory / entries.MANIFEST).write_text(json.dumps(asdict(manifest)))
+    (directory / entries.IMAGE).write_bytes(content)
+    (directory / entries.LOCK).write_text("@EXPLICIT\n")
     for path in directory.iterdir():
         path.chmod(0o444)
     directory.chmod(0o755)
-    entry = cache.read_entry(directory)
+    entry = entries.read_entry(directory)
     assert entry is not None
     return entry
 
@@ -232,7 +233,7 @@ def test_a_link_is_as_good_as_who_made_it(place: Path, project: Path) -> None:
     settings = settings_with(project, "group")
 
     def demanded(name: str) -> str:
-        entry = cache.read_entry(place / name / "images" / ADDRESS[:2] / ADDRESS)
+        entry = entries.read_entry(place / name / "images" / ADDRESS[:2] / ADDRESS)
         assert entry is not None
         return as_us(lambda: trust.demand(entry, settings))
 
@@ -334,7 +335,7 @@ def directory(name: str) -> Callable[[Entry], None]:
 DAMAGES = [drifted, writable, anothers, given_away, open_level, linked_level]
 REPLACED = [
     kind(name)
-    for name in (cache.IMAGE, cache.MANIFEST, cache.LOCK)
+    for name in (entries.IMAGE, entries.MANIFEST, entries.LOCK)
     for kind in (linked, fifo, directory)
 ]
 
@@ -358,14 +359,14 @@ def test_what_stands_in_the_place_of_a_file_is_not_opened(
 ) -> None:
     entry = make_entry(tmp_path)
     damage(entry)
-    assert cache.read_entry(entry.directory) is None
+    assert entries.read_entry(entry.directory) is None
 
 
 def test_an_entry_that_is_a_link_is_none(tmp_path: Path) -> None:
     entry = make_entry(tmp_path)
     entry.directory.rename(tmp_path / "moved")
     entry.directory.symlink_to(tmp_path / "moved")
-    assert cache.read_entry(entry.directory) is None
+    assert entries.read_entry(entry.directory) is None
 
 
 def test_an_entry_that_goes_while_it_is_looked_at(tmp_path: Path, project: Path) -> None:
@@ -408,7 +409,7 @@ def signed(tmp_path: Path, project: Path, keys: tuple[Key, Key]) -> tuple[Entry,
 def put(entry: Entry, key: Key, user: int = 1, text: bytes | None = None) -> Path:
     """Put the signature of a user into the cache."""
     if text is None:
-        text = (entry.directory / cache.MANIFEST).read_bytes()
+        text = (entry.directory / entries.MANIFEST).read_bytes()
     path = entry.root / publish.SIGNATURES / f"{entry.address}.{user}.sig"
     path.parent.mkdir(exist_ok=True)
     path.write_text(signing.sign(text, key.path))
@@ -447,14 +448,14 @@ def test_a_manifest_that_was_changed_after_it_was_signed(
 ) -> None:
     entry, settings = signed
     put(entry, keys[0])
-    path = entry.directory / cache.MANIFEST
+    path = entry.directory / entries.MANIFEST
     text = path.read_text()
     # Even a blank more: all bytes are signed.
     for changed in (text + " ", text.replace("2" * 64, "5" * 64)):
         path.chmod(0o644)
         path.write_text(changed)
         path.chmod(0o444)
-        again = cache.read_entry(entry.directory)
+        again = entries.read_entry(entry.directory)
         assert again is not None
         with pytest.raises(TrustError, match="not signed"):
             trust.demand(again, settings)
@@ -485,7 +486,7 @@ def test_signatures_for_something_else(
         trust.demand(entry, settings)
     # Made by the right key of the right bytes, but for git.
     message = path.with_name("message")
-    message.write_bytes((entry.directory / cache.MANIFEST).read_bytes())
+    message.write_bytes((entry.directory / entries.MANIFEST).read_bytes())
     argv = ["ssh-keygen", "-q", "-Y", "sign", "-n", "git", "-f", str(keys[0].path), str(message)]
     process.run(argv)
     message.with_name("message.sig").rename(path)
@@ -528,7 +529,7 @@ def test_of_two_signers_one_is_enough(
     for key in keys:
         allow(settings.allowed_signers, f"*@example.org {key.public}")
         assert trust.demand(entry, settings)
-    text = (entry.directory / cache.MANIFEST).read_bytes()
+    text = (entry.directory / entries.MANIFEST).read_bytes()
     told = [item.line() for item in signing.signatures(entry, text, settings.allowed_signers)]
     assert told[1] == "signed by *@example.org"
     told = [item.line() for item in signing.signatures(entry, text, None)]
@@ -549,7 +550,7 @@ def test_what_others_leave_among_the_signatures(
     (place / f"{entry.address}.6.sig").write_text("")
     (place / f"{entry.address}.\x1b[2J.sig").write_text("")
     assert trust.demand(entry, settings) == entry.manifest.sha256
-    text = (entry.directory / cache.MANIFEST).read_bytes()
+    text = (entry.directory / entries.MANIFEST).read_bytes()
     found = list(signing.signatures(entry, text, settings.allowed_signers))
     assert [item.allowed for item in found] == [False] * 6 + [True]
     assert found[4].problem == f"it cannot be read: larger than {signing.LIMIT} bytes"
@@ -559,7 +560,7 @@ def test_a_signature_is_written_where_no_link_leads(
     signed: tuple[Entry, Settings], keys: tuple[Key, Key], tmp_path: Path
 ) -> None:
     entry, settings = signed
-    text = (entry.directory / cache.MANIFEST).read_bytes()
+    text = (entry.directory / entries.MANIFEST).read_bytes()
     path = entry.root / publish.SIGNATURES / f"{entry.address}.{os.geteuid()}.sig"
     path.parent.mkdir()
     (tmp_path / "precious").write_text("kept")

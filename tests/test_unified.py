@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from condainer import lockexport, locking, unified
-from condainer.inputs import Inputs
-from condainer.lock import CondaPackage, Lock, PipPackage, Source
-from condainer.solver import Solved
-from condainer.unified import Solution
+from condainer.inputs.environment_yml import Inputs
+from condainer.lock.locks import CondaPackage, Lock, PipPackage, Source
+from condainer.solve import conda_lock_file, export, lock_state
+from condainer.solve.conda_lock_file import Solution
+from condainer.solve.conda_solver import Solved
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONDA = CondaPackage("https://channel.example/a/noarch/lib-1.0-0.conda", "a" * 64)
@@ -24,7 +24,7 @@ def solution(platform: str = "linux-64", *pip: PipPackage, channel: str = "a") -
 
 
 def write(path: Path, *solutions: Solution) -> None:
-    path.write_text(unified.render(solutions, unified.parse(path)))
+    path.write_text(conda_lock_file.render(solutions, conda_lock_file.parse(path)))
 
 
 def test_platforms_are_locked_in_turn(tmp_path: Path) -> None:
@@ -32,12 +32,12 @@ def test_platforms_are_locked_in_turn(tmp_path: Path) -> None:
     write(path, solution("linux-64", WHEEL))
     first = path.read_text()
     write(path, solution("linux-aarch64"))
-    content = unified.parse(path)
-    assert unified.agrees(content, solution("linux-64", WHEEL).lock)
-    assert unified.agrees(content, solution("linux-aarch64").lock)
-    assert not unified.agrees(content, solution("linux-aarch64", WHEEL).lock)
-    assert not unified.agrees(content, solution("osx-64").lock)
-    assert unified.only(content, ["linux-64"]) == first
+    content = conda_lock_file.parse(path)
+    assert conda_lock_file.agrees(content, solution("linux-64", WHEEL).lock)
+    assert conda_lock_file.agrees(content, solution("linux-aarch64").lock)
+    assert not conda_lock_file.agrees(content, solution("linux-aarch64", WHEEL).lock)
+    assert not conda_lock_file.agrees(content, solution("osx-64").lock)
+    assert conda_lock_file.only(content, ["linux-64"]) == first
     both = tmp_path / "both.yml"
     write(both, solution("linux-aarch64"), solution("linux-64", WHEEL))
     assert both.read_text() == path.read_text()
@@ -49,8 +49,10 @@ def test_a_version_control_reference_stands_as_conda_lock_has_it(tmp_path: Path)
     path, theirs = tmp_path / "conda-lock.yml", tmp_path / "theirs.yml"
     write(path, solution("linux-64", GIT, WHEEL))
     write_conda_lock_file(parse_conda_lock_file(path), theirs, None, include_help_text=False)
-    assert path.read_text() == unified.HEAD + theirs.read_text()
-    assert unified.agrees(unified.parse(path), solution("linux-64", GIT, WHEEL).lock)
+    assert path.read_text() == conda_lock_file.HEAD + theirs.read_text()
+    assert conda_lock_file.agrees(
+        conda_lock_file.parse(path), solution("linux-64", GIT, WHEEL).lock
+    )
 
 
 def test_agreement_is_seen_without_yaml(tmp_path: Path) -> None:
@@ -58,10 +60,10 @@ def test_agreement_is_seen_without_yaml(tmp_path: Path) -> None:
     write(path, solution("linux-64", GIT, WHEEL), solution("linux-aarch64"))
     text = path.read_text()
     lock = solution("linux-64", GIT, WHEEL).lock
-    assert locking._plainly_agrees(text, lock)
-    assert locking._plainly_agrees(text, solution("linux-aarch64").lock)
+    assert lock_state._plainly_agrees(text, lock)
+    assert lock_state._plainly_agrees(text, solution("linux-aarch64").lock)
     for other in (solution("linux-64", GIT), solution("osx-64"), solution("linux-aarch64", WHEEL)):
-        assert not locking._plainly_agrees(text, other.lock)
+        assert not lock_state._plainly_agrees(text, other.lock)
     edits = {
         lock.inputs: "e" * 64,
         "a" * 64: "e" * 64,
@@ -69,13 +71,13 @@ def test_agreement_is_seen_without_yaml(tmp_path: Path) -> None:
         WHEEL.url: GIT.url,
         COMMIT: COMMIT[::-1],
         "metadata:": "<<<<<<< ours\nmetadata:",
-        unified.HEAD: "# Made by conda-lock\n",
+        conda_lock_file.HEAD: "# Made by conda-lock\n",
     }
     for old, new in edits.items():
         assert old in text
-        assert not locking._plainly_agrees(text.replace(old, new), lock), old
+        assert not lock_state._plainly_agrees(text.replace(old, new), lock), old
         path.write_text(text.replace(old, new))
-        assert not unified.agrees(unified.parse(path), lock), old
+        assert not conda_lock_file.agrees(conda_lock_file.parse(path), lock), old
 
 
 def test_passwords_of_channels_are_left_out(tmp_path: Path) -> None:
@@ -87,23 +89,29 @@ def test_passwords_of_channels_are_left_out(tmp_path: Path) -> None:
 
 def test_a_damaged_file_and_that_of_another_tool_hold_nothing(tmp_path: Path) -> None:
     path = tmp_path / "conda-lock.yml"
-    assert unified.parse(path) == {}
+    assert conda_lock_file.parse(path) == {}
     write(path, solution())
     text = path.read_text()
-    for damaged in (text.removeprefix(unified.HEAD), text[:-200], unified.HEAD, "[", "\0"):
+    for damaged in (
+        text.removeprefix(conda_lock_file.HEAD),
+        text[:-200],
+        conda_lock_file.HEAD,
+        "[",
+        "\0",
+    ):
         path.write_text(damaged)
-        assert unified.parse(path) == {}
+        assert conda_lock_file.parse(path) == {}
     path.write_bytes(b"\xff")
-    assert unified.parse(path) == {}
-    assert unified.md5s(path) == {}
-    path.write_text(text.removeprefix(unified.HEAD))
-    assert unified.md5s(path) == {CONDA.url: "d" * 32}
+    assert conda_lock_file.parse(path) == {}
+    assert conda_lock_file.md5s(path) == {}
+    path.write_text(text.removeprefix(conda_lock_file.HEAD))
+    assert conda_lock_file.md5s(path) == {CONDA.url: "d" * 32}
 
 
 def test_requirements_keep_references_with_a_note() -> None:
-    exported = lockexport.FORMS["requirements"](solution("linux-64", GIT, WHEEL).lock, {})
+    exported = export.FORMS["requirements"](solution("linux-64", GIT, WHEEL).lock, {})
     assert f"tool @ {GIT.url}\n" in exported.text
     assert f"alpha @ {WHEEL.url} --hash=sha256:{WHEEL.sha256}\n" in exported.text
     assert any("version control" in note for note in exported.notes)
-    explicit = lockexport.FORMS["explicit"](solution("linux-64", GIT).lock, {})
+    explicit = export.FORMS["explicit"](solution("linux-64", GIT).lock, {})
     assert f"# pip tool @ {GIT.url}\n" in explicit.text

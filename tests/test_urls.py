@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from condainer.errors import InputError
-from condainer.process import CommandFailed
-from condainer.urls import (
+from condainer.system.errors import InputError
+from condainer.system.process import CommandFailed
+from condainer.system.urls import (
     has_secret,
     has_user,
     redacted,

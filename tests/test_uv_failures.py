@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from condainer import requirements, wheels
-from condainer.errors import (
+from condainer.inputs import requirements
+from condainer.inputs.environment_yml import Inputs
+from condainer.lock.locks import this_platform
+from condainer.packages import wheels
+from condainer.system.errors import (
     BuildError,
     CondainerError,
     ConfigError,
@@ -26,9 +29,7 @@ from condainer.errors import (
     StorageError,
     ToolError,
 )
-from condainer.inputs import Inputs
-from condainer.lock import this_platform
-from condainer.report import Silent
+from condainer.system.reporter import Silent
 from tests.test_pip_options import wheel
 
 

@@ -8,13 +8,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from condainer import values
+from condainer.startup import frozen
 
 
 def classes() -> list[Any]:
     """Return one class, decorated by the standard library and by us."""
     made = []
-    for module in (dataclasses, values):
+    for module in (dataclasses, frozen):
 
         @module.dataclass(frozen=True)
         class Point:
@@ -39,7 +39,7 @@ OURS: Any
 STANDARD, OURS = classes()
 
 
-@values.dataclass(frozen=True)
+@frozen.dataclass(frozen=True)
 class Plain:
     """One that can be hashed, and pickled."""
 
@@ -96,12 +96,12 @@ def test_the_functions_of_dataclasses_take_them(cls: Any) -> None:
 
 
 def test_so_do_ours() -> None:
-    assert values.replace(OURS(1), y=5) == OURS(1, 5)
+    assert frozen.replace(OURS(1), y=5) == OURS(1, 5)
     with pytest.raises(TypeError):
-        values.replace(OURS(1), z=5)
-    found = values.fields(OURS)
+        frozen.replace(OURS(1), z=5)
+    found = frozen.fields(OURS)
     assert [item.name for item in found] == ["x", "y", "names", "note"]
-    assert found[0].default is values.MISSING
+    assert found[0].default is frozen.MISSING
     assert found[3].metadata["doc"] == "a note"
 
 
@@ -150,4 +150,4 @@ def test_what_they_do_not_do_is_refused() -> None:
 
     for cls in (After, Shared, Constant, Late, Child):
         with pytest.raises(AssertionError):
-            values.dataclass(frozen=True)(cls)
+            frozen.dataclass(frozen=True)(cls)

@@ -8,9 +8,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-from condainer import wheels
-from condainer.files import sha256_of
-from condainer.report import Silent
+from condainer.packages import wheels
+from condainer.system.files import sha256_of
+from condainer.system.reporter import Silent
 
 INFO = "over-1.0.dist-info"
 FILES = {

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condainer import yamlfile
-from condainer.errors import ConfigError, InputError
-from condainer.yamlfile import Document
+from condainer.system import yaml_file
+from condainer.system.errors import ConfigError, InputError
+from condainer.system.yaml_file import Document
 
 PATH = Path("dir/file.yml")
 
 
 def load(text: str) -> Document:
-    return yamlfile.load(PATH, text, InputError)
+    return yaml_file.load(PATH, text, InputError)
 
 
 def refused(text: str) -> InputError:
@@ -232,7 +232,7 @@ def test_what_would_exhaust_the_memory_is_refused_at_once(text: str) -> None:
 def test_very_deep_nesting_does_not_crash_the_interpreter() -> None:
     # In a process of its own: the parser in C overflows the stack, which no exception shows.
     program = (
-        "from pathlib import Path; from condainer import yamlfile, errors\n"
+        "from pathlib import Path; from condainer.system import yaml_file as yamlfile, errors\n"
         "try: yamlfile.load(Path('f'), '[' * 1_000_000, errors.InputError)\n"
         "except errors.InputError: print('refused')\n"
     )
@@ -243,7 +243,7 @@ def test_very_deep_nesting_does_not_crash_the_interpreter() -> None:
 
 
 def test_a_file_of_many_megabytes_is_refused() -> None:
-    assert "larger than" in refused("#" * (yamlfile.MAX_BYTES + 1)).message
+    assert "larger than" in refused("#" * (yaml_file.MAX_BYTES + 1)).message
 
 
 def test_a_long_list_is_no_bomb() -> None:
@@ -252,7 +252,7 @@ def test_a_long_list_is_no_bomb() -> None:
 
 def test_the_class_of_the_error_is_the_callers() -> None:
     with pytest.raises(ConfigError):
-        yamlfile.load(PATH, "a: [", ConfigError)
+        yaml_file.load(PATH, "a: [", ConfigError)
 
 
 # No file decodes to lone surrogates.

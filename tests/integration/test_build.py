@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from condainer.address import address_of
-from condainer.explicit import read_explicit
+from condainer.lock.address import address_of
+from condainer.lock.explicit import read_explicit
 from tests.channel import ChannelServer
 from tests.integration.conftest import PYTHON, SMALL, Project, build_at_once
 

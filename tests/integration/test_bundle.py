@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from condainer import buildtools, unpacking
-from condainer.config import Settings, load_settings
-from condainer.errors import IntegrityError, LockfileError
-from condainer.lock import this_platform
-from condainer.report import Silent
+from condainer.lock.locks import this_platform
+from condainer.packages import build_requirements
+from condainer.settings.config import Settings, load_settings
+from condainer.system.errors import IntegrityError, LockfileError
+from condainer.system.reporter import Silent
+from condainer.transfer import bundle_reader
 from tests import flaky
 from tests.channel import ChannelServer
 from tests.integration.conftest import SMALL, Project
@@ -263,9 +264,9 @@ def test_a_hostile_or_damaged_bundle_leaves_nothing(
         return load_settings(project, (f"package_cache={packages}",))
 
     with pytest.raises((IntegrityError, LockfileError), match=reason):
-        unpacking.unpack(file, project, load, Silent())
+        bundle_reader.unpack(file, project, load, Silent())
     with pytest.raises((IntegrityError, LockfileError), match=reason):
-        unpacking.unpack_plan(file, project, load())
+        bundle_reader.unpack_plan(file, project, load())
     assert everything(tmp_path) == [file]
     assert not Path("/tmp/evil").exists()
 
@@ -276,7 +277,7 @@ def test_a_bundle_of_another_writer_is_as_good(bundle: tuple[Path, Any], tmp_pat
     project = tmp_path / "project"
     project.mkdir()
     settings = load_settings(project, (f"package_cache={tmp_path / 'packages'}",))
-    done = unpacking.unpack(file, project, lambda: settings, Silent())
+    done = bundle_reader.unpack(file, project, lambda: settings, Silent())
     assert done.packages == 3
     assert len(everything(tmp_path / "packages")) == 3
 
@@ -399,7 +400,7 @@ def test_a_lock_that_leads_to_this_machine_is_refused(
     project.mkdir()
     settings = load_settings(project, (f"package_cache={tmp_path / 'packages'}",))
     with pytest.raises(LockfileError, match=r"169\.254"):
-        unpacking.unpack(file, project, lambda: settings, Silent())
+        bundle_reader.unpack(file, project, lambda: settings, Silent())
     assert everything(tmp_path) == [file]
 
 
@@ -415,8 +416,8 @@ def test_a_project_with_its_own_lock_takes_packages_only(
     project.mkdir()
     (project / f"conda-{this_platform()}.lock").write_bytes(lock + b"# mine\n")
     settings = load_settings(project, (f"package_cache={packages}",))
-    assert len(unpacking.unpack_plan(file, project, settings)) == 1
-    done = unpacking.unpack(file, project, lambda: settings, Silent())
+    assert len(bundle_reader.unpack_plan(file, project, settings)) == 1
+    done = bundle_reader.unpack(file, project, lambda: settings, Silent())
     assert (done.written, done.packages) == ((), 3)
     assert len(everything(project)) == 1
     assert not list(packages.glob("builds/*"))
@@ -447,10 +448,10 @@ def test_records_of_build_tools_are_for_packages_of_the_lock(
     (tmp_path / "project").mkdir()
     settings = load_settings(tmp_path / "project", (f"package_cache={packages}",))
     if own:
-        buildtools.write(wanted, "[]\n", settings)
-    unpacking.unpack(file, settings.project, lambda: settings, Silent())
+        build_requirements.write(wanted, "[]\n", settings)
+    bundle_reader.unpack(file, settings.project, lambda: settings, Silent())
     assert [path.name for path in (packages / "builds").iterdir()] == [f"{wanted}.json"]
-    assert (buildtools.read(wanted, settings) == []) == own
+    assert (build_requirements.read(wanted, settings) == []) == own
 
 
 def test_a_fifo_is_no_bundle(elsewhere: Project, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from condainer import certificates
+from condainer.packages import certificates
 from tests import flaky
 from tests.integration.conftest import needs
 from tests.integration.test_mirrors import fresh
@@ -21,14 +21,15 @@ WAYS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "ssl_verify", "
 CLIENTS = """
 import sys
 from pathlib import Path
-from condainer import environments, network, process, repositories, wheels
-from condainer.config import load_settings
-from condainer.report import Silent
+from condainer.system import environments, process
+from condainer.packages import git_repositories, network, wheels
+from condainer.settings.config import load_settings
+from condainer.system.reporter import Silent
 network.prepare(load_settings(Path.cwd()), Silent())
 Path("in.txt").write_text("idna\\n")
 command = wheels._uv("pip", "compile", "--no-deps", "--quiet", "in.txt")
 print(process.run(command, env=environments.resolving(Path.cwd())).stdout)
-repositories._git("clone", "--quiet", sys.argv[1], "cloned")
+git_repositories._git("clone", "--quiet", sys.argv[1], "cloned")
 """
 
 

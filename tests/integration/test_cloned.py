@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer import tools
+from condainer.startup import tool_paths
 from tests.integration.conftest import SMALL, Project
 
 TOOLS = ("unsquashfs", "mksquashfs", "squashfuse_ll", "squashfuse", "fusermount3", "fusermount")
@@ -23,7 +23,7 @@ def cloned(project: Project, make_project: Callable[..., Project]) -> Project:
     other = make_project("cloned", SMALL)
     (other.path / "tools").mkdir()
     for name in (*TOOLS, "conda"):
-        real = tools.find(name, "")
+        real = tool_paths.find(name, "")
         tool = other.path / "tools" / name
         tool.write_text(f'#!/bin/sh\necho {name} >> {other.path}/ran\nexec {real} "$@"\n')
         tool.chmod(0o755)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 import rattler
 
-from condainer.wheels import find_uv
+from condainer.packages.wheels import find_uv
 from tests.channel import ChannelServer, serve
 from tests.conda_executable import conda_missing, lay_out
 from tests.integration import tiny

@@ -8,8 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from condainer.config import load_settings
-from condainer.image import tree_digest, unpack
+from condainer.cache.squashfs import tree_digest, unpack
+from condainer.settings.config import load_settings
 from tests.integration.conftest import SMALL, Project, needs
 from tests.repository import BACKEND, Repository
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer.cli import cli
+from condainer.cli.main import cli
 from tests.integration.conftest import SMALL, Project
 from tests.keys import make_key
 

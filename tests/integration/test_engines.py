@@ -16,14 +16,15 @@ from typing import Any
 import pytest
 import rattler
 
-from condainer import normalise, packages
-from condainer.conda_exe import recognise
-from condainer.config import Settings, load_settings
-from condainer.engines import External
-from condainer.errors import BuildError, CondainerError, IntegrityError
-from condainer.inputs import read_inputs
-from condainer.lock import CondaPackage
-from condainer.report import Silent
+from condainer.build import normalise
+from condainer.inputs.environment_yml import read_inputs
+from condainer.lock.locks import CondaPackage
+from condainer.packages import conda_packages
+from condainer.settings.config import Settings, load_settings
+from condainer.solve.engines import External
+from condainer.solve.external.conda_exe import recognise
+from condainer.system.errors import BuildError, CondainerError, IntegrityError
+from condainer.system.reporter import Silent
 from tests.channel import ChannelServer
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
 from tests.integration.conftest import Project
@@ -276,7 +277,7 @@ class Linking:
 
         trees = []
         external = External(recognise(self.conda))
-        for name, link in (("embedded", packages.link), ("external", external.link)):
+        for name, link in (("embedded", conda_packages.link), ("external", external.link)):
             directory, scratch = self.place / name, self.place / f"{name}-scratch"
             directory.mkdir()
             scratch.mkdir()
@@ -342,7 +343,9 @@ def test_shared_files_are_linked_in_the_same_way_each_time(
     for number in range(5):
         directory, scratch = tmp_path / f"tree{number}", tmp_path / f"scratch{number}"
         scratch.mkdir()
-        packages.link(archives, directory, linking.prefix, scratch, linking.settings, Silent())
+        conda_packages.link(
+            archives, directory, linking.prefix, scratch, linking.settings, Silent()
+        )
         normalise.metadata(directory, linking.prefix)
         trees.append(described(directory))
     assert trees[1:] == trees[:-1]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from condainer import environments, wheels
+from condainer.packages import wheels
+from condainer.system import environments
 from tests.integration.conftest import Project, needs
 from tests.repository import Repository
 

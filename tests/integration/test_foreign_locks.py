@@ -202,8 +202,8 @@ READ = """\
 import resource, sys, time
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-from condainer.explicit import checked, read_explicit
-from condainer.condalock import read
+from condainer.lock.explicit import checked, read_explicit
+from condainer.lock.conda_lock import read
 path, start = Path(sys.argv[1]), time.monotonic()
 reader = read if path.suffix == ".yml" else read_explicit
 lock = reader(path, "linux-64")

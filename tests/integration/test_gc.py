@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from condainer import leases
+from condainer.cache import leases
 from tests.integration.conftest import SMALL, Project, build_at_once
 from tests.integration.test_group import CND, Member, members, place
 from tests.mounting import processes, until
@@ -104,7 +104,7 @@ def test_a_mounted_image_stays(project: Project) -> None:
     assert (kept["why"], kept["detail"]) == ("mounted", built["prefix"])
     subprocess.run(["fusermount3", "-u", built["prefix"]], check=True)
     # Its keeper notes the end of the use.
-    until(lambda: not processes(built["prefix"], "condainer.keep"))
+    until(lambda: not processes(built["prefix"], "condainer.mount.keep"))
     for path in project.cache.glob("leases/*"):
         path.unlink()
     grow_old(project.cache)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from condainer import wheels
-from condainer.errors import BuildError
-from condainer.report import Silent
+from condainer.packages import wheels
+from condainer.system.errors import BuildError
+from condainer.system.reporter import Silent
 from tests.channel import ChannelServer
 from tests.integration.conftest import PYTHON, SMALL, Project
 

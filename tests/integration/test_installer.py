@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from condainer import installer
-from condainer.config import user_cache
-from condainer.errors import BuildError, CondainerError, StorageError, ToolError
-from condainer.report import Silent
+from condainer.settings.config import user_cache
+from condainer.solve.external import installer
+from condainer.system.errors import BuildError, CondainerError, StorageError, ToolError
+from condainer.system.reporter import Silent
 from tests.conda_executable import conda_missing, write_installer
 from tests.integration.conftest import Project, needs
 
@@ -44,7 +44,9 @@ def runs(place: Path) -> int:
 
 def start(path: Path, patience: float = installer.PATIENCE) -> subprocess.Popen[str]:
     code = (
-        "import sys; from pathlib import Path; from condainer import installer, report; "
+        "import sys; from pathlib import Path; "
+        "from condainer.solve.external import installer; "
+        "from condainer.system import reporter as report; "
         "installer.PATIENCE = float(sys.argv[2]); "
         "print(installer.installed(Path(sys.argv[1]), report.Silent()))"
     )

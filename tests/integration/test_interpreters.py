@@ -16,14 +16,15 @@ from typing import Any
 
 import pytest
 
-from condainer import interpreters, packages, provided
-from condainer.config import load_settings
-from condainer.engines import Embedded
-from condainer.inputs import read_inputs
-from condainer.lock import this_platform
-from condainer.report import Silent
-from condainer.solver import solve
-from condainer.wheels import find_uv
+from condainer.inputs.environment_yml import read_inputs
+from condainer.lock.locks import this_platform
+from condainer.packages import conda_packages
+from condainer.packages.wheels import find_uv
+from condainer.settings.config import load_settings
+from condainer.solve import conda_metadata, interpreters
+from condainer.solve.conda_solver import solve
+from condainer.solve.engines import Embedded
+from condainer.system.reporter import Silent
 from tests.integration import tiny
 from tests.integration.conftest import Project
 
@@ -202,11 +203,11 @@ def test_uv_hears_the_same_from_a_kept_interpreter_as_from_a_linked_one(
     settings = load_settings(project.path, overrides)
     inputs = read_inputs(settings, this_platform())
     solved = solve(inputs, settings, Silent(), Embedded())
-    names = provided.closure("python", solved)
+    names = conda_metadata.closure("python", solved)
     members = [item.package for item in solved if item.name in names]
     prefix, scratch = tmp_path / "prefix", tmp_path / "scratch"
-    archives = packages.fetch(members, settings, Silent())
-    packages.link(archives, prefix, prefix, scratch, settings, Silent())
+    archives = conda_packages.fetch(members, settings, Silent())
+    conda_packages.link(archives, prefix, prefix, scratch, settings, Silent())
     found = interpreters.kept(members, settings, Silent())
     assert found is not None
     answers = []

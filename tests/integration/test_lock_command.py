@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from condainer.explicit import read_explicit
-from condainer.files import remove_tree
+from condainer.lock.explicit import read_explicit
+from condainer.system.files import remove_tree
 from tests.channel import ChannelServer
 from tests.integration import tiny
 from tests.integration.conftest import Project, needs
@@ -457,7 +457,7 @@ def test_without_options_it_does_the_same_without_click(locked: Project) -> None
     done = locked.cnd("-q", "-d", str(locked.path), "lock", PYTHONPROFILEIMPORTTIME="1")
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "rattler" in modules
-    assert not {"click", "condainer.cli"} & modules
+    assert not {"click", "condainer.cli.main"} & modules
     assert all("|" in line for line in done.stderr.splitlines())
     quick = bytes_of(locked)
     for name, content in files.items():

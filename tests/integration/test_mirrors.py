@@ -30,9 +30,9 @@ CLEAN = (
 RESOLVE = """
 import sys
 from pathlib import Path
-from condainer import environments, network, process, wheels
-from condainer.config import load_settings
-from condainer.report import Silent
+from condainer.system import environments, process; from condainer.packages import network, wheels
+from condainer.settings.config import load_settings
+from condainer.system.reporter import Silent
 network.prepare(load_settings(Path.cwd()), Silent())
 Path("in.txt").write_text("idna\\n")
 command = wheels._uv("pip", "compile", "--no-deps", "--quiet", "in.txt")

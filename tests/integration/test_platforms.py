@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from condainer import packages, virtual, wheels
-from condainer.config import load_settings
-from condainer.engines import Embedded
-from condainer.explicit import read_explicit
-from condainer.foreign import put_interpreter
-from condainer.inputs import read_inputs
-from condainer.lock import this_platform
-from condainer.report import Silent
-from condainer.solver import solve
+from condainer.inputs.environment_yml import read_inputs
+from condainer.lock.explicit import read_explicit
+from condainer.lock.locks import this_platform
+from condainer.packages import conda_packages, wheels
+from condainer.settings import virtual
+from condainer.settings.config import load_settings
+from condainer.solve.conda_solver import solve
+from condainer.solve.engines import Embedded
+from condainer.solve.foreign import put_interpreter
+from condainer.system.reporter import Silent
 from tests.integration import tiny
 from tests.integration.conftest import Project
 
@@ -232,7 +233,7 @@ def test_the_stand_in_gives_what_the_interpreter_itself_gives(
     settings = load_settings(many.path, overrides)
     inputs = read_inputs(settings, this_platform())
     solved = solve(inputs, settings, Silent(), Embedded())
-    archives = packages.fetch([item.package for item in solved], settings, Silent())
+    archives = conda_packages.fetch([item.package for item in solved], settings, Silent())
     results = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UV_DEFAULT_INDEX", many.environment["UV_DEFAULT_INDEX"])
@@ -240,7 +241,7 @@ def test_the_stand_in_gives_what_the_interpreter_itself_gives(
             scratch = tmp_path / name
             prefix = scratch / "prefix"
             scratch.mkdir()
-            packages.link(archives, prefix, prefix, scratch, settings, Silent())
+            conda_packages.link(archives, prefix, prefix, scratch, settings, Silent())
             if name == "stand-in":
                 python = next(item for item in solved if item.name == "python")
                 offered = virtual.virtual_packages(this_platform(), ())

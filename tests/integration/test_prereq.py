@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from condainer.explicit import read_explicit
+from condainer.lock.explicit import read_explicit
 from tests.channel.build import left_out
 from tests.integration.conftest import SMALL, Project, needs
 

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from condainer.address import address_of
-from condainer.explicit import read_explicit
-from condainer.lock import this_platform
+from condainer.lock.address import address_of
+from condainer.lock.explicit import read_explicit
+from condainer.lock.locks import this_platform
 from tests.integration.conftest import Project
 
 NAMES = ("environment.yml", "requirements.txt", "condainer.yml", "more.txt")

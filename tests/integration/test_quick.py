@@ -25,7 +25,7 @@ LONG = 70
 SHORT_WAY = f"""
 import sys, types, condainer
 from condainer import __main__ as main
-none = condainer.cli_hit = sys.modules["condainer.cli_hit"] = types.ModuleType("condainer.cli_hit")
+none = condainer.cli.hit = sys.modules["condainer.cli.hit"] = types.ModuleType("condainer.cli.hit")
 none.execute = none.build = lambda *given: None
 main._run = lambda given: {LONG}
 main.entry()
@@ -70,7 +70,7 @@ def keeper_is_ready(project: Project) -> bool:
 
 
 def keeper_of(prefix: Path) -> int:
-    found = processes(str(prefix), "condainer.keep")
+    found = processes(str(prefix), "condainer.mount.keep")
     # A child that asks the daemon has the same command line.
     (number,) = (n for n in found if parent_of(n) not in found)
     return number
@@ -207,7 +207,7 @@ def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
     quick(kept, "exec", "true", status=LONG, CONDAINER_MOUNT_BASE="/var")
     # Nobody looks after it: the long way starts another keeper.
     os.kill(keeper_of(prefix), signal.SIGKILL)
-    assert wait_until(lambda: not processes(str(prefix), "condainer.keep"))
+    assert wait_until(lambda: not processes(str(prefix), "condainer.mount.keep"))
     quick(kept, "exec", "true", status=LONG)
     kept.cnd("exec", "true")
     quick(kept, "exec", "true")
@@ -301,7 +301,7 @@ def test_a_crowd_makes_one_mount(unmounted: Project) -> None:
     assert [child.stdout.readline() for child in crowd if child.stdout] == ["1\n"] * 12
     prefix = str(prefix_of(unmounted))
     # For a moment, there is a child that asks the daemon.
-    assert wait_until(lambda: len(processes(prefix, "condainer.keep")) == 1)
+    assert wait_until(lambda: len(processes(prefix, "condainer.mount.keep")) == 1)
     assert {child.communicate("word\n", timeout=60)[1] for child in crowd} == {""}
 
 
@@ -318,7 +318,7 @@ def test_nothing_of_ours_stays_with_the_daemon(unmounted: Project, tmp_path: Pat
     os.close(lock)
     assert wait_until(lambda: mounted(prefix))
     daemon = daemon_of(prefix)
-    for number in (daemon, *processes(str(prefix), "condainer.keep")):
+    for number in (daemon, *processes(str(prefix), "condainer.mount.keep")):
         held = {os.readlink(path) for path in Path(f"/proc/{number}/fd").iterdir()}
         assert str(tmp_path / "lock") not in held
     assert child.wait() == 0
@@ -347,7 +347,7 @@ def test_an_interruption_leaves_nothing(unmounted: Project, tmp_path: Path) -> N
         child.send_signal(number)
         assert child.wait(10) != 0
         assert wait_until(lambda: not prefix.exists())
-        assert wait_until(lambda: not processes(str(prefix), "condainer.keep"))
+        assert wait_until(lambda: not processes(str(prefix), "condainer.mount.keep"))
         for started in tools.glob("*.started"):
             started.unlink()
     for left in processes(str(prefix), str(tools)):

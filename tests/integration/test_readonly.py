@@ -11,13 +11,16 @@ from typing import Any
 
 import pytest
 
-from condainer import bundle, mark, pipeline, process, verify
-from condainer.address import address_of
-from condainer.config import load_settings
-from condainer.explicit import read_explicit
-from condainer.lock import this_platform
-from condainer.report import Silent
-from condainer.wheels import find_uv
+from condainer import pipeline
+from condainer.build import mark
+from condainer.cache import one_file, verify
+from condainer.lock.address import address_of
+from condainer.lock.explicit import read_explicit
+from condainer.lock.locks import this_platform
+from condainer.packages.wheels import find_uv
+from condainer.settings.config import load_settings
+from condainer.system import process
+from condainer.system.reporter import Silent
 from tests.integration.conftest import Project
 
 WITH_PIP = "dependencies: [python, pip, click]\n"
@@ -111,6 +114,6 @@ def test_images_of_the_first_recipe_stay_valid(make_project: Any, tmp_path: Path
         assert [name in text for text in listed] == [False, True]
     exported = tmp_path / "exported"
     with exported.open("wb") as target:
-        bundle.write(old, target, Silent())
+        one_file.write(old, target, Silent())
     os.rename(old.directory, tmp_path / "away")
     assert project.json("import", str(exported))["address"] == old.address

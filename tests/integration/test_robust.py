@@ -147,7 +147,7 @@ def compilers(staging: Path) -> list[int]:
         pid
         for pid in processes_below(staging)
         if b"compile_tree.py" in Path(f"/proc/{pid}/cmdline").read_bytes()
-        and b"condainer.namespace" not in Path(f"/proc/{pid}/cmdline").read_bytes()
+        and b"condainer.system.namespace" not in Path(f"/proc/{pid}/cmdline").read_bytes()
     ]
 
 

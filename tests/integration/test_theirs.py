@@ -100,7 +100,7 @@ def test_no_command_hands_escapes_to_the_terminal(planted: Project, policy: bool
 
 
 def test_who_builds_is_told_without_escapes(planted: Project) -> None:
-    from condainer import publish
+    from condainer.cache import publish
 
     (address,) = {path.name for path in planted.cache.glob("images/*/*")} - set(TWO)
     told = publish._who_builds(planted.cache, address)

@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 import xxhash
 
-from condainer.address import address_of
-from condainer.bundle import LENGTH
-from condainer.explicit import parse_explicit
+from condainer.cache.one_file import LENGTH
+from condainer.lock.address import address_of
+from condainer.lock.explicit import parse_explicit
 from tests.integration.conftest import Project
 
 

@@ -15,13 +15,14 @@ from typing import Any
 
 import pytest
 
-from condainer import cache, rebuild, verify
-from condainer.config import Settings, load_settings
-from condainer.files import user_name
-from condainer.image import digests
-from condainer.lock import PipPackage
-from condainer.papers import read_papers
-from condainer.report import Silent
+from condainer.cache import entries, verify
+from condainer.cache.papers import read_papers
+from condainer.cache.squashfs import digests
+from condainer.images import rebuild
+from condainer.lock.locks import PipPackage
+from condainer.settings.config import Settings, load_settings
+from condainer.system.files import user_name
+from condainer.system.reporter import Silent
 from tests.integration.conftest import PYTHON, Project
 from tests.torture import images
 from tests.torture.images import address_in
@@ -115,7 +116,7 @@ def test_what_is_no_file_is_found_and_moved_away(
             verdict = verify.verify_entry(entry, settings, Silent())
             assert verdict.problems, (name, how)
             assert verify.move_away(verdict, settings).quarantined, (name, how)
-            assert cache.look_up(address, settings) is None
+            assert entries.look_up(address, settings) is None
             shutil.copytree(tmp_path / "copy", entry)
     assert not verify.verify_entry(entry, settings, Silent()).problems
     put(entry / "explicit.lock", "fifo")

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import backends
+from condainer.mount import backends
 from tests.slurm.cluster import Cluster, cluster
 from tests.slurm.settings import Tracking
 from tests.torture.bench import CND, SMALL

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from condainer.claims import this_host
+from condainer.system.private_directory import this_host
 from tests.torture.bench import Bench, Figures
 from tests.torture.crowd import broken_locks
 from tests.torture.shims import clock_off

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
-from condainer.mountwork import Image
+from condainer.mount.mount_work import Image
 from tests.mounting import daemons, is_gone, until
 from tests.torture.bench import Bench, Figures
 from tests.torture.mounts import image_of

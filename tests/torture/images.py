@@ -10,12 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import cache, verify
-from condainer.address import Address, address_of
-from condainer.config import Settings
-from condainer.explicit import read_explicit
-from condainer.lock import this_platform
-from condainer.report import Silent
+from condainer.cache import entries, verify
+from condainer.lock.address import Address, address_of
+from condainer.lock.explicit import read_explicit
+from condainer.lock.locks import this_platform
+from condainer.settings.config import Settings
+from condainer.system.reporter import Silent
 from tests.torture.bench import Bench, Figures
 
 Damage = Callable[[bytearray, random.Random], None]
@@ -107,7 +107,7 @@ def damaged(
         image.write_bytes(content)
         found += bool(verify.verify_entry(directory, settings, Silent()).problems)
         mount += a_mount_finds(image, address.digest, where)
-        looked_up += cache.look_up(address, settings) is None
+        looked_up += entries.look_up(address, settings) is None
     image.write_bytes(original)
     return Found(fault, count, found, mount, looked_up)
 

@@ -13,9 +13,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from condainer import mountwork
-from condainer.image import digests
-from condainer.mountwork import Image
+from condainer.cache.squashfs import digests
+from condainer.mount import mount_work
+from condainer.mount.mount_work import Image
 from tests.mounting import daemons, is_gone, keepers
 from tests.torture.bench import Bench, Figures
 
@@ -155,7 +155,7 @@ def _copies(bench: Bench, rounds: int) -> list[str]:
     sha256, _ = digests(source)
 
     def verified() -> None:
-        mountwork.copy_verified(source, target, sha256)
+        mount_work.copy_verified(source, target, sha256)
         target.unlink()
 
     def tools() -> None:

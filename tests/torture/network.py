@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from condainer import archives, downloads, web
-from condainer.archives import File
-from condainer.config import Settings, load_settings
-from condainer.errors import IntegrityError, NetworkError
-from condainer.report import Silent
+from condainer.packages import archives, downloads, http
+from condainer.packages.archives import File
+from condainer.settings.config import Settings, load_settings
+from condainer.system.errors import IntegrityError, NetworkError
+from condainer.system.reporter import Silent
 from tests import flaky
 from tests.flaky import Answer, Flaky
 from tests.torture.bench import Figures
@@ -111,9 +111,9 @@ def _check(number: int, how: str, settings: Settings, outcome: Outcome) -> None:
 @contextmanager
 def _impatient() -> Iterator[None]:
     """Wait but a moment between tries."""
-    before = web.FIRST_WAIT
-    web.FIRST_WAIT = 0.002
+    before = http.FIRST_WAIT
+    http.FIRST_WAIT = 0.002
     try:
         yield
     finally:
-        web.FIRST_WAIT = before
+        http.FIRST_WAIT = before

@@ -1,0 +1,1 @@
+"""From a mounted prefix to the user's command or shell."""

@@ -1,0 +1,250 @@
+"""The scripts `activate.csh` and `deactivate.csh` of a project, for csh and tcsh."""
+
+from __future__ import annotations
+
+import shlex
+
+from condainer.activate import default_variables
+from condainer.activate.bash import MARKS, Activation
+from condainer.activate.default_variables import Default
+from condainer.activate.quick_script import Script, for_others
+
+# csh has no `return`, loses a status at `endif`, cannot redirect stderr alone, and takes command
+# substitutions apart in its own way: hence the nested if-else, the last line, and small programs
+# for sh, handed over in a variable. In an if-block that is skipped, a value's second line would be
+# looked through for `else` and `endif`: hence the variable for line breaks.
+ACTIVATE = """\
+# Made by `cnd build`: source it from csh or tcsh.
+set __condainer_status = 1
+set __condainer_newline = '\\
+'
+set __condainer_active = ''
+if ( $?CONDAINER_ADDRESS ) then
+    set __condainer_active = "$CONDAINER_ADDRESS"
+endif
+# What another shell has exported is renewed, as in a batch job: its mount is not this shell's. The
+# environment of `cnd shell` is this process's own, as long as it is mounted.
+if ( "$__condainer_active" != '' && ! $?__condainer_claim ) then
+    if ( $?__CONDAINER_NAMES ) then
+        set __condainer_active = ''
+    else if ( ! { grep -qsF -- "/condainer-$__condainer_active " /proc/self/mountinfo } ) then
+        set __condainer_active = ''
+    endif
+endif
+if ( "$__condainer_active" != '' ) then
+    /bin/sh -c @say sh @already @leave
+    unset __condainer_newline __condainer_active
+else
+    setenv __CONDAINER_CALL @mount
+    # Empty, unless the image is mounted and at its place.
+    set __condainer_claim = "`printenv __CONDAINER_CALL | /bin/sh -s $$`"
+    unsetenv __CONDAINER_CALL
+    if ( "$__condainer_claim" == '' ) then
+        unset __condainer_newline __condainer_active __condainer_claim
+    else
+        if ( $?CONDAINER_PREFIX ) then
+            if ( ! $?__CONDAINER_NAMES ) then
+                setenv __CONDAINER_NAMES '@marks'
+            endif
+@undo
+            unset __condainer_name __condainer_saved
+        endif
+        set __condainer_cache = ''
+        set __condainer_config = ''
+        if ( $?HOME ) then
+            if ( "$HOME" != '' ) then
+                set __condainer_cache = "$HOME/.cache"
+                set __condainer_config = "$HOME/.config"
+            endif
+        endif
+        if ( $?XDG_CACHE_HOME ) then
+            if ( "$XDG_CACHE_HOME" =~ /* ) set __condainer_cache = "$XDG_CACHE_HOME"
+        endif
+        if ( $?XDG_CONFIG_HOME ) then
+            if ( "$XDG_CONFIG_HOME" =~ /* ) set __condainer_config = "$XDG_CONFIG_HOME"
+        endif
+@settings
+        unsetenv PYTHONHOME
+        setenv __CONDAINER_NAMES '@names'
+        if ( $?PATH ) then
+            setenv PATH @prefix/bin:"$__condainer_claim:h"/@stand_ins:"$PATH"
+        else
+            setenv PATH @prefix/bin:"$__condainer_claim:h"/@stand_ins
+        endif
+        if ( $?prompt ) then
+            set __condainer_prompt = "$prompt:q"
+            set prompt = @prompt"$prompt:q"
+        endif
+        set __condainer_deactivate = @deactivate
+        alias deactivate 'source $__condainer_deactivate:q'
+        rehash
+        setenv __CONDAINER_CALL @scripts
+        foreach __condainer_file ( "`printenv __CONDAINER_CALL | /bin/sh`" )
+            if ( "$__condainer_file" != '' ) source "$__condainer_file"
+        end
+        unsetenv __CONDAINER_CALL
+        unset __condainer_newline __condainer_active __condainer_cache __condainer_config
+        unset __condainer_file
+        set __condainer_status = 0
+    endif
+endif
+eval "unset __condainer_status; /bin/sh -c 'exit $__condainer_status'"
+"""
+
+# Takes an activation back that was made by any shell.
+UNDO = """\
+    setenv __CONDAINER_CALL @path
+    setenv PATH "`printenv __CONDAINER_CALL | /bin/sh`"
+    unsetenv __CONDAINER_CALL
+    foreach __condainer_name ( `echo $__CONDAINER_NAMES | tr : ' '` )
+        eval set __condainer_saved = '$?__CONDAINER_SAVED_'$__condainer_name
+        if ( $__condainer_saved ) then
+            eval setenv $__condainer_name '$__CONDAINER_SAVED_'$__condainer_name':q'
+            unsetenv __CONDAINER_SAVED_$__condainer_name
+        else
+            unsetenv $__condainer_name
+        endif
+    end
+    unsetenv __CONDAINER_NAMES
+"""
+
+DEACTIVATE = """\
+# Made by `cnd build`: source it from csh or tcsh; in an activated shell, `deactivate` does it.
+set __condainer_status = 1
+if ( ! $?__CONDAINER_NAMES ) then
+    if ( $?CONDAINER_ADDRESS ) then
+        /bin/sh -c @say sh 'cnd: leave this shell with `exit`'
+    else
+        /bin/sh -c @say sh 'cnd: no environment is active'
+    endif
+else
+    set __condainer_newline = '\\
+'
+    setenv __CONDAINER_CALL @scripts
+    foreach __condainer_file ( "`printenv __CONDAINER_CALL | /bin/sh`" )
+        if ( "$__condainer_file" != '' ) source "$__condainer_file"
+    end
+@undo
+    if ( $?__condainer_prompt ) then
+        set prompt = "$__condainer_prompt:q"
+    endif
+    if ( $?__condainer_claim ) then
+        /bin/rm -f -- "$__condainer_claim:q"
+    endif
+    unset __condainer_newline __condainer_file __condainer_name __condainer_saved
+    unset __condainer_prompt __condainer_claim __condainer_deactivate
+    unalias deactivate
+    rehash
+    set __condainer_status = 0
+endif
+eval "unset __condainer_status; /bin/sh -c 'exit $__condainer_status'"
+"""
+
+SAY = """printf '%s\\n' "$@" >&2"""
+ALREADY = "cnd: an environment is already active"
+LEAVE = "Leave it with `deactivate`, a cnd shell with `exit`."
+
+MOUNT = """\
+claim=$(
+@mount) || {
+    printf '%s\\n' 'cnd: not activated: the image could not be mounted' >&2
+    exit 0
+}
+{ IFS= read -r found < @prefix/.condainer/address; } 2>/dev/null || found=
+if [ "$found" != @address ]; then
+    rm -f -- "$claim"
+    printf '%s\\n' 'cnd: not activated: the image is not at its place:' @prefix >&2
+    exit 0
+fi
+printf '%s\\n' "$claim"
+"""
+
+SCRIPTS = """\
+directory=$CONDAINER_PREFIX/etc/conda/@kind.d
+LC_ALL=C ls @order "$directory" 2>/dev/null | while IFS= read -r file; do
+    case "$file" in *.csh) printf '%s\\n' "$directory/$file" ;; esac
+done
+:
+"""
+
+PATH_WITHOUT_PREFIX = """\
+rest="$PATH:"
+path=
+while [ -n "$rest" ]; do
+    case "${rest%%:*}" in
+        "$CONDAINER_PREFIX/bin" | *.stand-ins) ;;
+        *) path=$path:${rest%%:*} ;;
+    esac
+    rest=${rest#*:}
+done
+printf '%s\\n' "${path#:}"
+"""
+
+
+def activation_script(of: Activation) -> str:
+    """Return the text of a project's `activate.csh`."""
+    mount = Script(MOUNT).substitute(
+        mount=for_others(of.quick, of.mount), prefix=shlex.quote(str(of.prefix)), address=of.address
+    )
+    lines = [line for name in of.names for line in _saving(name)]
+    lines += [line for default in of.defaults for line in _setting_default(default, of.address)]
+    lines += [f"setenv {name} {quoted(value)}" for name, value in of.fixed.items()]
+    return Script(ACTIVATE).substitute(
+        say=quoted(SAY),
+        already=quoted(ALREADY),
+        leave=quoted(LEAVE),
+        mount=quoted(mount),
+        prefix=quoted(str(of.prefix)),
+        settings="\n".join(f"        {line}" for line in lines),
+        names="".join(f"{name}:" for name in of.names),
+        marks=MARKS,
+        undo=_undo(),
+        stand_ins=of.stand_ins,
+        prompt=quoted(of.prompt),
+        deactivate=quoted(str(of.project / "deactivate.csh")),
+        scripts=quoted(Script(SCRIPTS).substitute(kind="activate", order="")),
+    )
+
+
+def _undo() -> str:
+    return Script(UNDO).substitute(path=quoted(PATH_WITHOUT_PREFIX))
+
+
+def _saving(name: str) -> list[str]:
+    # Not in one line: csh expands the value also where it does not execute the command.
+    saved = f"__CONDAINER_SAVED_{name}"
+    return [
+        f"unsetenv {saved}",
+        f"if ( $?{name} ) then",
+        f"    setenv {saved} ${name}:q",
+        "endif",
+    ]
+
+
+def _setting_default(default: Default, address: str) -> list[str]:
+    """Return the lines that set a variable if it is unset."""
+    conditions, value = [f"! $?{default.variable}"], quoted(default.value)
+    if not default.value:
+        conditions.append("\"$__condainer_cache\" != ''")
+        conditions += [f'! -e "$__condainer_config/{path}"' for path in default.unless]
+        value = f'"$__condainer_cache/{default_variables.DIRECTORY}/{address}/{default.below}"'
+    return [
+        f"if ( {' && '.join(conditions)} ) then",
+        f"    setenv {default.variable} {value}",
+        "endif",
+    ]
+
+
+def deactivation_script() -> str:
+    """Return the text of a project's `deactivate.csh`, which undoes any activation."""
+    return Script(DEACTIVATE).substitute(
+        say=quoted(SAY),
+        scripts=quoted(Script(SCRIPTS).substitute(kind="deactivate", order="-r")),
+        undo=_undo(),
+    )
+
+
+def quoted(text: str) -> str:
+    """Return a word of csh, without a line break, that stands for the text."""
+    escaped = text.replace("'", "'\\''").replace("!", "\\!")
+    return "'" + escaped.replace("\n", "'$__condainer_newline:q'") + "'"

@@ -1,0 +1,179 @@
+"""Compiled modules of packages, kept in the package cache, one file a package.
+
+Byte code is a pure function of source, interpreter and the path that is written into it. The path
+stands in it once, behind its length: so what was compiled for one prefix is that for another, to
+the byte, when path and length are replaced. Modules in which the prefix stands elsewhere, too, are
+not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import xxhash
+
+from condainer.system.files import published_file
+
+FORMAT = b"condainer-compiled 2\n"
+# Bytes of XXH3-128: nobody but us writes there, so that damage is all there is to find.
+DIGEST = 16
+# Bytes before the index: the format, the index's length, and its digest.
+HEAD = len(FORMAT) + 8 + DIGEST
+# Byte code in parts, one after the other: megabytes are not copied to change a few bytes.
+Pieces = tuple[bytes | memoryview, ...]
+# Source, sha256, target, size of the code or -1, and where the prefix begins in it.
+Row = tuple[str, str, str, int, int]
+# marshal's short strings, interned or not, without the flag that others refer to them.
+SHORT = frozenset(b"zZ")
+REFERENCED = 0x80
+# What the one byte of a short string's length can say.
+LONGEST = 255
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of a package: where its source and byte code belong, relative to the prefix.
+
+    `sha256` is the source's. `code` is None for a source that is not valid Python; `at` is where
+    the prefix begins in it.
+    """
+
+    source: str
+    sha256: str
+    target: str
+    code: bytes | memoryview | None
+    at: int = 0
+
+
+@dataclass(frozen=True)
+class Shelf:
+    """The kept modules of one package for one interpreter, compiled for `prefix`."""
+
+    prefix: str
+    modules: tuple[Module, ...]
+
+
+def place(package_cache: Path, package: str, compiler: str) -> Path:
+    """Return where the modules of a package are kept.
+
+    Parameters: `package` is the sha256 of its archive, `compiler` stands for all that compiles.
+    """
+    key = hashlib.sha256(f"{package} {compiler}\n".encode() + FORMAT).hexdigest()
+    return package_cache / "compiled" / key[:2] / key
+
+
+def kept(source: str, sha256: str, target: str, code: bytes | None, prefix: str) -> Module | None:
+    """Return a module as it is kept, or None if its path cannot be replaced later."""
+    if code is None:
+        return Module(source, sha256, target, None)
+    path = os.fsencode(f"{prefix}/{source}")
+    at = code.find(path)
+    if at < 2 or code.count(os.fsencode(prefix)) != 1 or len(path) > LONGEST:
+        return None
+    if code[at - 2] & ~REFERENCED not in SHORT or code[at - 1] != len(path):
+        return None
+    return Module(source, sha256, target, code, at)
+
+
+def for_prefix(module: Module, old: str, new: str) -> Pieces | None:
+    """Return the byte code of a kept module for another prefix, or None if its path is too long.
+
+    A path that is not ASCII is written in another way.
+    """
+    assert module.code is not None
+    length = len(os.fsencode(f"{new}/{module.source}"))
+    if length > LONGEST or not new.isascii():
+        return None
+    rest = module.at + len(os.fsencode(old))
+    code = memoryview(module.code)
+    return code[: module.at - 1], bytes([length]) + new.encode(), code[rest:]
+
+
+def write(path: Path, shelf: Shelf) -> None:
+    """Keep modules; the file appears whole, and ends with the digest of all before.
+
+    Raises OSError when that is not possible.
+    """
+    rows = [
+        [m.source, m.sha256, m.target, -1 if m.code is None else len(m.code), m.at]
+        for m in shelf.modules
+    ]
+    index = json.dumps({"prefix": shelf.prefix, "modules": rows}).encode()
+    codes = (module.code for module in shelf.modules if module.code is not None)
+    total = xxhash.xxh3_128()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with published_file(path, 0o644) as stream:
+        for piece in (head(index), index, *codes):
+            total.update(piece)
+            stream.write(piece)
+        stream.write(total.digest())
+
+
+def head(index: bytes) -> bytes:
+    """Return what a shelf begins with, which vouches for the index behind it."""
+    return FORMAT + len(index).to_bytes(8, "big") + xxhash.xxh3_128_digest(index)
+
+
+def add(path: Path, new: Sequence[Module], prefix: str) -> None:
+    """Keep modules compiled for `prefix` beside what is kept of the package from other builds.
+
+    A build in which pip replaced modules of a package leaves them out: the next one adds them.
+    Raises OSError when that is not possible.
+    """
+    shelf = read(path)
+    if shelf is None:
+        write(path, Shelf(prefix, tuple(new)))
+        return
+    old = {module.source: module.sha256 for module in shelf.modules}
+    if all(old.get(module.source) == module.sha256 for module in new):
+        return
+    moved = (_moved(module, shelf.prefix, prefix) for module in shelf.modules)
+    both = {module.source: module for module in [*moved, *new] if module is not None}
+    write(path, Shelf(prefix, tuple(both.values())))
+
+
+def read(path: Path) -> Shelf | None:
+    """Return the kept modules of a package, or None if there are none that are undamaged."""
+    try:
+        content = memoryview(path.read_bytes())
+    except OSError:
+        return None
+    body, digest = content[:-DIGEST], content[-DIGEST:]
+    end = HEAD + length_of_index(bytes(body[:HEAD]))
+    if end > len(body) or xxhash.xxh3_128_digest(body) != digest:
+        return None
+    # It is what we wrote, to the byte; so it is taken at its word.
+    prefix, rows = parsed(bytes(body[HEAD:end]))
+    codes, modules = body[end:], []
+    for source, sha256, target, size, at in rows:
+        code = None if size < 0 else codes[:size]
+        codes = codes[max(size, 0) :]
+        modules.append(Module(source, sha256, target, code, at))
+    return Shelf(prefix, tuple(modules))
+
+
+def length_of_index(beginning: bytes) -> int:
+    """Return how long the index behind the head of a file is; more than any if that is none."""
+    if len(beginning) < HEAD or not beginning.startswith(FORMAT):
+        return sys.maxsize
+    return int.from_bytes(beginning[len(FORMAT) : -DIGEST], "big")
+
+
+def parsed(index: bytes) -> tuple[str, list[Row]]:
+    """Return the prefix that modules were compiled for, and a row for each: all but its code."""
+    found = json.loads(index)
+    return str(found["prefix"]), found["modules"]
+
+
+def _moved(module: Module, old: str, new: str) -> Module | None:
+    """Return a kept module as it is kept for another prefix, or None if its path is too long."""
+    if module.code is None or old == new:
+        return module
+    code = for_prefix(module, old, new)
+    return None if code is None else replace(module, code=b"".join(code))

@@ -1,0 +1,223 @@
+"""Compile the Python modules of a staged prefix; the package cache has those met before.
+
+Files with a fixed time need .pyc files that do not look at it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer.build import bytecode_shelf, own_sources
+from condainer.system import process
+from condainer.packages.archives import private_root
+from condainer.build.bytecode_shelf import Module
+from condainer.settings.config import Settings
+from condainer.system.errors import BuildError, StorageError
+from condainer.system.files import storage_error_told
+from condainer.packages.linked_files import Vouched
+from condainer.lock.locks import Lock
+from condainer.build.prepared import Prepared
+from condainer.system.process import CommandFailed
+from condainer.system.reporter import Reporter
+
+# Not imported: it runs under the interpreter of the environment.
+COMPILER = Path(__file__).with_name("compile_tree.py")
+# Not -I: it would ignore PYTHONHASHSEED, on which sets in the byte code of 3.10 depend. -S, because
+# what a package lets Python do when it starts must not reach the byte code of other packages.
+FLAGS = ("-s", "-S", "-B", "-X", "utf8")
+LEAST_VERSION = (3, 7)
+# Packages that are, or replace, the interpreter.
+INTERPRETER = re.compile(r"(python|pypy.*|graalpy.*)$")
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prefix in the making: where it is, where it will be, and how its programs are run."""
+
+    directory: Path
+    final: Path
+    scratch: Path
+    runner: tuple[str, ...]
+    environment: Mapping[str, str]
+
+
+def compile_all(
+    prefix: Prefix,
+    lock: Lock,
+    ready: Prepared,
+    vouched: Mapping[str, Vouched],
+    settings: Settings,
+    reporter: Reporter,
+) -> Mapping[str, str]:
+    """Give every module its .pyc file, and return the sha256 of what was read and written, by path.
+
+    Parameters: `ready` is what shelves of the package cache have, `vouched` what is known of linked
+    files. Raises BuildError when compiling fails, StorageError when the disk does not take it,
+    OSError.
+    """
+    libraries = libraries_of(prefix.directory)
+    if not (prefix.directory / "bin" / "python").exists() or not libraries:
+        return {}
+    if _version(libraries[-1]) < LEAST_VERSION:
+        reporter.warn("Python before 3.7 cannot load such .pyc files; modules are not compiled")
+        return {}
+    reporter.step("Compiling Python modules", "files")
+    digests = {
+        source: vouched[source].sha256
+        if source in vouched and vouched[source].is_of(status)
+        else _sha256(prefix.directory, source)
+        for source, status in _sources(prefix.directory, libraries)
+    }
+    ready.wait(reporter)
+    found = ready.put(prefix.directory, digests, lambda s: bool(_compiled(prefix.directory, s)))
+    restored = {source for one in found if one is not None for source in one.sources}
+    rest = [source for source in digests if source not in restored]
+    reporter.progress(len(restored), len(digests))
+    _compile(prefix, rest, len(digests), settings, reporter)
+    if ready.places and (rest or None in found):
+        places = ready.places
+        missing = {package for package, one in zip(places, found, strict=True) if one is None}
+        _keep(prefix, digests, rest, places, missing, lock, reporter)
+    return {**digests, **{k: v for one in found if one is not None for k, v in one.digests.items()}}
+
+
+def libraries_of(directory: Path) -> list[Path]:
+    """Return the directories of an environment that hold its Python modules."""
+    found = (path for path in directory.glob("lib/python3.*") if path.is_dir())
+    # conda-forge's python comes with a second name for its library: a link.
+    return sorted(path for path in found if not path.is_symlink())
+
+
+def _version(library: Path) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", library.name))
+
+
+def _sources(directory: Path, libraries: Sequence[Path]) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the paths of all .py files relative to the prefix, sorted; links are left out."""
+    waiting = [(str(place), os.path.relpath(place, directory)) for place in reversed(libraries)]
+    while waiting:
+        place, base = waiting.pop()
+        entries = _entries(place)
+        for entry in entries:
+            if entry.name.endswith(".py") and not entry.is_dir(follow_symlinks=False):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    yield f"{base}/{entry.name}", status
+        folders = (e.name for e in reversed(entries) if e.is_dir(follow_symlinks=False))
+        waiting += [(f"{place}/{n}", f"{base}/{n}") for n in folders if n != "__pycache__"]
+
+
+def _entries(place: str) -> list[os.DirEntry[str]]:
+    # A directory that a package made unreadable has no modules for its users either.
+    with contextlib.suppress(PermissionError), os.scandir(place) as found:
+        return sorted(found, key=lambda entry: entry.name)
+    return []
+
+
+def _sha256(directory: Path, name: str) -> str:
+    with open(os.path.join(directory, name), "rb", buffering=0) as stream:
+        return hashlib.sha256(stream.read()).hexdigest()
+
+
+def places_of(lock: Lock, settings: Settings) -> dict[str, Path]:
+    """Return the shelf of every package, by the package's sha256.
+
+    None where something that is not a package has a say: a post-link script.
+    """
+    interpreters = [p.sha256 for p in lock.conda if INTERPRETER.match(p.name)]
+    if not interpreters or lock.post_link_scripts:
+        return {}
+    compiler = hashlib.sha256(" ".join([*FLAGS, *sorted(interpreters)]).encode())
+    compiler.update(COMPILER.read_bytes())
+    packages = [p.sha256 for p in lock.conda] + [p.sha256 for p in lock.pip if p.is_wheel]
+    name = compiler.hexdigest()
+    return {
+        sha256: bytecode_shelf.place(private_root(settings), sha256, name)
+        for sha256 in packages
+        if sha256
+    }
+
+
+def _compile(
+    prefix: Prefix, sources: Sequence[str], total: int, settings: Settings, reporter: Reporter
+) -> None:
+    """Compile under the interpreter of the environment; it sees the prefix where it will be."""
+    if not sources:
+        return
+    before = total - len(sources)
+
+    def on_line(line: str) -> None:
+        reporter.progress(before + int(line.partition(" ")[0]), total)
+
+    (prefix.scratch / "compile_tree.py").write_bytes(COMPILER.read_bytes())
+    listed = prefix.scratch / "sources"
+    listed.write_bytes(b"".join(os.fsencode(prefix.final / name) + b"\0" for name in sources))
+    command = [str(prefix.final / "bin" / "python"), *FLAGS]
+    arguments = [str(prefix.scratch / "compile_tree.py"), str(settings.jobs), str(listed)]
+    try:
+        process.run([*prefix.runner, *command, *arguments], env=prefix.environment, on_line=on_line)
+    except CommandFailed as error:
+        doing = f"compile Python modules in {prefix.directory}"
+        raise storage_error_told(doing, error.reason) or BuildError(
+            f"Compiling the Python modules failed: {error.reason}"
+        ) from None
+
+
+def _keep(
+    prefix: Prefix,
+    digests: Mapping[str, str],
+    compiled: Collection[str],
+    places: Mapping[str, Path],
+    missing: Collection[str],
+    lock: Lock,
+    reporter: Reporter,
+) -> None:
+    """Put what was compiled of packages on their shelves; a cache that cannot be written stays."""
+    fresh = frozenset(compiled)
+    try:
+        if not missing and all(_module(prefix, source, digests) is None for source in fresh):
+            # Such as a module that holds the prefix: it is compiled in each build.
+            return
+        for sha256, sources in own_sources.of_packages(prefix.directory, lock, digests):
+            if sha256 in places:
+                modules = (_module(prefix, s, digests) for s in sources if s in fresh)
+                new = [module for module in modules if module is not None]
+                if new or sha256 in missing:
+                    bytecode_shelf.add(places[sha256], new, str(prefix.final))
+    except (OSError, StorageError) as error:
+        reporter.warn(f"Compiled modules cannot be kept in the package cache: {error}")
+
+
+def _module(prefix: Prefix, source: str, digests: Mapping[str, str]) -> Module | None:
+    """Return a module as it is kept, or None where that is not possible."""
+    if source not in digests:
+        return None
+    compiled = _compiled(prefix.directory, source)
+    if len(compiled) > 1:
+        return None
+    target = compiled[0] if compiled else ""
+    code = (prefix.directory / target).read_bytes() if compiled else None
+    return bytecode_shelf.kept(source, digests[source], target, code, str(prefix.final))
+
+
+def _compiled(directory: Path, source: str) -> list[str]:
+    """Return the .pyc files of a source, of whatever interpreter."""
+    folder, name = os.path.split(source)
+    cache = os.path.join(folder, "__pycache__")
+    try:
+        names = os.listdir(directory / cache)
+    except FileNotFoundError:
+        return []
+    stem = name.removesuffix("py")
+    return [
+        os.path.join(cache, n)
+        for n in names
+        if n.startswith(stem) and n.endswith(".pyc") and n.count(".") == stem.count(".") + 1
+    ]

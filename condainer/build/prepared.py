@@ -1,0 +1,156 @@
+"""Byte code from the shelves of the package cache, written beside a prefix while that is filled.
+
+What of it fits, because its source is the one that stands in the finished prefix, is moved there in
+the end. So nobody who installs packages meanwhile meets it, and the order of both does not show.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from condainer.build import apart
+from condainer.startup import launch
+from condainer.system import process
+from condainer.system.errors import CondainerError
+from condainer.system.files import storage_error_told, storage_errors
+from condainer.system.process import CommandFailed, Running
+from condainer.system.reporter import Reporter
+from condainer.build.unshelve import SHELVES, Written
+from condainer.startup.frozen import dataclass
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What a shelf of the package cache gave: sources that need no compiling, digests by path."""
+
+    sources: tuple[str, ...]
+    digests: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is written of the shelves in `places`, by packages' sha256, below `directory`."""
+
+    directory: Path
+    places: Mapping[str, Path]
+    child: Running | None
+
+    def wait(self, reporter: Reporter) -> None:
+        """Wait until all of it stands there; raises StorageError when the disk does not take it.
+
+        After another failure, what is not there is compiled as if it were new.
+        """
+        try:
+            if self.child is not None:
+                self.child.finish()
+        except CommandFailed as error:
+            doing = f"write byte code below {self.directory}"
+            if full := storage_error_told(doing, error.reason):
+                raise full from None
+            reporter.warn(f"Compiled modules of the package cache cannot be used: {error.reason}")
+
+    def written(self, number: int) -> list[Written] | None:
+        """Return what there is of the shelf of a number; None without a shelf."""
+        try:
+            text = (self.directory / f"{number}.json").read_text("utf-8")
+        except FileNotFoundError:
+            return None
+        return [(s, sha256, target, digest) for s, sha256, target, digest in json.loads(text)]
+
+    def put(
+        self, prefix: Path, digests: Mapping[str, str], is_compiled: Callable[[str], bool]
+    ) -> list[Restored | None]:
+        """Move what fits into a prefix, and return for each place what that was.
+
+        Parameters: `digests` are sha256 of the sources that stand there; `is_compiled` tells
+        whether one has byte code there already. Raises OSError.
+        """
+        found: list[Restored | None] = []
+        for number in range(len(self.places)):
+            written = self.written(number)
+            if written is None:
+                found.append(None)
+                continue
+            fitting = [row for row in written if digests.get(row[0]) == row[1]]
+            _move(self.directory / str(number), prefix, written, fitting)
+            # Somebody else's byte code of what cannot be compiled is stale: it goes when compiling
+            # fails again.
+            good = [r for r in fitting if r[3] is not None or not is_compiled(r[0])]
+            targets = {row[2]: row[3] for row in good if row[3] is not None}
+            found.append(Restored(tuple(row[0] for row in good), targets))
+        return found
+
+
+@contextlib.contextmanager
+def preparing(
+    places: Mapping[str, Path], final: Path, scratch: Path, jobs: int
+) -> Iterator[Prepared]:
+    """Begin to write the byte code of shelves for the prefix `final`; it ends with the context.
+
+    Parameters: `scratch` is a private directory, `jobs` how many processors may be used, of which
+    installing needs one.
+    """
+    directory = apart.named(scratch, "bytecode")
+    if not any(os.path.exists(place) for place in places.values()):
+        yield Prepared(directory, places, None)
+        return
+    listed = b"".join(os.fsencode(place) + b"\0" for place in places.values())
+    with storage_errors(f"write byte code in {scratch}"):
+        directory.mkdir()
+        (directory / SHELVES).write_bytes(listed)
+    command = launch.module_command("condainer.build.unshelve")
+    workers = max(jobs - 1, 1)
+    arguments = [str(directory), str(final), str(workers)]
+    with process.started([*command, *arguments], os.environ) as child:
+        if jobs == 1:
+            # Its failure is told by whoever waits for it.
+            with contextlib.suppress(CondainerError):
+                child.finish()
+        yield Prepared(directory, places, child)
+
+
+def _move(
+    source: Path, prefix: Path, written: Sequence[Written], fitting: Sequence[Written]
+) -> None:
+    """Move the byte code of modules, whole directories where all that is in one fits."""
+    wanted = {row[2] for row in fitting if row[3] is not None}
+    present = sorted({row[2] for row in written if row[3] is not None}, key=_folder)
+    for folder, group in groupby(present, _folder):
+        targets = list(group)
+        chosen = [target for target in targets if target in wanted]
+        if chosen == targets and not os.path.lexists(prefix / folder):
+            _rename(source / folder, prefix / folder)
+        elif chosen:
+            (prefix / folder).mkdir(parents=True, exist_ok=True)
+            for target in chosen:
+                # In the place of what is a hard link into the package cache, too.
+                _rename(source / target, prefix / target)
+
+
+def _folder(target: str) -> str:
+    return os.path.dirname(target)
+
+
+def _rename(source: Path, target: Path) -> None:
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        # Without a namespace, the prefix is not beside our own directory.
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target)
+        return
+    target.unlink(missing_ok=True)
+    shutil.copyfile(source, target)

@@ -1,0 +1,1 @@
+"""Images: squashfs file, entry, publishing, users, trust."""

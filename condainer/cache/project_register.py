@@ -1,0 +1,228 @@
+"""The projects that name images of a cache: each notes it there, and a collection believes it.
+
+Anybody may have written these files, and the directories that they name may be anywhere.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import xxhash
+
+from condainer.cache.entries import UNREADABLE, Entry
+from condainer.cache.leases import ADDRESS, DAY
+from condainer.cache.publish import PROJECTS
+from condainer.lock.locks import this_platform
+from condainer.settings.config import Settings
+from condainer.startup.frozen import dataclass
+from condainer.startup.patterns import pattern
+from condainer.system.files import publish_text, read_small, user_name
+from condainer.system.plain import printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+
+NAME = pattern(r"[0-9a-f]{32}\.[0-9]+")
+# What one of these files may hold at most, in bytes; the longest path has 4096.
+LIMIT = 32_768
+# How long a project counts that cannot be seen from here, in seconds since its last build.
+UNSEEN = 30 * DAY
+# How long a file system may take to answer, in seconds.
+PATIENCE = 10.0
+# One of these makes a directory a project; beside them, the lockfile of a platform.
+SIGNS = ("environment.yml", "condainer.yml", "conda-lock.yml")
+
+
+class Sight(enum.Enum):
+    """What is seen of a project: there, gone, or nothing from here."""
+
+    THERE = enum.auto()
+    GONE = enum.auto()
+    UNSEEN = enum.auto()
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project that named an image when it was last built.
+
+    `note` is the file that says so, and `user` the number of its owner; `inode` and `parent` are
+    those of the directory and of the one above it, `built` the time in seconds.
+    """
+
+    note: Path
+    directory: Path
+    address: str
+    platform: str
+    host: str
+    inode: int
+    parent: int
+    user: int
+    built: float
+
+    def __str__(self) -> str:
+        return printable(f"{self.directory} ({user_name(self.user)})")
+
+
+def note(entry: Entry, settings: Settings) -> None:
+    """Note in the cache of an entry that a project uses it; a cache that is only read stays so.
+
+    Nothing is written when that stands there already; no failure matters.
+    """
+    with suppress(OSError):
+        path = place_of(entry, settings)
+        if path is None:
+            return
+        directory = Path(os.path.realpath(settings.project))
+        platform, base = this_platform(), settings.mount_base_directory
+        content = {
+            "project": str(directory),
+            "address": entry.address,
+            "platform": platform,
+            "base": str(base),
+            "user": user_name(os.geteuid()),
+            "host": os.uname().nodename,
+            "inode": directory.stat().st_ino,
+            "parent": directory.parent.stat().st_ino,
+        }
+        written = _written(path, content)
+        if written is None:
+            publish_text(path, json.dumps(content) + "\n", 0o644, follow=False)
+        elif time.time() - written > DAY:
+            os.utime(path, follow_symlinks=False)
+
+
+def place_of(entry: Entry, settings: Settings) -> Path | None:
+    """Return where a project is noted in the cache of an entry, None where nothing is noted."""
+    place = entry.root / PROJECTS
+    if entry.root in settings.readonly_caches or place.is_symlink() or not place.is_dir():
+        return None
+    directory = Path(os.path.realpath(settings.project))
+    key = os.fsencode(f"{directory}\0{this_platform()}\0{settings.mount_base_directory}")
+    return place / f"{xxhash.xxh3_128_hexdigest(key)}.{os.geteuid()}"
+
+
+def _written(path: Path, content: dict[str, object]) -> float | None:
+    """Return when this was noted, by whichever node that sees the same directory, or None."""
+    with suppress(OSError, *UNREADABLE):
+        text, status = read_small(path, LIMIT)
+        same = {**json.loads(text), "host": content["host"]} == content
+        return status.st_mtime if same else None
+    return None
+
+
+def read_projects(root: Path) -> list[Project]:
+    """Return the projects that are noted in a cache; what is no such note is left out."""
+    found = []
+    with suppress(OSError), os.scandir(root / PROJECTS) as notes:
+        for item in notes:
+            if NAME.fullmatch(item.name):
+                with suppress(OSError, *UNREADABLE):
+                    found.append(_read(Path(item.path)))
+    return found
+
+
+def _read(path: Path) -> Project:
+    text, status = read_small(path, LIMIT)
+    content = json.loads(text)
+    texts = [content[name] for name in ("project", "address", "platform", "host")]
+    numbers = [content[name] for name in ("inode", "parent")]
+    if not all(type(value) is str for value in texts):
+        raise TypeError("not a text")
+    if not all(type(value) is int for value in numbers):
+        raise TypeError("not a number")
+    directory, address, platform, host = texts
+    if not ADDRESS.fullmatch(address) or not os.path.isabs(directory) or "\0" in directory:
+        raise ValueError("not an address, or not a path")
+    os.fsencode(directory)
+    if not re.fullmatch(r"[a-z0-9_-]+", platform):
+        raise ValueError("not a platform")
+    built = min(status.st_mtime, status.st_ctime)
+    inode, parent = numbers
+    where = Path(directory)
+    return Project(path, where, address, platform, host, inode, parent, status.st_uid, built)
+
+
+def sighted(projects: Iterable[Project], patience: float = PATIENCE) -> list[tuple[Project, Sight]]:
+    """Look for projects, and return each with what is seen of it.
+
+    A file system that does not answer for `patience` seconds hides all projects of the user who
+    named it, and those alone.
+    """
+    rest = sorted(projects, key=lambda project: project.user)
+    found: list[tuple[Project, Sight]] = []
+    while rest:
+        seen = _look_until_it_hangs(rest, patience)
+        found += zip(rest, seen, strict=False)
+        rest = rest[len(seen) :]
+        if rest:
+            hidden = rest[0].user
+            found += [(project, Sight.UNSEEN) for project in rest if project.user == hidden]
+            rest = [project for project in rest if project.user != hidden]
+    return found
+
+
+def _look_until_it_hangs(projects: Sequence[Project], patience: float) -> list[Sight]:
+    """Return what is seen of the first projects, up to one for which there is no answer."""
+    seen: list[Sight] = []
+    import threading
+
+    turn = threading.Event()
+    # A thread of its own, because one that waits for a dead file server cannot be woken.
+    work = threading.Thread(target=_look, args=(projects, seen, turn), daemon=True)
+    work.start()
+    while len(seen) < len(projects):
+        count = len(seen)
+        turn.clear()
+        if len(seen) == count and not turn.wait(patience) and len(seen) == count:
+            break
+    return list(seen)
+
+
+def _look(projects: Sequence[Project], seen: list[Sight], turn: threading.Event) -> None:
+    for project in projects:
+        seen.append(_sight(project))
+        turn.set()
+
+
+def _sight(project: Project) -> Sight:
+    """Tell what is seen of a project. Only what is certain ends its claim on the image."""
+    lockfile = f"conda-{project.platform}.lock"
+    try:
+        for name in (*SIGNS, lockfile):
+            with suppress(FileNotFoundError):
+                os.lstat(project.directory / name)
+                return Sight.THERE
+        # Other nodes have directories of the same names, and so has the place of a mount.
+        elsewhere = project.host != os.uname().nodename
+        try:
+            inode, noted = os.stat(project.directory).st_ino, project.inode
+        except FileNotFoundError:
+            inode, noted = os.stat(project.directory.parent).st_ino, project.parent
+    except OSError:
+        return Sight.UNSEEN
+    return Sight.UNSEEN if elsewhere or inode != noted else Sight.GONE
+
+
+def counts(project: Project, sight: Sight, now: float) -> bool:
+    """Tell whether a project still names its image.
+
+    Parameters: `now` is the time of the cache's file system, in seconds.
+    """
+    return sight is Sight.THERE or (sight is Sight.UNSEEN and now - project.built < UNSEEN)
+
+
+def named(found: Iterable[tuple[Project, Sight]], now: float) -> dict[str, list[Project]]:
+    """Return the projects that name each address."""
+    pins: dict[str, list[Project]] = {}
+    for project, sight in found:
+        if counts(project, sight, now):
+            pins.setdefault(project.address, []).append(project)
+    return pins

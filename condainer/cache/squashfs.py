@@ -1,0 +1,264 @@
+"""A prefix to a squashfs file, and what an image tells of itself."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import xxhash
+
+from condainer.lock.address import OURS
+from condainer.settings.config import Settings
+from condainer.system import process
+from condainer.system.errors import BuildError, IntegrityError, StorageError, ToolError
+from condainer.system.files import (
+    access_time_kept,
+    open_regular,
+    sha256_of,
+    storage_error_told,
+    storage_errors,
+    sync_file,
+)
+from condainer.system.process import CommandFailed
+from condainer.system.reporter import Reporter, Silent
+
+# 1980-01-02: zip tools refuse times before 1980, in any time zone.
+FIXED_TIME = 315_619_200
+LEAST_VERSION = (4, 4)
+HINT = (
+    "Install squashfs-tools: `apt install squashfs-tools`, `dnf install squashfs-tools`, or, "
+    "without root, `cnd prereq --install`; `tool_directory:` in condainer.yml names the directory "
+    "of tools that are not on PATH."
+)
+BLOCK = 1 << 20
+# Of mksquashfs's buffers; by default it takes a quarter of the machine's memory. No more makes it
+# faster (docs/benchmarks), and a node that builds is often a shared one.
+MEMORY = "256M"
+NONE_KNOWN: Mapping[str, str] = {}
+# No recipe is as large, in characters: it names the packages of a lock.
+LARGEST_RECIPE = 16 << 20
+INFO = re.compile(r", uncompressed size (\d+) bytes")
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished image file, and the digests that its manifest records."""
+
+    path: Path
+    size: int
+    sha256: str
+    xxh3: str
+    tree_sha256: str
+    tool: str
+
+
+def find_mksquashfs(settings: Settings) -> tuple[str, str]:
+    """Return path and version of mksquashfs; raises ToolError if it is missing or too old."""
+    tool = process.find_tool("mksquashfs", settings.tool_directory)
+    if tool is None:
+        raise ToolError("mksquashfs is not installed", HINT)
+    text = _version_text(tool)
+    match = re.search(r"version (\d+)\.(\d+)\S*", text)
+    if match is None:
+        raise ToolError(f"{tool} does not tell its version: {text.strip()[:200]!r}", HINT)
+    if (int(match[1]), int(match[2])) < LEAST_VERSION:
+        raise ToolError(f"{tool} is {match[0]}, but reproducible images need 4.4 or newer", HINT)
+    return tool, match[0].removeprefix("version ")
+
+
+def _version_text(tool: str) -> str:
+    try:
+        return process.run([tool, "-version"]).stdout
+    except CommandFailed as error:
+        # Some releases exit with 1 after printing their version.
+        return error.stderr
+
+
+def pack(
+    directory: Path,
+    target: Path,
+    settings: Settings,
+    reporter: Reporter,
+    known: Mapping[str, str] = NONE_KNOWN,
+    size: int = 0,
+    discard: Callable[[], None] = lambda: None,
+) -> Packed:
+    """Compress a directory into a squashfs file whose bytes depend on the directory alone.
+
+    Parameters: `known` holds sha256 of files in it, by their paths, that need not be read again;
+    `size` is how many bytes its files have, for progress; `discard` is called beside what is left
+    to do when the directory is not needed any more. Raises BuildError when mksquashfs fails,
+    StorageError when the disk is full.
+    """
+    tool, version = find_mksquashfs(settings)
+    reporter.step("Compressing the image", "percent")
+    command = packing(tool, directory, target, settings)
+    total, done = size or 1, 0
+
+    def on_line(line: str) -> None:
+        nonlocal done
+        if match := INFO.search(line):
+            done += int(match[1])
+            reporter.progress(min(100 * done // total, 100), 100)
+
+    with ThreadPoolExecutor(2) as pool:
+        # What mksquashfs reads is in the page cache for both of them.
+        tree = pool.submit(tree_digest, directory, known)
+        try:
+            # Its own progress bar goes to terminals only; what it says of each file goes anywhere.
+            process.run([*command, "-info", "-no-progress"], on_line=on_line)
+        except CommandFailed as error:
+            raise _explained(error, target) from None
+        with storage_errors(f"read the image {target}, or {directory}"):
+            tree_sha256 = tree.result()
+            synced = pool.submit(sync_file, target)
+            pool.submit(discard)
+            sha256, xxh3 = digests(target)
+            synced.result()
+    return Packed(target, target.stat().st_size, sha256, xxh3, tree_sha256, version)
+
+
+def packing(tool: str, directory: Path, target: Path, settings: Settings) -> list[str]:
+    """Return the command of mksquashfs that packs a directory reproducibly."""
+    compression = ["-comp", settings.compressor]
+    if settings.compressor in ("zstd", "gzip", "lzo"):
+        compression += ["-Xcompression-level", str(settings.compression_level)]
+    return [
+        *(tool, str(directory), str(target), "-noappend", "-no-recovery", "-no-xattrs"),
+        *("-all-root", "-no-hardlinks", "-reproducible", "-mkfs-time", str(FIXED_TIME)),
+        *("-all-time", str(FIXED_TIME), "-exit-on-error"),
+        *("-processors", str(settings.jobs), "-mem", MEMORY, *compression),
+    ]
+
+
+def _explained(error: CommandFailed, target: Path) -> Exception:
+    text = error.stderr.strip()
+    if "No space left" in text or _is_full(target.parent):
+        return StorageError(
+            f"No space left for the image {target}",
+            "Free some space there, or name a larger `cache_directory:` in condainer.yml.",
+        )
+    return storage_error_told(f"write the image {target}", text) or BuildError(
+        f"mksquashfs failed: {error.reason}"
+    )
+
+
+def _is_full(directory: Path) -> bool:
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize < BLOCK
+
+
+def digests(path: Path) -> tuple[str, str]:
+    """Return sha256 and XXH3-128 of a file, read once."""
+    hasher = Hasher()
+    with open_regular(path) as stream:
+        hasher.read(stream, os.fstat(stream.fileno()).st_size)
+    return hasher.sha256.hexdigest(), hasher.xxh3.hexdigest()
+
+
+class Hasher:
+    """Takes both digests of what it reads, in one go."""
+
+    def __init__(self, reporter: Reporter | None = None) -> None:
+        self.sha256 = hashlib.sha256()
+        self.xxh3 = xxhash.xxh3_128()
+        self.reporter = reporter or Silent()
+
+    def read(self, source: BinaryIO, size: int, target: BinaryIO | None = None) -> int:
+        """Read `size` bytes, or to the end of the file, and copy them to `target`; return how many.
+
+        The reporter is told the percentage.
+        """
+        done = 0
+        buffer = memoryview(bytearray(BLOCK))
+        while count := source.readinto(buffer[: min(BLOCK, size - done)]):  # type: ignore[attr-defined]
+            self.sha256.update(buffer[:count])
+            self.xxh3.update(buffer[:count])
+            if target is not None:
+                target.write(buffer[:count])
+            done += count
+            self.reporter.progress(100 * done // size, 100)
+        return done
+
+
+def tree_digest(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> str:
+    """Return the sha256 of a tree: paths, types, modes, contents and link targets.
+
+    Unlike the image's, it does not depend on how squashfs packs; cache_layout.md has the format.
+    """
+    total = hashlib.sha256()
+    for line in tree_lines(directory, known):
+        total.update(line)
+    return total.hexdigest()
+
+
+def tree_lines(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> Iterator[bytes]:
+    """Yield the record of every directory, file and link of a tree; the path is its third field.
+
+    Parameters: `known` as for pack(). Raises BuildError for anything else.
+    """
+    waiting = [(str(directory), ".")]
+    while waiting:
+        root, base = waiting.pop()
+        yield _line("directory", os.lstat(root).st_mode, base, "")
+        with os.scandir(root) as found:
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        below = "" if base == "." else f"{base}/"
+        folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
+        waiting += [(entry.path, f"{below}{entry.name}") for entry in reversed(folders)]
+        for entry in entries:
+            relative = f"{below}{entry.name}"
+            if entry.is_symlink():
+                yield _line("link", None, relative, os.readlink(entry.path))
+            elif entry.is_file():
+                mode = entry.stat(follow_symlinks=False).st_mode
+                yield _line("file", mode, relative, known.get(relative) or sha256_of(entry.path))
+            elif not entry.is_dir():
+                raise BuildError(f"{entry.path} is neither a file, a directory nor a link")
+
+
+def _line(kind: str, mode: int | None, relative: str, content: str) -> bytes:
+    permissions = "" if mode is None else f"{stat.S_IMODE(mode):04o}"
+    return os.fsencode(f"{kind}\0{permissions}\0{relative}\0{content}\n")
+
+
+def read_recipe(path: Path, settings: Settings) -> str:
+    """Return the canonical text that an image carries inside.
+
+    Raises IntegrityError if the file is no image of ours, StorageError if it cannot be read,
+    ToolError without unsquashfs.
+    """
+    tool = process.find_tool("unsquashfs", settings.tool_directory)
+    if tool is None:
+        raise ToolError("unsquashfs is not installed", HINT)
+    try:
+        with access_time_kept(path):
+            command = [tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]
+            return process.run(command, limit=LARGEST_RECIPE).stdout
+    except process.TooMuch:
+        raise IntegrityError(
+            f"{path}: the recipe inside is larger than {LARGEST_RECIPE} characters"
+        ) from None
+    except CommandFailed as error:
+        raise storage_error_told(f"read {path}", error.stderr) or IntegrityError(
+            f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"
+        ) from None
+
+
+def unpack(path: Path, directory: Path, settings: Settings) -> None:
+    """Unpack an image into a new directory; raises IntegrityError if that is not possible."""
+    tool = process.find_tool("unsquashfs", settings.tool_directory)
+    if tool is None:
+        raise ToolError("unsquashfs is not installed", HINT)
+    command = [tool, "-no-progress", "-no-xattrs", "-quiet", "-d", str(directory), str(path)]
+    try:
+        process.run(command)
+    except CommandFailed as error:
+        raise IntegrityError(f"{path} cannot be unpacked: {error.stderr.strip()[:500]}") from None

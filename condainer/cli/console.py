@@ -1,0 +1,160 @@
+"""What a person sees: messages, and of a long command bars on a terminal, or plain lines.
+
+All text for people goes through here, since others may have written parts of it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from condainer.system.errors import CondainerError
+from condainer.system.plain import harmless
+from condainer.system.reporter import Reporter, Silent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from rich.progress import Progress, TaskID
+
+
+def reporter_for(quiet: bool, stream: TextIO | None = None) -> Reporter:
+    """Return the reporter that fits the terminal; messages go to stderr."""
+    stream = sys.stderr if stream is None else stream
+    if quiet:
+        return Silent()
+    return Bars() if stream.isatty() else Lines(stream)
+
+
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Print a message for people; on stderr, unless it is for another stream."""
+    print(harmless(text), file=sys.stderr if stream is None else stream, flush=True)
+
+
+def show(text: str) -> None:
+    """Print for people, on stdout, what they asked for."""
+    say(text, sys.stdout)
+
+
+def answer(text: str) -> None:
+    """Print what programs read on stdout: as it is, unless that is a terminal."""
+    print(harmless(text) if sys.stdout.isatty() else text)
+
+
+def show_error(error: CondainerError) -> None:
+    """Print what is wrong and what to do about it on stderr."""
+    say(f"cnd: {error.message}" + (f"\n     {error.hint}" if error.hint else ""))
+
+
+def human_size(size: int) -> str:
+    """Return a number of bytes as people write it: `148.1 MB`."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.95:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+class Lines:
+    """One line when a step begins and one when it is done."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+        self.title = ""
+        self.unit = ""
+        self.amount = ""
+        self.start = 0.0
+
+    def step(self, title: str, unit: str = "") -> None:
+        self.finish()
+        self.title, self.unit, self.amount = title, unit, ""
+        self.start = time.monotonic()
+        self._print(f"{title} ...")
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        if self.unit and self.unit != "percent":
+            self.amount = f"{done:g} {self.unit}, "
+
+    def receiving(self, text: str) -> None:
+        self.amount = f"{text}, "
+
+    def note(self, message: str) -> None:
+        self._print(message)
+
+    def warn(self, message: str) -> None:
+        self._print(f"Warning: {message}")
+
+    def finish(self) -> None:
+        if self.title:
+            seconds = time.monotonic() - self.start
+            self._print(f"{self.title}: done ({self.amount}{seconds:.1f} s)")
+        self.title = ""
+
+    def close(self) -> None:
+        self.title = ""
+
+    def _print(self, text: str) -> None:
+        say(text, self.stream)
+
+
+class Bars:
+    """A bar for the current step, and a line with its time when it is done."""
+
+    def __init__(self) -> None:
+        self.bars: Progress | None = None
+        self.task: TaskID | None = None
+        self.title = ""
+        self.start = 0.0
+
+    def step(self, title: str, unit: str = "") -> None:
+        self.finish()
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        counted = "{task.percentage:>3.0f} %" if unit == "percent" else "{task.fields[count]}"
+        self.bars = Progress(
+            TextColumn("{task.description:32}", markup=False),
+            BarColumn(24),
+            TextColumn(counted),
+            TimeElapsedColumn(),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self.task = self.bars.add_task(harmless(title), total=None, count="")
+        self.bars.start()
+        self.title, self.start, self.unit = title, time.monotonic(), unit
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        if self.bars is not None and self.task is not None:
+            count = f"{done:g}/{total:g} {self.unit}" if total else f"{done:g} {self.unit}"
+            self.bars.update(self.task, completed=done, total=total, count=count)
+
+    def receiving(self, text: str) -> None:
+        if self.bars is not None and self.task is not None:
+            self.bars.update(self.task, count=text)
+
+    def note(self, message: str) -> None:
+        self._print(message)
+
+    def warn(self, message: str) -> None:
+        self._print(f"Warning: {message}")
+
+    def finish(self) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+            seconds = time.monotonic() - self.start
+            self._print(f"{self.title:32} {seconds:6.1f} s")
+
+    def close(self) -> None:
+        if self.bars is not None:
+            self.bars.stop()
+            self.bars = None
+
+    def _print(self, text: str) -> None:
+        if self.bars is not None:
+            self.bars.console.print(harmless(text), markup=False, emoji=False, soft_wrap=True)
+        else:
+            say(text)

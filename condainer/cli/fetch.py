@@ -1,0 +1,69 @@
+"""The commands for machines without network: what is fetched beforehand, and carried over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from condainer.cli.console import human_size
+from condainer.cli.main import JSON, Call, cli
+
+PLATFORM = click.option(
+    "--platform",
+    "platforms",
+    multiple=True,
+    metavar="NAME",
+    help="Of which platform's lock, such as linux-aarch64; may be repeated.",
+)
+
+
+@cli.command()
+@PLATFORM
+@JSON
+@click.pass_obj
+def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
+    """Download everything that the lock needs.
+
+    Conda packages, wheels, sdists and repositories go into the package cache, from where
+    `cnd --offline build` installs them. Solves first if the lock is missing or stale.
+    """
+    from condainer.transfer import fetching
+
+    settings = call.building()
+    if call.dry:
+        plan = fetching.plan(settings, platforms)
+        call.would(*plan, as_json=as_json)
+        return
+    fetched = fetching.fetch(settings, platforms, call.reporter())
+    if as_json:
+        print(json.dumps(fetched.report(settings)))
+    count = len(fetched.needs.files) + len(fetched.needs.repositories)
+    size = human_size(fetched.size)
+    call.say(f"{count} packages ({size}), {fetched.downloaded} of them downloaded now")
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@PLATFORM
+@JSON
+@click.pass_obj
+def bundle(call: Call, file: Path, platforms: tuple[str, ...], as_json: bool) -> None:
+    """Write the lock with all its packages into one file.
+
+    For a machine without network: `cnd build --from FILE` builds there. The environment and
+    requirements files and condainer.yml are in it, too. Fetches what is missing.
+    """
+    from condainer.transfer import bundle_writer, fetching
+
+    settings = call.building()
+    if call.dry:
+        plan = fetching.plan(settings, platforms)
+        call.would(*plan, f"write the lock and its packages to {file}", as_json=as_json)
+        return
+    packed = bundle_writer.pack(file.absolute(), settings, platforms, call.reporter())
+    report = packed.report()
+    if as_json:
+        print(json.dumps(report))
+    call.say(f"Wrote {report['packages']} packages to {file} ({human_size(report['size'])})")

@@ -1,0 +1,158 @@
+"""The commands about the images of a cache, and about sharing one with a group."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from condainer.cli.console import answer, show
+from condainer.cli.main import JSON, Call, cli
+
+LIST_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+
+
+@cli.command()
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--group", metavar="NAME", help="The group; by default the one DIR has.")
+@click.option(
+    "--private/--open",
+    default=None,
+    help="Close it to everybody else, or let others read. By default, a cache stays as it is, "
+    "and a new one is open.",
+)
+@click.option("--older-than", metavar="AGE", help="Let `cnd gc` take what was not used so long.")
+@click.option("--max-size", metavar="SIZE", help="Let `cnd gc` take what is more than that.")
+@click.option("--grace", metavar="AGE", help="How long `cnd gc` keeps it in the trash.")
+@JSON
+@click.pass_obj
+def share(
+    call: Call,
+    /,
+    directory: Path,
+    group: str | None,
+    private: bool | None,
+    as_json: bool,
+    **limits: str | None,
+) -> None:
+    """Make a directory the cache of a group.
+
+    Members add images, and nobody replaces or deletes those of others. Run it again to repair
+    groups and modes that have drifted. A directory that holds something else is left untouched.
+    The limits are written into its policy.yml, which `cnd gc` goes by.
+    """
+    from condainer.cli import tables
+    from condainer.images import policy, share
+
+    done = share.share(directory, group, private, policy.policy_of(limits), call.dry)
+    if call.dry:
+        call.would(*tables.sharing_plan(done), as_json=as_json)
+        return
+    for line in tables.sharing(done):
+        call.say(line)
+    setting = f"export CONDAINER_CACHE={shlex.quote(str(done.root))}"
+    if as_json:
+        print(json.dumps(done.report(setting)))
+    else:
+        answer(setting)
+
+
+@cli.command("list")
+@LIST_JSON
+@click.pass_obj
+def list_images(call: Call, as_json: bool) -> None:
+    """List the images of all caches.
+
+    AGE is the time since the build, USED since the image was last used, as far as anybody noted
+    it; MOUNTED tells of this machine, or `elsewhere`; PINNED is the number of projects that name
+    it. What is not whole is `(broken)`.
+    """
+    from condainer.cache import trust
+    from condainer.cli import tables
+    from condainer.images import inventory
+
+    settings = call.settings()
+    items = inventory.inventory(settings)
+    for problem in trust.warnings(settings):
+        call.say(f"Warning: {problem}")
+    if as_json:
+        print(json.dumps([item.report() for item in items]))
+    elif items:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        show("\n".join(tables.images(items, width)))
+    else:
+        call.say("No images yet: `cnd build` makes one")
+
+
+@cli.command("show")
+@click.argument("what", metavar="ADDRESS|FILE")
+@JSON
+@click.pass_obj
+def show_image(call: Call, what: str, as_json: bool) -> None:
+    """Show what an image holds, and who made it.
+
+    ADDRESS may be shortened. FILE is an image, an entry's directory, or a lockfile. Four and more
+    hexadecimal digits are an address; write ./FILE for a file of such a name.
+    """
+    from condainer.cli import tables
+    from condainer.images import show as subject
+
+    found = subject.subject_of(what, call.settings(), Path(os.curdir))
+    if as_json:
+        print(json.dumps(found.report()))
+    else:
+        show("\n".join(tables.subject(found)))
+
+
+@cli.command("diff")
+@click.argument("old", metavar="A")
+@click.argument("new", metavar="B")
+@JSON
+@click.pass_obj
+def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
+    """Show what changes from one environment to another.
+
+    A and B are addresses, images or lockfiles, as for `cnd show`. The exit status is 0 whether
+    they differ or not.
+    """
+    from condainer.cli import tables
+    from condainer.images import show as subject
+    from condainer.lock import contents
+
+    settings = call.settings()
+    one, other = (subject.subject_of(text, settings, Path(os.curdir)) for text in (old, new))
+    difference = contents.difference(one.contents, other.contents)
+    if as_json:
+        print(json.dumps(subject.difference_report(one, other, difference)))
+    elif difference.is_empty:
+        call.say("No difference")
+    else:
+        show("\n".join(tables.changes(difference)))
+
+
+@cli.command("rm")
+@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
+@click.option("--force", is_flag=True, help="Remove even what is mounted or being built.")
+@LIST_JSON
+@click.pass_obj
+def remove_images(call: Call, addresses: tuple[str, ...], force: bool, as_json: bool) -> None:
+    """Remove images from the cache.
+
+    Only the owner of an image can. If one of them has to stay, none is removed.
+    """
+    from condainer.images import removal
+
+    items = removal.chosen(addresses, call.settings(), force)
+    if call.dry:
+        call.would(*(f"remove {item.directory}" for item in items), as_json=as_json)
+        return
+    for item in items:
+        removal.remove(item)
+        call.say(f"Removed {item.directory}")
+    if as_json:
+        print(json.dumps([item.report() for item in items]))

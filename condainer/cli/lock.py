@@ -1,0 +1,125 @@
+"""`cnd lock`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from condainer.cli.console import answer, show
+from condainer.cli.main import JSON, Call, cli
+from condainer.settings.config import Settings
+
+if TYPE_CHECKING:
+    from condainer.solve.relock import Wish
+
+FORMS = ("requirements", "explicit", "environment", "conda-lock")
+
+
+@cli.command("lock")
+@click.argument("packages", metavar="[PKG]...", nargs=-1)
+@click.option("--check", is_flag=True, help="Only say whether the lock is current.")
+@click.option("--update", is_flag=True, help="Let only PKG... move, or all if none is named.")
+@click.option("--upgrade", is_flag=True, help="Let everything move: solve afresh.")
+@click.option(
+    "--platform", "platforms", multiple=True, metavar="P", help="Lock for P (repeatable)."
+)
+@click.option("--diff", is_flag=True, help="Show what changes; with -y without writing it.")
+@click.option("--export", "form", type=click.Choice(FORMS), help="Print it in another format.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="With --export: write a file."
+)
+@JSON
+@click.pass_obj
+def lock(
+    call: Call,
+    packages: tuple[str, ...],
+    check: bool,
+    update: bool,
+    upgrade: bool,
+    platforms: tuple[str, ...],
+    diff: bool,
+    form: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """Make the lock current, moving no more than that needs.
+
+    Writes an explicit lockfile for each platform, from which images are built, and conda-lock.yml
+    for other tools. All are meant to be committed. While the lock is current, nothing moves
+    unless --update or --upgrade lets it. With --check, the exit status is 0 for a current lock
+    and 7 for a stale or missing one; nothing is solved.
+    """
+    from condainer.solve.relock import Wish
+
+    if packages and not update:
+        raise click.UsageError("Packages are named with --update only.")
+    if output is not None and form is None:
+        raise click.UsageError("--output is for --export.")
+    if sum((check, update or upgrade or diff, form is not None)) > 1:
+        raise click.UsageError("--check and --export solve nothing: use each by itself.")
+    settings = call.building()
+    if check:
+        _check(call, settings, platforms, as_json)
+    elif form is not None:
+        _export(call, settings, form, platforms, output, as_json)
+    else:
+        everything = upgrade or (update and not packages)
+        _relock(call, settings, Wish(platforms, packages, everything), diff, as_json)
+
+
+def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: bool) -> None:
+    from condainer.cli import lock_tables
+    from condainer.solve import relock
+
+    if call.dry and not diff:
+        call.would(*relock.steps(settings, wish), as_json=as_json)
+        return
+    reporter = call.reporter()
+    made = relock.relock(settings, wish, reporter)
+    files = [] if call.dry else relock.write(made, settings, reporter)
+    if as_json:
+        print(json.dumps(lock_tables.report(made, files, settings)))
+    elif diff:
+        for line in lock_tables.table(made):
+            show(line)
+    for line in () if call.dry else lock_tables.summary(made):
+        call.say(line)
+
+
+def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: bool) -> None:
+    from condainer.cli import lock_tables
+    from condainer.solve import relock
+
+    states = relock.check(settings, relock.wanted_platforms(settings, platforms))
+    if as_json:
+        print(json.dumps(lock_tables.states_report(states)))
+    relock.demand(states, settings)
+    for line in lock_tables.states_summary(states, settings):
+        call.say(line)
+
+
+def _export(
+    call: Call,
+    settings: Settings,
+    form: str,
+    platforms: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    from condainer.solve import export
+
+    exported = export.export(settings, form, platforms)
+    if output is not None and call.dry:
+        call.would(f"write {output}", as_json=as_json)
+        return
+    if output is not None:
+        export.save(exported, output, settings)
+    if as_json:
+        print(json.dumps(export.report(exported, output)))
+    elif output is None:
+        answer(exported.text.removesuffix("\n"))
+    for note in exported.notes:
+        call.say(note)

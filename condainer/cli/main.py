@@ -1,0 +1,383 @@
+"""The command line: parse, call one function, print."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import click
+
+from condainer.cli.console import answer, reporter_for, say, show
+from condainer.settings import config
+from condainer.settings.config import Settings
+from condainer.system.errors import EXEC_FAILED, CondainerError, ConfigError
+from condainer.system.plain import printable
+from condainer.system.reporter import Reporter
+
+VERIFY = click.option(
+    "--verify", is_flag=True, help="Run a private copy that has the manifest's sha256."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@dataclass(frozen=True)
+class Call:
+    """The options that stand before the subcommand."""
+
+    directory: Path
+    quiet: bool
+    dry: bool
+    overrides: tuple[str, ...]
+
+    def settings(self, *more: str) -> Settings:
+        """Return the settings for all but builds: programs that a project names are not run."""
+        return self.building(*more).of_user()
+
+    def building(self, *more: str) -> Settings:
+        """Return the settings for a build, or for what prepares one."""
+        return config.load_settings(self.directory, (*self.overrides, *more))
+
+    def reporter(self) -> Reporter:
+        """Return the reporter that fits the terminal and `-q`."""
+        reporter = reporter_for(self.quiet)
+        click.get_current_context().call_on_close(reporter.close)
+        return reporter
+
+    def say(self, text: str) -> None:
+        """Print a message for people, unless they want quiet."""
+        if not self.quiet:
+            say(text)
+
+    def would(self, *steps: str, as_json: bool = False) -> None:
+        """Print what would be done without `--dryrun`."""
+        if as_json:
+            print(json.dumps({"would": steps}))
+        else:
+            for step in steps or ("do nothing",):
+                say(f"Would {step}")
+
+
+class Commands(click.Group):
+    """A group whose rarer commands stand in modules that are imported when one is called."""
+
+    # Command: the module that defines it.
+    elsewhere: ClassVar[dict[str, str]] = {
+        "bundle": "condainer.cli.fetch",
+        "cache": "condainer.cli.cache",
+        "diff": "condainer.cli.images",
+        "export": "condainer.cli.verify",
+        "fetch": "condainer.cli.fetch",
+        "gc": "condainer.cli.gc",
+        "import": "condainer.cli.verify",
+        "list": "condainer.cli.images",
+        "lock": "condainer.cli.lock",
+        "rm": "condainer.cli.images",
+        "share": "condainer.cli.images",
+        "show": "condainer.cli.images",
+        "sign": "condainer.cli.trust",
+        "verify": "condainer.cli.verify",
+    }
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return sorted({*super().list_commands(context), *self.elsewhere})
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name in self.elsewhere:
+            importlib.import_module(self.elsewhere[name])
+        return super().get_command(context, name)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
+    epilog="Exit codes and configuration keys are listed in the README.",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option(
+    "-d",
+    "--directory",
+    type=click.Path(path_type=Path),
+    default=Path(),
+    metavar="DIR",
+    help="The project directory; the working directory by default.",
+)
+@click.option("-y", "--dryrun", is_flag=True, help="Say what would be done, touch nothing.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a configuration key; may be repeated.",
+)
+@click.option("--offline", is_flag=True, help="Make no connection at all.")
+@click.pass_context
+def cli(
+    context: click.Context,
+    quiet: bool,
+    directory: Path,
+    dryrun: bool,
+    overrides: tuple[str, ...],
+    offline: bool,
+) -> None:
+    """Declarative Conda environments as compressed, shared images.
+
+    In a directory with an environment.yml, `cnd build` locks the environment, and builds its
+    image unless a cache has it; `source activate` and `cnd exec` use it.
+    """
+    if not directory.absolute().is_dir():
+        raise ConfigError(
+            f"{directory}: no such directory", "`-d` names the directory of environment.yml."
+        )
+    overrides = (*overrides, "offline=true") if offline else overrides
+    context.obj = Call(directory.absolute(), quiet, dryrun, overrides)
+
+
+@cli.command()
+@click.pass_obj
+def init(call: Call) -> None:
+    """Begin a project: write its configuration.
+
+    Writes a commented condainer.yml, and an example environment.yml if there is none. Nothing
+    that exists is overwritten.
+    """
+    from condainer import project
+
+    for path, written in project.initialise(call.directory, call.dry):
+        verb = "Would write" if call.dry else "Wrote"
+        call.say(f"{verb} {path}" if written else f"Kept {path}, which exists")
+
+
+@cli.command()
+@click.option("--locked", is_flag=True, help="Refuse a missing or stale lock, never solve.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Take lock and packages from what `cnd bundle` wrote; make no connection.",
+)
+@JSON
+@click.pass_obj
+def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
+    """Make the image, if no cache has it yet.
+
+    Solves if the lock is missing or stale, looks the lock's address up in the caches, and
+    downloads, installs and compresses only on a miss.
+    """
+    from condainer import project
+    from condainer.cli import hit
+
+    more = ["locked=true"] * locked + ["offline=true"] * (source is not None)
+    if source is not None and _unpack(call, source, more, as_json):
+        return
+    settings = call.building(*more)
+    if call.dry:
+        call.would(*project.build_plan(settings), as_json=as_json)
+        return
+    hit.make(settings, call.reporter(), call.quiet, as_json, not call.overrides)
+
+
+def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bool:
+    """Unpack a bundle before a build; tell whether that is all, because it is a dry run."""
+    from condainer.transfer import bundle_reader
+
+    if call.dry:
+        settings = call.building(*overrides)
+        plan = bundle_reader.unpack_plan(source.absolute(), call.directory, settings)
+        call.would(*plan, "build the image, unless a cache has it", as_json=as_json)
+        return True
+    load = functools.partial(call.building, *overrides)
+    done = bundle_reader.unpack(source.absolute(), call.directory, load, call.reporter())
+    for path in done.written:
+        call.say(f"Wrote {path}")
+    return False
+
+
+@cli.command(
+    "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+@VERIFY
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
+def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
+    """Run a command in the environment.
+
+    Write `--` before a command that has options. The exit status is the command's own; 127 if it
+    was not found, 126 if it cannot be executed, 125 if the environment could not be made available.
+    """
+    from condainer import pipeline, project
+    from condainer.activate import run, shell
+
+    try:
+        settings = call.settings()
+        if call.dry:
+            plan = project.use_plan(settings)
+            mounted = f"mount {plan.image} at {plan.prefix}"
+            call.would(*plan.steps, mounted, f"run {shlex.join(command)}")
+            return
+        entry, lock = pipeline.current_entry(settings)
+        run.command(command, run.Use(entry, lock, settings, call.reporter(), verify))
+    except shell.CommandNotStarted:
+        raise
+    except CondainerError as error:
+        error.exit_code = EXEC_FAILED
+        raise
+
+
+@cli.command("shell")
+@VERIFY
+@click.pass_obj
+def subshell(call: Call, verify: bool) -> None:
+    """Start a shell with the environment active."""
+    from condainer import pipeline, project
+    from condainer.activate import run
+
+    settings = call.settings()
+    if call.dry:
+        plan = project.use_plan(settings)
+        call.would(*plan.steps, f"mount {plan.image} at {plan.prefix} and start a shell")
+        return
+    entry, lock = pipeline.current_entry(settings)
+    run.subshell(run.Use(entry, lock, settings, call.reporter(), verify))
+
+
+@cli.command("mount")
+@click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
+@VERIFY
+@click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
+@click.option("--shell", type=int, metavar="PID", help="For this shell; print its claim's file.")
+@click.pass_obj
+def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: int | None) -> None:
+    """Mount the image, until `cnd umount`.
+
+    With --all-users, the kernel mounts it where all users of this machine see it: for a prolog,
+    or a shared login node.
+    """
+    from condainer import pipeline, project
+    from condainer.activate import run
+    from condainer.mount import mounts
+
+    settings = call.settings(*(["mount=kernel"] if all_users else []))
+    if call.dry:
+        plan = project.use_plan(settings)
+        if plan.entry is not None:
+            run.wanted(plan.entry, settings, verify)
+        call.would(*plan.steps, f"mount {plan.image} at {plan.prefix}")
+        if show:
+            answer(plan.prefix)
+        return
+    entry, _ = pipeline.current_entry(settings)
+    image = run.wanted(entry, settings, verify)
+    reporter = call.reporter()
+    run.check_brought(entry, settings, reporter)
+    claim = mounts.mount(image, mounts.Options.of(settings), reporter, shell)
+    if claim is not None:
+        # What `deactivate` deletes.
+        answer(str(claim))
+    call.say(f"Mounted {entry.image} at {entry.prefix}")
+    if show:
+        answer(str(entry.prefix))
+
+
+@cli.command("umount")
+@click.option("--force", is_flag=True, help="Unmount even while it is in use.")
+@click.option("--all", "everything", is_flag=True, help="Unmount all of yours on this machine.")
+@click.pass_obj
+def unmount_image(call: Call, force: bool, everything: bool) -> None:
+    """Unmount the image.
+
+    Refuses while processes use it, and names them.
+    """
+    from condainer import pipeline, project
+    from condainer.mount import unmount
+
+    settings = call.settings()
+    if everything:
+        if call.dry:
+            call.would("unmount every image of yours on this machine")
+            return
+        cleared = unmount.unmount_all(settings, force)
+        for line in unmount.lines(cleared):
+            call.say(line)
+        unmount.demand(cleared)
+        return
+    if call.dry:
+        call.would(project.unmount_plan(settings))
+        return
+    image = pipeline.mount_of(settings)
+    if unmount.unmount(image, force=force, tool_directory=settings.tool_directory):
+        call.say(f"Unmounted {image.prefix}")
+    else:
+        call.say(f"{image.prefix} is not mounted")
+
+
+@cli.command()
+@click.option("--install", is_flag=True, help="Install squashfs-tools and squashfuse for yourself.")
+@JSON
+@click.pass_obj
+def prereq(call: Call, install: bool, as_json: bool) -> None:
+    """Check the tools that are needed, and tell what they can do.
+
+    With --install, squashfs-tools and squashfuse come from conda-forge, or its mirrors, into your
+    own directory, where they are found from then on; no root is needed.
+    """
+    from condainer import install_tools, prereq
+
+    settings = call.settings()
+    if call.dry:
+        steps = [install_tools.plan()] if install else []
+        call.would(*steps, "look for the tools, and ask them what they can do", as_json=as_json)
+        return
+    for name, _ in call.building().own_programs:
+        call.say(f"`{name}` of this project is for its builds, and not looked at here")
+    installed = install_tools.install(settings, call.reporter()) if install else None
+    checks = prereq.check(settings)
+    if as_json:
+        report = {check.name: check.report() for check in checks}
+        print(json.dumps(report | ({"installed": installed.report()} if installed else {})))
+    else:
+        for check in checks:
+            show(check.line())
+    prereq.demand(checks)
+
+
+@cli.command()
+@JSON
+@click.pass_obj
+def status(call: Call, as_json: bool) -> None:
+    """Show lock, address, image and mount point."""
+    from condainer import project
+
+    report = project.status(call.settings())
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _print_table(report)
+
+
+@cli.command()
+@JSON
+def version(as_json: bool) -> None:
+    """Print the version."""
+    from condainer import project
+
+    versions = project.versions()
+    if as_json:
+        print(json.dumps(versions))
+    else:
+        show(f"condainer {versions['condainer']}")
+
+
+def _print_table(rows: dict[str, Any]) -> None:
+    width = max(len(name) for name in rows)
+    for name, value in rows.items():
+        if isinstance(value, bool):
+            value = "yes" if value else "no"
+        if isinstance(value, dict):
+            value = f"{value['with']}: {value['why']}"
+        show(f"{name:{width}}  {'-' if value is None else printable(str(value))}")

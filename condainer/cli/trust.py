@@ -1,0 +1,54 @@
+"""The command that vouches for images: sign."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from condainer.cli.main import Call, cli
+
+
+@cli.command()
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="Sign every image of `cache_directory`.")
+@click.option("--rebuild", is_flag=True, help="Build it again first, and sign the same bytes only.")
+@click.option(
+    "--key",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="An SSH key, private or public part; by default `signing_key`, or else the usual one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.pass_obj
+def sign(
+    call: Call,
+    addresses: tuple[str, ...],
+    everything: bool,
+    rebuild: bool,
+    key: Path | None,
+    as_json: bool,
+) -> None:
+    """Vouch for images with an SSH key.
+
+    Checks every byte of an image, then signs its manifest, which has the sha256 of the image.
+    Without an argument, the project's own image. Whoever has `trust: signed` and your key among
+    the allowed signers runs what you sign.
+    """
+    from condainer.images import signatures
+
+    settings = call.settings()
+    if call.dry:
+        before, chosen = signatures.planned(addresses, everything, settings)
+        call.would(*before, *signatures.plan(chosen, key, rebuild, settings), as_json=as_json)
+        return
+    chosen = signatures.choose(addresses, everything, settings)
+    done = []
+    try:
+        for vouched in signatures.run(chosen, key, rebuild, settings, call.reporter()):
+            done.append(vouched.report())
+            call.say(f"Signed {vouched.entry.image} with {vouched.key}")
+    finally:
+        if as_json:
+            print(json.dumps(done))

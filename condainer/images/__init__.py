@@ -1,0 +1,1 @@
+"""Images afterwards: list, show, remove, share, collect, verify, sign."""

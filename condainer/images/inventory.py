@@ -1,0 +1,179 @@
+"""What the caches hold: every entry, broken ones too, and those that an address names."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from condainer.cache import entries
+from condainer.cache.leases import LIVE, Lease
+from condainer.cache.project_register import Project
+from condainer.images.notes import Records, read_records
+from condainer.lock.address import DIGITS
+from condainer.mount import mount_table
+from condainer.settings.config import Settings
+from condainer.system.errors import NotBuiltError
+from condainer.system.plain import printable
+
+# As for a pin in condainer.yml: fewer digits are rather a word than an address.
+LEAST_DIGITS = 4
+ADDRESS = re.compile(rf"[0-9a-fA-F]{{{LEAST_DIGITS},{DIGITS}}}")
+# How many addresses are shown to somebody who mistyped one.
+SHOWN = 8
+# How long a file system with projects may take to answer somebody who lists images, in seconds.
+PATIENCE = 1.0
+
+
+@dataclass(frozen=True)
+class Item:
+    """The place of an entry in a cache; `entry` is None when what stands there is not whole.
+
+    `last_used` is when the image was last read, written or noted to be used, as far as its file
+    system records it. `mounted` says that it is at its prefix in this process's view, `leases` are
+    its mounts on any node, and `pinned_by` the projects that name it.
+    """
+
+    address: str
+    root: Path
+    directory: Path
+    entry: entries.Entry | None
+    last_used: float
+    mounted: bool
+    leases: tuple[Lease, ...] = ()
+    pinned_by: tuple[Project, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name of the builder's environment."""
+        return self.entry.manifest.name if self.entry else ""
+
+    @property
+    def created(self) -> float:
+        """When the image was built."""
+        return _seconds(self.entry.manifest.created) if self.entry else 0.0
+
+    def report(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        known = dict(vars(self.entry.manifest)) if self.entry else {"address": self.address}
+        return {
+            **known,
+            "whole": self.entry is not None,
+            "cache": str(self.root),
+            "directory": str(self.directory),
+            "image": str(self.entry.image) if self.entry else None,
+            "last_used": utc(self.last_used) if self.last_used else None,
+            "mounted": self.mounted,
+            "leases": [lease.report() for lease in self.leases],
+            "pinned_by": [str(project.directory) for project in self.pinned_by],
+        }
+
+
+class Mounts:
+    """The mount table as it was at one moment; asking it for every entry would take seconds."""
+
+    def __init__(self) -> None:
+        self._points = {entry.path for entry in mount_table.mount_table()}
+        self._names = {os.path.basename(path) for path in self._points}
+
+    def has(self, prefix: Path) -> bool:
+        """Tell whether something is mounted at a prefix, whoever mounted it."""
+        if prefix.name not in self._names:
+            return False
+        with suppress(OSError, ValueError):
+            return os.path.join(os.path.realpath(prefix.parent), prefix.name) in self._points
+        return False
+
+
+def utc(seconds: float) -> str:
+    """Return a time as manifests have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def inventory(settings: Settings) -> list[Item]:
+    """Return what all caches hold, sorted by name, the newest first; broken entries come last."""
+    items = _items(settings, "")
+    return sorted(items, key=lambda i: (i.entry is None, i.name, -i.created, i.address))
+
+
+def _items(settings: Settings, digits: str) -> Iterator[Item]:
+    mounts = Mounts()
+    for root in dict.fromkeys(entries.roots(settings)):
+        records = read_records(root, time.time(), PATIENCE)
+        for directory in entries.entry_directories(root, digits):
+            yield read_item(root, directory, mounts, records)
+
+
+def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> Item:
+    """Return what stands in the place of an entry, and what was noted of it."""
+    entry = entries.read_entry(directory)
+    address = entries.address_in(directory)
+    used = max(_last_read(directory, records.now), records.last_use(address))
+    mounted = entry is not None and mounts.has(entry.prefix)
+    leases = tuple(records.leases.get(address, ()))
+    projects = tuple(records.projects.get(address, ()))
+    return Item(address, root, directory, entry, used, mounted, leases, projects)
+
+
+def _last_read(directory: Path, now: float) -> float:
+    try:
+        status = os.stat(f"{directory}/{entries.IMAGE}")
+    except OSError:
+        return 0.0
+    used = max(status.st_atime, status.st_mtime)
+    # A time to come would make an image the last one used for ever.
+    return used if used < now + LIVE else status.st_ctime
+
+
+def is_address(text: str) -> bool:
+    """Tell whether an argument is an address, perhaps shortened, rather than a path or a word."""
+    return ADDRESS.fullmatch(text) is not None
+
+
+def named(digits: str, settings: Settings) -> list[Item]:
+    """Return all places, whole ones first, of the one address that begins with `digits`.
+
+    Raises NotBuiltError with candidates if no cache has such an address, or more than one.
+    """
+    items = sorted(_items(settings, digits.lower()), key=lambda item: item.entry is None)
+    names = {item.address: item.name for item in reversed(items)}
+    if not names:
+        raise unknown(digits, settings)
+    if len(names) > 1:
+        raise NotBuiltError(f"{digits} is the beginning of {len(names)} addresses", _shown(names))
+    return items
+
+
+def unknown(text: str, settings: Settings) -> NotBuiltError:
+    """Return the error about what names nothing, with what might have been meant."""
+    names = {item.address: item.name for item in inventory(settings)}
+    heads = {address[: len(text)]: address for address in names}
+    near = [heads[head] for head in difflib.get_close_matches(text.lower(), heads, SHOWN)]
+    near += [address for address, name in names.items() if name == text]
+    roots = ", ".join(str(root) for root in dict.fromkeys(entries.roots(settings)))
+    if is_address(text):
+        problem = f"No image with the address {text} in {roots}"
+    else:
+        problem = f"{text} is neither a file nor an address of {LEAST_DIGITS} to {DIGITS} digits"
+    chosen = {address: names[address] for address in near}
+    return NotBuiltError(problem, _shown(chosen) if chosen else "`cnd list` shows all images.")
+
+
+def _shown(names: dict[str, str]) -> str:
+    shown = [f"{address} ({printable(name)})" for address, name in sorted(names.items())[:SHOWN]]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"Did you mean {', '.join(shown)}{more}?"

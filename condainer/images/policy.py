@@ -1,0 +1,140 @@
+"""How much a cache may hold, and for how long, as options or its owner say."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from condainer.cache.publish import POLICY
+from condainer.settings.config import MAX_SECONDS
+from condainer.system import yaml_file
+from condainer.system.errors import ConfigError, StorageError
+from condainer.system.files import publish_text, read_small, storage_errors, user_name
+from condainer.system.plain import printable
+
+# How long what was moved to the trash stays there by default, in seconds.
+GRACE = 86400.0
+LIMIT = 65_536
+AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(s|min|h|d|w)")
+SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGTP]?)(?:i?B)?", re.IGNORECASE)
+UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+HEAD = "# What `cnd gc` goes by in this cache where its options say nothing.\n"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a collection may take away.
+
+    `older_than` and `grace` are in seconds, `max_size` in bytes; None sets no limit. `texts` are
+    as they were written, `ignored` says why the file of the cache does not count.
+    """
+
+    older_than: float | None = None
+    max_size: int | None = None
+    grace: float = GRACE
+    texts: Mapping[str, str] = field(default_factory=dict)
+    ignored: str = ""
+
+    def report(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        return {name: getattr(self, name) for name in ("older_than", "max_size", "grace")}
+
+
+def age(text: str, where: str) -> float:
+    """Return the seconds that a text like `30d` says; raises ConfigError."""
+    match = AGE.fullmatch(text.strip())
+    seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
+    if (match is None and text.strip() != "0") or seconds > MAX_SECONDS:
+        raise ConfigError(
+            f"{where}: {text!r} is not an age",
+            "Write a number and one of s, min, h, d, w: `30d`, `12h`, `2w`.",
+        )
+    return seconds
+
+
+def size(text: str, where: str) -> int:
+    """Return the bytes that a text like `500G` says, in powers of 1024; raises ConfigError."""
+    match = SIZE.fullmatch(text.strip())
+    if match is None or len(match[1]) > 20:
+        raise ConfigError(
+            f"{where}: {text!r} is not a size",
+            "Write a number and one of K, M, G, T, P: `500G`, `1.5T`; without one it is bytes.",
+        )
+    return int(float(match[1]) * 1024 ** UNITS[match[2].upper()])
+
+
+KINDS = {"older_than": age, "max_size": size, "grace": age}
+
+
+def policy_of(texts: Mapping[str, str | None]) -> Policy:
+    """Return the policy that options say, by the names of its limits; raises ConfigError."""
+    given = {name: text for name, text in texts.items() if text is not None}
+    values: dict[str, Any] = {
+        name: KINDS[name](text, f"--{name.replace('_', '-')}") for name, text in given.items()
+    }
+    return Policy(**values, texts=given)
+
+
+def read(root: Path) -> Policy:
+    """Return the policy that the owner of a cache wrote down, an empty one if there is none.
+
+    What belongs to somebody else, or is no file, is ignored: members can put it there. Raises
+    ConfigError for what its owner wrote and does not mean anything.
+    """
+    path = root / POLICY
+    try:
+        text, status = read_small(path, LIMIT)
+        owners = (0, root.stat().st_uid)
+    except FileNotFoundError:
+        return Policy()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8 text"
+        return Policy(ignored=f"{path} is ignored: {reason}")
+    if status.st_uid not in owners:
+        return Policy(ignored=f"{path} is ignored: it does not belong to the cache's owner")
+    document = yaml_file.load(path, text, ConfigError)
+    if not isinstance(document.value, dict | None):
+        raise ConfigError(f"{path}:1: must be a mapping of keys to values")
+    texts: dict[str, str] = {}
+    for name, value in (document.value or {}).items():
+        where = document.where(name)
+        if name not in KINDS:
+            known = ", ".join(KINDS)
+            raise ConfigError(
+                f"{where}: unknown key `{printable(str(name))}`", f"Known keys: {known}."
+            )
+        if value is not None:
+            texts[name] = str(document.texts.get((name,), value))
+            KINDS[name](texts[name], f"{where}: {name}")
+    return policy_of(texts)
+
+
+def write(root: Path, wanted: Policy) -> Path:
+    """Write the policy of a cache; limits that are not given stay as they are.
+
+    Raises StorageError for everybody but the owner of the cache, whose alone counts.
+    """
+    path = root / POLICY
+    owner = root.stat().st_uid
+    if os.geteuid() not in (0, owner):
+        raise StorageError(
+            f"{path} counts only if it is written by {user_name(owner)}, who owns the cache",
+            f"Ask {user_name(owner)}, or the cache's administrator.",
+        )
+    texts = {**read(root).texts, **wanted.texts}
+    lines = (f"{name}: {texts[name]}\n" for name in KINDS if name in texts)
+    with storage_errors(f"write {path}"):
+        publish_text(path, HEAD + "".join(lines), 0o644, follow=False)
+    return path
+
+
+def in_force(root: Path, given: Policy) -> Policy:
+    """Return the policy of a cache, with what is given in place of what stands there."""
+    written = read(root)
+    chosen = policy_of({**written.texts, **given.texts})
+    return Policy(chosen.older_than, chosen.max_size, chosen.grace, chosen.texts, written.ignored)

@@ -1,0 +1,135 @@
+"""An image built once more in a private place, and compared with the one that is served."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from condainer import pipeline
+from condainer.cache import entries, squashfs
+from condainer.cache.entries import IMAGE, Entry, Manifest
+from condainer.cache.papers import Papers, read_papers
+from condainer.cache.verify import Verdict
+from condainer.lock.locks import this_platform
+from condainer.settings.config import COMPRESSORS, Settings
+from condainer.system.errors import IntegrityError, LockfileError
+from condainer.system.files import storage_errors
+from condainer.system.private_directory import claimed_directory, reclaim
+from condainer.system.reporter import Reporter
+
+IDENTICAL = "identical"
+SAME_TREE = "same tree, other packing"
+DIFFERENT = "different"
+# Differing paths that are named.
+SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """How a second build compares; `compared` says what with what, `paths` where they differ.
+
+    `sha256` is that of the image of the second build.
+    """
+
+    result: str
+    compared: str
+    paths: tuple[str, ...] = ()
+    sha256: str = ""
+
+
+def rebuild_entry(verdict: Verdict, settings: Settings, reporter: Reporter) -> Verdict:
+    """Build what a whole entry's lock says again, and add the comparison to the verdict.
+
+    Raises what a build raises. The caches are left alone.
+    """
+    directory = verdict.path
+    with storage_errors(f"read {directory}"):
+        papers = read_papers(*entries.read_papers(directory), str(directory))
+    if papers.lock.platform != this_platform():
+        raise LockfileError(f"{directory} is for {papers.lock.platform}: rebuild it there")
+    where = settings.staging_directory
+    with storage_errors(f"make a private cache in {where}"):
+        where.mkdir(parents=True, exist_ok=True)
+        reclaim(where)
+        claim = claimed_directory(where, "condainer-rebuild")
+    with claim as private:
+        same = settings_of(papers.manifest, settings, private / "cache")
+        rebuilt = pipeline.build_anew(papers.lock, papers.address, same, reporter)
+        reporter.step("Comparing the images")
+        found = compare(directory / IMAGE, papers, rebuilt, private, settings)
+    reporter.finish()
+    return judged(verdict, found, papers)
+
+
+def settings_of(manifest: Manifest, settings: Settings, cache_directory: Path) -> Settings:
+    """Return settings that pack as the manifest says, into a cache of their own.
+
+    Raises IntegrityError for a compressor that does not exist.
+    """
+    # Images of compressors without levels record 0.
+    if manifest.compressor not in COMPRESSORS:
+        raise IntegrityError(f"The manifest names an unknown compressor: {manifest.compressor!r}")
+    level = manifest.compression_level or settings.compression_level
+    return replace(
+        settings,
+        cache_directory=cache_directory,
+        readonly_caches=(),
+        compressor=manifest.compressor,
+        compression_level=level,
+    )
+
+
+def compare(
+    served: Path,
+    papers: Papers,
+    rebuilt: Entry,
+    private: Path,
+    settings: Settings,
+) -> Rebuilt:
+    """Compare bytes, and where those differ, what is in both images.
+
+    A tree_sha256 in a manifest is what its builder says: the images themselves are unpacked.
+    """
+    if papers.manifest.sha256 == rebuilt.manifest.sha256:
+        return Rebuilt(IDENTICAL, "the bytes of the images", sha256=rebuilt.manifest.sha256)
+    trees = []
+    for name, path in (("served", served), ("rebuilt", rebuilt.image)):
+        squashfs.unpack(path, private / name, settings)
+        trees.append(set(squashfs.tree_lines(private / name)))
+    compared = f"the content of the images ({_packing(papers.manifest, rebuilt.manifest)})"
+    paths = tuple(sorted({_path(line) for line in trees[0] ^ trees[1]}))
+    return Rebuilt(DIFFERENT if paths else SAME_TREE, compared, paths)
+
+
+def _packing(theirs: Manifest, ours: Manifest) -> str:
+    one, two = theirs.tools.get("mksquashfs", "unknown"), ours.tools["mksquashfs"]
+    if one != two:
+        return f"packed by mksquashfs {one}, here by {two}"
+    return "packed by the same version of mksquashfs with the same settings"
+
+
+def _path(line: bytes) -> str:
+    return line.split(b"\0")[2].decode("utf-8", "surrogateescape")
+
+
+def judged(verdict: Verdict, found: Rebuilt, papers: Papers) -> Verdict:
+    """Add a comparison to a verdict: another content is damage, unless it was built from source."""
+    notes = (*verdict.notes, f"Built again: {found.result}; compared were {found.compared}")
+    problems = verdict.problems
+    sdists = [package.name for package in papers.lock.pip if not package.is_wheel]
+    if sdists:
+        names = ", ".join(sdists)
+        notes += (f"Built from source, so that equal bytes are not promised: {names}",)
+    if found.paths:
+        paths = _some(found.paths)
+        if sdists:
+            notes += (f"Different in {paths}",)
+        else:
+            problems += (f"its lock gives another image, different in {paths}",)
+    return replace(verdict, rebuilt=found, notes=notes, problems=problems)
+
+
+def _some(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    return ", ".join(paths[:SHOWN]) + more

@@ -1,0 +1,325 @@
+"""A directory becomes the cache of a group, and gets back the modes that have drifted."""
+
+from __future__ import annotations
+
+import grp
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from condainer.cache import entries, publish
+from condainer.images import policy
+from condainer.images.policy import Policy
+from condainer.system.errors import ConfigError, StorageError
+from condainer.system.files import make_directory, read_text, storage_errors, user_name
+
+# Setgid and sticky: members add, and nobody replaces what another added.
+OPEN, PRIVATE = 0o3775, 0o3770
+# What the line in the file `format` of a later version may have, in bytes.
+LARGEST_FORMAT = 4096
+ENTRY_MODE, FILE_MODE, POLICY_MODE = 0o755, 0o444, 0o644
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The mode and group that a directory or file of the cache should have."""
+
+    mode: int
+    group: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """Names in a directory of the cache, what they should be, and what is below them."""
+
+    pattern: str
+    wanted: Wanted
+    below: tuple[Level, ...] = ()
+    is_directory: bool = True
+
+
+@dataclass(frozen=True)
+class Note:
+    """A place below the cache, and what was changed there or could not be."""
+
+    path: Path
+    what: str
+
+    def report(self) -> dict[str, str]:
+        """Return what `--json` prints of it."""
+        return {"path": str(self.path), "what": self.what}
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A cache that a group shares, and what was done to make it so.
+
+    `closed` are the directories above it through which members may not pass, `policy` is what its
+    collections go by.
+    """
+
+    root: Path
+    group: str
+    mode: int
+    created: bool
+    repaired: tuple[Note, ...]
+    refused: tuple[Note, ...]
+    closed: tuple[Path, ...]
+    policy: Policy
+
+    def report(self, setting: str) -> dict[str, Any]:
+        """Return what `cnd share --json` prints; `setting` is the line that members need."""
+        return {
+            "cache": str(self.root),
+            "group": self.group,
+            "mode": f"{self.mode:04o}",
+            "created": self.created,
+            "repaired": [note.report() for note in self.repaired],
+            "refused": [note.report() for note in self.refused],
+            "closed": [str(path) for path in self.closed],
+            "policy": self.policy.report(),
+            "setting": setting,
+        }
+
+
+@dataclass
+class _Log:
+    dry: bool
+    repaired: list[Note] = field(default_factory=list)
+    refused: list[Note] = field(default_factory=list)
+
+
+def share(
+    directory: Path, group: str | None, private: bool | None, limits: Policy, dry: bool
+) -> Shared:
+    """Make a directory the cache of a group, or repair one that is.
+
+    Parameters: `group` is a name, None for the group that the directory has; `private` closes it
+    to all others, None leaves it as it is; `limits` are written down for its collections, if there
+    are any; `dry` touches nothing and says what would be changed.
+    Raises StorageError, with the directory untouched, if it holds something else or may not be
+    changed, ConfigError for a group that does not exist.
+    """
+    root = Path(os.path.realpath(directory))
+    number = None if group is None else _group_number(group)
+    if root.exists():
+        with storage_errors(f"use {root} as a cache"):
+            # Hidden files as well: a home directory must not be given to a group.
+            check_content(root, hidden=True)
+    created = not root.exists()
+    log = _Log(dry)
+    if created and dry:
+        log.repaired.append(Note(root, "make it"))
+        mode = PRIVATE if private else OPEN
+        name = group or _group_name(os.getegid())
+        return Shared(root, name, mode, True, *_notes(log), (), limits)
+    with storage_errors(f"make {root} a cache of a group"):
+        if created:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(0o700)
+        status = root.stat()
+        wanted = Wanted(_mode(status, private), status.st_gid if number is None else number)
+        try:
+            _tend_root(root, wanted, log)
+        except StorageError:
+            if created:
+                root.rmdir()
+            raise
+        if created:
+            log.repaired.clear()
+        _complete(root, wanted, limits, log)
+        with _held(root, None) as descriptor:
+            _tend_below(descriptor, root, _layout(wanted), log)
+    closed = tuple(path for path in root.parents if not _passable(path, wanted.group))
+    name = _group_name(wanted.group)
+    return Shared(root, name, wanted.mode, created, *_notes(log), closed, policy.read(root))
+
+
+def _complete(root: Path, wanted: Wanted, limits: Policy, log: _Log) -> None:
+    """Make what is missing, and write down what collections may take away.
+
+    Whoever makes a sticky directory may rename what others put there: so none is left to members.
+    """
+    groups = [root / "images" / f"{number:02x}" for number in range(256)]
+    absent = [path for path in groups if not os.path.lexists(path)]
+    if log.dry:
+        log.repaired.extend(Note(path, "make it") for path in publish.missing(root))
+        if absent:
+            log.repaired.append(Note(root / "images", f"make {len(absent)} directories in it"))
+        if limits.texts:
+            log.repaired.append(Note(root / publish.POLICY, "write it"))
+        return
+    publish.prepare(root)
+    place = root / publish.QUARANTINE
+    for path in [*absent, *([] if os.path.lexists(place) else [place])]:
+        try:
+            make_directory(path, wanted.mode)
+        except OSError as error:
+            log.refused.append(Note(path, f"cannot be made: {error.strerror}"))
+            break
+    if limits.texts:
+        policy.write(root, limits)
+
+
+def _notes(log: _Log) -> tuple[tuple[Note, ...], tuple[Note, ...]]:
+    return tuple(log.repaired), tuple(log.refused)
+
+
+def _group_number(name: str) -> int:
+    try:
+        return grp.getgrnam(name).gr_gid
+    except (KeyError, ValueError):
+        ours = ", ".join(sorted(_group_name(number) for number in {os.getegid(), *os.getgroups()}))
+        raise ConfigError(f"There is no group {name!r}", f"You are in: {ours}.") from None
+
+
+def _group_name(number: int) -> str:
+    try:
+        return grp.getgrgid(number).gr_name
+    except KeyError:
+        return f"group {number}"
+
+
+def check_content(root: Path, hidden: bool = False) -> None:
+    """Refuse what is neither a cache of a version that we know nor empty.
+
+    Parameters: `hidden` is as for publish.refuse_other_content(). Raises StorageError, OSError.
+    """
+    try:
+        line = read_text(root / "format", errors="replace", limit=LARGEST_FORMAT)
+    except FileNotFoundError:
+        publish.refuse_other_content(root, hidden)
+        return
+    if line != publish.FORMAT_LINE:
+        raise StorageError(
+            f"{root} is no cache that this version knows: its format is {line.strip()[:80]!r}",
+            "Use the version of Condainer that made it, or name another directory.",
+        )
+
+
+def _mode(status: os.stat_result, private: bool | None) -> int:
+    if private is None:
+        # To repair a cache must not open it.
+        private = stat.S_IMODE(status.st_mode) == PRIVATE
+    return PRIVATE if private else OPEN
+
+
+def _passable(path: Path, group: int) -> bool:
+    """Tell whether members of a group may pass through a directory, access lists apart."""
+    status = path.stat()
+    needed = stat.S_IXGRP if status.st_gid == group else stat.S_IXOTH
+    return bool(status.st_mode & needed)
+
+
+def _tend_root(root: Path, wanted: Wanted, log: _Log) -> None:
+    with _held(root, None) as descriptor:
+        _tend(descriptor, root, Level("", wanted), log)
+    if log.refused:
+        owner = user_name(root.stat().st_uid)
+        raise StorageError(
+            f"{root} cannot be shared: {log.refused[0].what}",
+            f"Its owner ({owner}) can do it who is in that group, or else an administrator.",
+        )
+
+
+def _layout(wanted: Wanted) -> tuple[Level, ...]:
+    """Return what is set right below the cache's own directory; cache_layout.md has it all."""
+    file = Wanted(FILE_MODE, wanted.group)
+    lock = Wanted(wanted.mode & 0o666, wanted.group)
+    entry = Level(entries.ENTRY.pattern, Wanted(ENTRY_MODE, wanted.group), (_file(".+", file),))
+    return (
+        _file("CACHEDIR[.]TAG|format", file),
+        _file(re.escape(publish.POLICY), Wanted(POLICY_MODE, wanted.group)),
+        Level("|".join(("tmp", publish.QUARANTINE, *publish.NOTES)), wanted),
+        Level("locks", wanted, (_file(".+[.]lock", lock),)),
+        Level(publish.SIGNATURES, wanted, (_file(".+[.]sig", file),)),
+        Level("images", wanted, (Level("[0-9a-f]{2}", wanted, (entry,)),)),
+    )
+
+
+def _file(pattern: str, wanted: Wanted) -> Level:
+    return Level(pattern, wanted, is_directory=False)
+
+
+def _tend_below(parent: int, path: Path, levels: tuple[Level, ...], log: _Log) -> None:
+    """Set right what the layout knows in a directory, and leave the rest alone.
+
+    Nothing is reached by its path: between a look and a change, a member could put a link in the
+    place of a directory, and an administrator would change what it points to.
+    """
+    try:
+        names = sorted(os.listdir(f"/proc/self/fd/{parent}"))
+    except OSError as error:
+        log.refused.append(Note(path, f"cannot be read: {error.strerror}"))
+        return
+    for name in names:
+        level = next((level for level in levels if re.fullmatch(level.pattern, name)), None)
+        if level is not None:
+            with suppress(FileNotFoundError), _held(name, parent) as descriptor:
+                right = _tend(descriptor, path / name, level, log)
+                if right and level.below:
+                    _tend_below(descriptor, path / name, level.below, log)
+
+
+@contextmanager
+def _held(name: Path | str, parent: int | None) -> Iterator[int]:
+    # O_PATH: what has lost its modes cannot be opened for reading.
+    descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _tend(descriptor: int, path: Path, level: Level, log: _Log) -> bool:
+    """Give a directory or file the group and mode that it should have; False if it is neither."""
+    status = os.fstat(descriptor)
+    if not (stat.S_ISDIR if level.is_directory else stat.S_ISREG)(status.st_mode):
+        kind = "directory" if level.is_directory else "file"
+        log.refused.append(Note(path, f"is not a {kind}"))
+        return False
+    what = _drift(status, level.wanted)
+    if not what:
+        return True
+    if not level.is_directory and status.st_nlink > 1:
+        # The other name may be that of a file of somebody else.
+        log.refused.append(Note(path, f"{what}: it has more than one name"))
+    elif log.dry:
+        log.repaired.append(Note(path, what))
+    else:
+        _change(descriptor, path, level.wanted, what, log)
+    return True
+
+
+def _drift(status: os.stat_result, wanted: Wanted) -> str:
+    """Say what has to change, or nothing."""
+    changes = []
+    if status.st_gid != wanted.group:
+        changes.append(f"group {_group_name(status.st_gid)} to {_group_name(wanted.group)}")
+    mode = stat.S_IMODE(status.st_mode)
+    if mode != wanted.mode:
+        changes.append(f"mode {mode:04o} to {wanted.mode:04o}")
+    return ", ".join(changes)
+
+
+def _change(descriptor: int, path: Path, wanted: Wanted, what: str, log: _Log) -> None:
+    held = f"/proc/self/fd/{descriptor}"
+    try:
+        if os.fstat(descriptor).st_gid != wanted.group:
+            os.chown(held, -1, wanted.group)
+        os.chmod(held, wanted.mode)
+    except OSError as error:
+        owner = user_name(os.fstat(descriptor).st_uid)
+        log.refused.append(Note(path, f"{what}: {error.strerror} (it belongs to {owner})"))
+        return
+    left = _drift(os.fstat(descriptor), wanted)
+    if left:
+        # Setgid is dropped silently when somebody sets it who is not in the group.
+        log.refused.append(Note(path, f"{left}: you are not in the group"))
+    else:
+        log.repaired.append(Note(path, what))

@@ -1,0 +1,164 @@
+"""What an argument of `cnd show` and `cnd diff` names: an entry, an image file, or a lockfile."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from condainer.cache import entries, squashfs
+from condainer.images import inventory
+from condainer.images.inventory import Item
+from condainer.images.notes import read_records
+from condainer.lock import conda_lock
+from condainer.lock.address import address_of, prefix_of
+from condainer.lock.contents import (
+    Contents,
+    Difference,
+    Package,
+    changes_report,
+    contents_of,
+    contents_of_recipe,
+)
+from condainer.lock.explicit import LARGEST, parse_explicit
+from condainer.lock.locks import Lock, this_platform
+from condainer.settings.config import Settings
+from condainer.system.errors import LockfileError, NotBuiltError
+from condainer.system.files import open_regular, read_text, storage_errors
+
+SQUASHFS = b"hsqs"
+PLATFORM = re.compile(r"^# platform: (\S+)\s*$", re.MULTILINE)
+LOCKFILE = re.compile(r"conda-([a-z0-9]+-[a-z0-9_]+)\.lock")
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An environment that somebody named: its address, what it holds, and where it was read.
+
+    `item` is its place in a cache; None for an image or a lockfile outside of any.
+    """
+
+    kind: str
+    source: Path
+    address: str
+    contents: Contents
+    item: Item | None = None
+
+    @property
+    def prefix(self) -> Path:
+        """The mount point of its image."""
+        return prefix_of(self.address, self.contents.base)
+
+    def report(self) -> dict[str, Any]:
+        """Return what `cnd show --json` prints."""
+        contents = self.contents
+        return {
+            **({} if self.item is None else self.item.report()),
+            **self.reference(),
+            "prefix": str(self.prefix),
+            "platform": contents.platform,
+            "post_link_scripts": contents.post_link_scripts,
+            "packages": [_package(package) for package in contents.packages],
+            "variables": dict(contents.variables),
+        }
+
+    def reference(self) -> dict[str, str]:
+        """Return by what it is known."""
+        return {"kind": self.kind, "source": str(self.source), "address": self.address}
+
+
+def _package(package: Package) -> dict[str, str]:
+    return asdict(package)
+
+
+def difference_report(old: Subject, new: Subject, difference: Difference) -> dict[str, Any]:
+    """Return what `cnd diff --json` prints."""
+    return {
+        "old": old.reference(),
+        "new": new.reference(),
+        **changes_report(difference),
+    }
+
+
+def subject_of(text: str, settings: Settings, base: Path) -> Subject:
+    """Return what an argument names: hexadecimal digits an address, all else a path.
+
+    Parameters: `base` is the directory from which paths are relative. Raises NotBuiltError for
+    what names nothing, LockfileError and IntegrityError for files that are not what they should be.
+    """
+    if inventory.is_address(text):
+        return _of_item(inventory.named(text, settings)[0])
+    path = base / text
+    if not text or not path.exists():
+        raise inventory.unknown(text, settings)
+    directory = path if path.is_dir() else path.parent
+    if path.is_dir() or path.name in (entries.IMAGE, entries.MANIFEST, entries.LOCK):
+        found = _entry_at(directory.resolve())
+        if found is not None:
+            return _of_item(found)
+    if path.is_dir():
+        raise NotBuiltError(
+            f"{path} holds no whole image of a cache", "Name an entry of a cache, or a file."
+        )
+    return _of_image(path, settings) if _is_image(path) else _of_lockfile(path, settings)
+
+
+def _entry_at(directory: Path) -> Item | None:
+    """Return the entry that a directory is; one that stands alone belongs to no cache of ours."""
+    root = entries.root_of(directory)
+    records = read_records(root, time.time(), inventory.PATIENCE)
+    item = inventory.read_item(root, directory, inventory.Mounts(), records)
+    return item if item.entry is not None else None
+
+
+def _of_item(item: Item) -> Subject:
+    if item.entry is None:
+        raise NotBuiltError(
+            f"{item.directory} is not whole, or was made by a later version",
+            "The next `cnd build` of its lock makes it anew; `cnd rm` removes what is left.",
+        )
+    path = item.entry.explicit_lock
+    lock = read_lock(path)
+    contents = contents_of(lock, item.entry.prefix.parent)
+    return Subject("entry", item.directory, item.address, contents, item)
+
+
+def _is_image(path: Path) -> bool:
+    if not path.is_file():
+        # read_text() refuses devices and pipes, which would keep us waiting.
+        return False
+    with storage_errors(f"read {path}"), open_regular(path) as stream:
+        return stream.read(len(SQUASHFS)) == SQUASHFS
+
+
+def _of_image(path: Path, settings: Settings) -> Subject:
+    text = squashfs.read_recipe(path, settings)
+    contents = contents_of_recipe(text, str(path))
+    return Subject("image", path, xxhash.xxh3_128_hexdigest(text.encode()), contents)
+
+
+def _of_lockfile(path: Path, settings: Settings) -> Subject:
+    lock = read_lock(path)
+    address = address_of(lock, settings.mount_base_directory)
+    return Subject("lockfile", path, address.digest, contents_of(lock, address.base))
+
+
+def read_lock(path: Path) -> Lock:
+    """Read a lockfile of any platform; nothing is to be installed from it."""
+    if path.suffix in (".yml", ".yaml"):
+        return conda_lock.read(path, this_platform())
+    with storage_errors(f"read {path}"):
+        try:
+            text = read_text(path, "utf-8-sig", limit=LARGEST)
+        except UnicodeDecodeError:
+            raise LockfileError(
+                f"{path}: neither an image nor a lockfile", "Name an image or a lockfile."
+            ) from None
+    header = PLATFORM.search(text)
+    name = LOCKFILE.fullmatch(path.name)
+    known = header or name
+    return parse_explicit(text, str(path), known[1] if known else this_platform())

@@ -1,0 +1,94 @@
+"""What one `cnd verify` does: choose the images, check them, move the damaged away, tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from condainer import project
+from condainer.cache import verify
+from condainer.cache.entries import IMAGE
+from condainer.cache.verify import Verdict
+from condainer.cli.console import human_size
+from condainer.images import rebuild
+from condainer.settings.config import Settings
+from condainer.system.errors import CondainerError, ConfigError, NotBuiltError
+from condainer.system.reporter import Reporter
+
+
+def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]:
+    """Return what is to be checked: directories of entries, or one file.
+
+    Raises NotBuiltError for an address that no cache has, ConfigError for two wishes at once.
+    """
+    if everything:
+        if what is not None:
+            raise ConfigError(f"`--all` and {what}", "Name one image, or all of them.")
+        return list(verify.entries(settings))
+    if what is None or verify.DIGITS.fullmatch(what.lower()):
+        return [verify.served(what and what.lower(), settings)]
+    return [Path(what).absolute()]
+
+
+def planned(
+    what: str | None, everything: bool, settings: Settings
+) -> tuple[tuple[str, ...], list[Path]]:
+    """Return what has to be done first, and what is then to be checked; raises as choose().
+
+    A project's own image may be yet to be built.
+    """
+    try:
+        return (), choose(what, everything, settings)
+    except NotBuiltError:
+        if what is not None:
+            raise
+    found = project.use_plan(settings)
+    return found.steps, [Path(found.image)]
+
+
+def plan(chosen: Sequence[Path], again: bool, keep: bool) -> Iterator[str]:
+    """Yield what run() would do."""
+    for path in chosen:
+        yield f"check {path}"
+        if again:
+            yield f"build {path.name} again in a private place, and compare"
+    if not keep:
+        yield "move damaged entries of the writable cache to its quarantine"
+
+
+def run(
+    chosen: Sequence[Path], again: bool, keep: bool, settings: Settings, reporter: Reporter
+) -> list[Verdict]:
+    """Check images one after the other, and return the verdicts in the same order.
+
+    Raises what a build raises when one is to be built again.
+    """
+    return [_one(path, again, keep, settings, reporter) for path in chosen]
+
+
+def _one(path: Path, again: bool, keep: bool, settings: Settings, reporter: Reporter) -> Verdict:
+    if path.is_dir() and verify.is_entry(path):
+        verdict = verify.verify_entry(path, settings, reporter)
+    else:
+        verdict = verify.verify_file(path, settings, reporter)
+    if again and not verdict.problems:
+        if not (verdict.path / IMAGE).exists():
+            raise CondainerError(
+                f"{path} is not in a cache, and cannot be built again from there",
+                "`cnd import` it first.",
+            )
+        verdict = rebuild.rebuild_entry(verdict, settings, reporter)
+    return verdict if keep else verify.move_away(verdict, settings)
+
+
+def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Yield what is to be told of images without damage, and a sum for several."""
+    whole = [verdict for verdict in verdicts if not verdict.problems]
+    for verdict in whole:
+        amount = f"{human_size(verdict.size)} at {verdict.rate:.0f} MB/s"
+        yield f"{verdict.address}: {', '.join(verdict.checked)} ({amount})"
+        yield from (f"  {note}" for note in verdict.notes)
+    if len(verdicts) != 1:
+        size, seconds = sum(v.size for v in verdicts), sum(v.seconds for v in verdicts)
+        rate = f"{size / max(seconds, 1e-6) / 1e6:.0f} MB/s"
+        yield f"{len(whole)} of {len(verdicts)} images whole, {human_size(size)} at {rate}"

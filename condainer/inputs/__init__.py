@@ -1,0 +1,1 @@
+"""environment.yml and requirements.txt as values."""

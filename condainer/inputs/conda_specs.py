@@ -1,0 +1,125 @@
+"""The `dependencies:` of an environment file: conda specs, and the lines below `pip:`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from condainer.startup.frozen import dataclass
+from condainer.startup.patterns import pattern
+from condainer.system.errors import InputError
+from condainer.system.urls import NETRC, has_secret
+from condainer.system.yaml_file import Document
+
+LIST = "Write each item on a line of its own that begins with `- `."
+PACKAGE_URL = pattern(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
+PACKAGE_PATH = pattern(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
+SPEC = "Write it as `name`, `name=1.2`, `name>=1,<2` (with a comma) or `channel::name`."
+# What conda takes for something else than it says.
+DOUBTFUL = (
+    (pattern(r"=\s*[<>]"), "Write `>=` or `<=`: conda takes `=>1.2` for `>1.2`."),
+    (pattern(r"\[.*\bfeatures\s*="), "No channel has features: name a build, `[build=mkl*]`."),
+    (pattern(r"\[.*\bname\s*="), "The name before the brackets is another one: write one."),
+    (pattern(r"\w\("), "conda ignores what stands in parentheses: write `name=1.2`."),
+    (pattern(r"\w\^"), "Write `name>=1.2,<2`: `^` means nothing to conda."),
+)
+EMPTY_VERSION = pattern(r"(?P<name>[^\s=]+)\s*=\s*")
+BUILD = pattern(r"(?P<head>\S+?\s*(?:[<>=!~]=?|\s)\s*[^\s=]+)\s*=\s*(?P<build>[\w*.]+)\s*")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A conda MatchSpec as the user wrote it, and the place it stands at."""
+
+    text: str
+    where: str
+
+
+def parsed(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]:
+    """Return the conda specs of an environment file, and the lines below `pip:` with their places.
+
+    Raises InputError with the place of what is neither.
+    """
+    value = document.value.get("dependencies")
+    if value is None:
+        return (), []
+    if not isinstance(value, list):
+        raise InputError(
+            f"{document.where('dependencies')}: `dependencies` must be a list",
+            LIST,
+        )
+    specs: list[Spec] = []
+    pip: list[tuple[str, str]] = []
+    for index, item in enumerate(value):
+        where = document.where("dependencies", index)
+        if isinstance(item, str) and has_secret(item):
+            raise InputError(f"{where}: a URL with user, password or token: {item}", NETRC)
+        if isinstance(item, str) and item.strip():
+            specs.append(Spec(_spec(item.strip(), document.path.parent), where))
+        elif isinstance(item, dict) and list(item) == ["pip"]:
+            pip += _pip(document, index, item["pip"])
+        else:
+            raise InputError(
+                f"{where}: a dependency must be a text such as `numpy>=1.26`, not {item!r}",
+                "Put quotation marks around it, or write pip packages below `- pip:`.",
+            )
+    return tuple(specs), pip
+
+
+def _spec(text: str, base: Path) -> str:
+    """Return a spec as a URL if it is the path of a package, as conda does."""
+    if PACKAGE_PATH.fullmatch(text):
+        return Path(os.path.normpath(base.absolute() / Path(text).expanduser())).as_uri()
+    return text
+
+
+def _pip(document: Document, index: int, lines: Any) -> list[tuple[str, str]]:
+    where = document.where("dependencies", index, "pip")
+    if lines is None:
+        return []
+    if not isinstance(lines, list):
+        raise InputError(f"{where}: `pip:` must be a list of requirements", LIST)
+    result = []
+    for number, line in enumerate(lines):
+        place = document.where("dependencies", index, "pip", number)
+        if not isinstance(line, str):
+            raise InputError(
+                f"{place}: a requirement must be a text, not {line!r}",
+                "Put quotation marks around it.",
+            )
+        result.append((line, place))
+    return result
+
+
+def is_python(spec: str) -> bool:
+    """Tell whether a spec asks for python itself."""
+    if PACKAGE_URL.match(spec):
+        return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
+    name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
+    return name.lower() == "python"
+
+
+def spelled_out(text: str) -> str:
+    """Return a spec in the form that rattler takes, where what conda takes it for is clear.
+
+    That is an empty version (`name=`), blanks around the build (`name = 1.2 = build`), and the name
+    once more in brackets.
+    """
+    bare, bracket, rest = text.partition("[")
+    if match := EMPTY_VERSION.fullmatch(bare):
+        bare = match["name"]
+    elif match := BUILD.fullmatch(bare):
+        bare = f"{match['head']}={match['build']}"
+    if not bracket:
+        return bare
+    name = re.split(r"[\s=<>!~]", bare.rpartition("::")[2].strip(), maxsplit=1)[0]
+    again = rf"\bname\s*=\s*([\"']?){re.escape(name)}\1\s*(,\s*|(?=\]))"
+    rest = re.sub(again, "", rest, flags=re.IGNORECASE)
+    return bare if rest == "]" else f"{bare}{bracket}{rest}"
+
+
+def remedy_of(text: str) -> str:
+    """Return what to write in place of a spec that is refused."""
+    return next((hint for form, hint in DOUBTFUL if form.search(text)), SPEC)

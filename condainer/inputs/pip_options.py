@@ -1,0 +1,77 @@
+"""The options that pip takes in a requirements file, one by one, whichever way they are written."""
+
+from __future__ import annotations
+
+import shlex
+from optparse import OptionError, OptionParser
+from typing import NoReturn
+
+from condainer.startup.frozen import dataclass
+from condainer.system.errors import InputError
+
+# The long name comes first; the others mean the same to pip.
+FLAGS: tuple[tuple[str, ...], ...] = (
+    ("--no-index",),
+    ("--prefer-binary",),
+    ("--require-hashes",),
+    ("--pre",),
+)
+WITH_VALUE: tuple[tuple[str, ...], ...] = (
+    ("--index-url", "-i", "--pypi-url"),
+    ("--extra-index-url",),
+    ("--requirement", "-r"),
+    ("--constraint", "-c"),
+    ("--editable", "-e"),
+    ("--find-links", "-f"),
+    ("--no-binary",),
+    ("--only-binary",),
+    ("--all-releases",),
+    ("--only-final",),
+    ("--trusted-host",),
+    ("--use-feature",),
+)
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option by its long name; the value of a flag is empty."""
+
+    name: str
+    value: str
+
+    @property
+    def text(self) -> str:
+        """The option as a line of its own."""
+        return f"{self.name} {self.value}".strip()
+
+
+class _Parser(OptionParser):
+    """pip's own parser is of this kind: it takes abbreviations, `-iURL` and `--name=value`."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help_option=False)
+        for names in FLAGS:
+            self.add_option(*names, dest=names[0], action="append_const", const="")
+        for names in WITH_VALUE:
+            self.add_option(*names, dest=names[0], action="append")
+
+    def error(self, msg: str) -> NoReturn:
+        raise ValueError(msg)
+
+
+def parsed(text: str, where: str) -> list[Option]:
+    """Return the options of a line; raises InputError for what is none of pip's.
+
+    Parameters: `where` is the place of the line.
+    """
+    try:
+        values, others = _Parser().parse_args(shlex.split(text))
+        if others:
+            raise ValueError(f"unexpected {others[0]!r}")
+    except (ValueError, OptionError) as error:
+        raise InputError(
+            f"{where}: not an option that pip takes in a requirements file: {text} ({error})",
+            "Correct it, or leave it out; docs/locking.md has the list.",
+        ) from None
+    found = vars(values)
+    return [Option(name, value) for name in found for value in found[name] or ()]

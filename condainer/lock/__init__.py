@@ -1,0 +1,1 @@
+"""The lock as a value, its files, and its content address."""

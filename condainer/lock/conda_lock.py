@@ -1,0 +1,166 @@
+"""conda-lock.yml as plain data: what conda-lock 1 to 4 wrote, read without importing it.
+
+A file of a hundred thousand lines takes seconds and bounded memory; aliases, which could expand to
+any size, no lockfile has.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from condainer.lock.explicit import MD5
+from condainer.lock.locks import VCS, CondaPackage, Lock, PipPackage, git_url
+from condainer.startup.patterns import pattern
+from condainer.system.errors import LockfileError
+from condainer.system.files import Read, read_bytes
+from condainer.system.yaml_file import nested
+
+VERSION = "1"
+MAX_BYTES = 64_000_000
+# The parser in C recurses; no lockfile is nested more deeply than this.
+MAX_DEPTH = 20
+# A lock of a hundred thousand lines has a quarter of a million.
+MAX_EVENTS = 2_000_000
+REMEDY = "Restore the file from version control, or delete it and run `cnd lock`."
+DIGEST = pattern(r"[0-9a-fA-F]{32,64}")
+# A line break would begin another line of the explicit lockfile.
+UNPRINTABLE = pattern(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
+# It leaves all as text: a hash that happens to have digits only is no number.
+Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
+
+
+def read(path: Path, platform: str, partial: bool = False, read: Read = read_bytes) -> Lock:
+    """Read a conda-lock.yml as the lock of one platform.
+
+    Parameters: `partial` allows conda packages that have an md5 only. Raises LockfileError when
+    it is damaged, has no packages for the platform, or no sha256; FileNotFoundError.
+    """
+    content = content_of(path, read)
+    chosen = {
+        (str(p["manager"]), str(p["name"])): p
+        for p in _packages(content, path)
+        if p["platform"] == platform and _wanted(p)
+    }
+    if not chosen:
+        platforms = ", ".join(str(name) for name in _metadata(content).get("platforms") or [])
+        raise LockfileError(
+            f"{path}: locks {platforms}, not {platform}",
+            f"Lock for {platform} as well, or delete the file and run `cnd lock`.",
+        )
+    conda = [_conda(p, path, partial) for p in chosen.values() if p["manager"] == "conda"]
+    pip = [_pip(p, path) for p in chosen.values() if p["manager"] == "pip"]
+    return Lock(platform, tuple(p for p in conda if not p.name.startswith("__")), tuple(pip))
+
+
+def content_of(path: Path, read: Read = read_bytes) -> dict[str, Any]:
+    """Return what a conda-lock.yml holds, all of it as text, which is not to be changed.
+
+    Raises LockfileError when it is damaged or beyond all bounds, FileNotFoundError.
+    """
+    try:
+        text = read(path).decode("utf-8-sig")
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError:
+        raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
+    except OSError as error:
+        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+    return _content(path, text)
+
+
+# `cnd lock` looks at one file several times.
+@functools.lru_cache(maxsize=1)
+def _content(path: Path, text: str) -> dict[str, Any]:
+    try:
+        _check_bounds(path, text)
+        content = yaml.load(text, Loader)
+    except (yaml.YAMLError, ValueError) as error:
+        raise LockfileError(f"{path}: not a lockfile of conda-lock: {error}", REMEDY) from None
+    if not isinstance(content, dict):
+        raise LockfileError(f"{path}: not a lockfile of conda-lock: no `package:`", REMEDY)
+    version = str(content.get("version"))[:40]
+    if version != VERSION:
+        raise LockfileError(
+            f"{path}: version {version} of conda-lock's format is not known here",
+            "Lock again with a conda-lock that writes version 1, or with `cnd lock`.",
+        )
+    if not isinstance(content.get("package"), list):
+        raise LockfileError(f"{path}: not a lockfile of conda-lock: no `package:`", REMEDY)
+    return content
+
+
+def _check_bounds(path: Path, text: str) -> None:
+    """Refuse what would take more memory or a deeper stack than any lockfile."""
+    if len(text) > MAX_BYTES:
+        raise LockfileError(f"{path}: larger than {MAX_BYTES} bytes", "Is it the right file?")
+    for count, (depth, event) in enumerate(nested(text)):
+        place = f"{path}:{event.start_mark.line + 1}"
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):
+            raise LockfileError(f"{place}: a lockfile has no anchors, aliases and tags", REMEDY)
+        if depth > MAX_DEPTH:
+            raise LockfileError(f"{place}: too deeply nested", REMEDY)
+        if count > MAX_EVENTS:
+            raise LockfileError(f"{place}: more than {MAX_EVENTS} items", "Is it the right file?")
+
+
+def _metadata(content: dict[str, Any]) -> dict[str, Any]:
+    metadata = content.get("metadata")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _packages(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
+    for number, package in enumerate(content["package"], 1):
+        texts = ("manager", "name", "platform", "url")
+        good = isinstance(package, dict) and all(isinstance(package.get(t), str) for t in texts)
+        if not good or package["manager"] not in ("conda", "pip"):
+            raise LockfileError(f"{path}: package {number} is not what conda-lock writes", REMEDY)
+        if any(UNPRINTABLE.search(package[text]) for text in texts):
+            raise LockfileError(
+                f"{path}: package {number} has a blank or control character in its name or URL",
+                REMEDY,
+            )
+        yield package
+
+
+def _wanted(package: dict[str, Any]) -> bool:
+    """Tell whether a package belongs to what everybody gets, not to `dev` or an extra."""
+    categories = package.get("categories") or [package.get("category", "main")]
+    return "main" in categories
+
+
+def _hashes(package: dict[str, Any]) -> dict[str, str]:
+    found = package.get("hash")
+    if not isinstance(found, dict):
+        return {}
+    return {k: v for k, v in found.items() if isinstance(v, str) and DIGEST.fullmatch(v)}
+
+
+def _conda(package: dict[str, Any], path: Path, partial: bool) -> CondaPackage:
+    hashes = _hashes(package)
+    if partial and "sha256" not in hashes and MD5.fullmatch(hashes.get("md5", "")):
+        return CondaPackage(package["url"], "", hashes["md5"].lower())
+    return CondaPackage(package["url"], _sha256(package, hashes, path))
+
+
+def _pip(package: dict[str, Any], path: Path) -> PipPackage:
+    """Return a pip package; a commit of a git repository stands in the place of its sha256."""
+    url = str(package["url"])
+    if url.startswith(VCS):
+        # Where it is none, the rules of the explicit lockfile say so.
+        return PipPackage(package["name"], git_url(url) or url, "")
+    digest = _sha256(package, _hashes(package), path)
+    return PipPackage(package["name"], url.partition("#")[0], digest)
+
+
+def _sha256(package: dict[str, Any], hashes: dict[str, str], path: Path) -> str:
+    if "sha256" not in hashes:
+        raise LockfileError(
+            f"{path}: {package['name']} has no sha256, and an md5 proves nothing",
+            "Lock again with `cnd lock`.",
+        )
+    return hashes["sha256"].lower()

@@ -1,0 +1,1 @@
+"""From an image to a mounted prefix: ways to mount, keepers, unmounting."""

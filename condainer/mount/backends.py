@@ -1,0 +1,310 @@
+"""What stands at a mount point, and the programs that mount an image there and unmount it."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import errno
+import os
+import select
+import signal
+import stat
+import struct
+from pathlib import Path
+
+from condainer.lock.address import DIGITS
+from condainer.mount import guard
+from condainer.mount.mount_table import PLACE, Mounted, mounted_at
+from condainer.startup import tool_paths
+from condainer.startup.frozen import dataclass
+from condainer.startup.tool_paths import KERNEL, OPTIONS
+from condainer.system import files, namespace, process
+from condainer.system.errors import MountError, ToolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Protocol
+else:
+    Protocol = object
+
+SENTINEL = Path(".condainer", "address")
+
+# How long a daemon may take to answer, in seconds; it may wait for a slow file system.
+PATIENCE = 10.0
+# How often to look at what changes while it is looked at.
+LOOKS = 5
+# What stat says of a FUSE mount whose daemon has gone.
+DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
+
+SUPERBLOCK_MAGIC = b"hsqs"
+SUPERBLOCK_SIZE = 96
+BYTES_USED_OFFSET = 40
+
+
+class State(enum.Enum):
+    """What is at a mount point; PROVIDED is what root has mounted for everybody.
+
+    Of a DEAD mount the daemon has gone, that of a HUNG one does not answer.
+    """
+
+    ABSENT = "absent"
+    MOUNTED = "mounted"
+    PROVIDED = "provided"
+    DEAD = "dead"
+    HUNG = "hung"
+    FOREIGN = "foreign"
+
+
+# What is there to be unmounted by us, now or later.
+HELD = (State.MOUNTED, State.DEAD, State.HUNG)
+
+
+class Busy(MountError):
+    """A file system is in use and therefore was not unmounted."""
+
+
+def examine(prefix: Path, address: str) -> State:
+    """Find out what is at a mount point, by asking it and not only the mount table.
+
+    MOUNTED means: a mount of this user, which no other user can have made, whose content says that
+    it has this address. PROVIDED is the same of a mount of root by the kernel, which nobody else
+    can make either.
+    """
+    for _ in range(LOOKS):
+        before = mounted_at(prefix)
+        state = _seen(prefix, address, before)
+        # What is mounted or unmounted meanwhile looks for a moment as if it were somebody else's.
+        if state is not State.FOREIGN or mounted_at(prefix) == before:
+            break
+    return state
+
+
+def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
+    if top is not None and top.owner == os.geteuid() and not _answers(prefix):
+        return State.HUNG
+    try:
+        status = prefix.lstat()
+    except FileNotFoundError:
+        return State.ABSENT
+    except OSError as error:
+        entry = mounted_at(prefix)
+        ours = entry is not None and entry.owner == os.geteuid()
+        return State.DEAD if ours and error.errno in DEAD_ERRORS else State.FOREIGN
+    if not stat.S_ISDIR(status.st_mode):
+        return State.FOREIGN
+    entry = mounted_at(prefix)
+    if entry is None or entry.device != status.st_dev or entry.kind == PLACE:
+        return State.ABSENT if _is_free(prefix) else State.FOREIGN
+    if entry.kind != KERNEL and entry.owner != os.geteuid():
+        return State.FOREIGN
+    try:
+        found, _ = files.read_small(prefix / SENTINEL, DIGITS + 1)
+    except OSError as error:
+        return State.DEAD if error.errno in DEAD_ERRORS else State.FOREIGN
+    except UnicodeDecodeError:
+        return State.FOREIGN
+    if found != f"{address}\n":
+        return State.FOREIGN
+    provided = entry.kind == KERNEL and os.geteuid() != 0
+    return State.PROVIDED if provided else State.MOUNTED
+
+
+def is_ours(entry: Mounted) -> bool:
+    """Tell whether a mount is one that this user has made, and may take away."""
+    return entry.owner == os.geteuid() or (entry.kind == KERNEL and os.geteuid() == 0)
+
+
+def _answers(prefix: Path) -> bool:
+    """Tell whether a file system answers in time; asked by a child, which can be killed."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        # One that cannot end must not hold our locks; only the pipe is to be closed by its end.
+        os.closerange(0, writing)
+        os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
+        # To open a file takes an answer, to look at a directory perhaps only the kernel's memory.
+        with contextlib.suppress(OSError):
+            os.open(prefix / SENTINEL, os.O_RDONLY)
+        os._exit(0)
+    os.close(writing)
+    ended = False
+    try:
+        # The end of the child closes its end of the pipe.
+        ended = bool(select.select([reading], [], [], PATIENCE)[0])
+        return ended
+    finally:
+        # Also when we are interrupted, which must not leave it to hold a shell's pipe.
+        if not ended:
+            os.kill(child, signal.SIGKILL)
+        # One that waits for the daemon may not even end when it is killed.
+        os.waitpid(child, 0 if ended else os.WNOHANG)
+        os.close(reading)
+
+
+def _is_free(prefix: Path) -> bool:
+    """Tell whether a directory is ours, closed to others' writing, and holds nothing of anybody."""
+    try:
+        ours = files.is_private_directory(prefix)
+        return ours and (not os.listdir(prefix) or guard.is_put(prefix))
+    except OSError:
+        return False
+
+
+class Backend(Protocol):
+    """A way to make a file system appear from an image file."""
+
+    @property
+    def name(self) -> str:
+        """What the program or the kernel's part is called."""
+
+    def start(self, image: Path, prefix: Path) -> None:
+        """Mount an image file at an existing directory; raises MountError."""
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """squashfuse, whose daemon serves the files; `environment` is the one in which it runs."""
+
+    program: str
+    environment: dict[str, str]
+    setuid_helper: bool
+
+    @property
+    def name(self) -> str:
+        return Path(self.program).name
+
+    @property
+    def direct(self) -> bool:
+        """Whether this process can mount where everybody sees it, outside of a namespace."""
+        return os.geteuid() == 0 or (self.setuid_helper and not tool_paths.privileges_frozen())
+
+    def start(self, image: Path, prefix: Path) -> None:
+        _mount([self.program, "-o", OPTIONS], self.environment, image, prefix)
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The kernel's squashfs on a loop device, for root."""
+
+    environment: dict[str, str]
+    name: str = KERNEL
+
+    def start(self, image: Path, prefix: Path) -> None:
+        command = ["mount", "-t", KERNEL, "-o", f"{OPTIONS},loop"]
+        _mount(command, self.environment, image, prefix)
+
+
+def find_fuse(directory: Path | None) -> Fuse:
+    """Return the programs for mounting, `directory` looked into before PATH.
+
+    Raises ToolError when squashfuse or a usable /dev/fuse is missing.
+    """
+    squashfuse = process.find_tool("squashfuse_ll", directory) or process.find_tool(
+        "squashfuse", directory
+    )
+    if squashfuse is None:
+        raise ToolError(
+            "squashfuse is needed to mount images, and is not installed",
+            "Install the package squashfuse (Debian, Ubuntu, Fedora; on RHEL from EPEL), or run "
+            "`cnd prereq --install`, without root; or set CONDAINER_TOOLS to where it is.",
+        )
+    _check_device()
+    helper = fusermount(directory)
+    status = os.stat(helper) if helper else None
+    setuid = status is not None and status.st_uid == 0 and bool(status.st_mode & stat.S_ISUID)
+    return Fuse(squashfuse, tool_environment(directory), setuid)
+
+
+def fusermount(directory: Path | None) -> str | None:
+    """Return the program with which ordinary users unmount, or None."""
+    return process.find_tool("fusermount3", directory) or process.find_tool("fusermount", directory)
+
+
+def tool_environment(directory: Path | None) -> dict[str, str]:
+    """Return the environment of a daemon; see tools.environment()."""
+    return tool_paths.environment(str(directory or ""))
+
+
+def _check_device() -> None:
+    try:
+        os.close(os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC))
+    except FileNotFoundError:
+        raise ToolError(
+            "/dev/fuse does not exist",
+            "Ask the administrator to load the kernel module (`modprobe fuse`); "
+            "a container needs `--device /dev/fuse`.",
+        ) from None
+    except OSError as error:
+        raise ToolError(
+            f"/dev/fuse cannot be opened: {error.strerror}",
+            "Ask the administrator for `chmod 0666 /dev/fuse`, which is its usual mode; "
+            "a container needs `--device /dev/fuse`.",
+        ) from None
+
+
+def _mount(command: list[str], environment: dict[str, str], image: Path, prefix: Path) -> None:
+    """Run a command that mounts; raises MountError that names the image and the remedy."""
+    _check_file(image)
+    try:
+        process.run([*command, str(image), str(prefix)], env=environment, cwd=Path("/"))
+    except process.CommandFailed as error:
+        said = error.stderr.strip()
+        hint = ""
+        if "compress" in said:
+            hint = "Install a newer squashfuse, which knows this compression."
+        elif "squashfs image" in said or "bad superblock" in said:
+            hint = _damaged_hint(image)
+        elif "mount_max" in said:
+            hint = "Unmount what is not needed any more (`cnd umount`)."
+        elif "fusermount" in said:
+            hint = "Install the package fuse3, whose fusermount3 lets ordinary users mount."
+        raise MountError(f"{image} cannot be mounted at {prefix}: {said}", hint) from error
+
+
+def _check_file(image: Path) -> None:
+    """Refuse what is no whole image: squashfuse mounts some truncated ones and fails later."""
+    try:
+        with files.open_regular(image) as stream:
+            head = stream.read(SUPERBLOCK_SIZE)
+            size = os.fstat(stream.fileno()).st_size
+    except FileNotFoundError:
+        raise MountError(f"{image} does not exist", "Build it again with `cnd build`.") from None
+    except OSError as error:
+        raise MountError(f"{image} cannot be read: {error.strerror}") from error
+    if len(head) < SUPERBLOCK_SIZE or not head.startswith(SUPERBLOCK_MAGIC):
+        raise MountError(f"{image} is not a squashfs image", _damaged_hint(image))
+    (needed,) = struct.unpack_from("<Q", head, BYTES_USED_OFFSET)
+    if size < needed:
+        raise MountError(
+            f"{image} is truncated: {size} of {needed} bytes are there", _damaged_hint(image)
+        )
+
+
+def _damaged_hint(image: Path) -> str:
+    return f"Delete {image.parent} and build it again with `cnd build`."
+
+
+def stop(prefix: Path, tool_directory: Path | None, lazy: bool = False) -> None:
+    """Unmount the topmost file system at `prefix`.
+
+    Parameters: `lazy` takes it out of sight even while it is in use. Raises Busy when it is in
+    use, MountError when it cannot be unmounted.
+    """
+    try:
+        namespace.unmount(prefix, lazy)
+        return
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise Busy(f"{prefix} is in use") from error
+        if error.errno != errno.EPERM:
+            raise MountError(f"{prefix} cannot be unmounted: {error.strerror}") from error
+    helper = fusermount(tool_directory)
+    if helper is None:
+        raise ToolError("fusermount3 is not installed", "Install the package fuse3.")
+    flags = ["-u", "-z"] if lazy else ["-u"]
+    try:
+        process.run([helper, *flags, str(prefix)], env=tool_environment(tool_directory))
+    except process.CommandFailed as error:
+        if "busy" in error.stderr:
+            raise Busy(f"{prefix} is in use") from error
+        raise MountError(f"{prefix} cannot be unmounted: {error.stderr.strip()}") from error

@@ -1,0 +1,102 @@
+"""Which way an image is mounted: by what, and where everybody or only we can see it."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from condainer.mount import backends, mount_locks
+from condainer.mount.backends import Backend, Fuse, Kernel, State
+from condainer.startup import tool_paths
+from condainer.startup.frozen import dataclass, replace
+from condainer.system import namespace
+from condainer.system.errors import MountError, ToolError
+
+AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to mount: the back ends to try in turn, whether in a private namespace, and why."""
+
+    backends: tuple[Backend, ...]
+    private: bool
+    reason: str
+
+    def report(self) -> dict[str, str | bool]:
+        """Return what `cnd status --json` prints of it."""
+        return {"with": self.backends[0].name, "private": self.private, "why": self.reason}
+
+
+def choose(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
+    """Return the way to mount an image that is not mounted for us yet.
+
+    Parameters: `wish` is one of config.WAYS, AUTO being the fastest way that is safe; `state` is
+    what is at the mount point. Raises MountError when a wish cannot be fulfilled, ToolError.
+    """
+    taken = state is State.FOREIGN
+    if wish == KERNEL:
+        return _by_kernel(taken, tool_directory)
+    quick = tool_paths.kernel_is_safe(str(image)) and wish != DIRECT
+    fast = (Kernel(backends.tool_environment(tool_directory)),) if quick else ()
+    try:
+        fuse = backends.find_fuse(tool_directory)
+    except ToolError:
+        if not fast:
+            raise
+        private = taken or wish == PRIVATE
+        return Way(fast, private, "there is the kernel's squashfs, and no squashfuse")
+    if wish == PRIVATE:
+        return Way((*fast, fuse), True, "`mount: private` says so")
+    if taken:
+        if wish == DIRECT:
+            raise MountError(
+                "The mount point is taken by somebody else, and `mount: direct` forbids a private "
+                "mount",
+                "Use `mount: auto` or `mount: private`.",
+            )
+        return Way((*fast, fuse), True, "the mount point is taken by somebody else")
+    if wish == DIRECT:
+        return Way((_demand_direct(fuse),), False, "`mount: direct` says so")
+    job = mount_locks.job()
+    if job and namespace.available():
+        return Way((*fast, fuse), True, f"{job} has a mount of its own, which ends with it alone")
+    if fast:
+        reason = "root may use the kernel's squashfs, and the image is root's own and open to all"
+        return Way((*fast, fuse), False, reason)
+    if fuse.direct:
+        return Way((fuse,), False, "the mount point is free")
+    return Way((fuse,), True, "there is no set-user-ID fusermount3 to mount where others look")
+
+
+def for_everybody_of_ours(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
+    """Return the way to mount where every process of ours sees it; raises as choose()."""
+    if wish == KERNEL or (wish == AUTO and tool_paths.kernel_is_safe(str(image))):
+        way = _by_kernel(state is State.FOREIGN, tool_directory)
+    else:
+        fuse = _demand_direct(backends.find_fuse(tool_directory))
+        way = Way((fuse,), state is State.FOREIGN, "a shell cannot enter a private namespace")
+    if wish == AUTO and way.backends[0].name == tool_paths.KERNEL:
+        with suppress(ToolError):
+            way = replace(way, backends=(*way.backends, backends.find_fuse(tool_directory)))
+    return way
+
+
+def _by_kernel(taken: bool, tool_directory: Path | None) -> Way:
+    if os.geteuid() != 0:
+        raise MountError(
+            "Only root can mount with the kernel's squashfs",
+            "Use `mount: auto`, or ask for `cnd mount --all-users`, which serves everybody.",
+        )
+    kernel = Kernel(backends.tool_environment(tool_directory))
+    return Way((kernel,), taken, "`mount: kernel` says so")
+
+
+def _demand_direct(fuse: Fuse) -> Fuse:
+    if not fuse.direct:
+        raise MountError(
+            "Ordinary users can mount only with a fusermount3 that is set-user-ID root",
+            "Ask for the package fuse3, or use `cnd shell` and `cnd exec`, which do without it.",
+        )
+    return fuse

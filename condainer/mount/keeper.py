@@ -1,0 +1,276 @@
+"""The process that looks after one mount, and unmounts it when its last user has gone.
+
+It lives in the view in which the mount is: that of everybody, or a private namespace, which it
+holds together. It refreshes the lease of the image, and repairs the mount.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from condainer.cache import leases
+from condainer.mount import backends, mount_locks, mount_table, private, watch
+from condainer.mount.backends import Busy, State
+from condainer.mount.mount_locks import Locks, remove_mount_point
+from condainer.startup import launch, tool_paths
+from condainer.startup.frozen import dataclass, replace
+from condainer.system import process
+from condainer.system.errors import CondainerError
+
+# How often a keeper tries again to unmount what is in use without a lock, in seconds.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+# How often it looks, with the first pause, whether others still use a mount point of ours.
+VISITS = 5
+
+
+@dataclass(frozen=True)
+class Duty:
+    """What a keeper has to know to look after a mount.
+
+    `locks` are the files of Locks, and `held` is the locked descriptor of the keeper's own; `lease`
+    is that of the image; `again` the command that mounts it once more. A private mount has a
+    `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place);
+    `others` are the locks `mount` and `keeper` of the mount that all our processes see.
+    """
+
+    prefix: str
+    address: str
+    linger: float
+    tools: str
+    locks: tuple[str, ...] = ()
+    held: int = -1
+    lease: str = ""
+    again: tuple[str, ...] = ()
+    notice: str = ""
+    announced: int = -1
+    cover: str = ""
+    others: tuple[str, ...] = ()
+
+
+def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
+    """Make sure that exactly one keeper looks after a mount; tell whether this one was started.
+
+    The caller holds the users' lock, so that a keeper can end only before or after this.
+    Parameters: `cache` is that of the image; `held`, `locks` and `lease` of the duty are filled
+    in.
+    """
+    descriptor = mount_locks.take(locks.keeper, exclusive=True, wait=False)
+    if descriptor is None:
+        return False
+    try:
+        lease = leases.take(cache, duty.address) if cache is not None else None
+        given = vars(filled_in(duty, locks, str(lease or ""), descriptor))
+        kept = [number for number in (descriptor, duty.announced) if number >= 0]
+        argv = [*launch.module_command("condainer.mount.keeper"), json.dumps(given)]
+        os.waitpid(launch.start_daemon(argv, tool_paths.keeper_environment(duty.tools), kept), 0)
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def filled_in(duty: Duty, locks: Locks, lease: str, held: int) -> Duty:
+    """Return a duty with its locks, the lease of the image, and the descriptor of its own lock."""
+    return replace(duty, locks=tuple(map(str, vars(locks).values())), held=held, lease=lease)
+
+
+class Keeper:
+    """Looks after one mount until it is gone."""
+
+    def __init__(self, duty: Duty) -> None:
+        self.duty = duty
+        self.prefix = Path(duty.prefix)
+        self.locks = Locks(*map(Path, duty.locks))
+        self.tools = Path(duty.tools) if duty.tools else None
+        self.refreshed = time.monotonic()
+        self.pause = FIRST_PAUSE
+        self.busy = self.ended = self.broken = False
+        # Set when the mount has been looked at, and repaired if it was dead.
+        self.looked = threading.Event()
+        self.ready = mount_locks.ready_file(self.prefix, self.locks.users.parent)
+
+    def keep(self) -> None:
+        """Unmount when nobody has used the mount for `linger` seconds, and then end."""
+        if self.duty.notice:
+            private.write_down(self.locks, os.getpid())
+        self._say_ready()
+        # Python goes on waiting for a lock after this, and so does it for everything else.
+        signal.signal(signal.SIGALRM, lambda *_: self._tend())
+        signal.setitimer(signal.ITIMER_REAL, LONGEST_PAUSE)
+        threading.Thread(target=self._watch, daemon=True).start()
+        pause = FIRST_PAUSE
+        while True:
+            seen = self._wait_until_unused()
+            time.sleep(self.duty.linger)
+            users = mount_locks.take(self.locks.users, exclusive=True, wait=False)
+            if users is None:
+                continue
+            try:
+                if os.fstat(users).st_mtime_ns != seen:
+                    continue
+                kept = self._is_kept()
+                if not kept:
+                    # A shell that does not see this any more asks `cnd`, which waits for the lock;
+                    # the claims of all others are there.
+                    self.ready.unlink(missing_ok=True)
+                    kept = self._is_kept()
+                if not kept and self._unmounted():
+                    self._clean_up()
+                    # Before the users' lock: who gets that one must see that we are gone.
+                    os.close(self.duty.held)
+                    break
+                self._say_ready()
+            finally:
+                os.close(users)
+            if kept:
+                self._stand_by()
+            else:
+                # In use by somebody who closed the lock's descriptor, or who never had it.
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+        if not self.duty.notice:
+            self._outlast_visitors()
+
+    def _watch(self) -> None:
+        """Have the mount looked at as soon as its daemon has gone."""
+        main = threading.main_thread().ident
+        while main is not None and not self.ended:
+            if watch.until_gone(self.prefix, LONGEST_PAUSE):
+                self.looked.clear()
+                signal.pthread_kill(main, signal.SIGALRM)
+                self.looked.wait()
+
+    def _say_ready(self) -> None:
+        # Shells cannot enter a private namespace.
+        if not (self.duty.notice or self._is_said()):
+            mount_locks.say_ready(self.ready, self.locks)
+
+    def _is_said(self) -> bool:
+        with contextlib.suppress(OSError):
+            return self.ready.read_bytes().startswith(b"%d " % os.getpid())
+        return False
+
+    def _wait_until_unused(self) -> int:
+        """Return once nobody holds the users' lock, with the time when somebody last took it."""
+        users = mount_locks.wait_for(self.locks.users, exclusive=True)
+        try:
+            return os.fstat(users).st_mtime_ns
+        finally:
+            os.close(users)
+
+    def _is_kept(self) -> bool:
+        """Tell whether we are needed although nobody holds a lock.
+
+        A shell needs the mount point to stay ours even when its image was taken away.
+        """
+        if mount_locks.shells(self.locks):
+            return True
+        state = backends.examine(self.prefix, self.duty.address)
+        return state in backends.HELD and self.locks.persistent.exists()
+
+    def _stand_by(self) -> None:
+        shells = bool(mount_locks.shells(self.locks))
+        mount_table.wait_for_change(LONGEST_PAUSE if shells else leases.REFRESH)
+
+    def _tend(self) -> None:
+        """Refresh the lease when it is time, and repair a mount whose daemon has gone.
+
+        Scripts and shells look for their commands there without asking us: they would find those
+        of the system.
+        """
+        if self.busy or self.ended:
+            # A repair is under way, and the mount is looked at again after it.
+            return
+        self.busy = True
+        try:
+            if self.duty.lease and time.monotonic() - self.refreshed > leases.REFRESH:
+                leases.refresh(Path(self.duty.lease))
+                self.refreshed = time.monotonic()
+            signal.setitimer(signal.ITIMER_REAL, self._repaired())
+        finally:
+            self.busy = False
+            self.looked.set()
+
+    def _repaired(self) -> float:
+        """Repair the mount if it is dead; return when to look again, in seconds."""
+        state = backends.examine(self.prefix, self.duty.address)
+        # A repair that failed, perhaps because that daemon was killed too, leaves nothing there.
+        self.broken = state is State.DEAD or (self.broken and state is State.ABSENT)
+        if not self.broken:
+            self.pause = FIRST_PAUSE
+            return LONGEST_PAUSE
+        with contextlib.suppress(CondainerError):
+            process.run(self.duty.again, env=os.environ)
+        # Again soon: the new daemon may have been killed too, or somebody else had the turn.
+        self.pause = min(2 * self.pause, LONGEST_PAUSE)
+        return self.pause
+
+    def _unmounted(self) -> bool:
+        state = backends.examine(self.prefix, self.duty.address)
+        if state is State.HUNG:
+            return False
+        try:
+            if state in (State.MOUNTED, State.DEAD):
+                backends.stop(self.prefix, self.tools, lazy=state is State.DEAD)
+        except Busy:
+            return False
+        except CondainerError:
+            left = backends.examine(self.prefix, self.duty.address)
+            return left not in (State.MOUNTED, State.DEAD)
+        return True
+
+    def _clean_up(self) -> None:
+        for path in (self.locks.persistent, self.locks.verified):
+            path.unlink(missing_ok=True)
+        self.ended = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if self.duty.lease:
+            leases.end(Path(self.duty.lease))
+        if self.duty.notice:
+            self.locks.namespace.unlink(missing_ok=True)
+            private.leave(self.prefix, Path(self.duty.cover) if self.duty.cover else None)
+            Path(self.duty.notice).unlink(missing_ok=True)
+        self._remove_mount_point()
+
+    def _remove_mount_point(self) -> None:
+        """Remove the directory, unless it carries the mount that all our processes see.
+
+        From a private namespace that one cannot be seen, and would be detached with its directory.
+        """
+        if not self.duty.others:
+            remove_mount_point(self.prefix)
+            return
+        turn, keeper = (Path(path) for path in self.duty.others)
+        held = [mount_locks.take(path, exclusive=True, wait=False) for path in (turn, keeper)]
+        if None not in held:
+            remove_mount_point(self.prefix)
+
+    def _outlast_visitors(self) -> None:
+        """Remove a mount point that others still used, once they do not; nobody else could."""
+        for _ in range(VISITS):
+            if not mount_locks.visitors(self.prefix):
+                break
+            time.sleep(FIRST_PAUSE)
+        if os.path.lexists(self.prefix):
+            paths = (self.locks.mount, self.locks.keeper)
+            held = [mount_locks.take(path, exclusive=True, wait=False) for path in paths]
+            # Otherwise somebody mounts there again.
+            if None not in held:
+                remove_mount_point(self.prefix)
+
+
+def main(argument: str) -> None:
+    """Keep a mount: the argument is a Duty as JSON."""
+    given = json.loads(argument)
+    Keeper(Duty(**given)).keep()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,39 @@
+"""The keeper of a mount that `cold` makes: it finds out for itself what others are told."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from condainer.mount import guard, keeper, mount_locks
+from condainer.mount.backends import State
+from condainer.mount.mount_locks import Locks
+from condainer.mount.mount_work import Image, Options, Work, duty_of, probe
+from condainer.startup.frozen import fields
+from condainer.system.reporter import Silent
+
+
+def main(given: Sequence[str]) -> None:
+    """Look after a mount that is being made by the process that started us.
+
+    Parameters: what the image and the options are made of, the beginning of the paths of the lock
+    files, the lease, and the descriptors of the keeper's lock and of the directory below the mount.
+    """
+    prefix, address, path, way, linger, tools, copies, stem, lease, held, below = given
+    image = Image(Path(path), address, Path(prefix))
+    options = Options(way, float(linger), Path(tools) if tools else None, Path(copies))
+    locks = Locks(*(Path(f"{stem}.{field.name}") for field in fields(Locks)))
+    work = Work(image, options, locks, Silent())
+    duty = keeper.filled_in(duty_of(work), locks, lease, int(held))
+    # Until it is mounted, or could not be.
+    os.close(mount_locks.wait_for(locks.mount, exclusive=False))
+    if probe(image) is State.MOUNTED:
+        guard.put(Path(f"/proc/self/fd/{below}"), guard.commands(image.prefix))
+    os.close(int(below))
+    keeper.Keeper(duty).keep()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

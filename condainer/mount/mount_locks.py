@@ -1,0 +1,362 @@
+"""The lock files of a mount, and what else its users write beside the mount point.
+
+Users hold a shared lock on the file `users`, which the commands they start inherit. One keeper per
+mount waits until it can have that lock for itself. Who mounts or repairs holds `mount` meanwhile.
+A lock file is never unlinked: somebody could hold a lock on the file that is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from condainer.mount import guard, mount_table
+from condainer.startup.attach import JOBS
+from condainer.startup.command_environment import STAND_INS
+from condainer.startup.frozen import dataclass, fields
+from condainer.system import files
+from condainer.system.errors import MountError, StorageError
+from condainer.system.private_directory import this_boot
+
+NAMES = 10
+# The end of the name of what a keeper says of itself to shells.
+READY = ".ready"
+# What mount points are called: this and the digits of an address.
+MOUNT_POINT = re.compile(r"condainer-([0-9a-f]{32})")
+
+
+@dataclass(frozen=True)
+class Locks:
+    """The files of one mount on one node.
+
+    `persistent` says that the mount stays although nobody holds a lock, `namespace` where a
+    private one is, `verified` which bytes it was made from; `shells` is the beginning of the names
+    of shells' claims.
+    """
+
+    users: Path
+    keeper: Path
+    mount: Path
+    persistent: Path
+    namespace: Path
+    verified: Path
+    shells: Path
+
+
+def locks_for(prefix: Path, private: str | None = None) -> Locks:
+    """Return the lock files of a mount point, in a private directory beside it.
+
+    The names tell apart what shares the directory but not the mount: nodes, boots and mount
+    namespaces. Parameters: `private` names a private mount, which is none of those that everybody
+    in our view shares. Raises MountError when no directory of ours can be had.
+    """
+    directory = private_directory(prefix.parent)
+    view = _view(prefix.parent) if private is None else f"{_view(prefix.parent)}-{private}"
+    stem = f"{_stem(prefix)}-{view}"
+    return Locks(*(directory / f"{stem}.{field.name}" for field in fields(Locks)))
+
+
+def _stem(prefix: Path) -> str:
+    return f"{prefix.name}-{this_boot()}"
+
+
+def locks_of(record: Path) -> Locks:
+    """Return the lock files of the private mount whose `namespace` file is given."""
+    return Locks(*(record.with_suffix(f".{field.name}") for field in fields(Locks)))
+
+
+def of_our_namespace(prefix: Path) -> Locks | None:
+    """Return the lock files of the private mount whose namespace we are in, or None."""
+    if not mount_table.has_place(prefix):
+        # Numbers of namespaces are used again, and records of killed ones stay.
+        return None
+    ours = os.readlink("/proc/self/ns/mnt")
+    directory = _existing_directory(prefix.parent)
+    if directory is None:
+        return None
+    for path in directory.glob(f"{_stem(prefix)}-*.namespace"):
+        with suppress(OSError, UnicodeDecodeError):
+            if ours in path.read_text(encoding="ascii").split():
+                return locks_of(path)
+    return None
+
+
+def address_at(prefix: Path) -> str:
+    """Return the address that the name of a mount point states."""
+    return prefix.name.partition("-")[2]
+
+
+def prefix_of(locks: Locks) -> Path:
+    """Return the mount point that lock files belong to."""
+    name = MOUNT_POINT.match(locks.users.name)
+    assert name is not None
+    return locks.users.parent.parent / name[0]
+
+
+def private_ones(base: Path) -> list[Locks]:
+    """Return the lock files of our private mounts below a directory."""
+    directory = _existing_directory(base)
+    return [locks_of(path) for path in sorted(directory.glob("*.namespace"))] if directory else []
+
+
+def forget_earlier_boots(base: Path) -> None:
+    """Delete lock files that no process can hold any more; what else stands there stays."""
+    boot = this_boot()
+    kinds = {READY, *(f".{field.name}" for field in fields(Locks))}
+    directory = _existing_directory(base)
+    for path in directory.iterdir() if directory else []:
+        if path.suffix in kinds and f"-{boot}-" not in path.name:
+            path.unlink(missing_ok=True)
+
+
+def job() -> str:
+    """Return the name of the batch job, or of its step, that we run in; empty outside of any."""
+    for names in JOBS:
+        words = [os.environ[name] for name in names if os.environ.get(name)]
+        if words:
+            return re.sub(r"\W", "_", "-".join(["job", *words]))
+    return ""
+
+
+def private_directory(base: Path) -> Path:
+    """Return our directory of lock files below `base`.
+
+    Somebody may have taken the name in a directory that all can write. Then it is the next name;
+    one that is there and ours always wins, so that all our processes agree.
+    """
+    candidates = _candidates(base)
+    for _ in range(2):
+        found = _existing_directory(base)
+        if found is not None:
+            return found
+        for candidate in candidates:
+            try:
+                candidate.mkdir(0o700)
+                return candidate
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise files.storage_error(f"create {candidate}", error) from error
+    raise MountError(
+        f"{candidates[0]} and the names after it belong to others",
+        "Ask the administrator to remove them, or choose another `mount_base_directory`.",
+    )
+
+
+def _candidates(base: Path) -> list[Path]:
+    name = f".condainer-{os.geteuid()}"
+    return [base / name, *(base / f"{name}.{number}" for number in range(1, NAMES))]
+
+
+def _existing_directory(base: Path) -> Path | None:
+    return next((path for path in _candidates(base) if files.is_private_directory(path)), None)
+
+
+def stand_ins(prefix: Path) -> str:
+    """Return where the stand-ins of an image's commands are; empty without a directory of ours."""
+    directory = _existing_directory(prefix.parent)
+    return f"{directory}/{prefix.name}{STAND_INS}" if directory else ""
+
+
+def _view(base: Path) -> str:
+    """Name the set of processes that see the same mounts below `base` as we do."""
+    real = os.path.realpath(base)
+    holder = None
+    for entry in mount_table.mount_table():
+        inside = real == entry.path or real.startswith(entry.path.rstrip("/") + "/")
+        if inside and (holder is None or len(entry.path) >= len(holder.path)):
+            holder = entry
+    if holder is not None and holder.peers:
+        return f"s{holder.peers}"
+    return "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
+
+
+def take(path: Path, exclusive: bool, wait: bool = True) -> int | None:
+    """Lock a file and return its descriptor, or None when others hold it and `wait` is false.
+
+    Raises MountError when the file is not ours, or its file system has no locks.
+    """
+    kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+    while True:
+        descriptor = _open(path)
+        try:
+            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
+            if _is_at(descriptor, path):
+                return descriptor
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError as error:
+            os.close(descriptor)
+            raise MountError(
+                f"{path} cannot be locked: {error.strerror}",
+                "Choose a `mount_base_directory` on a local file system.",
+            ) from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+        # A cleaner of temporary files removed it while we waited: others lock the new one.
+        os.close(descriptor)
+
+
+def wait_for(path: Path, exclusive: bool) -> int:
+    """Lock a file, however long that takes, and return its descriptor; raises as take()."""
+    descriptor = take(path, exclusive)
+    assert descriptor is not None
+    return descriptor
+
+
+def claim(locks: Locks) -> int:
+    """Take the users' lock with the others, and note the time for the keeper."""
+    descriptor = wait_for(locks.users, exclusive=False)
+    os.utime(descriptor)
+    return descriptor
+
+
+def _open(path: Path) -> int:
+    try:
+        files.make_directory(path.parent, 0o700)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise files.storage_error(f"open the lock file {path}", error) from error
+    status = os.fstat(descriptor)
+    if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{path} is not a file of yours", "Remove it.")
+    return descriptor
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def write(path: Path, text: str = "") -> None:
+    """Write a small file of ours; raises OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        os.write(descriptor, text.encode("utf-8", "surrogateescape"))
+    finally:
+        os.close(descriptor)
+
+
+def claim_for_shell(locks: Locks, pid: int) -> Path:
+    """Note that a shell uses a mount, until it ends or the returned file is deleted.
+
+    Raises MountError when there is no such process of ours.
+    """
+    started = _started(pid)
+    if started is None:
+        raise MountError(f"There is no process {pid}", "`--shell` takes the number of a shell.")
+    path = locks.shells.with_name(f"{locks.shells.name}.{pid}")
+    write(path, started)
+    return path
+
+
+def ready_file(prefix: Path, directory: Path) -> Path:
+    """Return where the keeper of a mount says that it heeds claims that were made without a lock.
+
+    One file for all views, which shells cannot name: whoever reads it compares namespaces.
+    """
+    return directory / f"{_stem(prefix)}-any{READY}"
+
+
+def say_ready(path: Path, locks: Locks) -> None:
+    """Say that this process looks after a mount, and where shells put their claims."""
+    pid = os.getpid()
+    with suppress(OSError):
+        write(path, f"{pid} {_started(pid)} {locks.shells}\n")
+
+
+def take_back_ready(prefix: Path, locks: Locks) -> Callable[[], None]:
+    """Let shells ask `cnd` before they claim a mount; what is returned says ready again."""
+    path = ready_file(prefix, locks.users.parent)
+    text = ""
+    with suppress(OSError):
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        path.unlink()
+    return lambda: write(path, text) if text else None
+
+
+def shells(locks: Locks) -> list[int]:
+    """Return the shells that use a mount; the claims of those that have ended are deleted."""
+    found = []
+    for path in locks.shells.parent.glob(f"{locks.shells.name}.*"):
+        pid = path.suffix[1:]
+        with suppress(OSError):
+            started = _started(int(pid)) if pid.isdigit() else None
+            # An empty one is just being written.
+            if started is not None and path.read_text(encoding="ascii") in (started, ""):
+                found.append(int(pid))
+            else:
+                path.unlink()
+    return found
+
+
+def _started(pid: int) -> str | None:
+    """Return when a process was started, which tells it from a later one of the same number."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The name, in parentheses, may hold anything.
+    return text.rpartition(")")[2].split()[19]
+
+
+def visitors(prefix: Path) -> bool:
+    """Tell whether another user has a private mount on top of this mount point.
+
+    Removing the directory would take their mount away: the kernel detaches it in every namespace.
+    """
+    return any(_is_locked(notice) for notice in prefix.parent.glob(f"{prefix.name}.visitor-*"))
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def announce(prefix: Path) -> tuple[Path, int]:
+    """Say, by a locked file that everybody can read, that we mount on top of a mount point."""
+    for left in prefix.parent.glob(f"{prefix.name}.visitor-{os.geteuid()}-*"):
+        # By a keeper that was killed.
+        withdraw(left)
+    notice = prefix.with_name(f"{prefix.name}.visitor-{os.geteuid()}-{os.getpid()}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with files.storage_errors(f"create {notice}"):
+        descriptor = os.open(notice, flags, 0o644)
+        os.fchmod(descriptor, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return notice, descriptor
+
+
+def withdraw(notice: Path) -> None:
+    """Delete a notice of ours, unless a keeper holds it."""
+    with suppress(OSError):
+        if not _is_locked(notice):
+            notice.unlink()
+
+
+def remove_mount_point(prefix: Path) -> None:
+    """Remove an empty mount point of ours, unless others need the directory to stay."""
+    if files.is_private_directory(prefix) and not visitors(prefix):
+        guard.remove(prefix)
+        with suppress(OSError):
+            os.rmdir(prefix)

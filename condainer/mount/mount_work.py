@@ -1,0 +1,303 @@
+"""How an image comes to its prefix in the view of this process: mounted, repaired, confirmed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
+
+from condainer.mount import backends, choice, guard, keeper, mount_locks
+from condainer.mount.backends import State
+from condainer.mount.choice import Way
+from condainer.mount.mount_locks import Locks
+from condainer.mount.mount_table import mounted_at
+from condainer.mount.private import Place
+from condainer.startup import launch
+from condainer.startup.frozen import dataclass, replace
+from condainer.system import files, namespace
+from condainer.system.errors import IntegrityError, MountError
+from condainer.system.private_directory import claimed_directory
+from condainer.system.reporter import Reporter, Silent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    # Mounting must do with the standard library alone.
+    from condainer.cache.entries import Entry
+    from condainer.settings.config import Settings
+
+# Dead mounts can lie on top of each other.
+LAYERS = 16
+BLOCK = 1 << 20
+# As config.STAGE, so that what a killed process left is found: where verified copies are made.
+COPY = "condainer-stage"
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image file, its content address, and where it belongs.
+
+    With `sha256`, a private copy of exactly these bytes is mounted instead of the file itself.
+    `cache` is the cache of the image, which gets a lease while it is mounted.
+    """
+
+    path: Path
+    address: str
+    prefix: Path
+    sha256: str | None = None
+    cache: Path | None = None
+
+    @classmethod
+    def of(cls, entry: Entry, leased: bool = True) -> Image:
+        """Return the image of a cache's entry."""
+        root = entry.root if leased else None
+        return cls(entry.image, entry.address, entry.prefix, cache=root)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to mount: one of config.WAYS, seconds to linger, and where tools and copies are.
+
+    `trusted` says of the number of a user whether we may mount on a directory of theirs.
+    """
+
+    way: str = choice.AUTO
+    linger: float = 2.0
+    tool_directory: Path | None = None
+    copies: Path = Path("/tmp")
+    trusted: Callable[[int], bool] = lambda user: True
+
+    @classmethod
+    def of(cls, settings: Settings, trusted: Callable[[int], bool] = lambda user: True) -> Options:
+        """Return what the settings say."""
+        copies = settings.staging_directory
+        return cls(settings.mount, settings.linger, settings.tool_directory, copies, trusted)
+
+
+DEFAULT = Options()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be mounted, and with which lock files.
+
+    Without a `way`, it is found when it is needed; `kept` says that the mount stays even if nobody
+    uses it. `others` are the lock files of the mount that all our processes see, of a private one.
+    """
+
+    image: Image
+    options: Options
+    locks: Locks
+    report: Reporter
+    way: Way | None = None
+    kept: bool = False
+    others: Locks | None = None
+
+
+class Taken(Exception):
+    """Something that is not our mount stands at the prefix."""
+
+
+def probe(image: Image) -> State:
+    """Find out what is at the image's mount point; see `backends.examine`."""
+    return backends.examine(image.prefix, image.address)
+
+
+def provide(work: Work) -> None:
+    """Have the image mounted in the view of this process, looked after by a keeper.
+
+    The caller has claimed the mount. Raises Taken.
+    """
+    if probe(work.image) is State.MOUNTED and not unverified(work.image, work.locks):
+        # Also a mount that is kept: its keeper refreshes the lease.
+        _look_after(work)
+        return
+    turn = mount_locks.wait_for(work.locks.mount, exclusive=True)
+    try:
+        work_in(work)
+    finally:
+        os.close(turn)
+
+
+def unverified(image: Image, locks: Locks) -> bool:
+    """Tell whether verified bytes are wanted and others are mounted."""
+    if image.sha256 is None:
+        return False
+    try:
+        return locks.verified.read_text(encoding="ascii") != image.sha256
+    except OSError:
+        return True
+
+
+def _look_after(work: Work, place: Place | None = None) -> None:
+    """Make sure that there is a keeper, which has a lease of the image."""
+    duty = duty_of(work, place)
+    if place is not None:
+        cover = str(place.cover or "")
+        notice, announced = str(place.notice), place.announced
+        others = (str(work.others.mount), str(work.others.keeper)) if work.others else ()
+        duty = replace(duty, notice=notice, announced=announced, cover=cover, others=others)
+    keeper.ensure(duty, work.locks, work.image.cache)
+
+
+def duty_of(work: Work, place: Place | None = None) -> keeper.Duty:
+    """Return what a keeper has to know of a mount, without what it fills in itself."""
+    return keeper.Duty(
+        prefix=str(work.image.prefix),
+        address=work.image.address,
+        linger=work.options.linger,
+        tools=str(work.options.tool_directory or ""),
+        again=_command(work, place),
+    )
+
+
+def _command(work: Work, place: Place | None) -> tuple[str, ...]:
+    """Return the command with which a keeper repairs a mount in its view."""
+    image, options = work.image, work.options
+    given = {
+        "image": [str(image.path), image.address, str(image.prefix), image.sha256],
+        "options": [options.way, 0.0, options.tool_directory, str(options.copies)],
+        "locks": [str(path) for path in vars(work.locks).values()],
+        "notice": str(place.notice) if place else None,
+    }
+    return (*launch.module_command("condainer.mount.mount_work"), json.dumps(given, default=str))
+
+
+def main(argument: str) -> None:
+    """Repair a mount; the argument is what _command() gave."""
+    given = json.loads(argument)
+    path, address, prefix, sha256 = given["image"]
+    way, linger, tools, copies = given["options"]
+    image = Image(Path(path), address, Path(prefix), sha256)
+    options = Options(way, linger, Path(tools) if tools else None, Path(copies))
+    locks = Locks(*map(Path, given["locks"]))
+    place = Place(Path(given["notice"]), -1, None) if given["notice"] else None
+    claim = mount_locks.take(locks.users, exclusive=False, wait=False)
+    turn = mount_locks.take(locks.mount, exclusive=True, wait=False)
+    # Otherwise the keeper is about to unmount, or somebody else repairs.
+    if claim is not None and turn is not None:
+        with namespace.mount_right() if place else nullcontext():
+            work_in(Work(image, options, locks, Silent()), place)
+
+
+def work_in(work: Work, place: Place | None = None) -> None:
+    """Mount in the view of this process, whose turn it is. Raises Taken."""
+    image, locks = work.image, work.locks
+    state = probe(image)
+    if state is State.MOUNTED:
+        if unverified(image, locks):
+            raise Taken
+        _look_after(work, place)
+        return
+    way = work.way or choice.choose(
+        work.options.way, image.path, state, work.options.tool_directory
+    )
+    if way.private and place is None:
+        raise Taken
+    if not work.kept:
+        # Before the mount is there: nothing is left even if we are killed in between.
+        _look_after(work, place)
+    if state is State.DEAD:
+        work.report.note(f"Repairing the mount of {image.prefix}, whose daemon has gone.")
+        _clear(image, work.options.tool_directory)
+    else:
+        # What was kept has been unmounted by other means; a repaired mount stays kept.
+        locks.persistent.unlink(missing_ok=True)
+    locks.verified.unlink(missing_ok=True)
+    if probe(image) is not State.ABSENT:
+        raise Taken
+    if place is None:
+        _make_mount_point(image.prefix)
+    guard.remove(image.prefix)
+    # What lies below the mount comes to light however that goes away.
+    below = os.open(image.prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        _start(work, way)
+        _confirm(image)
+        guard.put(Path(f"/proc/self/fd/{below}"), guard.commands(image.prefix))
+        with files.storage_errors(f"write to {locks.users.parent}"):
+            guard.put_outside(image.prefix, locks.users.parent)
+        if image.sha256 is not None:
+            mount_locks.write(locks.verified, image.sha256)
+        if work.kept:
+            _look_after(work)
+    except BaseException:
+        _clear(image, work.options.tool_directory)
+        mount_locks.remove_mount_point(image.prefix)
+        raise
+    finally:
+        os.close(below)
+
+
+def _start(work: Work, way: Way) -> None:
+    if work.image.sha256 is None:
+        _start_with(way, work.image.path, work.image.prefix)
+        return
+    with (
+        files.storage_errors(f"copy {work.image.path} to {work.options.copies}"),
+        claimed_directory(work.options.copies, COPY) as directory,
+    ):
+        copy = directory / "image.squashfs"
+        copy_verified(work.image.path, copy, work.image.sha256)
+        # What is mounted keeps it open, and nobody else can open what has no name any more.
+        _start_with(way, copy, work.image.prefix)
+
+
+def _start_with(way: Way, path: Path, prefix: Path) -> None:
+    """Mount by the first back end that can."""
+    for backend in way.backends[:-1]:
+        with suppress(MountError):
+            backend.start(path, prefix)
+            return
+    way.backends[-1].start(path, prefix)
+
+
+def copy_verified(source: Path, target: Path, sha256: str) -> None:
+    """Copy a file, and raise IntegrityError unless the copy has exactly these bytes."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    with files.open_regular(source) as stream, target.open("xb") as copy:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+            copy.write(block)
+    if digest.hexdigest() != sha256:
+        raise IntegrityError(
+            f"{source} has the sha256 {digest.hexdigest()}, not the {sha256} that was verified",
+            "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",
+        )
+
+
+def _clear(image: Image, tool_directory: Path | None) -> None:
+    """Take away our mounts at the prefix, also under processes that still use dead ones."""
+    for _ in range(LAYERS):
+        entry = mounted_at(image.prefix)
+        if entry is None or not backends.is_ours(entry):
+            return
+        backends.stop(image.prefix, tool_directory, lazy=True)
+
+
+def _confirm(image: Image) -> None:
+    """Believe a mount only when the content has the address that it should have."""
+    if probe(image) is not State.MOUNTED:
+        raise MountError(
+            f"{image.path} does not hold the environment {image.address}",
+            f"Delete {image.path.parent} and build it again with `cnd build`.",
+        )
+
+
+def _make_mount_point(prefix: Path) -> None:
+    try:
+        prefix.mkdir(0o700)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise files.storage_error(f"create the mount point {prefix}", error) from error
+    if not files.is_private_directory(prefix):
+        raise Taken
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,263 @@
+"""Mount an image at its prefix: kept, shared while in use, or in a namespace of our own."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from condainer.mount import backends, choice, mount_locks, private
+from condainer.mount.backends import State
+from condainer.mount.choice import Way
+from condainer.mount.mount_table import mounted_at
+from condainer.mount.mount_work import (
+    DEFAULT,
+    Image,
+    Options,
+    Taken,
+    Work,
+    probe,
+    provide,
+    unverified,
+    work_in,
+)
+from condainer.mount.private import Joined, Place, owner
+from condainer.mount.safe_base import check_base
+from condainer.startup import tool_paths
+from condainer.startup.frozen import dataclass
+from condainer.system import files, namespace
+from condainer.system.errors import CondainerError, MountError
+from condainer.system.reporter import Reporter, Silent
+
+__all__ = ["Hold", "Image", "Options", "State", "check_base", "hold", "mount", "outlook", "probe"]
+
+
+@dataclass(frozen=True)
+class Hold:
+    """A claim on a mount: it lasts until every process that has the descriptor has ended.
+
+    `private` says that the mount is in a namespace that only processes of ours have entered.
+    """
+
+    descriptor: int
+    private: bool
+
+    def release(self) -> None:
+        """Give up this process's part of the claim."""
+        os.close(self.descriptor)
+
+
+def outlook(image: Image, options: Options) -> dict[str, str | bool]:
+    """Return by what an image is mounted for commands, or would be, and why: for `cnd status`."""
+    state = probe(image)
+    entry = mounted_at(image.prefix)
+    if mount_locks.of_our_namespace(image.prefix) is not None and state is State.MOUNTED:
+        return {"with": entry.kind if entry else "", "private": True, "why": "we are inside of it"}
+    if state is State.PROVIDED and options.way in (choice.AUTO, choice.KERNEL):
+        return {"with": tool_paths.KERNEL, "private": False, "why": "root mounted it for everybody"}
+    if state is State.MOUNTED and entry is not None and not _wants_its_own(options):
+        kind = entry.kind.removeprefix("fuse.")
+        return {"with": kind, "private": False, "why": "it is mounted already"}
+    try:
+        return choice.choose(options.way, image.path, state, options.tool_directory).report()
+    except CondainerError as error:
+        return {"with": "nothing", "private": False, "why": error.message}
+
+
+def is_inside(image: Image) -> bool:
+    """Tell whether this process is in the namespace of a private mount of the image."""
+    inside = mount_locks.of_our_namespace(image.prefix)
+    return inside is not None and answered(image) is State.MOUNTED
+
+
+def mount(
+    image: Image,
+    options: Options = DEFAULT,
+    report: Reporter | None = None,
+    shell: int | None = None,
+) -> Path | None:
+    """Mount an image where every process of this user sees it, until `unmount`.
+
+    Parameters: `shell` is the number of a process; the mount is kept until that has ended, or the
+    claim is given up by deleting the file that is returned then.
+    Raises MountError when it cannot be mounted, ToolError when a tool or device is missing.
+    """
+    check_base(image.prefix.parent)
+    locks = mount_locks.locks_for(image.prefix)
+    claim = mount_locks.claim(locks)
+    try:
+        state = answered(image)
+        if _is_provided(image, options, state):
+            return None
+        way = choice.for_everybody_of_ours(options.way, image.path, state, options.tool_directory)
+        if way.private:
+            raise Taken
+        noted = None
+        try:
+            if shell is not None:
+                noted = mount_locks.claim_for_shell(locks, shell)
+            provide(Work(image, options, locks, report or Silent(), way, kept=True))
+        except BaseException:
+            if noted is not None:
+                noted.unlink(missing_ok=True)
+            raise
+        if shell is None:
+            mount_locks.write(locks.persistent)
+        return noted
+    except Taken:
+        raise _taken(image) from None
+    finally:
+        os.close(claim)
+
+
+def _is_provided(image: Image, options: Options, state: State) -> bool:
+    """Tell whether what root has mounted for everybody will do; nobody has verified its bytes."""
+    allowed = options.way in (choice.AUTO, choice.KERNEL) and image.sha256 is None
+    return allowed and state is State.PROVIDED
+
+
+def answered(image: Image) -> State:
+    """Return what is at the mount point; raises MountError if its daemon does not answer."""
+    state = probe(image)
+    if state is State.HUNG:
+        raise MountError(
+            f"The daemon behind {image.prefix} has not answered for {backends.PATIENCE:g} s",
+            "The file system of the image may be slow: try again. `cnd umount --force` takes the "
+            "mount away from all who use it, and the next command mounts anew.",
+        )
+    return state
+
+
+def _taken(image: Image) -> MountError:
+    if probe(image) is State.MOUNTED:
+        return MountError(
+            f"{image.prefix} was mounted without verification", "Run `cnd umount` first."
+        )
+    return MountError(
+        f"{image.prefix} is taken by {owner(image.prefix)}",
+        "Use `cnd shell` or `cnd exec`: they mount the image for themselves alone.",
+    )
+
+
+def hold(
+    image: Image,
+    options: Options = DEFAULT,
+    report: Reporter | None = None,
+) -> Hold:
+    """Mount an image if it is not, and claim it for this process and what it executes.
+
+    The claim ends with the last process that inherited it; `linger` seconds later the image is
+    unmounted. Where the prefix is taken, this process, which must have one thread, enters a
+    namespace that all processes of this user share and in which the image is mounted.
+    Raises MountError, ToolError, IntegrityError.
+    """
+    check_base(image.prefix.parent)
+    report = report or Silent()
+    inside = mount_locks.of_our_namespace(image.prefix)
+    state = answered(image)
+    if inside is None and state is State.FOREIGN and files.is_private_directory(image.prefix):
+        # What a keeper is just taking away looks like this for a moment.
+        os.close(mount_locks.claim(mount_locks.locks_for(image.prefix)))
+        state = answered(image)
+    if inside is not None and state is State.MOUNTED and not unverified(image, inside):
+        claim = mount_locks.claim(inside)
+        # Its keeper may have had the lock until now, to unmount.
+        if probe(image) is State.MOUNTED:
+            return _held(claim, private=True)
+        os.close(claim)
+        state = State.FOREIGN
+    if _is_provided(image, options, state):
+        return _hold_provided(image)
+    if not (state is State.FOREIGN or _wants_its_own(options)):
+        with suppress(Taken):
+            return _hold_shared(image, options, report)
+        state = State.FOREIGN
+    way = choice.choose(options.way, image.path, state, options.tool_directory)
+    if way.private:
+        return _hold_private(image, options, way, report)
+    # A job, on a machine that does not allow namespaces.
+    return _hold_shared(image, options, report)
+
+
+def _wants_its_own(options: Options) -> bool:
+    """Tell whether a mount that all our processes see is not the one to use.
+
+    The daemon of a job's step ends with it, and takes the mount away from all others.
+    """
+    return options.way == choice.PRIVATE or bool(options.way == choice.AUTO and mount_locks.job())
+
+
+def _hold_shared(image: Image, options: Options, report: Reporter) -> Hold:
+    """Claim the mount that all our processes see, and make it if it is not there.
+
+    Raises Taken.
+    """
+    locks = mount_locks.locks_for(image.prefix)
+    claim = mount_locks.claim(locks)
+    try:
+        provide(Work(image, options, locks, report))
+    except BaseException:
+        os.close(claim)
+        raise
+    return _held(claim, private=False)
+
+
+def _held(claim: int, private: bool) -> Hold:
+    os.set_inheritable(claim, True)
+    return Hold(claim, private)
+
+
+def _hold_provided(image: Image) -> Hold:
+    """Claim what root has mounted: nobody can unmount what a process has open."""
+    try:
+        descriptor = os.open(image.prefix, os.O_PATH | os.O_DIRECTORY)
+    except OSError as error:
+        raise MountError(f"{image.prefix} has gone: {error.strerror}", "Try again.") from error
+    if probe(image) is not State.PROVIDED:
+        os.close(descriptor)
+        raise MountError(f"{image.prefix} has been unmounted just now", "Try again.")
+    return _held(descriptor, private=False)
+
+
+def _hold_private(image: Image, options: Options, way: Way, report: Reporter) -> Hold:
+    """Join, or make, the namespace in which the image is mounted for our processes alone."""
+    job = mount_locks.job() if options.way == choice.AUTO else ""
+    words = ["private", job, "verified" if image.sha256 else ""]
+    locks = mount_locks.locks_for(image.prefix, "-".join(filter(None, words)))
+    claim = mount_locks.claim(locks)
+    work = Work(image, options, locks, report, way, others=mount_locks.locks_for(image.prefix))
+    try:
+        joined = private.join(locks) is Joined.BY_KEEPER
+        if not joined or answered(image) is not State.MOUNTED or unverified(image, locks):
+            _mount_privately(work)
+    except BaseException:
+        os.close(claim)
+        raise
+    return _held(claim, private=True)
+
+
+def _mount_privately(work: Work) -> None:
+    prefix = work.image.prefix
+    turn = mount_locks.wait_for(work.locks.mount, exclusive=True)
+    place = None
+    try:
+        if private.join(work.locks) is not Joined.NOT:
+            place = Place(*mount_locks.announce(prefix), None)
+            private.lay_again(prefix, work.options.trusted)
+        else:
+            place = private.enter(prefix, work.locks, work.options.trusted)
+        if place.cover is not None:
+            work.report.note(
+                f"{owner(prefix)} stands at {prefix}: what this command writes to {prefix.parent} "
+                f"goes to {place.cover}"
+            )
+        with namespace.mount_right():
+            work_in(work, place)
+    except Taken:
+        raise MountError(f"{prefix} cannot be mounted, even privately") from None
+    finally:
+        os.close(turn)
+        if place is not None:
+            # The keeper has it as well, unless there was one.
+            os.close(place.announced)
+            mount_locks.withdraw(place.notice)

@@ -1,0 +1,223 @@
+"""Private mounts: the namespace that our processes on a node share, and the place made in it.
+
+Whoever owns a directory can remove it, and the kernel then detaches what is mounted on it in every
+namespace. So a private mount lies on a directory of ours, of root, or of somebody whom we trust
+with code anyway; else the whole base directory is covered by a view of ours.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from condainer.mount import mount_locks, mount_table
+from condainer.mount.mount_locks import Locks
+from condainer.startup.frozen import dataclass
+from condainer.system import files, namespace
+from condainer.system.errors import MountError
+
+
+@dataclass(frozen=True)
+class Place:
+    """What was made for a private mount.
+
+    `notice` tells other users that we mount on their directory; `announced` is its locked
+    descriptor. `cover` is what takes the place of the base directory, if anything does.
+    """
+
+    notice: Path
+    announced: int
+    cover: Path | None
+
+
+class Joined(enum.Enum):
+    """Whether, and through which process, the namespace of a mount was entered."""
+
+    NOT = "not"
+    BY_KEEPER = "by its keeper"
+    BY_ANOTHER = "by a process that its keeper left"
+
+
+def join(locks: Locks) -> Joined:
+    """Enter the namespace in which a mount of ours is, if there is one."""
+    try:
+        number, mount, user = locks.namespace.read_text(encoding="ascii").split()
+        keeper = int(number)
+    except (OSError, ValueError):
+        return Joined.NOT
+    if namespace.join(user, mount, keeper):
+        return Joined.BY_KEEPER
+    prefix = mount_locks.prefix_of(locks)
+    # Its daemon and its commands are in the namespace as well.
+    if any(namespace.join(user, mount, pid) for pid in _processes_in(mount, prefix)):
+        return Joined.BY_ANOTHER
+    return Joined.NOT
+
+
+def write_down(locks: Locks, keeper: int = 0) -> None:
+    """Tell later commands in which namespaces, and by which process, they find the mount."""
+    names = " ".join(os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "user"))
+    mount_locks.write(locks.namespace, f"{keeper} {names}\n")
+
+
+def _processes_in(mount: str, prefix: Path) -> list[int]:
+    found = []
+    # As the mount table writes it.
+    place = " " + str(prefix).replace(" ", "\\040") + " "
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            same = process.name.isdigit() and os.readlink(process / "ns/mnt") == mount
+            # Numbers of namespaces are used again.
+            if same and place in (process / "mountinfo").read_text("utf-8", "replace"):
+                found.append(int(process.name))
+    return found
+
+
+def enter(prefix: Path, locks: Locks, trusted: Callable[[int], bool]) -> Place:
+    """Move this process, which must have one thread, into a namespace with a place at `prefix`.
+
+    Parameters: `trusted` says whether a user may own the directory that we mount on. Raises
+    MountError when the machine does not allow it.
+    """
+    if not namespace.available():
+        raise MountError(
+            f"{prefix} is not available to us for a mount ({owner(prefix)}), and this machine "
+            "does not allow a private one in a user namespace",
+            namespace.REMEDY,
+        )
+    cover = None if _is_safe(prefix, trusted) else _cover_directory(locks)
+    notice, announced = mount_locks.announce(prefix)
+    try:
+        namespace.enter()
+        if cover is not None:
+            namespace.private_view(prefix.parent, cover, without=prefix.name)
+            prefix.mkdir(0o700)
+            mount_locks.write(_stubs(cover), "\n".join(os.listdir(cover)))
+        lay(prefix)
+        write_down(locks)
+    except OSError as error:
+        notice.unlink(missing_ok=True)
+        os.close(announced)
+        mount_locks.remove_mount_point(prefix)
+        raise MountError(
+            f"{prefix} cannot be mounted privately: {error.strerror}", namespace.REMEDY
+        ) from error
+    return Place(notice, announced, cover)
+
+
+def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:
+    """Put the place back that was taken away from outside; raises MountError, or as lay()."""
+    if not mount_table.has_place(prefix) and not _is_safe(prefix, trusted):
+        raise MountError(
+            f"{prefix} was taken away while it was used, and belongs to somebody else now",
+            "Wait until your other commands in this image have ended.",
+        )
+    try:
+        lay(prefix)
+    except OSError as error:
+        raise files.storage_error(f"mount at {prefix}", error) from error
+
+
+def lay(prefix: Path) -> None:
+    """Put a place that we own over whatever is at `prefix`, unless it lies there; raises OSError.
+
+    squashfuse looks at the directory that it mounts at, which may be closed to us.
+    """
+    if not mount_table.has_place(prefix):
+        namespace.tmpfs(prefix)
+
+
+def _is_safe(prefix: Path, trusted: Callable[[int], bool]) -> bool:
+    """Tell whether we may mount on what is at `prefix`; makes a directory if nothing is."""
+    mounted = mount_table.mounted_at(prefix)
+    if mounted is not None and mounted.owner not in (None, os.geteuid()):
+        # Somebody's FUSE file system, which may show any owner.
+        return trusted(mounted.owner)
+    try:
+        with suppress(FileExistsError):
+            prefix.mkdir(0o700)
+        status = prefix.lstat()
+    except OSError as error:
+        raise files.storage_error(f"create the mount point {prefix}", error) from error
+    if not stat.S_ISDIR(status.st_mode):
+        return False
+    return status.st_uid in (0, os.geteuid()) or trusted(status.st_uid)
+
+
+def _cover_directory(locks: Locks) -> Path:
+    """Make the directory into which goes what is written to the base directory meanwhile."""
+    path = locks.namespace.with_suffix(".files")
+    number = 0
+    while True:
+        try:
+            path.mkdir(0o700)
+            # As /tmp, so that the kernel's rules for links and files of others hold there.
+            path.chmod(0o1777)
+            return path
+        except FileExistsError:
+            number += 1
+            path = locks.namespace.with_suffix(f".files-{number}")
+
+
+def leave(prefix: Path, cover: Path | None) -> None:
+    """Take away what enter() made; of the files written meanwhile nothing is lost."""
+    with suppress(OSError):
+        namespace.unmount(prefix)
+    if cover is None:
+        return
+    try:
+        namespace.unmount(prefix.parent, lazy=True)
+        stubs = _stubs(cover).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError:
+        return
+    for stub in stubs:
+        # What only held the place of an entry of the base directory is empty.
+        with suppress(OSError):
+            _remove_empty(cover / stub)
+    with suppress(OSError):
+        _stubs(cover).unlink()
+        cover.rmdir()
+
+
+def _stubs(cover: Path) -> Path:
+    """Return the file that names what private_view() made in the cover."""
+    return cover.with_name(f"{cover.name}.list")
+
+
+def _remove_empty(path: Path) -> None:
+    status = path.lstat()
+    if stat.S_ISDIR(status.st_mode):
+        path.rmdir()
+    elif stat.S_ISLNK(status.st_mode) or status.st_size == 0:
+        path.unlink()
+
+
+def owner(path: Path) -> str:
+    """Say who has the path, as far as can be seen."""
+    entry = mount_table.mounted_at(path)
+    try:
+        number = entry.owner if entry else path.lstat().st_uid
+    except OSError:
+        number = None
+    what = "a mount" if entry else "something"
+    if number is None:
+        return f"{what} of somebody else"
+    return f"{what} of {files.user_name(number)}"
+
+
+def main(record: Path) -> None:
+    """Take away a private mount from all who use it; the argument is its `namespace` file."""
+    locks = mount_locks.locks_of(record)
+    if join(locks) is Joined.NOT:
+        record.unlink(missing_ok=True)
+        return
+    namespace.unmount(mount_locks.prefix_of(locks), lazy=True)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,153 @@
+"""Unmount an image, or all of ours on this node, and say who is in the way."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from condainer.mount import backends, mount_locks
+from condainer.mount.backends import Busy, State
+from condainer.mount.mount_locks import Locks
+from condainer.mount.mount_table import Mounted, mount_table
+from condainer.mount.mount_work import Image, probe
+from condainer.mount.mounts import check_base
+from condainer.mount.users import users_of
+from condainer.startup import launch
+from condainer.system import process
+from condainer.system.errors import CondainerError, MountError
+from condainer.system.process import CommandFailed
+
+if TYPE_CHECKING:
+    # Unmounting must do with the standard library alone.
+    from condainer.settings.config import Settings
+
+# How long `unmount` waits for a keeper that is just looking whether the mount is in use, seconds.
+PATIENCE = 1.0
+
+
+@dataclass(frozen=True)
+class Cleared:
+    """A mount point that was to be cleared, and why it was not if there is a problem."""
+
+    prefix: Path
+    problem: str | None = None
+
+
+def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = None) -> bool:
+    """Unmount an image and remove its mount point; False if it was not mounted by us.
+
+    Parameters: `force` takes it away from the processes that use it. Raises MountError that names
+    those processes when there are any.
+    """
+    check_base(image.prefix.parent)
+    locks = mount_locks.locks_for(image.prefix)
+    sole = _take_alone(locks)
+    try:
+        state = probe(image)
+        if state not in backends.HELD:
+            if sole is not None:
+                mount_locks.remove_mount_point(image.prefix)
+            return False
+        # First this, and then a look at the claims: who claims without a lock does the opposite.
+        said = mount_locks.take_back_ready(image.prefix, locks)
+        if (sole is None or mount_locks.shells(locks)) and not force:
+            said()
+            raise _in_use(image, locks)
+        try:
+            backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
+        except Busy:
+            said()
+            raise _in_use(image, locks) from None
+        locks.persistent.unlink(missing_ok=True)
+        if sole is not None and not mount_locks.shells(locks):
+            mount_locks.remove_mount_point(image.prefix)
+        return True
+    finally:
+        if sole is not None:
+            os.close(sole)
+
+
+def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
+    """Unmount everything of ours on this node, private mounts below the base directory included.
+
+    Parameters: `force` takes it away from the processes that use it.
+    """
+    base, tools = settings.mount_base_directory, settings.tool_directory
+    cleared = []
+    prefixes = {Path(entry.path) for entry in mount_table() if _is_of_ours(entry)}
+    for prefix in sorted(prefixes):
+        image = Image(Path(), mount_locks.address_at(prefix), prefix)
+        try:
+            unmount(image, force=force, tool_directory=tools)
+            cleared.append(Cleared(prefix))
+        except CondainerError as error:
+            cleared.append(Cleared(prefix, error.message))
+    for place in sorted({base, *(prefix.parent for prefix in prefixes)}):
+        cleared += _private_ones_cleared(place, force)
+        mount_locks.forget_earlier_boots(place)
+    return cleared
+
+
+def lines(cleared: list[Cleared]) -> list[str]:
+    """Return what `cnd umount --all` says of its work."""
+    done = [f"Unmounted {item.prefix}" for item in cleared if item.problem is None]
+    return done or ["Nothing of yours is mounted on this machine"] * (not cleared)
+
+
+def demand(cleared: list[Cleared]) -> None:
+    """Raise a MountError that names what is in use, if anything is."""
+    problems = [item.problem for item in cleared if item.problem is not None]
+    if problems:
+        raise MountError(
+            "\n".join(problems),
+            "Wait for these processes or end them; `--force` takes the images away from them.",
+        )
+
+
+def _is_of_ours(entry: Mounted) -> bool:
+    named = mount_locks.MOUNT_POINT.fullmatch(os.path.basename(entry.path))
+    return named is not None and backends.is_ours(entry)
+
+
+def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
+    """Unmount private mounts below a directory, if nobody uses them or with `force`."""
+    cleared = []
+    for locks in mount_locks.private_ones(base):
+        prefix = mount_locks.prefix_of(locks)
+        sole = mount_locks.take(locks.users, exclusive=True, wait=False)
+        problem = None
+        if sole is None and not force:
+            problem = f"{prefix} is in use in a private namespace"
+        else:
+            with suppress(CommandFailed):
+                # In a process of its own, because who has entered the namespace does not come back.
+                process.run(
+                    [*launch.module_command("condainer.mount.private"), str(locks.namespace)],
+                    env=os.environ,
+                )
+        if sole is not None:
+            os.close(sole)
+        cleared.append(Cleared(prefix, problem))
+    return cleared
+
+
+def _take_alone(locks: Locks) -> int | None:
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        sole = mount_locks.take(locks.users, exclusive=True, wait=False)
+        if sole is not None or time.monotonic() > deadline:
+            return sole
+        time.sleep(0.02)
+
+
+def _in_use(image: Image, locks: Locks) -> MountError:
+    shells = frozenset(mount_locks.shells(locks))
+    found = "".join(f"\n  {user}" for user in users_of(image.prefix, locks, shells))
+    return MountError(
+        f"{image.prefix} is in use" + (f" by{found}" if found else ""),
+        "Wait for these processes or end them; `--force` takes the image away from them.",
+    )

@@ -1,0 +1,1 @@
+"""Packages: where they come from, how they are checked, kept and linked."""

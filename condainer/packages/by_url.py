@@ -1,0 +1,231 @@
+"""Conda archives that are known by their URL alone: fetched to learn their sha256.
+
+An environment file can name a package by its URL, and locks of other tools can have md5 sums only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.environment_yml import Inputs
+from condainer.lock.explicit import CONDA_FILENAME
+from condainer.lock.locks import CondaPackage
+from condainer.settings.config import Settings
+from condainer.solve.conda_solver import Solved
+from condainer.startup.frozen import dataclass, replace
+from condainer.startup.patterns import pattern
+from condainer.system.errors import CondainerError, InputError, IntegrityError, NetworkError
+from condainer.system.files import md5_of, storage_errors
+from condainer.system.reporter import Reporter, Silent
+from condainer.system.urls import NETRC, has_secret
+
+# What conda takes for the URL of a package, with a hash after it.
+URL = pattern(r"(?P<url>(https?|file)://[^#\s]+\.(conda|tar\.bz2))(#(?P<hash>\S*))?", re.IGNORECASE)
+BRACKETS = pattern(r"[\w.-]+\s*\[.*\burl\s*=\s*[\"']?(?P<url>[^\"',\]\s]+).*\]")
+HASH = pattern(r"(?P<md5>[0-9a-f]{32})|(sha256[:=])?(?P<sha256>[0-9a-f]{64})", re.IGNORECASE)
+# A hash in the brackets of a spec.
+DIGEST = pattern(r"\b(md5|sha256)\s*=\s*[\"']?(?P<hash>[0-9a-fA-F]+)")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An archive by its URL, and what is known of its bytes; `where` names who wants it."""
+
+    url: str
+    where: str
+    md5: str = ""
+    sha256: str = ""
+
+
+def wanted_of(spec: Spec, platform: str) -> Wanted | None:
+    """Return the archive that a spec names by its URL, or None if it is a spec of another kind.
+
+    Raises InputError if what it names cannot be locked.
+    """
+    match = URL.fullmatch(spec.text)
+    inner = None if match else BRACKETS.fullmatch(spec.text)
+    if match is None and inner is None:
+        return None
+    url = match["url"] if match else unquote(inner["url"]) if inner else ""
+    found = match["hash"] if match else _digest(spec.text)
+    digest = HASH.fullmatch(found) if found else None
+    if found and digest is None:
+        raise InputError(
+            f"{spec.where}: neither an md5 nor a sha256: {found!r}",
+            "Write `URL#<md5>` or `URL#sha256:<sha256>`, or leave the hash out.",
+        )
+    package = CondaPackage(url, "")
+    if has_secret(url):
+        raise InputError(f"{spec.where}: a URL with user, password or token: {url}", NETRC)
+    if not CONDA_FILENAME.fullmatch(package.filename):
+        raise InputError(
+            f"{spec.where}: not the URL of a conda package: {url}",
+            "It ends in <name>-<version>-<build>.conda or .tar.bz2.",
+        )
+    if package.subdir not in (platform, "noarch"):
+        raise InputError(
+            f"{spec.where}: not a package for {platform}: {url}",
+            f"Packages of a channel stand in a directory {platform} or noarch.",
+        )
+    known = (
+        {name: text.lower() for name, text in digest.groupdict().items() if text} if digest else {}
+    )
+    return Wanted(url, spec.where, **known)
+
+
+def _digest(text: str) -> str:
+    match = DIGEST.search(text)
+    return match["hash"] if match else ""
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Inputs whose packages by URL were fetched; `urls` are the origins by file name and sha256."""
+
+    inputs: Inputs
+    urls: Mapping[str, str]
+
+    def restored(self, solved: Sequence[Solved]) -> tuple[Solved, ...]:
+        """Return a solution with the origins of packages that were solved for from disk."""
+        return tuple(self._restored(item) for item in solved)
+
+    def _restored(self, item: Solved) -> Solved:
+        url = self.urls.get(f"{item.package.filename}#{item.package.sha256}")
+        if url is None or not item.package.url.startswith("file:"):
+            return item
+        return replace(item, package=replace(item.package, url=url))
+
+
+def on_disk(inputs: Inputs, settings: Settings, reporter: Reporter) -> OnDisk:
+    """Fetch the packages that the inputs name by URL, so that exactly these are solved for.
+
+    Raises InputError, NetworkError or IntegrityError for one that is not what it should be.
+    """
+    found = [wanted_of(spec, inputs.platform) for spec in inputs.specs]
+    wanted = [item for item in found if item is not None]
+    if not wanted:
+        return OnDisk(inputs, {})
+    local = [item.url for item in wanted if item.url.startswith("file:")]
+    if local:
+        reporter.warn(f"{', '.join(local)} can be installed only on machines that have the file")
+    fetched = dict(zip(wanted, fetch(wanted, settings, reporter), strict=True))
+    specs = [
+        spec if item is None else Spec(_path(fetched[item], settings).as_uri(), spec.where)
+        for spec, item in zip(inputs.specs, found, strict=True)
+    ]
+    urls = {f"{package.filename}#{package.sha256}": package.url for package in fetched.values()}
+    return OnDisk(replace(inputs, specs=tuple(specs)), urls)
+
+
+def _path(package: CondaPackage, settings: Settings) -> Path:
+    from condainer.packages import conda_packages
+
+    (path,) = conda_packages.fetch([package], settings, Silent())
+    return path
+
+
+def fetch(
+    wanted: Sequence[Wanted], settings: Settings, reporter: Reporter
+) -> tuple[CondaPackage, ...]:
+    """Download archives into the package cache, and return each with its sha256.
+
+    One whose sha256 is known and that is there already is not asked for. Raises IntegrityError when
+    one has not the hash that is known of it, NetworkError when it cannot be downloaded,
+    OfflineError when it must not be.
+    """
+    from condainer.packages import downloads
+
+    missing = [item for item in wanted if not _is_cached(item, settings)]
+    if settings.offline and (remote := [item for item in missing if not _is_local(item, settings)]):
+        raise downloads.offline_error([f"{item.where}: {item.url}" for item in remote])
+    fetched = dict(zip(missing, _fetch_all(missing, settings, reporter), strict=True))
+    return tuple(fetched.get(item) or CondaPackage(item.url, item.sha256) for item in wanted)
+
+
+def _is_cached(item: Wanted, settings: Settings) -> bool:
+    if not item.sha256:
+        return False
+    from condainer.packages import archives, conda_packages
+
+    file = conda_packages.file_of(CondaPackage(item.url, item.sha256), settings)
+    return archives.find(file, settings) is not None
+
+
+def _is_local(item: Wanted, settings: Settings) -> bool:
+    return all(place.startswith("file://") for place in _places(item, settings))
+
+
+def _places(item: Wanted, settings: Settings) -> Sequence[str]:
+    """Return where to ask for an archive: at its channel's mirrors if there are any."""
+    from condainer.packages import conda_packages
+
+    return conda_packages.file_of(CondaPackage(item.url, ""), settings).places
+
+
+def _fetch_all(
+    wanted: Sequence[Wanted], settings: Settings, reporter: Reporter
+) -> list[CondaPackage]:
+    if not wanted:
+        return []
+    from condainer.packages import archives, http
+
+    reporter.step("Downloading packages by their URL", "packages")
+    found = []
+    with (
+        storage_errors(f"keep downloaded packages in {settings.package_cache}"),
+        archives.partials(archives.writable_root(settings)) as directory,
+        ThreadPoolExecutor(http.PARALLEL) as pool,
+    ):
+        tasks = [
+            pool.submit(_fetch, item, directory / str(number), settings)
+            for number, item in enumerate(wanted)
+        ]
+        for number, task in enumerate(tasks, 1):
+            found.append(task.result())
+            reporter.progress(number, len(wanted))
+    return found
+
+
+def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:
+    from condainer.packages import archives, conda_packages, downloads
+
+    problem: CondainerError | None = None
+    for url in _places(item, settings):
+        try:
+            with partial.open("w+b") as stream:
+                sha256 = downloads.fetch_unknown(url, stream)
+            _check(item, url, sha256, partial)
+        except (NetworkError, IntegrityError) as error:
+            problem = _absent(url, item) or error
+            continue
+        package = CondaPackage(item.url, sha256)
+        archives.publish(partial, conda_packages.file_of(package, settings), settings)
+        return package
+    assert problem is not None
+    if not problem.message.startswith(item.where):
+        problem.message = f"{item.where}: {problem.message}"
+    raise problem
+
+
+def _absent(url: str, item: Wanted) -> InputError | None:
+    if not url.startswith("file://") or Path(unquote(urlsplit(url).path)).exists():
+        return None
+    return InputError(f"{item.where}: there is no file {url}", "Write its whole URL.")
+
+
+def _check(item: Wanted, url: str, sha256: str, path: Path) -> None:
+    known = [("sha256", item.sha256, sha256)] if item.sha256 else []
+    if item.md5:
+        # Only compared with what another tool wrote; never a proof.
+        known.append(("md5", item.md5, md5_of(path)))
+    for kind, wanted, digest in known:
+        if wanted != digest:
+            raise IntegrityError(
+                f"{url} has the {kind} {digest}, not {wanted}",
+                "Do not use it before whoever keeps the channel has explained the difference.",
+            )

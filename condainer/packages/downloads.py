@@ -1,0 +1,204 @@
+"""The files that a lock names, fetched into the package cache by URL and sha256."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import BinaryIO
+
+from condainer.packages import archives, http, pages, rattler_client, silence
+from condainer.packages.archives import File
+from condainer.settings.config import Settings
+from condainer.system.errors import IntegrityError, NetworkError, OfflineError
+from condainer.system.files import storage_errors
+from condainer.system.reporter import Reporter, Silent
+from condainer.system.urls import PAGE, redacted
+
+# Files that are named one by one before the rest is only counted.
+NAMED = 20
+
+
+def fetch(
+    files: Sequence[File], settings: Settings, reporter: Reporter, title: str
+) -> tuple[Path, ...]:
+    """Return where files stand in the package caches, downloading what is missing.
+
+    Every file is checked against its sha256. Raises IntegrityError when what a server gives has
+    another one, NetworkError when it cannot be downloaded, OfflineError when it must not be.
+    """
+    found = find(files, settings)
+    missing = [file for file, path in found.items() if path is None]
+    if missing and settings.offline:
+        demand_local(missing)
+    if missing:
+        reporter.step(title, "packages")
+        with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
+            found.update(_fetch_all(missing, settings, reporter))
+    return tuple(path for file in files if (path := found[file]) is not None)
+
+
+def find(files: Sequence[File], settings: Settings) -> dict[File, Path | None]:
+    """Return where files stand whose bytes are right, or None."""
+    # Hashing leaves the interpreter to others.
+    with ThreadPoolExecutor(settings.jobs) as pool:
+        paths = pool.map(lambda file: archives.find(file, settings), files)
+        return dict(zip(files, paths, strict=True))
+
+
+def fetch_unknown(url: str, stream: BinaryIO) -> str:
+    """Write a file whose sha256 nobody knows into a stream, and return that sha256.
+
+    Raises NetworkError when it cannot be downloaded.
+    """
+    received = http.Received(stream)
+    _get(url, received, threading.Event())
+    return received.sha256.hexdigest()
+
+
+def demand_local(files: Sequence[File]) -> None:
+    """Raise OfflineError for files that are missing and cannot be had from this machine's disks."""
+    if lines := remote(files):
+        raise offline_error(lines)
+
+
+def remote(files: Sequence[File]) -> list[str]:
+    """Return a line for each file that only a connection can bring."""
+    return [
+        f"{file.filename} from {redacted(file.url)}"
+        for file in files
+        if not any(place.removeprefix(PAGE).startswith("file://") for place in file.places)
+    ]
+
+
+def offline_error(lines: Sequence[str]) -> OfflineError:
+    """Return the error that names what is missing and where it would come from."""
+    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    listed = "\n".join(f"  {line}" for line in [*lines[:NAMED], *more])
+    count = "1 file is" if len(lines) == 1 else f"{len(lines)} files are"
+    return OfflineError(
+        f"Nothing may be downloaded (`offline`), and {count} missing in the package cache:\n"
+        f"{listed}",
+        "Run `cnd fetch` where there is a network and the same package cache, or carry the "
+        "packages over: `cnd bundle FILE` there, `cnd build --from FILE` here.",
+    )
+
+
+def _fetch_all(
+    files: Sequence[File], settings: Settings, reporter: Reporter
+) -> dict[File, Path | None]:
+    stop = threading.Event()
+    fetched: dict[File, Path | None] = {}
+    with archives.partials(archives.writable_root(settings)) as directory:
+        pool = ThreadPoolExecutor(http.PARALLEL)
+        tasks = {
+            pool.submit(_fetch, file, directory / str(number), settings, stop): file
+            for number, file in enumerate(files)
+        }
+        try:
+            for task in as_completed(tasks):
+                fetched[tasks[task]] = task.result()
+                reporter.progress(len(fetched), len(files))
+        finally:
+            # A thread that waits for a silent server must not keep ^C waiting.
+            stop.set()
+            pool.shutdown(wait=len(fetched) == len(files), cancel_futures=True)
+    return fetched
+
+
+def _fetch(file: File, partial: Path, settings: Settings, stop: threading.Event) -> Path:
+    problem: Exception | None = None
+    for url in file.places:
+        try:
+            with partial.open("w+b") as stream:
+                _fetch_from(url, file, http.Received(stream), stop)
+            return archives.publish(partial, file, settings)
+        except (NetworkError, IntegrityError) as error:
+            problem = error
+        if stop.is_set():
+            break
+    assert problem is not None
+    raise problem
+
+
+def _fetch_from(url: str, file: File, received: http.Received, stop: threading.Event) -> None:
+    """Get a file from one place; raises IntegrityError if it is another one there, NetworkError."""
+    if url.startswith(PAGE):
+        url = _linked(url.removeprefix(PAGE), file, stop)
+    _get(url, received, stop)
+    if not received.whole and received.sha256.hexdigest() != file.sha256:
+        # It came in pieces, or nobody told its length: that need not be the server's last word.
+        received.restart()
+        _get(url, received, stop)
+    digest = received.sha256.hexdigest()
+    if digest == file.sha256:
+        return
+    if received.kind == "text/html":
+        raise _unreachable(url, "the server answers with a web page, as for a login")
+    raise IntegrityError(
+        f"{redacted(url)} has the sha256 {digest}, but the lock says {file.sha256}",
+        "Do not use it before whoever keeps the server has explained the difference; "
+        "`cnd lock` accepts what the index says now.",
+    )
+
+
+def _linked(page: str, file: File, stop: threading.Event) -> str:
+    try:
+        return pages.find(page, file.filename, stop)
+    except http.Unavailable as error:
+        raise _unreachable(page, str(error)) from None
+
+
+def _get(url: str, received: http.Received, stop: threading.Event) -> None:
+    if not url.startswith(("http://", "https://", "file://")):
+        _by_rattler(url, received, "")
+        return
+    try:
+        http.fetch(url, received, stop)
+    except http.Unavailable as error:
+        if error.status not in http.DENIED:
+            raise _unreachable(url, str(error)) from None
+        _by_rattler(url, received, str(error))
+
+
+def _by_rattler(url: str, received: http.Received, refused: str) -> None:
+    """Get a file through rattler, which knows other protocols and the logins of conda channels."""
+    from rattler.package_streaming import download_to_writer
+
+    received.restart()
+    writer = _Writer(received)
+    client = rattler_client.client()
+    try:
+        download = download_to_writer(client, url, writer)
+        asyncio.run(silence.watched(download, [url], Silent()))
+    except NetworkError:
+        raise
+    except Exception as error:
+        # rattler has errors of the network that are OSErrors, too.
+        if writer.failure is not None:
+            raise writer.failure from None
+        raise _unreachable(url, refused or redacted(str(error))) from None
+
+
+class _Writer:
+    """Passes bytes on, and remembers when the disk did not take them."""
+
+    def __init__(self, received: http.Received) -> None:
+        self.received = received
+        self.failure: OSError | None = None
+
+    def write(self, data: bytes) -> None:
+        try:
+            self.received.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
+
+
+def _unreachable(url: str, reason: str) -> NetworkError:
+    return NetworkError(
+        f"{redacted(url)} cannot be downloaded: {reason}",
+        "Check the network, or name a mirror (`mirrors:` in condainer.yml).",
+    )

@@ -1,0 +1,79 @@
+"""What every client of the network is told: rattler, uv, git and our own."""
+
+from __future__ import annotations
+
+import os
+
+from condainer.packages import certificates, silence
+from condainer.packages.archives import private_root
+from condainer.settings import condarc
+from condainer.settings.config import Settings
+from condainer.system.reporter import Reporter
+
+# The variables that name a file of certificate authorities, one for each family of clients.
+AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+
+# Where nothing can be made, not even by root.
+NOWHERE = "/proc/nowhere"
+
+
+def prepare(settings: Settings, reporter: Reporter) -> None:
+    """Set the variables by which clients in this process, and those it starts, know the site.
+
+    What the user has set stays. To be called before anything is solved or fetched; doing so again
+    changes nothing.
+    """
+    silence.set_limit(settings.network_timeout)
+    os.environ.setdefault("UV_HTTP_TIMEOUT", f"{silence.limit():.0f}")
+    site = condarc.in_force()
+    for line in site.ignored:
+        warn_once(line, reporter)
+    for scheme, url in site.proxies:
+        variable = f"{scheme}_proxy"
+        if not any(os.environ.get(name) for name in (variable, variable.upper(), "ALL_PROXY")):
+            os.environ[variable] = url
+    authorities = next((os.environ[name] for name in AUTHORITIES if os.environ.get(name)), "")
+    if found := authorities or site.certificates:
+        variables = (
+            ("SSL_CERT_DIR",) if os.path.isdir(found) else ("SSL_CERT_FILE", "GIT_SSL_CAINFO")
+        )
+        for variable in variables:
+            os.environ.setdefault(variable, found)
+    elif not os.environ.get("SSL_CERT_DIR") and (found := certificates.everybodys(settings)):
+        # git takes the system's by itself, or those that its configuration names.
+        os.environ.setdefault("SSL_CERT_FILE", found)
+    # Its own place is in a home directory that need not be writable.
+    os.environ.setdefault("UV_CACHE_DIR", str(private_root(settings) / "uv"))
+    if not os.path.isdir(os.environ.get("HOME") or "/"):
+        # As services have it: where it leads through a file, rattler does not start.
+        os.environ["HOME"] = NOWHERE
+    _check_netrc(reporter)
+    if settings.offline:
+        os.environ["UV_OFFLINE"] = "1"
+
+
+def _check_netrc(reporter: Reporter) -> None:
+    """Name a netrc that clients cannot read, and keep it from those that would fail by it."""
+    import netrc
+
+    path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
+    try:
+        netrc.netrc(path)
+    except FileNotFoundError:
+        pass
+    except netrc.NetrcParseError as error:
+        warn_once(f"{path}: not honoured by every client, for it is damaged: {error}", reporter)
+    except (OSError, UnicodeDecodeError) as error:
+        warn_once(f"{path}: not honoured, for it cannot be read: {error}", reporter)
+        os.environ["NETRC"] = os.devnull
+
+
+def warn_once(text: str, reporter: Reporter) -> None:
+    """Warn of something that is the same for all steps of a command."""
+    if text not in _warned:
+        _warned.add(text)
+        reporter.warn(text)
+
+
+_warned: set[str] = set()

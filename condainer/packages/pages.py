@@ -1,0 +1,40 @@
+"""The pages of a package index: where it has a file of a given name."""
+
+from __future__ import annotations
+
+import io
+import threading
+from html.parser import HTMLParser
+from urllib.parse import unquote, urljoin, urlsplit
+
+from condainer.packages import http
+
+
+def find(page: str, filename: str, stop: threading.Event) -> str:
+    """Return the URL that the page of a package gives for a file.
+
+    Raises web.Unavailable when the page cannot be read or does not have it.
+    """
+    stream = io.BytesIO()
+    # A directory that stands in for an index has the page in this file.
+    place = f"{page}index.html" if page.startswith("file://") else page
+    http.fetch(place, http.Received(stream), stop)
+    parser = _Links()
+    parser.feed(stream.getvalue().decode("utf-8", "replace"))
+    for link in parser.links:
+        url = urljoin(page, link).partition("#")[0]
+        if unquote(urlsplit(url).path.rpartition("/")[2]) == filename:
+            return url
+    raise http.Unavailable(f"its page does not have {filename}")
+
+
+class _Links(HTMLParser):
+    """Collects what a page links to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.links += [value for name, value in attrs if name == "href" and value]

@@ -1,0 +1,114 @@
+"""An end to waiting for silent servers, for work in this process that has no such limit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+import struct
+import time
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from condainer.cli.console import human_size
+from condainer.settings.config import SILENCE
+from condainer.system.errors import NetworkError
+from condainer.system.reporter import Reporter
+
+T = TypeVar("T")
+
+# Seconds between two looks, and the share of them above which this process is computing.
+TICK = 0.25
+BUSY = 0.1
+# Where struct tcp_info of linux/tcp.h has tcpi_bytes_received.
+RECEIVED = 128
+
+# network.prepare() sets it.
+_limit = SILENCE
+
+
+def set_limit(seconds: float) -> None:
+    """Let all clients wait for that long, but for a second at least."""
+    global _limit
+    _limit = max(seconds, 1.0)
+
+
+def limit() -> float:
+    """Return the seconds without a byte after which a wait ends."""
+    return _limit
+
+
+async def watched(work: Awaitable[T], urls: Sequence[str], reporter: Reporter) -> T:
+    """Await work that downloads and computes, and show what comes meanwhile.
+
+    rattler's own timeout is one for a whole request, so that it would cut off slow servers.
+    Parameters: `urls` are those that it asks. Raises NetworkError after `limit()` seconds in which
+    connections are open, none brings a byte, and this process does not compute either.
+    """
+    task = asyncio.ensure_future(work)
+    known = {number: size for number, _, size in _connections()}
+    total = shown = 0
+    host = ""
+    begun = since = time.monotonic()
+    used = time.process_time()
+    try:
+        while True:
+            await asyncio.wait({task}, timeout=TICK)
+            if task.done():
+                return task.result()
+            now, computed = time.monotonic(), time.process_time()
+            connections = _connections()
+            for number, peer, size in connections:
+                if size > known.get(number, 0):
+                    total += size - known.get(number, 0)
+                    host, since = peer, now
+                known[number] = size
+            if not connections or computed - used > BUSY * TICK:
+                since = now
+            used = computed
+            if now - since >= limit():
+                raise _silent(urls, sorted({peer for _, peer, _ in connections if peer}))
+            if total > shown:
+                rate = human_size(round(total / (now - begun)))
+                reporter.receiving(f"{host}: {human_size(total)}, {rate}/s")
+                shown = total
+    finally:
+        task.cancel()
+
+
+def _silent(urls: Sequence[str], peers: Sequence[str]) -> NetworkError:
+    hosts = dict.fromkeys(host for url in urls if (host := urlsplit(url).hostname))
+    at = f" (connected to {', '.join(peers)})" if peers else ""
+    return NetworkError(
+        f"Nothing has come from {' or '.join(hosts)}{at} for {limit():g} s",
+        "Check the network, or name a mirror (`mirrors:` in condainer.yml); "
+        "`network_timeout:` is how long to wait.",
+    )
+
+
+def _connections() -> list[tuple[int, str, int]]:
+    """Return this process's TCP connections: inode, peer, and how many bytes came."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        # Other threads close descriptors meanwhile.
+        with contextlib.suppress(OSError):
+            status = os.fstat(int(name))
+            if not stat.S_ISSOCK(status.st_mode):
+                continue
+            with socket.socket(fileno=os.dup(int(name))) as connection:
+                inet = connection.family in (socket.AF_INET, socket.AF_INET6)
+                if not inet or connection.type != socket.SOCK_STREAM:
+                    continue
+                told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+                # A connection that is being made has no peer.
+                peer = ""
+                with contextlib.suppress(OSError):
+                    peer = str(connection.getpeername()[0])
+                # Kernels before 4.1 do not count.
+                if len(told) >= RECEIVED + 8:
+                    size = struct.unpack_from("=Q", told, RECEIVED)[0]
+                    found.append((status.st_ino, peer, size))
+    return found

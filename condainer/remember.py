@@ -1,0 +1,236 @@
+"""The writing of stamps: what the image of a project depends on, all of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from condainer import pipeline, project
+from condainer.activate import default_variables, shell
+from condainer.cache import entries, project_register, trust
+from condainer.cache.entries import Entry
+from condainer.cli.console import human_size
+from condainer.lock.explicit import completed_path, lockfile_path
+from condainer.lock.locks import Lock, this_platform
+from condainer.mount.safe_base import check_base
+from condainer.pipeline import SCRIPTS, Built
+from condainer.settings import config
+from condainer.settings.config import Settings, load_settings
+from condainer.solve import lock_state
+from condainer.startup import stamp
+from condainer.startup.digest import sha256
+from condainer.startup.frozen import replace
+from condainer.startup.stamp import CONTENT, DATED, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
+from condainer.system import ownership
+from condainer.system.errors import CondainerError
+from condainer.system.files import is_private_directory, make_directory, put
+from condainer.system.plain import harmless
+
+# Where a group may write, or another user's directory is on the way, membership decides on trust.
+ACCOUNTS = ("/etc/passwd", "/etc/group")
+# How long a stamp that nobody renews is kept, in seconds.
+KEPT = 90 * 86400
+# What stands between the seconds of a report that was printed and those of one to print.
+SECONDS = '"seconds": '
+
+
+def remember(settings: Settings, built: Built | None, told: bool = False) -> bool:
+    """Write the stamp of a project whose image was found or built just now, if it can have one.
+
+    Parameters: without `built`, or when something was `told` that is to be told again, it serves
+    to run commands only. Whether it was written is returned. What we have seen must be what it was
+    found by: so it is looked for once more, and what it depends on seen before and afterwards.
+    """
+    directory = str(settings.project)
+    path = stamp.path_of(directory)
+    # A signature is verified each time; a pin is a choice among all that a cache holds.
+    if path is None or settings.trust == "signed" or settings.address is not None:
+        return False
+    # A ValueError is a path that this encoding cannot say.
+    with suppress(OSError, ValueError, CondainerError):
+        entry, lock = (
+            (built.entry, built.lock) if built is not None else pipeline.current_entry(settings)
+        )
+        # Not every caller has: what runs inside of a private mount was trusted outside.
+        trust.demand(entry, settings)
+        plan = list(_plan(entry, lock, settings, Path(path).parent))
+        known = dict(_known(plan, settings))
+        seen = stamp.observed(directory, plan, known)
+        again = load_settings(settings.project, files=settings.files)
+        if again.of_user() != replace(settings, locked=again.locked).of_user():
+            # The command line, which a later call need not have, or the moment since then.
+            return False
+        if pipeline.current_entry(settings) != (entry, lock):
+            return False
+        found = _found(entry, lock, settings)
+        if built is not None and not told:
+            found |= _as_told(built)
+        # Without a lockfile, the lock was read from other files, which are not in the plan.
+        locked = settings.files.is_file(lockfile_path(settings.project, this_platform()))
+        same = stamp.observed(directory, plan, known) == seen
+        if locked and same and _is_first(entry, settings):
+            return _put(Path(path), stamp.render(found, plan, seen))
+    return False
+
+
+def _known(plan: Sequence[bytes], settings: Settings) -> Iterator[tuple[bytes, bytes]]:
+    """Yield what was seen of the project's files when they were read; they may differ by now."""
+    for item in plan:
+        kind, seen = item[:1], settings.files.seen(Path(os.fsdecode(item[1:])))
+        if seen is None or kind not in (CONTENT, DIGEST, DATED):
+            continue
+        if seen.error is not None:
+            yield item, stamp.absent(seen.error[0])
+        elif kind == CONTENT:
+            yield item, stamp.IS + seen.content
+        elif kind == DIGEST:
+            yield item, sha256(stamp.IS + seen.content).digest()
+        elif seen.status is not None:
+            yield item, stamp.dated(seen.status)
+
+
+def _is_first(entry: Entry, settings: Settings) -> bool:
+    """Tell whether an entry stands where it is looked for first, and nothing in caches before."""
+    places = [entries.entry_directory(root, entry.address) for root in entries.roots(settings)]
+    return next((place for place in places if os.path.lexists(place)), None) == entry.directory
+
+
+def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path) -> Iterator[bytes]:
+    """Yield what to look at: all that decides which image a project has, and whether it is run.
+
+    Whoever may change the way to the stamps could put others in their place.
+    """
+    places = dict.fromkeys(_places(entry, lock, settings))
+    places |= dict.fromkeys((PLACE, path) for path, _ in ownership.way_to(stamps))
+    if any(kind in (PLACE, TARGET, DATED) and _is_shared(path) for kind, path in places):
+        yield from (FILE + os.fsencode(path) for path in ACCOUNTS)
+    for kind, path in places:
+        large = kind == CONTENT and os.path.isfile(path) and os.path.getsize(path) > LARGE
+        yield (DIGEST if large else kind) + os.fsencode(path)
+
+
+def _is_shared(path: Path | str) -> bool:
+    """Tell whether groups decide on a place: one may write it, or it belongs to somebody else."""
+    try:
+        found = [os.stat(path), os.lstat(path)]
+    except OSError:
+        return False
+    if any(status.st_uid not in ownership.ours() for status in found):
+        return True
+    mode = found[0].st_mode
+    return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
+
+
+def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
+    where = settings.project
+    real = Path(os.path.realpath(where))
+    yield from ((NUMBER, path) for path in (where, real, real.parent))
+    for path in (config.SITE_FILE, config.user_file(), where / config.PROJECT_FILE):
+        yield CONTENT, path
+        # Whose it is decides which keys are taken from it; activate is to be younger.
+        yield DATED, path
+    yield DATED, config.user_file().parent
+    yield DATED, where / SCRIPTS[0]
+    yield from ((CONTENT, path) for path in _inputs(lock, settings))
+    yield PLACE, settings.requirements_txt
+    yield from ((CONTENT, where / name) for name in SCRIPTS)
+    for root in entries.roots(settings):
+        if root == entry.root:
+            break
+        yield PLACE, entries.entry_directory(root, entry.address)
+    yield from ((PLACE, path) for path, _ in ownership.way_to(entry.root))
+    yield TARGET, entry.root
+    if entry.root not in settings.named_caches:
+        # One that is named may be a link to it, and what cannot be passed leads nowhere.
+        for named in settings.named_caches:
+            with suppress(OSError):
+                yield from ((PLACE, path) for path, _ in ownership.way_to(named))
+    for path in (entry.root / "images", entry.directory.parent, entry.directory):
+        yield PLACE, path
+    yield from ((FILE, path) for path in (entry.image, entry.explicit_lock))
+    yield PLACE, entry.directory / entries.MANIFEST
+    yield CONTENT, entry.directory / entries.MANIFEST
+    note = project_register.place_of(entry, settings)
+    if note is not None:
+        yield PLACE, note
+        yield CONTENT, note
+    base = entry.prefix.parent
+    yield from ((PLACE, path) for path, _ in ownership.way_to(base))
+    yield TARGET, base
+
+
+def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
+    yield lockfile_path(settings.project, this_platform())
+    # What was looked up of another tool's lock.
+    yield completed_path(settings.project, this_platform())
+    # It has to agree with that.
+    yield settings.project / lock_state.CONDA_LOCK
+    yield settings.environment_yml
+    yield settings.requirements_txt
+    yield from (source.place(settings.project) for source in lock.sources)
+    there = settings.files.is_file(settings.environment_yml)
+    if there and not lock_state.same_files(lock, settings):
+        # Other bytes, or other files, that mean the same: they may name others in turn.
+        from condainer.inputs.environment_yml import read_inputs
+
+        inputs = read_inputs(settings, lock.platform)
+        yield from (source.place(settings.project) for source in inputs.sources)
+
+
+def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
+    """Return what a command needs to know to run in the image."""
+    found = {
+        "time": str(int(time.time())),
+        "prefix": str(entry.prefix),
+        "address": entry.address,
+        "name": lock.name,
+        "mount": settings.mount,
+        "image": str(entry.image),
+        "cache": "" if entry.root in settings.readonly_caches else str(entry.root),
+        "linger": str(settings.linger),
+        "tools": str(settings.of_user().tool_directory or ""),
+        "copies": str(settings.staging_directory),
+    }
+    with suppress(CondainerError):
+        check_base(entry.prefix.parent)
+        found["base"] = os.path.realpath(entry.prefix.parent)
+    for name, value in shell.chosen(dict(lock.variables)).items():
+        found[f"variable {name}"] = value
+    for variable, value, below, unless in default_variables.rows(settings.user_site):
+        found[f"default {variable}"] = "\n".join((value, below, *unless))
+    return found
+
+
+def _as_told(built: Built) -> dict[str, str]:
+    """Return what a build that finds the image again says."""
+    again = replace(built, hit=True, locked=False, seconds=0.0)
+    report = json.dumps(project.build_report(again))
+    head, _, tail = report.partition(SECONDS)
+    return {
+        "text": harmless(f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})"),
+        "head": head + SECONDS,
+        "tail": tail[tail.index(",") :],
+    }
+
+
+def _put(path: Path, content: bytes) -> bool:
+    """Write a stamp where only we can; the first of a project takes the place of needless ones."""
+    new = not path.exists()
+    # Not the home directory of somebody who has none.
+    if not path.parent.is_dir() and path.parent.parent.parent.is_dir():
+        make_directory(path.parent, 0o700)
+    if not is_private_directory(path.parent):
+        return False
+    put(path, content)
+    if new:
+        oldest = time.time() - KEPT
+        for item in path.parent.iterdir():
+            with suppress(OSError):
+                if item.lstat().st_mtime < oldest:
+                    item.unlink()
+    return True

@@ -1,0 +1,1 @@
+"""What the user, the site and the project have chosen."""

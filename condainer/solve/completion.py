@@ -1,0 +1,140 @@
+"""Locks of other tools that have md5 sums only: completed with the sha256 of their channel.
+
+An md5 proves nothing against somebody who wants another file to have it, so it is used once: to
+find the package in the channel's index. What was found is kept in a file of ours beside the lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from condainer.lock.explicit import (
+    checked,
+    completed_path,
+    is_ours,
+    lockfile_path,
+    read_explicit,
+    render_explicit,
+)
+from condainer.lock.locks import CondaPackage, Lock, source_of
+from condainer.packages import by_url, downloads, network, silence
+from condainer.packages.admission import admit
+from condainer.packages.by_url import Wanted
+from condainer.settings.config import Settings
+from condainer.solve.conda_solver import channel_of, gateway_to
+from condainer.system.errors import IntegrityError, LockfileError, NetworkError
+from condainer.system.reporter import Reporter, Silent
+
+
+def path_of(lock: Lock, project: Path) -> Path:
+    """Return where the completed form of a lock stands, which is never a file of another tool."""
+    theirs = lockfile_path(project, lock.platform)
+    return completed_path(project, lock.platform) if lock.origin == theirs.name else theirs
+
+
+def kept(lock: Lock, settings: Settings) -> Lock | None:
+    """Return what an earlier completion of this lock found, if it is still the same packages."""
+    try:
+        read = settings.files.read
+        found = read_explicit(path_of(lock, settings.project), lock.platform, read=read)
+    except (FileNotFoundError, LockfileError):
+        return None
+    theirs = source_of(settings.project / lock.origin, settings.project, read)
+    # Somebody can have edited it.
+    same = [p.url for p in found.conda] == [p.url for p in lock.conda] and found.pip == lock.pip
+    return found if same and found.origin == lock.origin and theirs in found.sources else None
+
+
+def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
+    """Return a lock with the sha256 of every package, and keep it beside the project's own files.
+
+    Raises IntegrityError when the channel has a file of that name with another md5, NetworkError
+    when a package is neither in its index nor can be downloaded.
+    """
+    admit(lock, settings)
+    network.prepare(settings, reporter)
+    without = [package for package in lock.conda if not package.sha256]
+    if settings.offline and (remote := [p for p in without if not _is_at_hand(p, settings)]):
+        raise downloads.offline_error([f"the sha256 of {package.url}" for package in remote])
+    reporter.step("Looking up the sha256 of locked packages")
+    digests = asyncio.run(_in_index(without, settings))
+    absent = [p for p in without if p.url not in digests]
+    wanted = [Wanted(p.url, lock.origin, p.md5) for p in absent]
+    if wanted:
+        # No longer in the index, but perhaps still on the server.
+        fetched = by_url.fetch(wanted, settings, reporter)
+        digests |= {package.url: package.sha256 for package in fetched}
+    conda = tuple(CondaPackage(p.url, p.sha256 or digests[p.url]) for p in lock.conda)
+    whole = checked(replace(lock, conda=conda), lock.origin)
+    path = path_of(lock, settings.project)
+    try:
+        if settings.files.is_there(path) and not is_ours(path, settings.files.read):
+            raise OSError(0, "it is another tool's")
+        settings.files.publish(path, render_explicit(whole))
+    except OSError as error:
+        # It only spares asking the channel the next time.
+        reporter.warn(f"{path} cannot be written: {error.strerror}")
+    reporter.finish()
+    return whole
+
+
+def _is_at_hand(package: CondaPackage, settings: Settings) -> bool:
+    channel = channel_of(package.url.rsplit("/", 2)[0], settings)
+    return all(place.startswith("file://") for place in channel.mirrors or (channel.url,))
+
+
+async def _in_index(packages: Sequence[CondaPackage], settings: Settings) -> dict[str, str]:
+    """Return the sha256 by URL of those packages that are in the index of their channel."""
+    by_channel: dict[str, list[CondaPackage]] = defaultdict(list)
+    for package in packages:
+        by_channel[package.url.rsplit("/", 2)[0]].append(package)
+    found: dict[str, str] = {}
+    for channel, members in by_channel.items():
+        found |= await _of_channel(channel, members, settings)
+    return found
+
+
+async def _of_channel(
+    url: str, packages: Sequence[CondaPackage], settings: Settings
+) -> dict[str, str]:
+    import rattler
+
+    channel = channel_of(url, settings)
+    gateway = gateway_to(channel.mirrors or (channel.url,), settings)
+    wanted = {(package.subdir, package.filename): package for package in packages}
+    problem: Exception | None = None
+    for place in channel.mirrors or (channel.url,):
+        try:
+            asked = gateway.query(
+                [rattler.Channel(place)],
+                sorted({package.subdir for package in packages}),  # type: ignore[arg-type]
+                sorted({package.name for package in packages}),
+                recursive=False,
+            )
+            records = await silence.watched(asked, [place], Silent())
+        except Exception as error:
+            problem = error
+            continue
+        found = {}
+        for record in (record for group in records for record in group):
+            package = wanted.get((str(record.subdir), record.file_name))
+            if package is not None and record.sha256 is not None and record.md5 is not None:
+                _compare(package, record.md5.hex())
+                found[package.url] = record.sha256.hex()
+        return found
+    raise NetworkError(
+        f"The channel {url} cannot be read, and its packages are locked by md5 only: {problem}",
+        "Check the network, or name a mirror (`mirrors:` in condainer.yml).",
+    )
+
+
+def _compare(package: CondaPackage, md5: str) -> None:
+    if package.md5 != md5:
+        raise IntegrityError(
+            f"{package.url} is locked with the md5 {package.md5}, but the channel has {md5}",
+            "Do not use it before whoever keeps the channel has explained the difference.",
+        )

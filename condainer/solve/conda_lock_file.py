@@ -1,0 +1,182 @@
+"""conda-lock.yml, written: conda-lock's unified format, so that other tools can use our locks.
+
+The text is what conda-lock's own writer makes of it, as a test confirms; but that takes longer to
+import than a small environment to solve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from condainer.inputs.environment_yml import Inputs
+from condainer.lock import conda_lock
+from condainer.lock.contents import pip_parts
+from condainer.lock.locks import ABSENT, VCS, Lock, PipPackage
+from condainer.solve.conda_solver import Solved
+from condainer.startup.frozen import dataclass
+from condainer.system.errors import LockfileError
+from condainer.system.files import Read, read_bytes
+from condainer.system.urls import without_login
+
+HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
+NEEDED = ("platform", "manager", "name", "url", "hash")
+# In C where PyYAML was built with it.
+Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+@dataclass(frozen=True)
+class Solution:
+    """What was solved for one platform, with what only conda-lock.yml records of it."""
+
+    lock: Lock
+    inputs: Inputs
+    conda: tuple[Solved, ...]
+
+
+def render(solutions: Sequence[Solution], existing: Mapping[str, Any]) -> str:
+    """Return the text of a lockfile that `conda-lock install` accepts.
+
+    Parameters: `existing` is what parse() returned of the file that it replaces, whose other
+    platforms are kept: so machines of several platforms can lock one project in turn.
+    """
+    made = {solution.lock.platform for solution in solutions}
+    hashes = {k: v for k, v in existing_hashes(existing).items() if k not in made}
+    packages = [p for p in existing.get("package", ()) if p["platform"] in hashes]
+    for solution in solutions:
+        platform = solution.lock.platform
+        hashes[platform] = solution.inputs.fingerprint()
+        packages += [_conda(item, platform) for item in solution.conda]
+        packages += [_pip(item, platform) for item in solution.lock.pip]
+    content = {
+        "version": 1,
+        "metadata": {
+            "content_hash": {name: hashes[name] for name in sorted(hashes)},
+            "channels": [_channel(name) for name in _union(s.inputs.channels for s in solutions)],
+            "platforms": sorted(hashes),
+            "sources": _union(
+                [source.path for source in solution.inputs.sources if source.sha256 != ABSENT]
+                for solution in solutions
+            ),
+        },
+        "package": sorted(packages, key=lambda p: (p["manager"], p["name"], p["platform"])),
+    }
+    return _text(content)
+
+
+def only(content: Mapping[str, Any], platforms: Sequence[str]) -> str:
+    """Return the text of a lockfile with some of its platforms only."""
+    hashes = existing_hashes(content)
+    metadata = {
+        **content["metadata"],
+        "content_hash": {name: hashes[name] for name in sorted(platforms)},
+        "platforms": sorted(platforms),
+    }
+    packages = [p for p in content["package"] if p["platform"] in platforms]
+    return _text({**content, "metadata": metadata, "package": packages})
+
+
+def _text(content: Mapping[str, Any]) -> str:
+    return HEAD + str(yaml.dump(dict(content), Dumper=Dumper, sort_keys=False))
+
+
+def parse(path: Path, read: Read = read_bytes) -> Mapping[str, Any]:
+    """Return what a conda-lock.yml of ours holds, nothing if it is absent or damaged.
+
+    A damaged file is what `cnd lock` is the remedy for.
+    """
+    try:
+        if not read(path).startswith(HEAD.rstrip().encode()):
+            return {}
+        content = conda_lock.content_of(path, read)
+        # All was read as text.
+        packages = [{**p, "optional": p.get("optional") == "true"} for p in content["package"]]
+        good = all(all(p[key] for key in NEEDED) for p in packages)
+        found = {**content, "version": 1, "package": packages}
+        return found if good and isinstance(existing_hashes(found), dict) else {}
+    except (OSError, LockfileError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def existing_hashes(content: Mapping[str, Any]) -> dict[str, str]:
+    """Return the fingerprint of the inputs that a file records for each of its platforms."""
+    hashes = content["metadata"]["content_hash"] if content else {}
+    return {str(platform): str(digest) for platform, digest in hashes.items()}
+
+
+def md5s(path: Path, read: Read = read_bytes) -> dict[str, str]:
+    """Return the md5 of each conda package in a conda-lock.yml, by its URL."""
+    try:
+        content = conda_lock.content_of(path, read)
+        packages = [p for p in content["package"] if p["manager"] == "conda"]
+        return {p["url"]: p["hash"]["md5"] for p in packages if p["hash"].get("md5")}
+    except (OSError, LockfileError, TypeError, KeyError, AttributeError):
+        return {}
+
+
+def agrees(content: Mapping[str, Any], lock: Lock) -> bool:
+    """Tell whether a file holds the same packages, from the same inputs, as an explicit lock."""
+    if existing_hashes(content).get(lock.platform) != lock.inputs:
+        return False
+    theirs = {
+        (p["url"], "" if p["url"].startswith(VCS) else p["hash"].get("sha256"))
+        for p in content["package"]
+        if p["platform"] == lock.platform
+    }
+    ours = {(package.url, package.sha256) for package in lock.conda}
+    return theirs == ours | {(package.url, package.sha256) for package in lock.pip}
+
+
+def _union(lists: Iterable[Sequence[str]]) -> list[str]:
+    return list(dict.fromkeys(item for items in lists for item in items))
+
+
+def _channel(name: str) -> dict[str, Any]:
+    return {"url": without_login(name), "used_env_vars": []}
+
+
+def _conda(item: Solved, platform: str) -> dict[str, Any]:
+    depends = (text.partition(" ") for text in item.depends)
+    return _package(
+        ("conda", item.name, item.version),
+        platform,
+        {name: rest.strip() for name, _, rest in sorted(depends)},
+        item.package.url,
+        {"md5": item.md5, "sha256": item.package.sha256},
+    )
+
+
+def _pip(item: PipPackage, platform: str) -> dict[str, Any]:
+    if item.is_vcs:
+        # As conda-lock has it: the commit for a hash, and a source that pip is given as it is. The
+        # version is not known before it is built.
+        key = ("pip", item.name, f"0+git.{item.commit[:12]}")
+        made = _package(key, platform, {}, item.url, {"sha256": item.commit})
+        last = {name: made.pop(name) for name in ("category", "optional")}
+        return {**made, "source": {"type": "url", "url": item.url}, **last}
+    key = ("pip", item.name, pip_parts(item.filename)[1])
+    return _package(key, platform, {}, item.url, {"sha256": item.sha256})
+
+
+def _package(
+    key: tuple[str, str, str],
+    platform: str,
+    dependencies: dict[str, str],
+    url: str,
+    hashes: dict[str, str],
+) -> dict[str, Any]:
+    manager, name, version = key
+    return {
+        "name": name,
+        "version": version,
+        "manager": manager,
+        "platform": platform,
+        "dependencies": dependencies,
+        "url": url,
+        "hash": hashes,
+        "category": "main",
+        "optional": False,
+    }

@@ -1,0 +1,374 @@
+"""Conda specs to exact packages, by the embedded engine (rattler)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from condainer.inputs.conda_specs import remedy_of, spelled_out
+from condainer.inputs.environment_yml import Inputs, Spec
+from condainer.lock.locks import CondaPackage
+from condainer.packages import network, rattler_client, silence
+from condainer.packages.archives import private_root
+from condainer.settings import condarc, virtual
+from condainer.settings.config import Settings
+from condainer.solve.conda_held import Problem, solve_holding
+from condainer.solve.engine import Engine
+from condainer.startup.frozen import dataclass
+from condainer.system.errors import InputError, NetworkError, OfflineError, SolveError
+from condainer.system.reporter import Reporter
+from condainer.system.urls import redacted, without_login
+
+if TYPE_CHECKING:
+    import rattler
+    from rattler import MatchSpec, RepoDataRecord
+
+
+SCHEMES = ("https://", "http://", "file://", "s3://", "gs://", "oci://")
+CHANNEL_REMEDY = "Write a channel's name or its http or file URL below `channels:`."
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A package of the solution, with what a conda-lock.yml records of it."""
+
+    package: CondaPackage
+    name: str
+    version: str
+    build: str
+    md5: str
+    depends: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A channel: its canonical URL, which locks show, and the URLs to ask in its place."""
+
+    url: str
+    mirrors: tuple[str, ...]
+
+
+def channel_of(name: str, settings: Settings) -> Channel:
+    """Return the channel of a name or URL, with the mirrors that the settings give it."""
+
+    site = condarc.in_force()
+    asked = site.with_login(_canonical(name, settings))
+    # A lock is for everybody to read.
+    url = without_login(asked)
+    own = _mirrors(settings.mirrors, url, settings)
+    mirrors = own or _mirrors(site.mirrored_channels, url, settings) or [asked] * (asked != url)
+    if not url.startswith(SCHEMES):
+        raise InputError(f"channel {name!r}: packages cannot be fetched from {url}", CHANNEL_REMEDY)
+    return Channel(url, tuple(mirrors))
+
+
+def _mirrors(known: Sequence[tuple[str, Sequence[str]]], url: str, settings: Settings) -> list[str]:
+    return [mirror for name, urls in known for mirror in urls if _canonical(name, settings) == url]
+
+
+def _expanded(names: Sequence[str]) -> list[str]:
+    """Replace `defaults`, which stands for several channels, by what conda takes it for.
+
+    Their own names, such as `pkgs/main`, are those of conda as well.
+    """
+    site = condarc.in_force()
+    names = [part for name in names for part in site.expanded(name) or (name,)]
+    if not any(name == "defaults" or name.startswith("pkgs/") for name in names):
+        return names
+    from conda_lock._vendor.conda.base.constants import DEFAULT_CHANNELS_UNIX
+
+    known: dict[str, tuple[str, ...]] = {"defaults": DEFAULT_CHANNELS_UNIX}
+    known |= {url.split("/", 3)[3]: (url,) for url in DEFAULT_CHANNELS_UNIX}
+    return [part for name in names for part in known.get(name, (name,))]
+
+
+def _canonical(name: str, settings: Settings) -> str:
+    try:
+        known = condarc.in_force().resolved(name)
+        return str(_rattler_channel(known, settings).base_url).rstrip("/")
+    except Exception as error:
+        raise InputError(f"channel {name!r}: {error}", CHANNEL_REMEDY) from None
+
+
+def _rattler_channel(name: str, settings: Settings) -> rattler.Channel:
+    import rattler
+
+    # A relative path is relative to the project; a name that is no text cannot be in a URL.
+    root = str(settings.project) if str(settings.project).isprintable() else "/"
+    return rattler.Channel(name, rattler.ChannelConfig(root_dir=root))
+
+
+def solve(
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+    engine: Engine,
+    held: Sequence[CondaPackage] = (),
+) -> tuple[Solved, ...]:
+    """Return the packages that satisfy the specs, sorted so that dependencies come first.
+
+    Parameters: `held` are packages of an older lock, which stay where that is possible. Raises
+    InputError for a spec that is not valid, SolveError with the solver's explanation, NetworkError
+    when a channel cannot be reached.
+    """
+    specs = [_match_spec(spec) for spec in inputs.specs]
+    channels = [channel_of(name, settings) for name in _expanded(inputs.channels)]
+    for channel in _spec_channels(specs):
+        if channel not in [known.url for known in channels]:
+            channels.append(channel_of(channel, settings))
+    if unused := condarc.in_force().unused(inputs.channels):
+        network.warn_once(unused, reporter)
+    reporter.step(f"Solving for {inputs.platform}")
+    records = _solve_from_mirrors(channels, specs, inputs, settings, reporter, engine, held)
+    reporter.finish()
+    return tuple(_solved(record, channels) for record in _sorted(records))
+
+
+def _match_spec(spec: Spec) -> MatchSpec:
+    import rattler
+    from rattler import exceptions
+
+    try:
+        text = condarc.in_force().spec(spelled_out(spec.text))
+        found = rattler.MatchSpec(_on_a_channel(text), strict=False)
+        if re.search(r"[<>=!~;\s]", str(found.build or "")):
+            # `python>3 <4`: the engine would look for a build of that name, and find none.
+            raise exceptions.InvalidMatchSpecError(f"{found.build} is not the name of a build")
+        return found
+    except exceptions.InvalidMatchSpecError as error:
+        raise InputError(
+            f"{spec.where}: not a valid conda package spec: {spec.text!r}: {error}",
+            remedy_of(spec.text),
+        ) from None
+
+
+def _on_a_channel(text: str) -> str:
+    """Name the one of the channels behind `defaults` that a spec asks for.
+
+    conda has a package of R in the one, and all others in the other.
+    """
+    match = re.fullmatch(
+        r"(?P<name>defaults|pkgs/\w+)(?P<rest>(/[\w-]+)?::\s*(?P<package>.+))", text
+    )
+    if match is None:
+        return text
+    of_r = re.match(r"r(-|\W|$)", match["package"])
+    wanted = ("pkgs/r" if of_r else "pkgs/main") if match["name"] == "defaults" else match["name"]
+    return f"{_expanded([wanted])[0]}{match['rest']}"
+
+
+def _spec_channels(specs: Sequence[MatchSpec]) -> list[str]:
+    """Return the channels that specs of the form `channel::name` ask for."""
+    return list(
+        dict.fromkeys(str(s.channel.base_url).rstrip("/") for s in specs if s.channel is not None)
+    )
+
+
+def _solve_from_mirrors(
+    channels: Sequence[Channel],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+    engine: Engine,
+    held: Sequence[CondaPackage],
+) -> list[RepoDataRecord]:
+    """Solve against the first mirrors, and against the next ones while they cannot be reached."""
+    attempts = max((len(channel.mirrors) for channel in channels), default=0) or 1
+    problem: Exception | None = None
+    for attempt in range(attempts):
+        sources = [
+            channel.mirrors[min(attempt, len(channel.mirrors) - 1)]
+            if channel.mirrors
+            else channel.url
+            for channel in channels
+        ]
+        try:
+            wanted = _on_mirrors(specs, channels, sources)
+            return engine.solve(sources, wanted, inputs, settings, reporter, held)
+        except NetworkError as error:
+            problem = error
+    assert problem is not None
+    raise problem
+
+
+def _on_mirrors(
+    specs: Sequence[MatchSpec], channels: Sequence[Channel], sources: Sequence[str]
+) -> list[MatchSpec]:
+    """Let specs of the form `channel::name` mean the mirror that stands for the channel."""
+    import rattler
+
+    stand_in = {channel.url: source for channel, source in zip(channels, sources, strict=True)}
+    result = []
+    for spec in specs:
+        if spec.channel is None:
+            result.append(spec)
+            continue
+        mirror = stand_in[str(spec.channel.base_url).rstrip("/")]
+        # A channel in brackets would win over the one before the colons.
+        bare = re.sub(r"^[^\[]*?::|\b(channel|subdir)=\"[^\"]*\"(, )?", "", str(spec))
+        place = f"{mirror}/{spec.subdir}" if spec.subdir else mirror
+        text = f"{place}::{re.sub(r'(, )?]$', ']', bare).removesuffix('[]')}"
+        result.append(rattler.MatchSpec(text, strict=False))
+    return result
+
+
+def solve_embedded(
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+    held: Sequence[CondaPackage] = (),
+) -> list[RepoDataRecord]:
+    """Solve with rattler; as Engine.solve() has it."""
+    return asyncio.run(_solve(sources, specs, inputs, settings, reporter, held))
+
+
+async def _solve(
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+    held: Sequence[CondaPackage],
+) -> list[RepoDataRecord]:
+    from rattler import exceptions
+
+    gateway = gateway_to(sources, settings)
+    try:
+        problem = Problem(
+            gateway,
+            [_rattler_channel(source, settings) for source in sources],
+            list(specs),
+            inputs.platform,
+            _virtual_packages(inputs),
+        )
+        return await silence.watched(solve_holding(problem, held), sources, reporter)
+    except exceptions.SolverError as error:
+        raise no_solution(inputs, _explanation(error)) from None
+    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+        if settings.offline:
+            raise not_kept(sources) from None
+        raise unreadable(sources, _explanation(error)) from None
+
+
+def gateway_to(sources: Sequence[str], settings: Settings) -> rattler.Gateway:
+    """Return what reads the indices of channels: kept ones alone where nothing may be downloaded.
+
+    Parameters: `sources` are the URLs that will be asked.
+    """
+    import rattler
+
+    place = private_root(settings) / "repodata"
+    cache: Path | None = place
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        # Without a cache the index is fetched anew each time; solving itself needs no disk.
+        cache = None
+    offline = rattler.SourceConfig(cache_action="force-cache-only")
+    remote = [source for source in sources if not source.startswith("file://")]
+    return rattler.Gateway(
+        cache_dir=cache,
+        client=rattler_client.client(),
+        per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
+    )
+
+
+def no_solution(inputs: Inputs, text: str) -> SolveError:
+    """Return the error that shows a solver's explanation, with the places of the specs in it."""
+    named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
+    places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
+    return SolveError(
+        f"{places}: no solution on {inputs.platform}:\n{text}",
+        "Change the specs or add a channel in the environment file.",
+    )
+
+
+def unreadable(sources: Sequence[str], text: str) -> NetworkError:
+    """Return the error that says why the channels at `sources` cannot be read."""
+    return NetworkError(
+        f"The channel {redacted(' or '.join(sources))} cannot be read: {redacted(text)}",
+        "Check the channel's name and the network, or name a mirror "
+        "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
+    )
+
+
+def not_kept(sources: Sequence[str]) -> OfflineError:
+    """Return the error that says that channels cannot be read where nothing may be downloaded."""
+    return OfflineError(
+        "Nothing may be downloaded (`offline`), and the index of the channel "
+        f"{redacted(' or '.join(sources))} is not in the package cache",
+        "Lock where there is a network, and commit the lockfiles; or mirror the channel "
+        "to a directory (`mirrors:` in condainer.yml takes file URLs).",
+    )
+
+
+def _virtual_packages(inputs: Inputs) -> list[rattler.GenericVirtualPackage]:
+    import rattler
+    from rattler.package import BuildString
+
+    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+    return [
+        rattler.GenericVirtualPackage(
+            rattler.PackageName(package.name),
+            rattler.Version(package.version),
+            BuildString(package.build),
+        )
+        for package in virtual.virtual_packages(inputs.platform, chosen)
+    ]
+
+
+def _spec_name(spec: Spec) -> str:
+    return re.split(r"[\s=<>!~\[]", spec.text.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
+
+
+def _explanation(error: Exception) -> str:
+    text = str(error)
+    return re.sub(r"^Cannot solve the request because of:\s*", "", text).strip()
+
+
+def _sorted(records: list[RepoDataRecord]) -> list[RepoDataRecord]:
+    from rattler import PackageRecord
+
+    by_name = sorted(records, key=lambda record: str(record.name.normalized))
+    order = [str(r.name.normalized) for r in PackageRecord.sort_topologically(list(by_name))]
+    return sorted(by_name, key=lambda record: order.index(str(record.name.normalized)))
+
+
+def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
+    url = str(record.url)
+    for channel in channels:
+        for mirror in channel.mirrors:
+            if url.startswith(mirror + "/"):
+                url = channel.url + url.removeprefix(mirror)
+    if record.sha256 is None and url.startswith("file:"):
+        # An archive that was named by its URL: no index knows it.
+        sha256, md5 = _digests(Path(unquote(urlsplit(url).path)))
+    elif record.sha256 is None:
+        raise SolveError(
+            f"The channel gives no sha256 of {record.file_name}, so that it cannot be locked",
+            "Use another channel, or ask whoever keeps this one to index it with sha256.",
+        )
+    else:
+        sha256, md5 = record.sha256.hex(), record.md5.hex() if record.md5 else ""
+    return Solved(
+        package=CondaPackage(url, sha256),
+        name=str(record.name.normalized),
+        version=str(record.version),
+        build=str(record.build),
+        md5=md5,
+        depends=tuple(record.depends),
+    )
+
+
+def _digests(archive: Path) -> tuple[str, str]:
+    data = archive.read_bytes()
+    return hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()

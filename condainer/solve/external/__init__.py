@@ -1,0 +1,1 @@
+"""Solving by a conda, mamba or micromamba that the user names."""

@@ -1,0 +1,123 @@
+"""What an external executable plans to install, held to what was asked for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from condainer.packages import silence
+from condainer.settings.config import Settings
+from condainer.solve.conda_solver import gateway_to, unreadable
+from condainer.solve.external.conda_exe import SAID, Executable
+from condainer.system.errors import IntegrityError, ToolError
+from condainer.system.reporter import Silent
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
+
+# What comes of taking an answer for what it should be.
+UNFIT: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, AttributeError)
+
+
+def planned(executable: Executable, items: Any, sources: Sequence[str]) -> list[RepoDataRecord]:
+    """Return the packages of a plan; raises ToolError when it is not what was asked for."""
+    try:
+        return [_Package(item, sources).record() for item in items]
+    except UNFIT + _rattler_errors() as error:
+        raise unusable(executable, f"{type(error).__name__}: {error}") from None
+
+
+def unusable(executable: Executable, reason: str) -> ToolError:
+    return ToolError(
+        f"{executable.path} gave an answer that cannot be used: {reason[:SAID]}",
+        "Is it a conda, mamba or micromamba, and does `conda create --dry-run --json` work with "
+        "it? Without `conda_exe:` the embedded engine is used.",
+    )
+
+
+class _Package:
+    """A package of a plan, held to what was asked for."""
+
+    def __init__(self, item: Mapping[str, Any], sources: Sequence[str]) -> None:
+        self.item = item
+        self.name = str(item["name"])
+        self.url = str(item["url"])
+        self.md5 = str(item.get("md5") or "")
+        self.sha256 = str(item.get("sha256") or "")
+        self.source = next((url for url in sources if self.url.startswith(f"{url}/")), "")
+        if not self.source:
+            raise ValueError(f"{self.url} is in none of the channels asked for")
+        self.subdir, _, self.filename = self.url.removeprefix(f"{self.source}/").rpartition("/")
+        if not self.filename or "/" in self.subdir:
+            raise ValueError(f"{self.url} is no package of {self.source}")
+
+    def record(self) -> RepoDataRecord:
+        """Return the package as solver.solve() wants it."""
+        import rattler
+        from rattler.package import BuildString
+
+        build = str(self.item.get("build_string") or self.item.get("build") or "")
+        package = rattler.PackageRecord(
+            self.name,
+            rattler.VersionWithSource(str(self.item["version"])),
+            BuildString.new_unchecked(build),
+            int(self.item.get("build_number") or 0),
+            self.subdir,
+            depends=[str(spec) for spec in self.item.get("depends") or ()],
+            sha256=bytes.fromhex(self.sha256) if self.sha256 else None,
+            md5=bytes.fromhex(self.md5) if self.md5 else None,
+        )
+        return rattler.RepoDataRecord(package, self.filename, self.url, self.source)
+
+
+def completed(
+    records: Sequence[RepoDataRecord], sources: Sequence[str], platform: str, settings: Settings
+) -> list[RepoDataRecord]:
+    """Take from the channels' indices what an executable gave without a sha256.
+
+    Raises IntegrityError if an index speaks of another package at the same URL.
+    """
+    lacking = [record for record in records if record.sha256 is None]
+    if not lacking:
+        return list(records)
+    known = asyncio.run(
+        _indexed([str(r.name.normalized) for r in lacking], sources, platform, settings)
+    )
+    for record in lacking:
+        listed = known.get(str(record.url))
+        digests = {listed.md5, record.md5} - {None} if listed is not None else set()
+        if len(digests) > 1:
+            raise IntegrityError(
+                f"{record.url} has another md5 for the engine than in the channel's index",
+                "Lock again: perhaps the channel has just changed.",
+            )
+    return [known.get(str(r.url), r) if r.sha256 is None else r for r in records]
+
+
+async def _indexed(
+    names: Sequence[str], sources: Sequence[str], platform: str, settings: Settings
+) -> dict[str, RepoDataRecord]:
+    """Return what the indices of the channels say of packages, by URL."""
+    import rattler
+    from rattler import exceptions
+
+    gateway = gateway_to(sources, settings)
+    try:
+        asked = gateway.query(
+            sources=[rattler.Channel(source) for source in sources],
+            platforms=[platform, "noarch"],  # type: ignore[list-item]
+            specs=list(names),
+            recursive=False,
+        )
+        found = await silence.watched(asked, sources, Silent())
+    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+        raise unreadable(sources, str(error)) from None
+    return {str(record.url): record for records in found for record in records}
+
+
+def _rattler_errors() -> tuple[type[Exception], ...]:
+    """Return what rattler raises for a name or a version that is none."""
+    from rattler import exceptions
+
+    return (exceptions.InvalidPackageNameError, exceptions.InvalidVersionError)

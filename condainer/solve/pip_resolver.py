@@ -1,0 +1,128 @@
+"""What pip adds to the conda packages of one platform, resolved by uv in sight of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from condainer.inputs.environment_yml import Inputs
+from condainer.lock.locks import CondaPackage, PipPackage, this_platform
+from condainer.packages import index_mirrors, uv_options, wheels
+from condainer.packages.wheels import Resolved
+from condainer.settings import virtual
+from condainer.settings.config import Settings
+from condainer.solve import conda_metadata, interpreters
+from condainer.solve.conda_metadata import Files
+from condainer.solve.conda_solver import Solved
+from condainer.startup.frozen import dataclass
+from condainer.system.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What uv is asked, and where: `prefix` shows what the conda packages provide."""
+
+    inputs: Inputs
+    solved: tuple[Solved, ...]
+    python: Solved
+    held: tuple[PipPackage, ...]
+    scratch: Path
+    settings: Settings
+    reporter: Reporter
+
+    @property
+    def prefix(self) -> Path:
+        return self.scratch / "prefix"
+
+    @property
+    def is_foreign(self) -> bool:
+        return self.inputs.platform != this_platform()
+
+    def ask(self, program: Path | None = None) -> Resolved:
+        """Ask uv, with the interpreter of the prefix or with another one."""
+        return index_mirrors.on_mirrors(
+            self.inputs,
+            self.settings,
+            lambda asked: wheels.resolve(
+                asked, self.prefix, self.scratch, self.reporter, self.held, self.is_foreign, program
+            ),
+        )
+
+
+def resolve(
+    inputs: Inputs,
+    solved: tuple[Solved, ...],
+    python: Solved,
+    held: tuple[PipPackage, ...],
+    scratch: Path,
+    settings: Settings,
+    reporter: Reporter,
+) -> Resolved:
+    """Resolve the pip requirements against the conda packages of a solution.
+
+    Parameters: `python` is the one among `solved`, `held` are packages of an older lock that are
+    to stay, `scratch` is a private directory. Raises what wheels.resolve() and packages.link() do.
+    """
+    uv_options.check(inputs.requirements)
+    question = _Question(inputs, solved, python, held, scratch, settings, reporter)
+    metadata = {item.package: conda_metadata.known(item.package, settings) for item in solved}
+    if not question.is_foreign and None not in metadata.values():
+        resolved = _by_kept_interpreter(question, metadata)
+        if resolved is not None:
+            return resolved
+    _link(question, metadata)
+    if question.is_foreign:
+        from condainer.solve.foreign import put_interpreter
+
+        chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+        offered = virtual.virtual_packages(inputs.platform, chosen)
+        put_interpreter(question.prefix, inputs.platform, python, offered)
+    return question.ask()
+
+
+def _by_kept_interpreter(
+    question: _Question, metadata: Mapping[CondaPackage, Files | None]
+) -> Resolved | None:
+    """Ask uv without linking anything; None if that cannot be."""
+    names = conda_metadata.closure(question.python.name, question.solved)
+    members = [item.package for item in question.solved if item.name in names]
+    kept = interpreters.kept(members, question.settings, question.reporter)
+    if kept is None:
+        return None
+    site = conda_metadata.site_packages(kept.prefix, question.inputs.platform, question.python)
+    if not site.is_dir():
+        return None
+    _put(metadata, question.prefix / site.relative_to(kept.prefix))
+    return question.ask(kept.program)
+
+
+def _link(question: _Question, metadata: Mapping[CondaPackage, Files | None]) -> None:
+    """Make a prefix that shows uv what the conda packages provide.
+
+    Linked are Python, with what it needs to run, where it can, and what was never linked before; of
+    the other packages their metadata is enough.
+    """
+    from condainer.packages import conda_packages
+
+    prefix, settings, platform = question.prefix, question.settings, question.inputs.platform
+    if question.is_foreign:
+        # By it, packages for all platforms know where their modules belong.
+        runs = {question.python.name} if None in metadata.values() else set()
+    else:
+        runs = conda_metadata.closure(question.python.name, question.solved)
+    named = {item.package: item.name for item in question.solved}
+    linked = [p for p, files in metadata.items() if files is None or named[p] in runs]
+    if linked:
+        archives = conda_packages.fetch(linked, settings, question.reporter)
+        conda_packages.link(
+            archives, prefix, prefix, question.scratch, settings, question.reporter, platform
+        )
+    site = conda_metadata.site_packages(prefix, platform, question.python)
+    conda_metadata.keep(linked, prefix, site, settings)
+    _put({p: files for p, files in metadata.items() if p not in linked}, site)
+
+
+def _put(metadata: Mapping[CondaPackage, Files | None], site: Path) -> None:
+    for files in metadata.values():
+        conda_metadata.put(files or {}, site)

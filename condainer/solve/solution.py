@@ -1,0 +1,91 @@
+"""The inputs of one platform to its lock: conda packages first, what pip adds to them second."""
+
+from __future__ import annotations
+
+import os
+
+from condainer.inputs.environment_yml import Inputs
+from condainer.lock.explicit import checked
+from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.packages import by_url, network
+from condainer.settings import virtual
+from condainer.settings.config import STAGE, Settings
+from condainer.solve import engines, git_commits, pip_resolver
+from condainer.solve.conda_lock_file import Solution
+from condainer.solve.conda_solver import Solved, solve
+from condainer.solve.lock_state import described
+from condainer.startup.frozen import replace
+from condainer.system.errors import InputError
+from condainer.system.files import programs_of, storage_errors
+from condainer.system.private_directory import claimed_directory
+from condainer.system.reporter import Reporter
+
+
+def solution(
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+    held_conda: tuple[CondaPackage, ...] = (),
+    held_pip: tuple[PipPackage, ...] = (),
+    noted: tuple[tuple[str, str], ...] = (),
+) -> Solution:
+    """Solve for one platform; nothing is written into the project.
+
+    Parameters: held packages of an older lock stay where that is possible; `noted` are its
+    references. Raises what solve() and wheels.resolve() do.
+    """
+    network.prepare(settings, reporter)
+    for note in inputs.notes:
+        reporter.warn(note)
+    on_disk = by_url.on_disk(inputs, settings, reporter)
+    solved = on_disk.restored(
+        solve(on_disk.inputs, settings, reporter, engines.chosen(settings, reporter), held_conda)
+    )
+    asked = git_commits.held(inputs.requirements, held_pip, noted)
+    try:
+        pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)
+    except InputError as error:
+        # A commit can have gone, or stand in the way.
+        asked = git_commits.released(asked, inputs.requirements, held_pip, error.message)
+        if not asked:
+            raise
+        reporter.warn("A commit of the lock cannot stay, so that branches are looked up again")
+        pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)
+    lock = Lock(inputs.platform, tuple(item.package for item in solved), pip)
+    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
+    found = git_commits.noted(inputs.requirements, pip)
+    lock = replace(described(lock, inputs), virtual=chosen, references=found)
+    return Solution(checked(lock, "the solution"), inputs, solved)
+
+
+def _pip(
+    inputs: Inputs,
+    solved: tuple[Solved, ...],
+    held: tuple[PipPackage, ...],
+    settings: Settings,
+    reporter: Reporter,
+) -> tuple[PipPackage, ...]:
+    """Resolve the pip requirements against the conda packages, shown in a scratch prefix."""
+    if not inputs.requirements:
+        return ()
+    from condainer.packages import git_repositories, index_mirrors
+
+    python = next((item for item in solved if item.name == "python"), None)
+    if python is None:
+        raise InputError("The environment has pip requirements but no python")
+    with storage_errors(f"work in {settings.staging_directory}"):
+        settings.staging_directory.mkdir(parents=True, exist_ok=True)
+        claimed = claimed_directory(settings.staging_directory, STAGE)
+        with claimed as scratch, programs_of(settings.staging_directory):
+            resolved = pip_resolver.resolve(
+                inputs, solved, python, held, scratch, settings, reporter
+            )
+    if resolved.replaced:
+        reporter.warn(
+            "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)
+        )
+    packages = index_mirrors.canonical(resolved.packages, settings, reporter)
+    if not settings.offline:
+        # What cannot be fetched must not be locked; the build needs it in any case.
+        git_repositories.fetch([item for item in packages if item.is_vcs], settings, reporter)
+    return packages

@@ -1,0 +1,1 @@
+"""What runs before anything else is imported: stamps, mount table, claims, mounting, exec."""

@@ -1,0 +1,212 @@
+"""What was seen of a project when its image was last found, to tell at a glance if it is so still.
+
+This is read before anything else: it imports nothing that a bare interpreter has not imported. A
+stamp holds the list of what was looked at and what was seen there, so that looking again is one
+comparison: the bytes of small files, which no preserved time or coarse clock can hide a change of,
+and for the rest what lstat says. It lies in the user's own cache directory, where nobody else can
+write one.
+"""
+
+import os
+import sys
+
+from condainer import __version__
+
+MAGIC = b"condainer-stamp-2"
+DIRECTORY = "condainer-stamps"
+# What is larger is remembered by its sha256, in bytes.
+LARGE = 1 << 20
+# How long a stamp is believed, in seconds: then a build touches the project's note, too.
+LIFE = 20 * 3600
+# Besides CONDAINER_*, on which settings depend; without what an activation sets.
+NAMES = (b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR")
+SET_BY_ACTIVATION = (b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX")
+# What is found need not be what a file system's encoding can say, as the name of an environment.
+ENCODING = ("utf-8", "surrogateescape")
+# What is seen of a file that can be read begins so.
+IS = b"is "
+FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+# How something is looked at: the first letter of an item of the list, before the path.
+CONTENT, DIGEST, FILE, PLACE, TARGET, DATED, NUMBER = b"c", b"d", b"f", b"p", b"t", b"w", b"n"
+
+
+def path_of(project: str) -> str | None:
+    """Return where the stamp of a project directory is, None for a user without a directory."""
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if not cache.startswith("/"):
+        home = os.environ.get("HOME", "")
+        if not home.startswith("/"):
+            return None
+        cache = f"{home}/.cache"
+    # Not of a text, whose hash differs from process to process. The path is compared anyway.
+    key = hash(tuple(os.fsencode(project))) & 0xFFFF_FFFF_FFFF_FFFF
+    return f"{cache}/{DIRECTORY}/{project.rpartition('/')[2][:40]}-{key:016x}"
+
+
+def valid(project: str) -> dict[str, str] | None:
+    """Return what was found for a project, if all that it depends on is still as it was."""
+    path = path_of(project)
+    data = _own(path) if path is not None else None
+    if data is None:
+        return None
+    head, _, rest = data.partition(b"\n")
+    words = head.split(b" ")
+    if len(words) != 3 or words[0] != MAGIC or not (words[1] + words[2]).isdigit():
+        return None
+    first, second = int(words[1]), int(words[1]) + int(words[2])
+    # Without the last byte it was cut off.
+    if len(rest) <= second or rest[-1:] != b"\n":
+        return None
+    if observed(project, rest[first:second].split(b"\0")) != rest[second:-1]:
+        return None
+    found = {}
+    for field in rest[:first].decode(*ENCODING).split("\0"):
+        name, _, value = field.partition("=")
+        found[name] = value
+    return found
+
+
+def render(found: dict[str, str], plan: list[bytes], seen: bytes) -> bytes:
+    """Return the text of a stamp: what was found, what to look at, and what was seen there."""
+    fields = b"\0".join(f"{name}={value}".encode(*ENCODING) for name, value in found.items())
+    items = b"\0".join(plan)
+    return b"%s %d %d\n%s%s%s\n" % (MAGIC, len(fields), len(items), fields, items, seen)
+
+
+def observed(project: str, plan: list[bytes], known: dict[bytes, bytes] | None = None) -> bytes:
+    """Look at everything in a list, and return what is seen, each with its length.
+
+    Parameters: `known` is what was seen already of some items, which are not looked at again.
+    """
+    seen = _surroundings(project)
+    for item in plan:
+        kind, path = item[:1], item[1:]
+        if known and item in known:
+            seen.append(known[item])
+        elif kind == CONTENT:
+            seen.append(_content(path))
+        elif kind == DIGEST:
+            seen.append(_digest(path))
+        else:
+            seen.append(_state(kind, path))
+    return b"".join([b"%d:%s" % (len(part), part) for part in seen])
+
+
+def _surroundings(project: str) -> list[bytes]:
+    """Return what of this process a result depends on: code, user, directory, and variables."""
+    variables = []
+    relative = False
+    for name, value in os.environb.items():
+        ours = name.startswith(b"CONDAINER_") and name not in SET_BY_ACTIVATION
+        if ours or name in NAMES:
+            variables.append(b"%s=%s" % (name, value))
+            relative = relative or (ours and (value[:1] != b"/" or b":" in value))
+    variables.sort()
+    package = os.path.dirname(os.path.dirname(__file__))
+    code = os.stat(package)
+    about = (__version__, sys.hexversion, package, code.st_ino, code.st_mtime_ns, code.st_ctime_ns)
+    # A personality such as linux32 has locks of its own.
+    machine = (os.uname().machine, sys.getfilesystemencoding())
+    user = (os.geteuid(), os.getegid(), sorted(os.getgroups()))
+    # Relative paths in variables are taken from the working directory.
+    here = os.getcwd() if relative else ""
+    return [os.fsencode(f"{about} {machine} {user} {here} {project}"), b"\0".join(variables)]
+
+
+def _content(path: bytes, limit: int = LARGE) -> bytes:
+    try:
+        descriptor = os.open(path, FLAGS)
+    except OSError as error:
+        return absent(error.errno or 0)
+    try:
+        parts = [IS]
+        while limit >= 0 and (part := os.read(descriptor, LARGE)):
+            parts.append(part)
+            limit -= len(part)
+        return b"".join(parts)
+    except OSError as error:
+        return absent(error.errno or 0)
+    finally:
+        os.close(descriptor)
+
+
+def absent(error: int) -> bytes:
+    """Return what is seen of what cannot be looked at."""
+    return b"no %d" % error
+
+
+def dated(status: os.stat_result) -> bytes:
+    """Return what is seen of a file as DATED."""
+    return b"%s %d" % (_owner(status), status.st_mtime_ns)
+
+
+def _owner(status: os.stat_result) -> bytes:
+    return b"%o %d %d" % (status.st_mode, status.st_uid, status.st_gid)
+
+
+def _digest(path: bytes) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(_content(path, sys.maxsize)).digest()
+
+
+def _state(kind: bytes, path: bytes) -> bytes:
+    """Return what matters of the state of a path.
+
+    FILE is all that tells one file from another on every node that sees it; PLACE what decides
+    whom a directory or link can be trusted with, TARGET the same where links lead, DATED with the
+    time when it was written; NUMBER tells which directory it is.
+    """
+    try:
+        status = os.lstat(path) if kind in (FILE, PLACE) else os.stat(path)
+        if kind == NUMBER:
+            return b"%d" % status.st_ino
+        if kind == DATED:
+            return dated(status)
+        owner = _owner(status)
+        if kind == FILE:
+            times = (status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns)
+            return b"%s %d %d %d %d" % (owner, *times)
+        if status.st_mode & 0o170000 == 0o120000:
+            return b"%s %s" % (owner, os.readlink(path))
+        return owner
+    except OSError as error:
+        return absent(error.errno or 0)
+
+
+def _own(path: str) -> bytes | None:
+    """Return the content of a file that only we can have put there, else None.
+
+    It and its directory are ours, and nobody else can write either of them.
+    """
+    above, _, name = path.rpartition("/")
+    try:
+        directory = os.open(above, FLAGS | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        if not _only_ours(directory):
+            return None
+        descriptor = os.open(name, FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+    except OSError:
+        return None
+    finally:
+        os.close(directory)
+    try:
+        status = _only_ours(descriptor)
+        if status is None:
+            return None
+        parts = []
+        while part := os.read(descriptor, status.st_size + 1):
+            parts.append(part)
+        return b"".join(parts)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def _only_ours(descriptor: int) -> os.stat_result | None:
+    status = os.fstat(descriptor)
+    return None if status.st_uid != os.geteuid() or status.st_mode & 0o022 else status

@@ -1,0 +1,1 @@
+"""Files, processes, namespaces, errors, URLs: what knows nothing of conda."""

@@ -1,0 +1,396 @@
+"""The one door through which files and directories are published, and their helpers."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from condainer.startup.lease_files import user_name as user_name
+from condainer.system.errors import BuildError, StorageError, ToolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import hashlib
+    from typing import BinaryIO
+
+# How a file is read: by read_bytes(), or from what has kept its bytes.
+Read = Callable[[Path], bytes]
+# How often a tree that changes while it is deleted is tried again.
+REMOVALS = 10
+# What a file may hold that is read as a whole, in bytes: a file of a project, say. The kinds of
+# files that others put into a cache have limits of their own.
+LARGEST = 64 << 20
+# The keys of condainer.yml that name where builds write.
+PLACES = "(`cache_directory:`, `package_cache:`, `staging_directory:`)"
+
+CACHEDIR_TAG = (
+    "Signature: 8a477f597d28d172789f06886806bc55\n"
+    "# This directory is a Condainer cache; backups may leave it out.\n"
+    "# See https://bford.info/cachedir/\n"
+)
+
+
+@contextmanager
+def storage_errors(doing: str, remedy: str = "") -> Iterator[None]:
+    """Turn an operating system error while `doing` something into a StorageError.
+
+    Parameters: `remedy` takes the place of the general one.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(doing, error, remedy) from error
+
+
+def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
+    """Return the StorageError that names the place, the reason and the remedy of `error`."""
+    place = f" ({error.filename})" if error.filename else ""
+    hints = {
+        errno.ENOSPC: f"Free some space there, or name a larger place in condainer.yml {PLACES}.",
+        errno.EDQUOT: "Your quota there is used up: free some space, or name another place in "
+        f"condainer.yml {PLACES}.",
+        errno.EIO: "The disk, or its server, failed: try again, or name another place in "
+        f"condainer.yml {PLACES}, and tell whoever keeps it.",
+        errno.EACCES: "Ask its owner for permission, or name another place in condainer.yml.",
+        errno.EPERM: "Ask its owner for permission, or name another place in condainer.yml.",
+        errno.EROFS: "That file system is read-only: name another place in condainer.yml.",
+        errno.EEXIST: "A file stands where a directory should be: move it away.",
+        errno.ENOTDIR: "A file stands where a directory should be: move it away.",
+        errno.EFBIG: "Nothing that Condainer reads is as large: look at what it is.",
+    }
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return StorageError(
+        f"Cannot {doing}: {reason}{place}", remedy or hints.get(error.errno or 0, "")
+    )
+
+
+def storage_error_told(doing: str, told: str) -> StorageError | None:
+    """Return the StorageError that a program tells of in its own words; None if it is another one.
+
+    Parameters: `told` is its message, which names the file.
+    """
+    for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        if os.strerror(number) in told:
+            error = storage_error(doing, OSError(number, os.strerror(number)))
+            return StorageError(f"{error.message}\n{told.strip()}", error.hint)
+    return None
+
+
+@contextmanager
+def programs_of(directory: Path) -> Iterator[None]:
+    """Run programs that lie in a directory; where that is not allowed, say so for any failure.
+
+    Raises StorageError in the place of what failed because the file system is mounted noexec.
+    """
+    try:
+        yield
+    except (BuildError, ToolError) as error:
+        if not os.statvfs(directory).f_flag & os.ST_NOEXEC:
+            raise
+        raise StorageError(
+            f"{directory} is on a file system that is mounted noexec: no program of an environment "
+            f"can run there\n{error.message}",
+            "Name a directory on another one: `staging_directory:` in condainer.yml, or TMPDIR.",
+        ) from None
+
+
+def umask() -> int:
+    """Return the process's umask without changing it."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022
+
+
+def read_bytes(path: Path, follow: bool = True, limit: int = LARGEST) -> bytes:
+    """Return the content of a regular file.
+
+    Parameters: without `follow`, a symbolic link is no regular file. Raises OSError for anything
+    else, and for more than `limit` bytes: a FIFO or a device would keep the reader waiting for
+    ever, and a file without content may have any size.
+    """
+    return _read(path, follow, limit)[0]
+
+
+def _read(path: str | Path, follow: bool, limit: int) -> tuple[bytes, os.stat_result]:
+    descriptor, status = _open_regular(path, follow)
+    with open(descriptor, "rb") as stream:
+        content = stream.read(status.st_size + 1) if status.st_size <= limit else b""
+        if len(content) > status.st_size:
+            # It has grown since, or is one of those that do not tell their size.
+            content += stream.read(limit)
+    if max(len(content), status.st_size) > limit:
+        raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+    return content, status
+
+
+def open_regular(path: str | Path, follow: bool = True) -> BinaryIO:
+    """Open a regular file for reading; `follow` and what it raises as read_bytes().
+
+    To look at a file is not to use it: its time of access stays where that is permitted, which is
+    to its owner.
+    """
+    return open(_open_regular(path, follow)[0], "rb")
+
+
+def _open_regular(path: str | Path, follow: bool) -> tuple[int, os.stat_result]:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    try:
+        descriptor = os.open(path, flags | os.O_NOATIME)
+    except PermissionError as error:
+        if error.errno != errno.EPERM:
+            raise
+        descriptor = os.open(path, flags)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return descriptor, status
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the sha256 of a file of any size; raises OSError."""
+    import hashlib
+
+    return _digest_of(path, hashlib.sha256())
+
+
+def md5_of(path: str | Path) -> str:
+    """Return the md5 of a file of any size, which other tools go by; raises OSError."""
+    import hashlib
+
+    return _digest_of(path, hashlib.md5(usedforsecurity=False))
+
+
+def _digest_of(path: str | Path, digest: hashlib._Hash) -> str:
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_text(
+    path: Path,
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    follow: bool = True,
+    limit: int = LARGEST,
+) -> str:
+    """Return the text of a regular file; raises OSError as read_bytes(), UnicodeDecodeError."""
+    return read_bytes(path, follow, limit).decode(encoding, errors)
+
+
+def read_small(path: str | Path, limit: int) -> tuple[str, os.stat_result]:
+    """Return the text and the state of a regular file that anybody may have made.
+
+    Raises OSError for a link and for what is larger than `limit` bytes, UnicodeDecodeError.
+    """
+    content, status = _read(path, follow=False, limit=limit)
+    return content.decode("utf-8"), status
+
+
+def publish_text(
+    path: Path, text: str, mode: int | None = None, follow: bool = True, durable: bool = True
+) -> None:
+    """Write a text file as published_file() does; line ends and surrogates are kept."""
+    with published_file(path, mode, follow, durable) as stream:
+        stream.write(text.encode("utf-8", "surrogateescape"))
+
+
+@contextmanager
+def published_file(
+    path: Path, mode: int | None = None, follow: bool = True, durable: bool = True
+) -> Iterator[BinaryIO]:
+    """Write a file so that readers see the old or the new content, and a crash leaves one of both.
+
+    Parameters: `mode` sets the permission bits; by default those that the umask gives. A symbolic
+    link at `path` is followed, so that a linked file stays linked; without `follow`, which is for
+    directories that others write, it is replaced. What is not `durable` may be empty after a crash:
+    for files that every build makes again. Raises OSError.
+    """
+    target = Path(os.path.realpath(path)) if follow else path
+    try:
+        name = f"{target.parent}/.{target.name[:64]}.{os.urandom(6).hex()}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(name, flags, 0o600)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    try:
+        with open(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o666 & ~umask() if mode is None else mode)
+            if durable:
+                os.fsync(stream.fileno())
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+    if durable:
+        sync_directory(target.parent)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write a private file of ours that may as well be lost: whole or not, but not durably.
+
+    Raises OSError.
+    """
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(new, flags, 0o600), "wb") as stream:
+            stream.write(content)
+        os.replace(new, path)
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames inside a directory durable; file systems that cannot are left alone."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make the content of a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish_directory(source: Path, target: Path) -> bool:
+    """Move a finished directory to its place by one rename; False if another stands there already.
+
+    The files in `source` are made durable first, so that after a crash the entry is either absent
+    or whole. Raises OSError for every other failure.
+    """
+    for item in source.iterdir():
+        sync_file(item)
+    sync_directory(source)
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        # In a sticky directory, what is refused is to replace another member's entry; ENOTDIR says
+        # that a file or a link stands there.
+        refused = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.ENOTDIR)
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY, *refused) and os.path.lexists(target):
+            return False
+        raise
+    sync_directory(target.parent)
+    return True
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Create a directory, and the missing ones above it, with exactly `mode` despite the umask.
+
+    A directory that is there already keeps its mode. Raises OSError.
+    """
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_directory(path.parent, mode)
+    try:
+        path.mkdir()
+    except FileExistsError:
+        if path.is_dir():
+            return
+        raise
+    # mkdir(mode=…) would lose bits to the umask.
+    path.chmod(mode)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory tree of ours, read-only directories in it included; absence is fine.
+
+    A symbolic link is deleted itself, never what it points to.
+    """
+    import shutil
+
+    if path.is_symlink():
+        path.unlink()
+        return
+    for _ in range(REMOVALS):
+        if not path.is_dir():
+            return
+        try:
+            shutil.rmtree(path)
+        except FileNotFoundError:
+            # Something in it went by itself, or is gone altogether.
+            continue
+        except RecursionError:
+            # Nobody's work: so deep a tree was made to be in the way, and stays.
+            return
+        except OSError:
+            # Not writable, or a process that was just killed wrote its last file. Root needs no
+            # modes, and could be made to change those of other files while it follows a path.
+            if os.geteuid() != 0:
+                _make_writable(path)
+            time.sleep(0.05)
+    with suppress(RecursionError):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _make_writable(path: Path) -> None:
+    # The directory before its content: one that cannot be read cannot be walked through.
+    with suppress(OSError):
+        os.chmod(path, stat.S_IRWXU)
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                _make_writable(Path(entry.path))
+
+
+@contextmanager
+def access_time_kept(path: Path) -> Iterator[None]:
+    """Let a program read a file of ours without its being used; others' are read as ever."""
+    before = None
+    with suppress(OSError):
+        before = path.stat()
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            if before is not None and path.stat().st_atime_ns != before.st_atime_ns:
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def stand_somewhere(directory: Path) -> None:
+    """Go to a directory if the working directory was deleted: engines cannot do without one.
+
+    Whatever is relative must have been made absolute before. Raises StorageError.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        with storage_errors(f"work in {directory}"):
+            os.chdir(directory)
+
+
+def is_private_directory(path: Path) -> bool:
+    """Tell whether `path` is a directory, not a link, of ours that nobody else can write."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return (
+        stat.S_ISDIR(status.st_mode)
+        and status.st_uid == os.getuid()
+        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    )

@@ -1,0 +1,321 @@
+"""Private user and mount namespaces, and the mount(2) calls made inside them.
+
+Run as `python -m condainer.system.namespace SOURCE TARGET -- COMMAND …`, it starts a command for
+which, and only for which, the directory SOURCE appears at TARGET.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import struct
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from condainer.startup import launch
+from condainer.system.errors import CondainerError, MountError
+from condainer.system.plain import harmless
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 0x40000
+
+MNT_DETACH = 0x2
+UMOUNT_NOFOLLOW = 0x8
+
+PR_SET_PDEATHSIG = 1
+PR_CAP_AMBIENT = 47
+PR_CAP_AMBIENT_RAISE = 2
+PR_CAP_AMBIENT_LOWER = 3
+CAP_SYS_ADMIN = 21
+CAPABILITY_VERSION_3 = 0x20080522
+
+PROBE = "--probe"
+# How often entering a namespace is tried, 10 ms apart.
+ATTEMPTS = 50
+REMEDY = (
+    "Ask the administrator to allow user namespaces (user.max_user_namespaces above 0; "
+    "kernel.unprivileged_userns_clone=1 on Debian 10; "
+    "kernel.apparmor_restrict_unprivileged_userns=0 on Ubuntu 24.04), "
+    "or set `mount_base_directory` to a directory of your own and build again."
+)
+
+
+def enter() -> None:
+    """Move this process into a private mount namespace in which it may mount.
+
+    Our user and group stay what they are. Mounts made from here on are seen by this process and
+    its children only. The process must have one thread. Raises OSError.
+    """
+    if os.geteuid() == 0:
+        try:
+            _call("unshare", CLONE_NEWNS)
+        except PermissionError:
+            # Root of a container that may not mount: as for everybody else.
+            _enter_as_user()
+    else:
+        _enter_as_user()
+    _mount("none", "/", None, MS_REC | MS_PRIVATE)
+
+
+def _enter_as_user() -> None:
+    user, group = os.geteuid(), os.getegid()
+    _alone("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+    # The kernel lets an ordinary user map a group only after this.
+    _write("/proc/self/setgroups", "deny")
+    _write("/proc/self/uid_map", f"{user} {user} 1")
+    _write("/proc/self/gid_map", f"{group} {group} 1")
+
+
+def _alone(name: str, *arguments: object) -> None:
+    """Make a call that a process must make alone; raises OSError."""
+    for attempt in range(ATTEMPTS):
+        try:
+            _call(name, *arguments)
+            return
+        except OSError as error:
+            # A thread that was joined is still there for the kernel for a moment.
+            if error.errno != errno.EINVAL or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(0.01)
+
+
+def _write(path: str, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def join(user: str, mount: str, pid: int) -> bool:
+    """Move this process into the namespaces of another one of ours, as enter() made them.
+
+    Parameters: `user` and `mount` are what these namespaces are called; a process that has others
+    has got the number of one that ended. False if it is not there or may not be joined. The process
+    must have one thread.
+    """
+    with contextlib.ExitStack() as stack:
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        stack.callback(os.close, here)
+        path = os.readlink(f"/proc/self/fd/{here}")
+        descriptors = []
+        for kind, name in (("user", user), ("mnt", mount)):
+            try:
+                found = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return False
+            stack.callback(os.close, found)
+            if os.readlink(f"/proc/self/fd/{found}") != name:
+                return False
+            if os.readlink(f"/proc/self/ns/{kind}") != name:
+                descriptors.append(found)
+        try:
+            for descriptor in descriptors:
+                _alone("setns", descriptor, 0)
+        except OSError:
+            return False
+        # To enter a mount namespace leads to its root directory.
+        with contextlib.suppress(OSError):
+            os.chdir(path)
+        if not os.path.samestat(os.stat("."), os.fstat(here)):
+            # What was mounted later outside is seen through the descriptor only.
+            os.fchdir(here)
+    return True
+
+
+def available() -> bool:
+    """Tell whether this machine lets us enter a namespace and mount there, by trying.
+
+    In a fresh process: a fork of ours would wait for threads that wait for a file system.
+    """
+    from condainer.system import process
+
+    try:
+        process.run([*launch.module_command("condainer.system.namespace"), PROBE], env=os.environ)
+    except process.CommandFailed:
+        return False
+    return True
+
+
+def bind(source: Path, target: Path) -> None:
+    """Let the directory `source` appear at `target`, whatever is mounted there. Raises OSError."""
+    _mount(str(source), str(target), None, MS_BIND | MS_REC)
+
+
+def tmpfs(target: Path) -> None:
+    """Put a small empty file system of ours over a directory. Raises OSError."""
+    _mount("condainer", str(target), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=64k")
+
+
+def unmount(target: Path, lazy: bool = False) -> None:
+    """Unmount the topmost file system at `target`.
+
+    Parameters: `lazy` takes it out of sight now, although it is in use. Raises OSError, with
+    EBUSY when it is in use and EPERM when this process may not unmount.
+    """
+    flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0)
+    _call("umount2", os.fsencode(target), flags, path=str(target))
+
+
+@contextmanager
+def mount_right() -> Iterator[None]:
+    """Let the programs started meanwhile mount too, inside the namespace this process entered.
+
+    An exec takes the capabilities of a user namespace from everybody but root; ambient ones stay.
+    """
+    if os.geteuid() == 0:
+        yield
+        return
+    _set_inheritable(True)
+    _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0)
+    try:
+        yield
+    finally:
+        _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0)
+        _set_inheritable(False)
+
+
+def _set_inheritable(wanted: bool) -> None:
+    import ctypes
+
+    header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION_3, 0))
+    data = ctypes.create_string_buffer(24)
+    _call("capget", header, data)
+    # Effective, permitted, inheritable for capabilities 0 to 31, then the same for the others.
+    sets = list(struct.unpack("=6I", data.raw[:24]))
+    bit = 1 << CAP_SYS_ADMIN
+    sets[2] = sets[2] | bit if wanted else sets[2] & ~bit
+    _call("capset", header, ctypes.create_string_buffer(struct.pack("=6I", *sets)))
+
+
+def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
+    import ctypes
+
+    _call(
+        "mount",
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() if kind else None,
+        ctypes.c_ulong(flags),
+        options.encode() or None,
+        path=target,
+    )
+
+
+def _call(name: str, *arguments: object, path: str | None = None) -> None:
+    # Most mounts are found or made without such calls.
+    import ctypes
+
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+
+
+def private_view(directory: Path, backing: Path | None = None, without: str = "") -> None:
+    """Cover a directory with a file system of ours that shows the same entries.
+
+    In it we can add what nobody else sees, and nobody else can take away: whoever owns an entry
+    of the real directory may remove it, and with it every mount on it in any namespace. Entries
+    that cannot be looked at, such as other users' FUSE mounts, are left out.
+    Parameters: new entries go into memory, or into `backing`, an empty directory; `without` is the
+    name of an entry to leave out. Raises OSError.
+    """
+    real = os.open(directory, os.O_PATH | os.O_DIRECTORY)
+    try:
+        names = [name for name in os.listdir(f"/proc/self/fd/{real}") if name != without]
+        if backing is None:
+            _mount("condainer", str(directory), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700")
+        else:
+            bind(backing, directory)
+        for name in names:
+            source, target = Path(f"/proc/self/fd/{real}", name), directory / name
+            with contextlib.suppress(OSError):
+                _show(source, target)
+    finally:
+        os.close(real)
+
+
+def _show(source: Path, target: Path) -> None:
+    if source.is_symlink():
+        # Those of others would become ours, and lead us where the kernel lets nobody be led.
+        if source.lstat().st_uid in (0, os.geteuid()):
+            target.symlink_to(os.readlink(source))
+        return
+    if source.is_dir():
+        target.mkdir()
+    else:
+        target.touch()
+    bind(source, target)
+
+
+def command(source: Path, target: Path) -> list[str]:
+    """Return what to write before a command so that `source` appears at `target` for it alone.
+
+    The directory above `target` must exist; whatever is or is not at `target` does not matter.
+    """
+    return [*launch.module_command("condainer.system.namespace"), str(source), str(target), "--"]
+
+
+def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:
+    """Replace this process by a command for which `source` appears at `target`.
+
+    Raises MountError when that cannot be arranged, CondainerError when the command cannot start.
+    """
+    try:
+        enter()
+    except OSError as error:
+        raise MountError(f"No private namespace can be made ({error.strerror})", REMEDY) from error
+    # An installer must not go on when the build has been killed.
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    try:
+        content = os.open(source, os.O_PATH | os.O_DIRECTORY)
+        private_view(target.parent)
+        target.mkdir(exist_ok=True)
+        bind(Path(f"/proc/self/fd/{content}"), target)
+        os.close(content)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        raise MountError(
+            f"Cannot make {source} appear at {target}: {error.strerror}{place}"
+        ) from error
+    try:
+        os.execvp(argv[0], list(argv))
+    except OSError as error:
+        raise CondainerError(f"{argv[0]}: {os.strerror(error.errno or 0)}") from error
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run `SOURCE TARGET -- COMMAND …`; returns only when the command could not be started.
+
+    With `--probe` alone, only try to enter a namespace.
+    """
+    if list(arguments) == [PROBE]:
+        enter()
+        return 0
+    if len(arguments) < 4 or arguments[2] != "--":
+        print(
+            "usage: python -m condainer.system.namespace SOURCE TARGET -- COMMAND …",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        run_bound(Path(arguments[0]), Path(arguments[1]), arguments[3:])
+    except CondainerError as error:
+        print(harmless(f"{error.message}\n{error.hint}"), file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

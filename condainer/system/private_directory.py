@@ -1,0 +1,108 @@
+"""Private directories of running processes, and the removal of those whose process was killed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from condainer.startup.frozen import dataclass
+from condainer.startup.lease_files import this_boot as this_boot
+from condainer.startup.lease_files import this_host as this_host
+from condainer.system.files import remove_tree
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What the name of a claimed directory says: what for, on which host, by which process."""
+
+    purpose: str
+    host: str
+    pid: int
+
+
+def read_claim(path: Path) -> Claim | None:
+    """Return the claim that a directory's name states, or None if it states none."""
+    parts = path.name.rsplit(".", 3)
+    if len(parts) != 4 or not re.fullmatch("[0-9]+", parts[2]):
+        return None
+    return Claim(parts[0], parts[1], int(parts[2]))
+
+
+@contextmanager
+def claimed_directory(parent: Path, purpose: str) -> Iterator[Path]:
+    """Make a private directory, and remove it at the end.
+
+    Its name is `<purpose>.<host>.<pid>.<random>`. While this process lives it also holds a lock
+    on the directory. Raises OSError when it cannot be made.
+    """
+    import tempfile
+
+    while True:
+        path = Path(tempfile.mkdtemp(prefix=f"{purpose}.{this_host()}.{os.getpid()}.", dir=parent))
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        with suppress(OSError):
+            # Where locks do not work, the process's number alone has to do.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if path.is_dir():
+            break
+        # Somebody reclaimed it in the moment before the lock.
+        os.close(descriptor)
+    try:
+        yield path
+    finally:
+        remove_tree(path)
+        os.close(descriptor)
+
+
+def reclaim(parent: Path) -> None:
+    """Remove directories of this user that processes of this host left when they were killed.
+
+    Both signs of life must be missing: the process may be in a container whose processes cannot
+    be seen here, and the lock may be one that every process gets, as on some file systems. Other
+    hosts' directories are left alone, for neither can be seen.
+    """
+    for path in parent.glob("*.*.*.*"):
+        if has_ended(path):
+            with suppress(OSError), held(path) as free:
+                if free and path.lstat().st_uid == os.geteuid():
+                    remove_tree(path)
+
+
+def has_ended(path: Path) -> bool:
+    """Tell whether a claim is one of this host whose process is not seen to live."""
+    claim = read_claim(path)
+    return claim is not None and claim.host == this_host() and not _is_alive(claim.pid)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass
+    return True
+
+
+@contextmanager
+def held(path: Path) -> Iterator[bool | None]:
+    """Hold the lock of a claimed directory, and yield whether it was free; None without locks.
+
+    Raises OSError if it is no directory any more.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    free: bool | None = True
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            free = False
+        except OSError:
+            free = None
+        yield free
+    finally:
+        os.close(descriptor)

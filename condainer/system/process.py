@@ -1,0 +1,233 @@
+"""The one door through which subprocesses are started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from condainer.startup import tool_paths
+from condainer.startup.frozen import dataclass
+from condainer.system import environments
+from condainer.system.errors import CondainerError, ToolError
+from condainer.system.urls import redacted
+
+# Enough to show what went wrong; a tool that writes megabytes to stderr must not fill the memory.
+STDERR_LIMIT = 64_000
+
+
+class CommandFailed(CondainerError):
+    """A subprocess ended with a status other than zero."""
+
+    exit_code = 11
+
+    def __init__(self, argv: Sequence[str], status: int, stderr: str) -> None:
+        detail = f":\n{stderr.strip()}" if stderr.strip() else ""
+        super().__init__(f"`{shlex.join(argv)}` {_ending(status)}{detail}")
+        self.argv = tuple(argv)
+        self.status = status
+        self.stderr = redacted(stderr)
+
+    @property
+    def reason(self) -> str:
+        """What the command said of its failure, or how it ended if it said nothing."""
+        said = self.stderr.strip()
+        if self.status < 0:
+            return f"it {_ending(self.status)}\n{said}".strip()
+        return said or f"it {_ending(self.status)} and said nothing"
+
+
+class TooMuch(Exception):
+    """A subprocess wrote more than it may, and was ended."""
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"failed with status {status}"
+    name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
+    return f"was ended by {name}" + (", perhaps for want of memory" if name == "SIGKILL" else "")
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a successful subprocess wrote."""
+
+    stdout: str
+    stderr: str
+
+
+def run(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    on_line: Callable[[str], None] | None = None,
+    pass_fds: Sequence[int] = (),
+    stdin: int = subprocess.DEVNULL,
+    terminal: bool = False,
+    limit: int | None = None,
+) -> Completed:
+    """Run a command to its end and return what it wrote.
+
+    It gets a session of its own, so that neither it nor what it started outlives this call.
+    Parameters: `env` is the environment, by default that of a tool of the system (a module of ours
+    gets our own, by which its interpreter runs), `on_line` receives each line of stdout as it comes
+    instead of collecting it (a carriage return ends a line too, as progress bars write them),
+    `pass_fds` are descriptors that it inherits, `stdin` is the one that it reads. With `terminal`
+    it stays in our session instead and shares our stdin, so that it can ask for a passphrase.
+    With `limit`, stdout may have no more characters: for what others determine.
+    Raises CommandFailed when the status is not zero, ToolError when the command cannot be started,
+    TooMuch.
+    """
+    child = _popen(
+        argv,
+        env=env,
+        cwd=cwd,
+        stdin=None if terminal else stdin,
+        pass_fds=pass_fds,
+        start_new_session=not terminal,
+    )
+    watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
+    watcher.start()
+    with child:
+        try:
+            stdout, stderr = _communicate(child, on_line, limit)
+        except BaseException:
+            _end(child, terminal)
+            raise
+    # It ends with the child; whoever enters a namespace next must be alone.
+    watcher.join()
+    return _completed(argv, child, stdout, stderr)
+
+
+class Running:
+    """A command that runs beside us; what it writes to stdout and stderr is read by finish()."""
+
+    def __init__(self, argv: Sequence[str], child: subprocess.Popen[str]) -> None:
+        self._argv = argv
+        self._child = child
+        self._done: tuple[str, str] | None = None
+
+    def finish(self) -> Completed:
+        """Wait for its end, as run() does; raises CommandFailed when the status is not zero."""
+        if self._done is None:
+            self._done = _communicate(self._child)
+        return _completed(self._argv, self._child, *self._done)
+
+
+@contextlib.contextmanager
+def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Running]:
+    """Start a command, as run() does, that neither it nor what it started outlives this context.
+
+    Who leaves the context without having called finish() does not want it any more. Raises
+    ToolError when it cannot be started.
+    """
+    child = _popen(argv, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+    watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
+    watcher.start()
+    with child:
+        try:
+            yield Running(argv, child)
+        finally:
+            # What was waited for has no number of its own any more.
+            if child.returncode is None:
+                _end(child)
+    watcher.join()
+
+
+def _popen(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: int | None,
+    pass_fds: Sequence[int] = (),
+    start_new_session: bool,
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            argv,
+            env=environments.system() if env is None else dict(env),
+            cwd=cwd,
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=pass_fds,
+            start_new_session=start_new_session,
+        )
+    except FileNotFoundError as error:
+        raise ToolError(f"{error.filename or argv[0]}: no such file or command") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ToolError(f"{argv[0]} cannot be executed: {reason}") from None
+
+
+def _end(child: subprocess.Popen[str], terminal: bool = False) -> None:
+    """End a command, gently at first, and all of its session."""
+    _signal_session(child, signal.SIGTERM)
+    if terminal:
+        child.terminate()
+    try:
+        child.wait(5)
+    except subprocess.TimeoutExpired:
+        _signal_session(child, signal.SIGKILL)
+
+
+def _completed(
+    argv: Sequence[str], child: subprocess.Popen[str], stdout: str, stderr: str
+) -> Completed:
+    if child.returncode:
+        raise CommandFailed(argv, child.returncode, stderr or stdout[-STDERR_LIMIT:])
+    return Completed(stdout, stderr)
+
+
+def _end_orphans(child: subprocess.Popen[str]) -> None:
+    """When a command has ended, end what it left: it would keep our pipes open for ever."""
+    with contextlib.suppress(ChildProcessError):
+        # The zombie stays until it is waited for properly, and with it its session's number.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        _signal_session(child, signal.SIGKILL)
+
+
+def _signal_session(child: subprocess.Popen[str], number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(child.pid, number)
+
+
+def _communicate(
+    child: subprocess.Popen[str],
+    on_line: Callable[[str], None] | None = None,
+    limit: int | None = None,
+) -> tuple[str, str]:
+    if on_line is None and limit is None:
+        stdout, stderr = child.communicate()
+        return stdout, stderr[-STDERR_LIMIT:]
+    assert child.stdout is not None
+    assert child.stderr is not None
+    errors: list[str] = []
+    stderr_pipe = child.stderr
+    drain = threading.Thread(target=lambda: errors.extend(stderr_pipe), daemon=True)
+    drain.start()
+    stdout = ""
+    if on_line is not None:
+        for line in child.stdout:
+            on_line(line.rstrip("\n"))
+    elif limit is not None:
+        stdout = child.stdout.read(limit + 1)
+        if len(stdout) > limit:
+            raise TooMuch
+    drain.join()
+    child.wait()
+    return stdout, "".join(errors)[-STDERR_LIMIT:]
+
+
+def find_tool(name: str, directory: Path | None = None) -> str | None:
+    """Return the path of an executable, or None; see tools.find()."""
+    return tool_paths.find(name, str(directory or ""))

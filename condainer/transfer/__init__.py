@@ -1,0 +1,1 @@
+"""Images and packages as single files, and packages fetched in advance."""
