@@ -15,7 +15,7 @@ from typing import Any
 from condainer.inputs.environment_yml import DEFAULT_CHANNEL, Inputs, Spec
 from condainer.lock.address import address_of
 from condainer.lock.explicit import checked, render_explicit
-from condainer.lock.locks import Lock, this_platform
+from condainer.lock.locks import Lock
 from condainer.packages import conda_packages, network
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
@@ -24,6 +24,7 @@ from condainer.startup import tool_paths
 from condainer.system import namespace, process
 from condainer.system.errors import CondainerError, ToolError
 from condainer.system.files import make_directory, remove_tree, storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.private_directory import claimed_directory, reclaim
 from condainer.system.reporter import Reporter
 

@@ -6,21 +6,20 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 from condainer import __version__
+from condainer.activate.scripts import write_activation
 from condainer.cache import entries, project_register, trust
 from condainer.cache.entries import Entry, Manifest
 from condainer.lock.address import Address, address_of
 from condainer.lock.explicit import render_explicit
 from condainer.lock.locks import Lock
 from condainer.mount.safe_base import check_base
-from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.solve.lock_state import ensure_lock, lock_state
 from condainer.startup.frozen import dataclass, replace
 from condainer.system.errors import NotBuiltError
-from condainer.system.files import publish_text, read_text, stand_somewhere
+from condainer.system.files import stand_somewhere
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
 
 # How often an image that is collected between look-up and use is looked up again.
 ATTEMPTS = 3
-# What a build writes into a project beside its lock.
-SCRIPTS = ("activate", "deactivate", "activate.fish", "activate.csh", "deactivate.csh")
 
 
 @dataclass(frozen=True)
@@ -251,79 +248,3 @@ def _manifest(
         },
         built_from_source=[package.name for package in lock.pip if not package.is_wheel],
     )
-
-
-def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Reporter) -> None:
-    """Write the activation scripts into the project, if they are not as they should be.
-
-    A project that cannot be written is a normal state; it only lacks these files.
-    """
-    from condainer.activate import bash, csh, fish
-
-    activated = bash.Activation(
-        settings.project,
-        entry.prefix,
-        entry.address,
-        dict(lock.variables),
-        name=lock.name,
-        cache=entry.root,
-        user_site=settings.user_site,
-        settled=_settled(settings),
-    )
-    texts = (
-        bash.activation_script(activated),
-        bash.deactivation_script(settings.project),
-        fish.activation_script(activated),
-        csh.activation_script(activated),
-        csh.deactivation_script(),
-    )
-    unwritten: dict[str, list[str]] = {}
-    for name, text in zip(SCRIPTS, texts, strict=True):
-        path = settings.project / name
-        try:
-            present = _read(path)
-            if present is not None and not present.startswith(bash.OURS):
-                reporter.warn(
-                    f"{path} is not Condainer's, and is left as it is; `cnd exec` and `cnd shell` "
-                    "do without it"
-                )
-                continue
-            if present != text:
-                publish_text(path, text, 0o644, durable=False)
-            if name == SCRIPTS[0] and activated.settled:
-                _make_younger(path, activated.settled, settings)
-        except OSError as error:
-            unwritten.setdefault(str(error.strerror), []).append(name)
-    for reason, names in unwritten.items():
-        reporter.warn(f"{', '.join(names)} in {settings.project} cannot be written: {reason}")
-
-
-def _settled(settings: Settings) -> tuple[Path, ...]:
-    """Return the files after whose change a shell asks `cnd` again; none if it always does."""
-    if settings.trust == "signed" or settings.mount not in ("auto", "direct"):
-        return ()
-    return (config.SITE_FILE, settings.project / config.PROJECT_FILE)
-
-
-def _make_younger(script: Path, settled: tuple[Path, ...], settings: Settings) -> None:
-    """Give a script a later time than the configuration by which it was made."""
-    user = config.user_file()
-    # Where that is not ours to do, shells go on asking.
-    with contextlib.suppress(OSError):
-        if any(settings.files.has_changed(path) for path in (*settled, user)):
-            # Nothing is older than this, so that shells ask.
-            os.utime(script, ns=(0, 0))
-            return
-        files = [path for path in (*settled, user, user.parent) if path.exists()]
-        newest = max((path.stat().st_mtime_ns for path in files), default=0)
-        if newest >= script.stat().st_mtime_ns:
-            # The clock of a file system may not have ticked since.
-            now = max(time.time_ns(), newest + 1)
-            os.utime(script, ns=(now, now))
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return read_text(path, errors="surrogateescape")
-    except FileNotFoundError:
-        return None

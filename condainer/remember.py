@@ -12,13 +12,13 @@ from pathlib import Path
 
 from condainer import pipeline, project
 from condainer.activate import default_variables, shell
+from condainer.activate.scripts import SCRIPTS
 from condainer.cache import entries, project_register, trust
 from condainer.cache.entries import Entry
-from condainer.cli.console import human_size
 from condainer.lock.explicit import completed_path, lockfile_path
-from condainer.lock.locks import Lock, this_platform
+from condainer.lock.locks import Lock
 from condainer.mount.safe_base import check_base
-from condainer.pipeline import SCRIPTS, Built
+from condainer.pipeline import Built
 from condainer.settings import config
 from condainer.settings.config import Settings, load_settings
 from condainer.solve import lock_state
@@ -30,6 +30,8 @@ from condainer.system import ownership
 from condainer.system.errors import CondainerError
 from condainer.system.files import is_private_directory, make_directory, put
 from condainer.system.plain import harmless
+from condainer.system.platforms import this_platform
+from condainer.system.text import human_size
 
 # Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from condainer.packages import network
+from condainer.packages import channels, network
 from condainer.settings import condarc
 from condainer.settings.condarc import Condarc
 from condainer.settings.config import Settings
-from condainer.solve import conda_solver
 from condainer.system.errors import InputError
 from condainer.system.reporter import Silent
 
@@ -46,15 +45,15 @@ def test_a_channel_alias_is_what_names_stand_for(
     rc: Callable[..., Condarc], load: Callable[..., Settings]
 ) -> None:
     rc("channel_alias: https://host/conda/\n")
-    assert conda_solver.channel_of("conda-forge", load()).url == "https://host/conda/conda-forge"
-    assert conda_solver.channel_of("https://other/x", load()).url == "https://other/x"
+    assert channels.channel_of("conda-forge", load()).url == "https://host/conda/conda-forge"
+    assert channels.channel_of("https://other/x", load()).url == "https://other/x"
     assert condarc.in_force().spec("conda-forge::numpy") == (
         "https://host/conda/conda-forge::numpy"
     )
     for text in ("numpy", "https://a/b::numpy", "numpy[channel=a::b]"):
         assert condarc.in_force().spec(text) == text
     # A mirror is given to the channel by its name here, too.
-    mirrored = conda_solver.channel_of("conda-forge", load("mirrors=conda-forge=http://m/cf"))
+    mirrored = channels.channel_of("conda-forge", load("mirrors=conda-forge=http://m/cf"))
     assert mirrored.mirrors == ("http://m/cf",)
 
 
@@ -64,35 +63,34 @@ def test_custom_channels(rc: Callable[..., Condarc], load: Callable[..., Setting
         "  local: /srv/channels\ncustom_multichannels:\n  both: [ours, conda-forge]\n"
     )
     settings = load()
-    assert conda_solver.channel_of("ours", settings).url == "https://host/conda/ours"
+    assert channels.channel_of("ours", settings).url == "https://host/conda/ours"
     assert (
-        conda_solver.channel_of("ours/label/dev", settings).url
-        == "https://host/conda/ours/label/dev"
+        channels.channel_of("ours/label/dev", settings).url == "https://host/conda/ours/label/dev"
     )
-    assert conda_solver.channel_of("conda-forge", settings).url == "file:///srv/mirror/conda-forge"
-    assert conda_solver.channel_of("local", settings).url == "file:///srv/channels/local"
-    assert conda_solver._expanded(["both", "x"]) == ["ours", "conda-forge", "x"]
+    assert channels.channel_of("conda-forge", settings).url == "file:///srv/mirror/conda-forge"
+    assert channels.channel_of("local", settings).url == "file:///srv/channels/local"
+    assert channels.expanded(["both", "x"]) == ["ours", "conda-forge", "x"]
 
 
 def test_default_channels(rc: Callable[..., Condarc]) -> None:
-    builtin = conda_solver._expanded(["defaults"])
+    builtin = channels.expanded(["defaults"])
     assert len(builtin) > 1
     rc("default_channels: [https://host/main, https://host/r]\n")
-    assert conda_solver._expanded(["x", "defaults"]) == ["x", "https://host/main", "https://host/r"]
+    assert channels.expanded(["x", "defaults"]) == ["x", "https://host/main", "https://host/r"]
 
 
 def test_mirrored_channels_keep_the_canonical_url(
     rc: Callable[..., Condarc], load: Callable[..., Settings]
 ) -> None:
-    plain = conda_solver.channel_of("conda-forge", load()).url
+    plain = channels.channel_of("conda-forge", load()).url
     found = rc("mirrored_channels:\n  conda-forge: [http://one/cf, oci://two/cf, file:///cf]\n")
-    channel = conda_solver.channel_of("conda-forge", load())
+    channel = channels.channel_of("conda-forge", load())
     assert (channel.url, channel.mirrors) == (plain, ("http://one/cf", "file:///cf"))
     assert any("oci://two/cf" in line for line in found.ignored)
     # Our own configuration comes first.
-    own = conda_solver.channel_of("conda-forge", load("mirrors=conda-forge=http://own/cf"))
+    own = channels.channel_of("conda-forge", load("mirrors=conda-forge=http://own/cf"))
     assert own.mirrors == ("http://own/cf",)
-    other = conda_solver.channel_of("conda-forge", load("mirrors=bioconda=http://own/b"))
+    other = channels.channel_of("conda-forge", load("mirrors=bioconda=http://own/b"))
     assert other.mirrors == channel.mirrors
 
 
@@ -101,12 +99,12 @@ def test_a_password_is_used_and_not_locked(
 ) -> None:
     monkeypatch.setenv("TOKEN", "se-cret")
     rc("channel_alias: https://host/t/${TOKEN}/conda\ncustom_channels:\n  x: https://a:b@other\n")
-    channel = conda_solver.channel_of("conda-forge", load())
+    channel = channels.channel_of("conda-forge", load())
     assert channel.url == f"{NO_LOGIN}/conda-forge"
     assert channel.mirrors == ("https://host/t/se-cret/conda/conda-forge",)
     # Also when it comes from the lock.
-    assert conda_solver.channel_of(channel.url, load()) == channel
-    assert conda_solver.channel_of("x", load()) == conda_solver.Channel(
+    assert channels.channel_of(channel.url, load()) == channel
+    assert channels.channel_of("x", load()) == channels.Channel(
         "https://other/x", ("https://a:b@other/x",)
     )
 
@@ -115,7 +113,7 @@ def test_a_token_at_the_end_is_not_locked_either(
     rc: Callable[..., Condarc], load: Callable[..., Settings]
 ) -> None:
     rc("channel_alias: https://host/conda/t/se-cret\n")
-    channel = conda_solver.channel_of("bioconda", load())
+    channel = channels.channel_of("bioconda", load())
     assert channel.url == f"{NO_LOGIN}/bioconda"
     assert channel.mirrors == ("https://host/conda/t/se-cret/bioconda",)
 
@@ -189,7 +187,7 @@ def test_an_alias_that_is_no_url_is_refused(
 ) -> None:
     rc("channel_alias: 'ftp://host'\n")
     with pytest.raises(InputError):
-        conda_solver.channel_of("conda-forge", load())
+        channels.channel_of("conda-forge", load())
 
 
 def test_what_the_user_has_set_comes_first(

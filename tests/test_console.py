@@ -16,6 +16,7 @@ import pytest
 from condainer.cli import console
 from condainer.system.errors import CondainerError, InputError
 from condainer.system.reporter import Reporter, Silent
+from condainer.system.text import human_size
 
 
 class Terminal(io.StringIO):
@@ -145,7 +146,7 @@ def test_an_error_without_a_remedy(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_sizes(size: int, text: str) -> None:
-    assert console.human_size(size) == text
+    assert human_size(size) == text
 
 
 HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x9b1m\r\u202e"

@@ -10,8 +10,9 @@ import yaml
 
 from condainer.inputs.environment_yml import Inputs, Spec, read_inputs
 from condainer.packages.by_url import Wanted, wanted_of
+from condainer.packages.channels import Channel, expanded
 from condainer.settings.config import load_settings
-from condainer.solve.conda_solver import Channel, _expanded, _match_spec, _on_mirrors
+from condainer.solve.conda_solver import _match_spec, _on_mirrors
 from condainer.system.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]
@@ -161,7 +162,7 @@ def test_the_channels_behind_defaults(text: str, ending: str) -> None:
     assert found.channel is not None
     url = str(found.channel.base_url).rstrip("/")
     assert url.endswith(channel)
-    assert _expanded([channel[1:]]) == [url]
+    assert expanded([channel[1:]]) == [url]
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,13 @@ from condainer.cache.entries import Entry, Manifest
 from condainer.inputs.environment_yml import read_inputs
 from condainer.lock.address import address_of
 from condainer.lock.explicit import lockfile_path, render_explicit
-from condainer.lock.locks import CondaPackage, Lock, this_platform
+from condainer.lock.locks import CondaPackage, Lock
 from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
 from condainer.startup import stamp
 from condainer.system import ownership
 from condainer.system.errors import CondainerError
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Attentive, Silent
 
 OLD, NEW, OTHER = ("dependencies: [demo=1]\n", "dependencies: [demo=2]\n", "# a comment only\n")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from condainer.inputs.environment_yml import Inputs
 from condainer.lock.locks import CondaPackage, Lock, PipPackage, Source
+from condainer.lock.solved_package import Solved
 from condainer.solve import conda_lock_file, export, lock_state
 from condainer.solve.conda_lock_file import Solution
-from condainer.solve.conda_solver import Solved
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONDA = CondaPackage("https://channel.example/a/noarch/lib-1.0-0.conda", "a" * 64)

@@ -17,7 +17,6 @@ import pytest
 
 from condainer.inputs import requirements
 from condainer.inputs.environment_yml import Inputs
-from condainer.lock.locks import this_platform
 from condainer.packages import wheels
 from condainer.system.errors import (
     BuildError,
@@ -29,6 +28,7 @@ from condainer.system.errors import (
     StorageError,
     ToolError,
 )
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
 from tests.test_pip_options import wheel
 

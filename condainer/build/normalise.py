@@ -23,9 +23,8 @@ from urllib.parse import quote
 
 from condainer.system.files import remove_tree
 from condainer.startup.patterns import pattern
+from condainer.lock.contents import CHANNEL
 
-# Reserved by RFC 2606: what stands in the place of the host that a package came from.
-CHANNEL = "https://channel.invalid"
 # Written by installers about the way a wheel took to this prefix.
 TRANSIENT = ("direct_url.json", "REQUESTED", "uv_cache.json", "uv_build.json")
 DIRECTORY_MODE = 0o755

@@ -14,7 +14,7 @@ from pathlib import Path
 from condainer.build import apart, mark, modules, normalise, prepared
 from condainer.packages import build_requirements, network, conda_packages, wheels
 from condainer.solve import engines
-from condainer.transfer import fetching
+from condainer.packages import needs
 from condainer.system import namespace, process
 from condainer.lock.address import MARKED, OURS, Address
 from condainer.system.private_directory import claimed_directory, reclaim
@@ -89,7 +89,7 @@ def _fetched(
         return archives, wheels.fetch(lock.pip, settings, reporter)
     except OfflineError:
         # All that is missing at once, whichever kind it is.
-        fetching.demand_local(fetching.missing(fetching.needs_of([lock], settings), settings))
+        needs.demand_local(needs.missing(needs.needs_of([lock], settings), settings))
         raise
 
 

@@ -12,12 +12,13 @@ from pathlib import Path
 from condainer.lock import explicit
 from condainer.lock.address import Address, stated_address
 from condainer.lock.explicit import parse_explicit
-from condainer.lock.locks import Lock, this_platform
+from condainer.lock.locks import Lock
 from condainer.settings.config import Settings
 from condainer.startup.frozen import dataclass, field, fields
 from condainer.startup.patterns import pattern
 from condainer.system.errors import CollisionError, NotBuiltError
 from condainer.system.files import read_bytes, read_small, read_text, storage_errors
+from condainer.system.platforms import this_platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

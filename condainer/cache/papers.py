@@ -11,9 +11,10 @@ from condainer.cache.entries import UNREADABLE, Manifest, parse_manifest
 from condainer.cache.squashfs import Hasher, read_recipe
 from condainer.lock.address import Address, stated_address
 from condainer.lock.explicit import parse_explicit
-from condainer.lock.locks import Lock, this_platform
+from condainer.lock.locks import Lock
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError
+from condainer.system.platforms import this_platform
 
 PLATFORM = re.compile(r"^# platform: *(\S+)\s*$", re.MULTILINE)
 

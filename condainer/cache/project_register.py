@@ -19,12 +19,12 @@ import xxhash
 from condainer.cache.entries import UNREADABLE, Entry
 from condainer.cache.leases import ADDRESS, DAY
 from condainer.cache.publish import PROJECTS
-from condainer.lock.locks import this_platform
 from condainer.settings.config import Settings
 from condainer.startup.frozen import dataclass
 from condainer.startup.patterns import pattern
 from condainer.system.files import publish_text, read_small, user_name
 from condainer.system.plain import printable
+from condainer.system.platforms import this_platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

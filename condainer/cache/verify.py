@@ -6,14 +6,13 @@ import errno
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import xxhash
 
-from condainer import pipeline
 from condainer.cache import entries as cache
 from condainer.cache import one_file, publish, signing, trust
 from condainer.cache.papers import (
@@ -29,7 +28,6 @@ from condainer.settings.config import Settings
 from condainer.system.errors import (
     CondainerError,
     IntegrityError,
-    NotBuiltError,
     StorageError,
     ToolError,
 )
@@ -90,33 +88,6 @@ class Verdict:
             "compared": self.rebuilt.compared if self.rebuilt else None,
             "signatures": [signature.report() for signature in self.signatures],
         }
-
-
-def entries(settings: Settings) -> Iterator[Path]:
-    """Yield where the entries of all caches stand, whole or not."""
-    for root in dict.fromkeys(cache.roots(settings)):
-        yield from cache.entry_directories(root)
-
-
-def served(digits: str | None, settings: Settings) -> Path:
-    """Return where the entry of an address stands: the one that is served, or else the first.
-
-    Parameters: `digits` may be the beginning of an address; None means the project's own.
-    Raises NotBuiltError if there is none, or if several addresses begin so.
-    """
-    digits = digits or settings.address or pipeline.mount_of(settings).address
-    roots = cache.roots(settings)
-    found = [place for root in roots for place in cache.entry_directories(root, digits)]
-    addresses = sorted({cache.address_in(place) for place in found})
-    if len(addresses) > 1:
-        raise NotBuiltError(
-            f"{digits} is the beginning of several addresses: {', '.join(addresses)}",
-            "Write more of its digits.",
-        )
-    if not found:
-        places = ", ".join(str(root) for root in roots)
-        raise NotBuiltError(f"No image with the address {digits} in {places}", "Run `cnd build`.")
-    return next((place for place in found if cache.read_entry(place)), found[0])
 
 
 def is_entry(directory: Path) -> bool:

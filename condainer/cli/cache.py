@@ -10,11 +10,11 @@ from condainer import pipeline, project
 from condainer.activate import run
 from condainer.activate.run import Use
 from condainer.cache.entries import Entry
-from condainer.cli.console import human_size
 from condainer.cli.main import Call, cli
 from condainer.images import profile
 from condainer.mount.mounts import Image
 from condainer.settings.config import Settings
+from condainer.system.text import human_size
 
 
 @cli.command("cache")

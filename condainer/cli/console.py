@@ -47,16 +47,6 @@ def show_error(error: CondainerError) -> None:
     say(f"cnd: {error.message}" + (f"\n     {error.hint}" if error.hint else ""))
 
 
-def human_size(size: int) -> str:
-    """Return a number of bytes as people write it: `148.1 MB`."""
-    value, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if value < 999.95:
-            break
-        value, unit = value / 1000, larger
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-
-
 class Lines:
     """One line when a step begins and one when it is done."""
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from condainer.cli.console import human_size
 from condainer.cli.main import JSON, Call, cli
+from condainer.system.text import human_size
 
 PLATFORM = click.option(
     "--platform",

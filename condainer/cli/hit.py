@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from condainer import pipeline
-from condainer.cli.console import human_size, reporter_for, say
+from condainer.cli.console import reporter_for, say
 from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import EXEC_FAILED, CommandNotStarted, CondainerError
 from condainer.system.reporter import Attentive, Reporter
+from condainer.system.text import human_size
 
 
 def build(directory: str, quiet: bool, locked: bool, as_json: bool) -> int | None:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from condainer.cli.console import human_size
 from condainer.lock.locks import escape
 from condainer.system.plain import printable
+from condainer.system.text import human_size
 
 if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.

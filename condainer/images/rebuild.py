@@ -11,10 +11,10 @@ from condainer.cache import entries, squashfs
 from condainer.cache.entries import IMAGE, Entry, Manifest
 from condainer.cache.papers import Papers, read_papers
 from condainer.cache.verify import Verdict
-from condainer.lock.locks import this_platform
 from condainer.settings.config import COMPRESSORS, Settings
 from condainer.system.errors import IntegrityError, LockfileError
 from condainer.system.files import storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.private_directory import claimed_directory, reclaim
 from condainer.system.reporter import Reporter
 

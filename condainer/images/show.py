@@ -25,10 +25,11 @@ from condainer.lock.contents import (
     contents_of_recipe,
 )
 from condainer.lock.explicit import LARGEST, parse_explicit
-from condainer.lock.locks import Lock, this_platform
+from condainer.lock.locks import Lock
 from condainer.settings.config import Settings
 from condainer.system.errors import LockfileError, NotBuiltError
 from condainer.system.files import open_regular, read_text, storage_errors
+from condainer.system.platforms import this_platform
 
 SQUASHFS = b"hsqs"
 PLATFORM = re.compile(r"^# platform: (\S+)\s*$", re.MULTILINE)

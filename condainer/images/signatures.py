@@ -10,6 +10,7 @@ from condainer import project
 from condainer.cache import entries, signing, trust, verify
 from condainer.cache.entries import Entry
 from condainer.cache.verify import Verdict
+from condainer.images import verification
 from condainer.settings.config import Settings
 from condainer.system.errors import ConfigError, IntegrityError, NotBuiltError
 from condainer.system.reporter import Reporter
@@ -43,8 +44,8 @@ def choose(addresses: Sequence[str], everything: bool, settings: Settings) -> li
         if addresses:
             raise ConfigError(f"`--all` and {addresses[0]}", "Name some images, or all of them.")
         return list(entries.entry_directories(settings.cache_directory))
-    return [verify.served(text.lower(), settings) for text in addresses] or [
-        verify.served(None, settings)
+    return [verification.served(text.lower(), settings) for text in addresses] or [
+        verification.served(None, settings)
     ]
 
 

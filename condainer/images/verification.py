@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from condainer import project
+from condainer import pipeline, project
+from condainer.cache import entries as cached
 from condainer.cache import verify
 from condainer.cache.entries import IMAGE
 from condainer.cache.verify import Verdict
-from condainer.cli.console import human_size
 from condainer.images import rebuild
 from condainer.settings.config import Settings
 from condainer.system.errors import CondainerError, ConfigError, NotBuiltError
 from condainer.system.reporter import Reporter
+from condainer.system.text import human_size
 
 
 def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]:
@@ -24,9 +25,9 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
     if everything:
         if what is not None:
             raise ConfigError(f"`--all` and {what}", "Name one image, or all of them.")
-        return list(verify.entries(settings))
+        return list(entries(settings))
     if what is None or verify.DIGITS.fullmatch(what.lower()):
-        return [verify.served(what and what.lower(), settings)]
+        return [served(what and what.lower(), settings)]
     return [Path(what).absolute()]
 
 
@@ -92,3 +93,30 @@ def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
         size, seconds = sum(v.size for v in verdicts), sum(v.seconds for v in verdicts)
         rate = f"{size / max(seconds, 1e-6) / 1e6:.0f} MB/s"
         yield f"{len(whole)} of {len(verdicts)} images whole, {human_size(size)} at {rate}"
+
+
+def entries(settings: Settings) -> Iterator[Path]:
+    """Yield where the entries of all caches stand, whole or not."""
+    for root in dict.fromkeys(cached.roots(settings)):
+        yield from cached.entry_directories(root)
+
+
+def served(digits: str | None, settings: Settings) -> Path:
+    """Return where the entry of an address stands: the one that is served, or else the first.
+
+    Parameters: `digits` may be the beginning of an address; None means the project's own.
+    Raises NotBuiltError if there is none, or if several addresses begin so.
+    """
+    digits = digits or settings.address or pipeline.mount_of(settings).address
+    roots = cached.roots(settings)
+    found = [place for root in roots for place in cached.entry_directories(root, digits)]
+    addresses = sorted({cached.address_in(place) for place in found})
+    if len(addresses) > 1:
+        raise NotBuiltError(
+            f"{digits} is the beginning of several addresses: {', '.join(addresses)}",
+            "Write more of its digits.",
+        )
+    if not found:
+        places = ", ".join(str(root) for root in roots)
+        raise NotBuiltError(f"No image with the address {digits} in {places}", "Run `cnd build`.")
+    return next((place for place in found if cached.read_entry(place)), found[0])

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from condainer.inputs import conda_specs, requirements
 from condainer.inputs.conda_specs import Spec as Spec
-from condainer.lock.locks import NAME, Source, source_of, this_platform
+from condainer.lock.locks import NAME, Source, source_of
 from condainer.settings.config import Settings
 from condainer.startup.frozen import dataclass
 from condainer.startup.patterns import pattern
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
 from condainer.system.files import Read
+from condainer.system.platforms import this_platform
 from condainer.system.urls import NETRC, has_secret, has_user, without_user
 from condainer.system.yaml_file import Document
 

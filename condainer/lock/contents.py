@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer.build.normalise import CHANNEL
 from condainer.lock.locks import COMMIT, VCS, CondaPackage, Lock, PipPackage, pip_name, unescape
 from condainer.startup.frozen import dataclass
 from condainer.startup.patterns import pattern
@@ -17,6 +16,7 @@ LINE = pattern(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a
 GIT = pattern(
     rf"vcs (?P<name>\S+) commit (?P<commit>{COMMIT})(?: subdirectory=(?P<directory>\S+))?"
 )
+CHANNEL = "https://channel.invalid"
 SDIST_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
 
@@ -202,3 +202,6 @@ def changes_report(difference: Difference) -> dict[str, Any]:
         "variables": [asdict(change) for change in difference.variables],
         "settings": [asdict(change) for change in difference.settings],
     }
+
+
+# Reserved by RFC 2606: what stands in the place of the host that a package came from.

@@ -181,12 +181,6 @@ def git_url(text: str) -> str | None:
     return f"{VCS}{match['url']}@{match['commit'].lower()}{match['rest'] or ''}"
 
 
-def this_platform() -> str:
-    """Return the conda subdir of this machine, such as `linux-64`."""
-    machine = os.uname().machine
-    return {"x86_64": "linux-64"}.get(machine, f"linux-{machine}")
-
-
 def escape(value: str) -> str:
     """Keep a value on one line: backslash, newline and carriage return are escaped."""
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")

@@ -13,11 +13,12 @@ from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
 from condainer.inputs.environment_yml import Inputs, read_inputs
-from condainer.lock.locks import VCS, Lock, this_platform
+from condainer.lock.locks import VCS, Lock
 from condainer.settings import condarc
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError, LockfileError
 from condainer.system.hosts import NO_HOST, host_of, near
+from condainer.system.platforms import this_platform
 from condainer.system.urls import INDEX_VARIABLES
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"']+", re.IGNORECASE)
@@ -76,7 +77,7 @@ def _named(settings: Settings) -> Iterator[str]:
 
 
 def _of_inputs(inputs: Inputs, settings: Settings) -> Iterator[str]:
-    from condainer.solve.conda_solver import channel_of
+    from condainer.packages.channels import channel_of
 
     for channel in inputs.channels:
         with suppress(InputError):

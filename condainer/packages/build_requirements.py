@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from condainer.lock.locks import Lock, PipPackage, this_platform
+from condainer.lock.locks import Lock, PipPackage
 from condainer.packages import archives, downloads, git_repositories, index_mirrors, wheels
 from condainer.packages.archives import File
 from condainer.settings.config import Settings
 from condainer.system import environments, process
 from condainer.system.errors import CondainerError, NetworkError
 from condainer.system.files import publish_text, read_text, storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 

@@ -15,8 +15,8 @@ from condainer.inputs.conda_specs import Spec
 from condainer.inputs.environment_yml import Inputs
 from condainer.lock.explicit import CONDA_FILENAME
 from condainer.lock.locks import CondaPackage
+from condainer.lock.solved_package import Solved
 from condainer.settings.config import Settings
-from condainer.solve.conda_solver import Solved
 from condainer.startup.frozen import dataclass, replace
 from condainer.startup.patterns import pattern
 from condainer.system.errors import CondainerError, InputError, IntegrityError, NetworkError

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.lock.locks import CondaPackage, this_platform
+from condainer.lock.locks import CondaPackage
 from condainer.packages import archive_paths, downloads, linked_files, rattler_client
 from condainer.packages import archives as package_caches
 from condainer.packages.archives import File
+from condainer.packages.channels import channel_of
 from condainer.packages.linked_files import Linked
 from condainer.settings.config import Settings
-from condainer.solve.conda_solver import channel_of
 from condainer.startup.frozen import dataclass
 from condainer.startup.patterns import pattern
 from condainer.system.errors import BuildError, IntegrityError
 from condainer.system.files import storage_error_told, storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
 SHA256 = pattern("[0-9a-f]{64}")

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from condainer.cli.console import human_size
 from condainer.settings.config import SILENCE
 from condainer.system.errors import NetworkError
 from condainer.system.reporter import Reporter
+from condainer.system.text import human_size
 
 T = TypeVar("T")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from condainer.lock.locks import this_platform
 from condainer.startup.frozen import dataclass
 from condainer.startup.patterns import pattern
 from condainer.system.errors import ConfigError
+from condainer.system.platforms import this_platform
 
 # What can be said, as in conda's CONDA_OVERRIDE_* variables, and for which platforms it holds.
 NAMES = {

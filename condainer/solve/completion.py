@@ -24,8 +24,9 @@ from condainer.lock.locks import CondaPackage, Lock, source_of
 from condainer.packages import by_url, downloads, network, silence
 from condainer.packages.admission import admit
 from condainer.packages.by_url import Wanted
+from condainer.packages.channels import channel_of
 from condainer.settings.config import Settings
-from condainer.solve.conda_solver import channel_of, gateway_to
+from condainer.solve.conda_solver import gateway_to
 from condainer.system.errors import IntegrityError, LockfileError, NetworkError
 from condainer.system.reporter import Reporter, Silent
 

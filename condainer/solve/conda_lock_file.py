@@ -16,7 +16,7 @@ from condainer.inputs.environment_yml import Inputs
 from condainer.lock import conda_lock
 from condainer.lock.contents import pip_parts
 from condainer.lock.locks import ABSENT, VCS, Lock, PipPackage
-from condainer.solve.conda_solver import Solved
+from condainer.lock.solved_package import Solved
 from condainer.startup.frozen import dataclass
 from condainer.system.errors import LockfileError
 from condainer.system.files import Read, read_bytes

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from condainer.lock.locks import CondaPackage
+from condainer.lock.solved_package import Solved
 from condainer.packages.archives import private_root
 from condainer.settings.config import Settings
-from condainer.solve.conda_solver import Solved
 from condainer.system.files import publish_text
 
 # The files that say what is installed; by their ends, the directories they lie in.

@@ -14,94 +14,21 @@ from urllib.parse import unquote, urlsplit
 from condainer.inputs.conda_specs import remedy_of, spelled_out
 from condainer.inputs.environment_yml import Inputs, Spec
 from condainer.lock.locks import CondaPackage
+from condainer.lock.solved_package import Solved
 from condainer.packages import network, rattler_client, silence
 from condainer.packages.archives import private_root
+from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel
 from condainer.settings import condarc, virtual
 from condainer.settings.config import Settings
 from condainer.solve.conda_held import Problem, solve_holding
 from condainer.solve.engine import Engine
-from condainer.startup.frozen import dataclass
 from condainer.system.errors import InputError, NetworkError, OfflineError, SolveError
 from condainer.system.reporter import Reporter
-from condainer.system.urls import redacted, without_login
+from condainer.system.urls import redacted
 
 if TYPE_CHECKING:
     import rattler
     from rattler import MatchSpec, RepoDataRecord
-
-
-SCHEMES = ("https://", "http://", "file://", "s3://", "gs://", "oci://")
-CHANNEL_REMEDY = "Write a channel's name or its http or file URL below `channels:`."
-
-
-@dataclass(frozen=True)
-class Solved:
-    """A package of the solution, with what a conda-lock.yml records of it."""
-
-    package: CondaPackage
-    name: str
-    version: str
-    build: str
-    md5: str
-    depends: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Channel:
-    """A channel: its canonical URL, which locks show, and the URLs to ask in its place."""
-
-    url: str
-    mirrors: tuple[str, ...]
-
-
-def channel_of(name: str, settings: Settings) -> Channel:
-    """Return the channel of a name or URL, with the mirrors that the settings give it."""
-
-    site = condarc.in_force()
-    asked = site.with_login(_canonical(name, settings))
-    # A lock is for everybody to read.
-    url = without_login(asked)
-    own = _mirrors(settings.mirrors, url, settings)
-    mirrors = own or _mirrors(site.mirrored_channels, url, settings) or [asked] * (asked != url)
-    if not url.startswith(SCHEMES):
-        raise InputError(f"channel {name!r}: packages cannot be fetched from {url}", CHANNEL_REMEDY)
-    return Channel(url, tuple(mirrors))
-
-
-def _mirrors(known: Sequence[tuple[str, Sequence[str]]], url: str, settings: Settings) -> list[str]:
-    return [mirror for name, urls in known for mirror in urls if _canonical(name, settings) == url]
-
-
-def _expanded(names: Sequence[str]) -> list[str]:
-    """Replace `defaults`, which stands for several channels, by what conda takes it for.
-
-    Their own names, such as `pkgs/main`, are those of conda as well.
-    """
-    site = condarc.in_force()
-    names = [part for name in names for part in site.expanded(name) or (name,)]
-    if not any(name == "defaults" or name.startswith("pkgs/") for name in names):
-        return names
-    from conda_lock._vendor.conda.base.constants import DEFAULT_CHANNELS_UNIX
-
-    known: dict[str, tuple[str, ...]] = {"defaults": DEFAULT_CHANNELS_UNIX}
-    known |= {url.split("/", 3)[3]: (url,) for url in DEFAULT_CHANNELS_UNIX}
-    return [part for name in names for part in known.get(name, (name,))]
-
-
-def _canonical(name: str, settings: Settings) -> str:
-    try:
-        known = condarc.in_force().resolved(name)
-        return str(_rattler_channel(known, settings).base_url).rstrip("/")
-    except Exception as error:
-        raise InputError(f"channel {name!r}: {error}", CHANNEL_REMEDY) from None
-
-
-def _rattler_channel(name: str, settings: Settings) -> rattler.Channel:
-    import rattler
-
-    # A relative path is relative to the project; a name that is no text cannot be in a URL.
-    root = str(settings.project) if str(settings.project).isprintable() else "/"
-    return rattler.Channel(name, rattler.ChannelConfig(root_dir=root))
 
 
 def solve(
@@ -118,7 +45,7 @@ def solve(
     when a channel cannot be reached.
     """
     specs = [_match_spec(spec) for spec in inputs.specs]
-    channels = [channel_of(name, settings) for name in _expanded(inputs.channels)]
+    channels = [channel_of(name, settings) for name in expanded(inputs.channels)]
     for channel in _spec_channels(specs):
         if channel not in [known.url for known in channels]:
             channels.append(channel_of(channel, settings))
@@ -160,7 +87,7 @@ def _on_a_channel(text: str) -> str:
         return text
     of_r = re.match(r"r(-|\W|$)", match["package"])
     wanted = ("pkgs/r" if of_r else "pkgs/main") if match["name"] == "defaults" else match["name"]
-    return f"{_expanded([wanted])[0]}{match['rest']}"
+    return f"{expanded([wanted])[0]}{match['rest']}"
 
 
 def _spec_channels(specs: Sequence[MatchSpec]) -> list[str]:
@@ -245,7 +172,7 @@ async def _solve(
     try:
         problem = Problem(
             gateway,
-            [_rattler_channel(source, settings) for source in sources],
+            [rattler_channel(source, settings) for source in sources],
             list(specs),
             inputs.platform,
             _virtual_packages(inputs),

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from condainer.lock.explicit import lockfile_path
-from condainer.lock.locks import Lock, PipPackage, this_platform
+from condainer.lock.locks import Lock, PipPackage
 from condainer.settings.config import Settings
 from condainer.solve import conda_lock_file
 from condainer.solve.lock_state import CONDA_LOCK
 from condainer.solve.relock import check, demand, wanted_platforms
 from condainer.system.errors import InputError, LockfileError
 from condainer.system.files import publish_text, storage_errors
+from condainer.system.platforms import this_platform
 
 WIDTH = 96
 

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from condainer.lock.solved_package import Solved
 from condainer.settings.virtual import Virtual
 from condainer.solve import standin
 from condainer.solve.conda_metadata import site_packages
-from condainer.solve.conda_solver import Solved
 from condainer.system.errors import InputError
 
 # What Python calls the processor there, and what uv calls it where that differs.

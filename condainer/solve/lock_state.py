@@ -23,12 +23,12 @@ from condainer.lock.locks import (
     file_digest,
     source_of,
     sources_unchanged,
-    this_platform,
 )
 from condainer.settings.config import Settings
 from condainer.startup.frozen import dataclass, replace
 from condainer.startup.patterns import pattern
 from condainer.system.errors import LockfileError, StaleLockError
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False

@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from condainer.inputs.environment_yml import Inputs
-from condainer.lock.locks import CondaPackage, PipPackage, this_platform
+from condainer.lock.locks import CondaPackage, PipPackage
+from condainer.lock.solved_package import Solved
 from condainer.packages import index_mirrors, uv_options, wheels
 from condainer.packages.wheels import Resolved
 from condainer.settings import virtual
 from condainer.settings.config import Settings
 from condainer.solve import conda_metadata, interpreters
 from condainer.solve.conda_metadata import Files
-from condainer.solve.conda_solver import Solved
 from condainer.startup.frozen import dataclass
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
 

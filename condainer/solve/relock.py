@@ -8,7 +8,7 @@ from typing import Any
 
 from condainer.inputs.environment_yml import declared_platforms, read_inputs
 from condainer.lock.explicit import is_ours, lockfile_path, render_explicit
-from condainer.lock.locks import CondaPackage, Lock, PipPackage, pip_name, this_platform
+from condainer.lock.locks import CondaPackage, Lock, PipPackage, pip_name
 from condainer.settings.config import Settings
 from condainer.solve import conda_lock_file
 from condainer.solve.conda_lock_file import Solution
@@ -18,6 +18,7 @@ from condainer.startup.frozen import dataclass
 from condainer.startup.patterns import pattern
 from condainer.system.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.system.files import stand_somewhere, storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
 LOCKFILE = pattern(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")

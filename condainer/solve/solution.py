@@ -7,12 +7,13 @@ import os
 from condainer.inputs.environment_yml import Inputs
 from condainer.lock.explicit import checked
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.lock.solved_package import Solved
 from condainer.packages import by_url, network
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings
 from condainer.solve import engines, git_commits, pip_resolver
 from condainer.solve.conda_lock_file import Solution
-from condainer.solve.conda_solver import Solved, solve
+from condainer.solve.conda_solver import solve
 from condainer.solve.lock_state import described
 from condainer.startup.frozen import replace
 from condainer.system.errors import InputError

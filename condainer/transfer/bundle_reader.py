@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from condainer.lock.explicit import lockfile_path, parse_explicit
-from condainer.lock.locks import Lock, PipPackage, this_platform
+from condainer.lock.locks import Lock, PipPackage
 from condainer.packages import admission, archives, build_requirements, git_repositories
 from condainer.packages.archives import File
 from condainer.settings.config import PROJECT_FILE, RUNNING, Settings
 from condainer.solve.lock_state import CONDA_LOCK
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, read_bytes, storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 from condainer.transfer import bundle_format
 from condainer.transfer.bundle_format import Piece

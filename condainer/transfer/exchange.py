@@ -11,10 +11,10 @@ from condainer.cache import entries, one_file, publish, signing, trust
 from condainer.cache.entries import Entry
 from condainer.cache.one_file import Bundle
 from condainer.cache.papers import disagreements, recipe_problems
-from condainer.lock.locks import this_platform
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
 REMEDY = "Nothing was imported. Copy the file again from where it was exported."

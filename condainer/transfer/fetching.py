@@ -8,31 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from condainer.lock.explicit import lockfile_path
-from condainer.lock.locks import Lock, PipPackage, this_platform
+from condainer.lock.locks import Lock
 from condainer.packages import (
     admission,
     build_requirements,
-    conda_packages,
     downloads,
     git_repositories,
     network,
-    wheels,
 )
-from condainer.packages.archives import File
+from condainer.packages.needs import Needs, demand_local, missing, needs_of
 from condainer.settings.config import Settings
 from condainer.solve import completion
 from condainer.solve.lock_state import CONDA_LOCK, LockState, ensure_lock, lock_state
 from condainer.system.errors import LockfileError, StaleLockError
 from condainer.system.files import stand_somewhere
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What locks need: files, and commits of Git repositories."""
-
-    files: tuple[File, ...]
-    repositories: tuple[PipPackage, ...]
 
 
 @dataclass(frozen=True)
@@ -120,31 +111,6 @@ def _current(state: LockState, platform: str, settings: Settings) -> Lock:
         f"{settings.project} has one",
         hint,
     )
-
-
-def needs_of(locks: Sequence[Lock], settings: Settings) -> Needs:
-    """Return what locks need, each thing once."""
-    pip = [package for lock in locks for package in lock.pip]
-    conda = [conda_packages.file_of(package, settings) for lock in locks for package in lock.conda]
-    own = [package for package in pip if package.is_vcs]
-    files = wheels.files_of([package for package in pip if not package.is_vcs], settings)
-    return Needs(tuple(dict.fromkeys([*conda, *files])), tuple(dict.fromkeys(own)))
-
-
-def missing(needs: Needs, settings: Settings) -> Needs:
-    """Return what no package cache has."""
-    found = downloads.find(needs.files, settings)
-    return Needs(
-        tuple(file for file, path in found.items() if path is None),
-        tuple(git_repositories.missing(needs.repositories, settings)),
-    )
-
-
-def demand_local(lacking: Needs) -> None:
-    """Raise one OfflineError that names everything that is missing, of all kinds."""
-    lines = [*downloads.remote(lacking.files), *git_repositories.remote(lacking.repositories)]
-    if lines:
-        raise downloads.offline_error(lines)
 
 
 def plan(settings: Settings, platforms: Sequence[str]) -> list[str]:

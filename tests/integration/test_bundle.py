@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from condainer.lock.locks import this_platform
 from condainer.packages import build_requirements
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import IntegrityError, LockfileError
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
 from condainer.transfer import bundle_reader
 from tests import flaky

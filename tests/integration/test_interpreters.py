@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from condainer.inputs.environment_yml import read_inputs
-from condainer.lock.locks import this_platform
 from condainer.packages import conda_packages
 from condainer.packages.wheels import find_uv
 from condainer.settings.config import load_settings
 from condainer.solve import conda_metadata, interpreters
 from condainer.solve.conda_solver import solve
 from condainer.solve.engines import Embedded
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
 from tests.integration import tiny
 from tests.integration.conftest import Project

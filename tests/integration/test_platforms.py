@@ -10,13 +10,13 @@ import pytest
 
 from condainer.inputs.environment_yml import read_inputs
 from condainer.lock.explicit import read_explicit
-from condainer.lock.locks import this_platform
 from condainer.packages import conda_packages, wheels
 from condainer.settings import virtual
 from condainer.settings.config import load_settings
 from condainer.solve.conda_solver import solve
 from condainer.solve.engines import Embedded
 from condainer.solve.foreign import put_interpreter
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
 from tests.integration import tiny
 from tests.integration.conftest import Project

@@ -1,0 +1,18 @@
+"""A package as a solver gives it, which a conda-lock.yml records in full."""
+
+from __future__ import annotations
+
+from condainer.lock.locks import CondaPackage
+from condainer.startup.frozen import dataclass
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A package of the solution, with what a conda-lock.yml records of it."""
+
+    package: CondaPackage
+    name: str
+    version: str
+    build: str
+    md5: str
+    depends: tuple[str, ...]

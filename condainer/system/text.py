@@ -1,0 +1,13 @@
+"""How values are written for people."""
+
+from __future__ import annotations
+
+
+def human_size(size: int) -> str:
+    """Return a number of bytes as people write it: `148.1 MB`."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 999.95:
+            break
+        value, unit = value / 1000, larger
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
