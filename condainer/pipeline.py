@@ -220,10 +220,8 @@ def _manifest(
     import importlib.metadata
 
     from condainer.cache import publish
-    from condainer.solve import engines
 
     versions = {name: importlib.metadata.version(name) for name in ("py-rattler", "uv")}
-    engine, version = engines.chosen(settings, reporter).tool
     levelled = settings.compressor in ("zstd", "gzip", "lzo")
     return Manifest(
         address=address.digest,
@@ -244,7 +242,6 @@ def _manifest(
             "recipe": str(address.recipe),
             "mksquashfs": packed.tool,
             **versions,
-            engine: version,
         },
         built_from_source=[package.name for package in lock.pip if not package.is_wheel],
     )

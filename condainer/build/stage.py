@@ -13,7 +13,6 @@ from pathlib import Path
 
 from condainer.build import apart, mark, modules, normalise, prepared
 from condainer.packages import build_requirements, network, conda_packages, wheels
-from condainer.solve import engines
 from condainer.packages import needs
 from condainer.system import namespace, process
 from condainer.lock.address import MARKED, OURS, Address
@@ -105,7 +104,7 @@ def _fill(
 ) -> Stage:
     """Install and compile, and return the stage with what is known of its files after it."""
     with storage_errors(f"build in {stage.directory}"), programs_of(stage.directory):
-        linked = engines.chosen(settings, reporter).link(
+        linked = conda_packages.link(
             archives,
             stage.directory,
             stage.prefix,

@@ -135,7 +135,7 @@ class Settings:
     )
     conda_exe: str | None = key(
         None,
-        "conda, mamba or micromamba that solves and links in place of the embedded engine, by path "
+        "conda, mamba or micromamba that solves in place of the embedded engine, by path "
         "or name; `embedded`: none",
         "CONDAINER_CONDA_EXE",
     )

@@ -1,4 +1,4 @@
-"""Which engine is in force, and the two there are behind one interface."""
+"""The engines that solve: rattler in this process, or a conda, mamba or micromamba."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from condainer.inputs.environment_yml import Inputs
 from condainer.lock.locks import CondaPackage
-from condainer.packages.linked_files import Linked
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
 from condainer.solve.engine import Engine
@@ -47,22 +46,6 @@ class Embedded:
     ) -> list[RepoDataRecord]:
         return conda_solver.solve_embedded(sources, specs, inputs, settings, reporter, held)
 
-    def link(
-        self,
-        archives: Sequence[Path],
-        directory: Path,
-        prefix: Path,
-        scratch: Path,
-        settings: Settings,
-        reporter: Reporter,
-        hard_links: bool = False,
-    ) -> Linked:
-        from condainer.packages import conda_packages
-
-        return conda_packages.link(
-            archives, directory, prefix, scratch, settings, reporter, hard_links=hard_links
-        )
-
 
 @dataclass(frozen=True)
 class External:
@@ -86,22 +69,6 @@ class External:
         from condainer.solve.external import solver
 
         return solver.solve(self.executable, sources, specs, inputs, settings, held)
-
-    def link(
-        self,
-        archives: Sequence[Path],
-        directory: Path,
-        prefix: Path,
-        scratch: Path,
-        settings: Settings,
-        reporter: Reporter,
-        hard_links: bool = False,
-    ) -> Linked:
-        from condainer.solve.external import linker
-
-        return linker.link(
-            self.executable, archives, directory, prefix, scratch, settings, reporter
-        )
 
 
 def is_external(settings: Settings) -> bool:

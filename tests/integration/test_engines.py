@@ -20,10 +20,9 @@ from condainer.build import normalise
 from condainer.inputs.environment_yml import read_inputs
 from condainer.lock.locks import CondaPackage
 from condainer.packages import conda_packages
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import load_settings
 from condainer.solve.engines import External
 from condainer.solve.external.conda_exe import recognise
-from condainer.system.errors import BuildError, CondainerError, IntegrityError
 from condainer.system.reporter import Silent
 from tests.channel import ChannelServer
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
@@ -118,7 +117,7 @@ def test_lock_address_and_image_are_the_same_and_the_users_conda_is_left_alone(
         for built in (first, second)
     ]
     assert manifests[0]["tree_sha256"] == manifests[1]["tree_sha256"]
-    assert manifests[1]["tools"] == {**manifests[0]["tools"], "conda": "24.7.1"}
+    assert manifests[1]["tools"] == manifests[0]["tools"]
 
     after = everything(isolated_user)
     assert {name: after[name] for name in before} == before
@@ -255,39 +254,6 @@ def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None
     assert "/nowhere/conda" in missing.stdout
 
 
-class Linking:
-    """Links archives with both engines and compares every byte of what comes of it."""
-
-    def __init__(self, conda: Path, place: Path, prefix: Path, settings: Settings) -> None:
-        self.conda = conda
-        self.place = place
-        self.prefix = prefix
-        self.settings = settings
-        self.warnings: list[str] = []
-
-    def archives(self, channel: Path, *names: str) -> list[Path]:
-        return [sorted(channel.glob(f"*/{name}-[0-9]*"))[-1] for name in names]
-
-    def compare(self, archives: list[Path]) -> None:
-        warned = self.warnings
-
-        class Warned(Silent):
-            def warn(self, message: str) -> None:
-                warned.append(message)
-
-        trees = []
-        external = External(recognise(self.conda))
-        for name, link in (("embedded", conda_packages.link), ("external", external.link)):
-            directory, scratch = self.place / name, self.place / f"{name}-scratch"
-            directory.mkdir()
-            scratch.mkdir()
-            order = link(archives, directory, self.prefix, scratch, self.settings, Warned())
-            normalise.metadata(directory, self.prefix)
-            normalise.modes(directory)
-            trees.append((order, described(directory)))
-        assert trees[0] == trees[1]
-
-
 def described(root: Path) -> dict[str, tuple[int, int, bytes]]:
     """Return mode, number of names and digest or target of everything below a directory."""
     found = {}
@@ -303,14 +269,6 @@ def described(root: Path) -> dict[str, tuple[int, int, bytes]]:
     return found
 
 
-@pytest.fixture
-def linking(conda: Path, tmp_path: Path, base: Path, package_cache: Path) -> Linking:
-    prefix = base / "condainer-0123456789abcdef0123456789abcdef"
-    prefix.mkdir()
-    settings = replace(load_settings(tmp_path), package_cache=package_cache)
-    return Linking(conda, tmp_path, prefix, settings)
-
-
 def module(place: Path, name: str, *points: str, files: str = "x", depends: str = "python") -> Path:
     """Write a package for any python, with everything that has to be put into its place."""
     tree = place / f"tree-{name}"
@@ -323,76 +281,25 @@ def module(place: Path, name: str, *points: str, files: str = "x", depends: str 
     return write_conda(tree, recipe, place / "made")
 
 
-def test_a_prefix_with_python_is_the_same_in_every_byte(
-    linking: Linking, channel: Path, tmp_path: Path
-) -> None:
-    points = ("zzz = made:main", "mmm=made.sub : A.b.c", "b-b = made:main")
-    made = module(tmp_path, "made", *points)
-    names = ("python", "pip", "click", "probe-prefix", "probe-postlink", "probe-old")
-    linking.compare([made, *linking.archives(channel, *names)])
-    assert not linking.warnings
-
-
 def test_shared_files_are_linked_in_the_same_way_each_time(
-    linking: Linking, channel: Path, tmp_path: Path
+    channel: Path, tmp_path: Path, base: Path, package_cache: Path
 ) -> None:
+    settings = replace(load_settings(tmp_path), package_cache=package_cache)
+    prefix = base / "condainer-0123456789abcdef0123456789abcdef"
+    prefix.mkdir()
     # Which of the packages came first used to show, in every second or third case.
     archives = [module(tmp_path, "one"), module(tmp_path, "two")]
-    archives += linking.archives(channel, "python")
+    archives.append(sorted(channel.glob("*/python-[0-9]*"))[-1])
     trees = []
     for number in range(5):
         directory, scratch = tmp_path / f"tree{number}", tmp_path / f"scratch{number}"
         scratch.mkdir()
-        conda_packages.link(
-            archives, directory, linking.prefix, scratch, linking.settings, Silent()
-        )
-        normalise.metadata(directory, linking.prefix)
+        conda_packages.link(archives, directory, prefix, scratch, settings, Silent())
+        normalise.metadata(directory, prefix)
         trees.append(described(directory))
     assert trees[1:] == trees[:-1]
     assert "__clobbers__/two/etc/x" in trees[0]
     assert "__clobbers__/one" not in trees[0]
-
-
-@pytest.mark.parametrize("reason", ["shared", "long"])
-def test_where_engines_differ_the_embedded_one_links(
-    linking: Linking, channel: Path, tmp_path: Path, reason: str
-) -> None:
-    if reason == "shared":
-        archives = [module(tmp_path, "one"), module(tmp_path, "two")]
-        archives += linking.archives(channel, "python")
-        said = "several packages have etc/x"
-    else:
-        tree = tmp_path / "tree"
-        interpreter = f"{PLACEHOLDER}/bin/{'i' * 100}"
-        write_file(tree / "bin/long", f"#!{interpreter}\n", 0o755)
-        archives = [write_conda(tree, Recipe("long", "1.0"), tmp_path / "made")]
-        said = "the first line of bin/long is too long"
-    linking.compare(archives)
-    assert [said in warning for warning in linking.warnings] == [True]
-
-
-@pytest.mark.parametrize(
-    ("instead", "error", "said"),
-    [
-        ("exit 0", BuildError, "did not install probe-files where it was told to"),
-        ("echo no >&2; exit 4", BuildError, "could not install the packages: no"),
-        ('exec @ create -p "$HOME/elsewhere" "${@:4}"', BuildError, "where it was told to"),
-        ('@ "$@" && echo evil > "$3/bin/probe-files"', IntegrityError, "another bin/probe-files"),
-    ],
-)
-def test_an_executable_that_installs_something_else(
-    linking: Linking,
-    channel: Path,
-    tmp_path: Path,
-    instead: str,
-    error: type[CondainerError],
-    said: str,
-) -> None:
-    body = instead.replace("@ ", f"{linking.conda} ", 1)
-    told = "[ $1 = --version ] && { echo conda 24.7.1; exit; }"
-    linking.conda = script(tmp_path / "conda", f"{told}\n{body}")
-    with pytest.raises(error, match=said):
-        linking.compare(linking.archives(channel, "probe-files"))
 
 
 def test_packages_of_an_older_lock_stay_where_they_can(

@@ -33,9 +33,6 @@ FIXED = {
     # What the embedded engine does, so that both choose the same packages.
     "CHANNEL_PRIORITY": "strict",
     "ADD_PIP_AS_PYTHON_DEPENDENCY": "false",
-    # What was unpacked is held to what the package says before it is linked.
-    "SAFETY_CHECKS": "enabled",
-    "EXTRA_SAFETY_CHECKS": "true",
     "ALWAYS_YES": "true",
     "AUTO_UPDATE_CONDA": "false",
     "NOTIFY_OUTDATED_CONDA": "false",
@@ -43,7 +40,6 @@ FIXED = {
     "PIP_INTEROP_ENABLED": "false",
     "REGISTER_ENVS": "false",
     "REPORT_ERRORS": "false",
-    "SHORTCUTS": "false",
 }
 
 

@@ -7,10 +7,14 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from condainer.inputs.environment_yml import Inputs
-from condainer.solve.external.package_contents import Content, read_contents
+from condainer.packages.conda_packages import read_record
+
+if TYPE_CHECKING:
+    from rattler import RepoDataRecord
 
 ARCHIVE = re.compile(r"file://\S+\.(conda|tar\.bz2)")
 NAME = "packages-by-url"
@@ -32,16 +36,20 @@ def make_channel(archives: Sequence[Path], place: Path) -> tuple[str, list[str]]
     from rattler.index import index_fs
 
     channel = place / NAME
-    contents = read_contents(archives)
-    for archive, content in zip(archives, contents, strict=True):
-        directory = channel / str(content.record.subdir)
+    records = asyncio.run(_records(archives))
+    for archive, record in zip(archives, records, strict=True):
+        directory = channel / str(record.subdir)
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(archive, directory / archive.name)
     (channel / "noarch").mkdir(exist_ok=True)
     asyncio.run(index_fs(channel, write_zst=False, write_shards=False))
     url = channel.as_uri()
-    return url, [f"{url}::{_exact(content)}" for content in contents]
+    return url, [f"{url}::{_exact(record)}" for record in records]
 
 
-def _exact(content: Content) -> str:
-    return f"{content.name} =={content.record.version} {content.record.build}"
+async def _records(archives: Sequence[Path]) -> list[RepoDataRecord]:
+    return list(await asyncio.gather(*(read_record(archive) for archive in archives)))
+
+
+def _exact(record: RepoDataRecord) -> str:
+    return f"{record.name.normalized} =={record.version} {record.build}"
