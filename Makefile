@@ -2,10 +2,10 @@
 
 help:
 	@echo "make demo     the main job on real input, step by step"
-	@echo "make test     the whole test suite, with ruff and mypy"
+	@echo "make test     the whole test suite, with ruff, mypy and import-linter"
 	@echo "make torture  the fault campaigns at full length (docs/reliability.md)"
 	@echo "make bench    the benchmarks (docs/benchmarks/README.md); bench-quick: in under 3 minutes"
-	@echo "make check    ruff and mypy only"
+	@echo "make check    ruff, mypy and import-linter only"
 	@echo "make channel  build a local conda channel and serve it in the foreground"
 	@echo "make clean    remove what the targets above made"
 
@@ -19,6 +19,7 @@ check: setup
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
 
 test: check
 	.venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=

@@ -5,18 +5,25 @@ What is imported here is imported before a stamp is read, which is to cost next 
 
 import os
 import sys
+import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from condainer.startup.answer import Call
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run `cnd` and return its exit status; README.md lists them."""
     from condainer.startup import answer
 
+    start = time.perf_counter()
     try:
-        status = answer.run(list(sys.argv[1:] if arguments is None else arguments))
+        call = answer.parsed(list(sys.argv[1:] if arguments is None else arguments))
+        status = answer.run(call, start) if call else None
+        if status is None and call:
+            status = _run_again(call)
         if status is None:
             status = _run(arguments)
         sys.stdout.flush()
@@ -37,16 +44,29 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     return status
 
 
-def _run(arguments: "Sequence[str] | None") -> int:
-    """Run `cnd` the long way."""
+def _run_again(call: "Call") -> int | None:
+    """Answer a call whose stamp was not enough; None if it is for the command line."""
+    _settle()
+    from condainer.cli import hit
+
+    return hit.answer(call)
+
+
+def _settle() -> None:
+    """Prepare for work that takes its time."""
     import warnings
 
     from condainer.startup import launch
 
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    launch.end_cleanly()
+
+
+def _run(arguments: "Sequence[str] | None") -> int:
+    """Run `cnd` the long way."""
     if arguments is None:
-        if not sys.warnoptions:
-            warnings.simplefilter("ignore")
-        launch.end_cleanly()
+        _settle()
     from condainer.cli.main import cli
 
     cli.main(args=arguments, prog_name="cnd", standalone_mode=False)
@@ -68,8 +88,14 @@ def _told(error: OSError) -> Exception:
 
 
 def _failed(error: Exception) -> int:
+    from condainer.startup.launch import CommandNotStarted
     from condainer.system.errors import CondainerError
 
+    if isinstance(error, CommandNotStarted):
+        from condainer.cli.console import show_error
+
+        show_error(CondainerError(error.message))
+        return error.exit_code
     if isinstance(error, CondainerError):
         from condainer.cli.console import show_error
 

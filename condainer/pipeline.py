@@ -6,6 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from condainer import __version__
 from condainer.activate.scripts import write_activation
@@ -17,7 +18,6 @@ from condainer.lock.locks import Lock
 from condainer.mount.safe_base import check_base
 from condainer.settings.config import Settings
 from condainer.solve.lock_state import ensure_lock, lock_state
-from condainer.startup.frozen import dataclass, replace
 from condainer.system.errors import NotBuiltError
 from condainer.system.files import stand_somewhere
 from condainer.system.reporter import Reporter

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import __version__
@@ -12,7 +13,6 @@ from condainer.lock.address import DIGITS, address_of, prefix_of
 from condainer.pipeline import Built, current_entry, mount_of
 from condainer.settings.config import PERSONAL, PROJECT_FILE, Settings, documented
 from condainer.solve.lock_state import LockState, lock_state
-from condainer.startup.frozen import dataclass
 from condainer.system.errors import NotBuiltError
 from condainer.system.files import publish_text, storage_errors
 from condainer.system.platforms import this_platform

@@ -8,6 +8,8 @@ import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 from condainer import pipeline, project
@@ -23,8 +25,6 @@ from condainer.settings import config
 from condainer.settings.config import Settings, load_settings
 from condainer.solve import lock_state
 from condainer.startup import stamp
-from condainer.startup.digest import sha256
-from condainer.startup.frozen import replace
 from condainer.startup.stamp import CONTENT, DATED, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET
 from condainer.system import ownership
 from condainer.system.errors import CondainerError

@@ -292,7 +292,8 @@ echo "again {sh.status}"
     active, after, before = (read_dump(tmp_path / n) for n in ("active", "after", "before"))
     path = active["PATH"].split(":")
     assert path[0].endswith(f"condainer-{ADDRESS}/bin")
-    assert path[1] == "/modules/bin"
+    assert path[1].endswith(f"condainer-{ADDRESS}.stand-ins")
+    assert path[2] == "/modules/bin"
     assert "condainer-gone" not in active["PATH"]
     assert (active["FIRST"], active["KEPT"]) == ("set", "new")
     path = after["PATH"].split(":")

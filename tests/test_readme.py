@@ -12,7 +12,6 @@ from pathlib import Path
 import click
 import pytest
 
-from condainer.activate import shell
 from condainer.cli import main
 from condainer.settings import config
 from condainer.system import errors, process
@@ -80,7 +79,6 @@ def test_every_exit_code_is_in_the_table() -> None:
         if issubclass(item, errors.CondainerError)
     ]
     used = {item.exit_code for item in classes} | {errors.EXEC_FAILED, 0, 2, 70, 126, 127, 130, 143}
-    assert issubclass(shell.CommandNotStarted, errors.CondainerError)
     assert documented == used
 
 

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -591,10 +592,8 @@ def test_what_a_build_imports_runs_and_writes_when_nothing_changed() -> None:
         world.build()
         before = world.tree()
         done = cnd(world, "build", trace=trace)
-        assert (
-            done.stdout
-            == "['condainer.startup', 'condainer.startup.answer', 'condainer.startup.stamp'] [] []\n"
-        )
+        ours = "['condainer.startup', 'condainer.startup.answer', 'condainer.startup.stamp']"
+        assert done.stdout == f"{ours} [] []\n"
         assert done.stderr.startswith(f"Found {world.image()} (8 B) in 0.0")
         assert world.tree() == before
         assert cnd(world, "-q", "build", "--locked").stderr == ""
@@ -654,40 +653,50 @@ def test_a_name_that_the_encoding_of_the_locale_cannot_say() -> None:
             cnd(world, "build", trace=blocked)
 
 
-def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
+def answered(*arguments: str) -> int | None:
+    """Run a command as far as it needs no click; return its exit status, None if it does."""
+    from condainer.cli import hit
     from condainer.startup import answer
 
+    call = answer.parsed(list(arguments))
+    if call is None:
+        return None
+    status = answer.run(call, time.perf_counter())
+    return hit.answer(call) if status is None else status
+
+
+def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
         note = project_register.place_of(world.build().entry, world.settings())
         assert note is not None
         os.chdir(world.project)
         os.utime(note, (1, 1))
-        assert answer.run(["-q", "build"]) == 0
+        assert answered("-q", "build") == 0
         assert note.stat().st_mtime == 1
         # Then it says in the cache again that the project is still there.
         monkeypatch.setattr(stamp, "LIFE", 0)
-        assert answer.run(["-q", "build"]) == 0
+        assert answered("-q", "build") == 0
         assert note.stat().st_mtime > 1
 
 
 def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) -> None:
     from condainer.cli import hit
-    from condainer.startup import answer, attach, launch
+    from condainer.startup import attach
+    from condainer.startup.answer import Call
 
-    def execute(words: list[str], directory: str, quiet: bool, stamped: bool) -> None:
-        asked.append(stamped)
+    def execute(project: Path, call: Call) -> None:
+        asked.append(call.found is not None)
 
     asked: list[bool] = []
-    monkeypatch.setattr(hit, "execute", execute)
+    monkeypatch.setattr(hit, "_execute", execute)
     monkeypatch.setattr(attach, "command", lambda words, found: None)
-    monkeypatch.setattr(launch, "end_cleanly", lambda: None)
 
     with a_world() as world:
         world.build()
         os.chdir(world.project)
-        answer.run(["exec", "true"])
+        answered("exec", "true")
         monkeypatch.setattr(stamp, "LIFE", 0)
-        answer.run(["exec", "true"])
+        answered("exec", "true")
         assert asked == [True, False]
 
 
@@ -708,10 +717,8 @@ def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) ->
     ],
 )
 def test_what_is_for_the_long_way(arguments: list[str]) -> None:
-    from condainer.startup import answer
-
     with a_world() as world:
         world.build()
         os.chdir(world.project)
-        assert answer.run(["-q", "build"]) == 0
-        assert answer.run(arguments) is None
+        assert answered("-q", "build") == 0
+        assert answered(*arguments) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.activate import default_variables, quick_script
@@ -12,7 +13,6 @@ from condainer.activate.quick_script import DIRECTORIES, Script
 from condainer.activate.shell import IDENTIFIER, RESERVED, prompt_name
 from condainer.cache import entries
 from condainer.startup.command_environment import STAND_INS
-from condainer.startup.frozen import dataclass
 
 # The first words of all scripts: what does not begin so is somebody else's.
 OURS = "# Made by `cnd build`"

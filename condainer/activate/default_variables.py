@@ -8,10 +8,10 @@ would take something away (JUPYTERLAB_DIR: its assets; npm's prefix: PATH would 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from condainer.startup import command_environment
 from condainer.startup.command_environment import DIRECTORY
-from condainer.startup.frozen import dataclass
 
 __all__ = ["ALWAYS", "DIRECTORY", "USER_SITE", "Default", "defaults", "rows", "table"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from condainer.activate import shell
 from condainer.cache import trust
@@ -12,7 +13,6 @@ from condainer.lock.locks import Lock
 from condainer.mount import mount_table, mounts
 from condainer.settings.config import Settings
 from condainer.startup import command_environment
-from condainer.startup.frozen import dataclass, replace
 from condainer.system.errors import MountError
 from condainer.system.reporter import Reporter
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from condainer.activate import default_variables
 from condainer.mount import mount_locks
 from condainer.startup import command_environment
-from condainer.startup.launch import execute
-from condainer.startup.patterns import pattern
-from condainer.system.errors import CommandNotStarted, ToolError
+from condainer.startup.launch import CommandNotStarted, execute
+from condainer.system.errors import ToolError
 
 __all__ = ["CommandNotStarted", "environment", "execute", "interactive_shell"]
 
-IDENTIFIER = pattern(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # What activation itself decides, and what a shell sets for itself.
-RESERVED = pattern(r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z")
+RESERVED = re.compile(
+    r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z"
+)
 
 # Puts @prompt before the user's own prompt, which may show the status of the last command.
 FISH_PROMPT = """\

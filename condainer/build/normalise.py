@@ -22,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 from condainer.system.files import remove_tree
-from condainer.startup.patterns import pattern
+import re
 from condainer.lock.contents import CHANNEL
 
 # Written by installers about the way a wheel took to this prefix.
@@ -30,7 +30,7 @@ TRANSIENT = ("direct_url.json", "REQUESTED", "uv_cache.json", "uv_build.json")
 DIRECTORY_MODE = 0o755
 FILE_MODES = {False: 0o644, True: 0o755}
 # An interpreter with arguments; more than this is read by no kernel.
-SPLIT = pattern(r"#!/usr/bin/env (?P<command>[^-\s]\S*[ \t]+\S[^\n]*)(?P<rest>\n.*)?", re.DOTALL)
+SPLIT = re.compile(r"#!/usr/bin/env (?P<command>[^-\s]\S*[ \t]+\S[^\n]*)(?P<rest>\n.*)?", re.DOTALL)
 SHEBANG = 512
 # Engines shorten what is longer: older kernels read no more.
 LONGEST = 127

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from condainer.build import apart
 from condainer.startup import launch
 from condainer.system import process
 from condainer.system.errors import CondainerError
@@ -23,7 +22,7 @@ from condainer.system.files import storage_error_told, storage_errors
 from condainer.system.process import CommandFailed, Running
 from condainer.system.reporter import Reporter
 from condainer.build.unshelve import SHELVES, Written
-from condainer.startup.frozen import dataclass
+from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def preparing(
     Parameters: `scratch` is a private directory, `jobs` how many processors may be used, of which
     installing needs one.
     """
-    directory = apart.named(scratch, "bytecode")
+    directory = scratch / "bytecode"
     if not any(os.path.exists(place) for place in places.values()):
         yield Prepared(directory, places, None)
         return

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from condainer.build import apart, mark, modules, normalise, prepared
+from condainer.build import mark, modules, normalise, prepared
 from condainer.packages import build_requirements, network, conda_packages, wheels
 from condainer.packages import needs
 from condainer.system import namespace, process
@@ -183,7 +183,6 @@ def _scratch(settings: Settings) -> Iterator[Path]:
             where.mkdir(parents=True, exist_ok=True)
             reclaim(where)
             scratch = stack.enter_context(claimed_directory(where, STAGE))
-        apart.spread(scratch)
         yield scratch
 
 
@@ -197,7 +196,7 @@ def _stage(scratch: Path, address: Address, settings: Settings, private: bool) -
         with _at_the_prefix(address.prefix):
             yield Stage(address.prefix, address.prefix, scratch, ())
         return
-    directory = apart.named(scratch, "prefix")
+    directory = scratch / "prefix"
     with storage_errors(f"make a staging directory in {settings.staging_directory}"):
         directory.mkdir()
     yield Stage(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from condainer.cache import entries
 from condainer.cache.entries import Entry
 from condainer.settings import config
 from condainer.settings.config import Settings
-from condainer.startup.digest import sha256
 from condainer.system.files import is_private_directory, make_directory, put
 from condainer.system.reporter import Reporter
 

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from condainer.lock import explicit
@@ -14,8 +15,6 @@ from condainer.lock.address import Address, stated_address
 from condainer.lock.explicit import parse_explicit
 from condainer.lock.locks import Lock
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass, field, fields
-from condainer.startup.patterns import pattern
 from condainer.system.errors import CollisionError, NotBuiltError
 from condainer.system.files import read_bytes, read_small, read_text, storage_errors
 from condainer.system.platforms import this_platform
@@ -35,7 +34,7 @@ LARGEST = 1 << 20
 # Nor a lock.
 LARGEST_LOCK = explicit.LARGEST
 # The name of an entry's directory.
-ENTRY = pattern(r"[0-9a-f]{32}(\.[0-9])?")
+ENTRY = re.compile(r"[0-9a-f]{32}(\.[0-9])?")
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ a cache that cannot be written, or that has no place for them, is used without.
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.startup import lease_files
-from condainer.startup.frozen import dataclass
 from condainer.startup.lease_files import LEASES as LEASES
 from condainer.startup.lease_files import USES as USES
-from condainer.startup.patterns import pattern
 from condainer.system.files import user_name
 from condainer.system.plain import printable
 from condainer.system.private_directory import read_claim
@@ -30,8 +30,8 @@ LIVE = 2 * 3600.0
 # How old a file of use may become before a refresh touches it.
 DAY = 86400.0
 
-ADDRESS = pattern(r"[0-9a-f]{32}")
-USE = pattern(r"([0-9a-f]{32})\.[0-9]+")
+ADDRESS = re.compile(r"[0-9a-f]{32}")
+USE = re.compile(r"([0-9a-f]{32})\.[0-9]+")
 
 
 @dataclass(frozen=True)

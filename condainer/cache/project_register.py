@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import xxhash
@@ -20,8 +21,6 @@ from condainer.cache.entries import UNREADABLE, Entry
 from condainer.cache.leases import ADDRESS, DAY
 from condainer.cache.publish import PROJECTS
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.files import publish_text, read_small, user_name
 from condainer.system.plain import printable
 from condainer.system.platforms import this_platform
@@ -30,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
 
-NAME = pattern(r"[0-9a-f]{32}\.[0-9]+")
+NAME = re.compile(r"[0-9a-f]{32}\.[0-9]+")
 # What one of these files may hold at most, in bytes; the longest path has 4096.
 LIMIT = 32_768
 # How long a project counts that cannot be seen from here, in seconds since its last build.

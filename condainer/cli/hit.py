@@ -7,29 +7,37 @@ whatever they do not know is for the long way.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 from condainer import pipeline
 from condainer.cli.console import reporter_for, say
 from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
-from condainer.system.errors import EXEC_FAILED, CommandNotStarted, CondainerError
+from condainer.startup.answer import Call
+from condainer.system.errors import EXEC_FAILED, CondainerError
 from condainer.system.reporter import Attentive, Reporter
 from condainer.system.text import human_size
 
 
-def build(directory: str, quiet: bool, locked: bool, as_json: bool) -> int | None:
-    """Find or make the image of a project and say so; None if there is no such directory.
+def answer(call: Call) -> int | None:
+    """Do what a call asks for and return the exit status; None if that is for the command line.
 
-    Raises CondainerError.
+    Raises CondainerError, CommandNotStarted.
     """
-    place = Path(directory)
-    if not place.is_dir():
+    directory = Path(call.directory)
+    if not directory.is_dir():
         return None
-    settings = load_settings(place.absolute(), ["locked=true"] if locked else [])
-    make(settings, reporter_for(quiet), quiet, as_json)
-    return 0
+    project = directory.absolute()
+    if call.command == "build":
+        settings = load_settings(project, ["locked=true"] if "--locked" in call.words else [])
+        make(settings, reporter_for(call.quiet), call.quiet, "--json" in call.words)
+        return 0
+    try:
+        _execute(project, call)
+    except CondainerError as error:
+        error.exit_code = EXEC_FAILED
+        raise
+    return None
 
 
 def make(
@@ -54,27 +62,14 @@ def make(
         say(use)
 
 
-def execute(argv: Sequence[str], directory: str, quiet: bool, stamped: bool) -> None:
-    """Become a command in the image of a project; return if anything is unusual.
-
-    Parameters: without `stamped`, a stamp is written, so that it is quicker the next time. Raises
-    CondainerError.
-    """
-    place = Path(directory)
-    if not place.is_dir():
-        return
+def _execute(project: Path, call: Call) -> None:
+    """Become a command in the image; without a stamp, leave one, to be quicker the next time."""
     from condainer.activate import run
 
-    try:
-        settings = load_settings(place.absolute()).of_user()
-        entry, lock = pipeline.current_entry(settings)
-        use = run.Use(entry, lock, settings, reporter_for(quiet))
-        run.command(argv, use, lambda: None if stamped else _stamp(settings))
-    except CommandNotStarted:
-        raise
-    except CondainerError as error:
-        error.exit_code = EXEC_FAILED
-        raise
+    settings = load_settings(project).of_user()
+    entry, lock = pipeline.current_entry(settings)
+    use = run.Use(entry, lock, settings, reporter_for(call.quiet))
+    run.command(call.words, use, lambda: None if call.found else _stamp(settings))
 
 
 def _stamp(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from condainer.settings import virtual
 from condainer.settings.config import Settings
 from condainer.solve.lock_state import LockState
 from condainer.solve.relock import Relocked
-from condainer.startup.frozen import replace
 
 States = Sequence[tuple[str, LockState]]
 

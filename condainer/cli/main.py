@@ -211,7 +211,7 @@ def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
     was not found, 126 if it cannot be executed, 125 if the environment could not be made available.
     """
     from condainer import pipeline, project
-    from condainer.activate import run, shell
+    from condainer.activate import run
 
     try:
         settings = call.settings()
@@ -222,8 +222,6 @@ def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
             return
         entry, lock = pipeline.current_entry(settings)
         run.command(command, run.Use(entry, lock, settings, call.reporter(), verify))
-    except shell.CommandNotStarted:
-        raise
     except CondainerError as error:
         error.exit_code = EXEC_FAILED
         raise

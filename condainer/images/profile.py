@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.lock.address import OURS
 from condainer.mount.backends import State
 from condainer.mount.mounts import Image, probe
-from condainer.startup.frozen import dataclass
 from condainer.system import files, process
 from condainer.system.errors import InputError, MountError, ToolError
 from condainer.system.reporter import Reporter

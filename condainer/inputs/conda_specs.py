@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.errors import InputError
 from condainer.system.urls import NETRC, has_secret
 from condainer.system.yaml_file import Document
 
 LIST = "Write each item on a line of its own that begins with `- `."
-PACKAGE_URL = pattern(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
-PACKAGE_PATH = pattern(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
+PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
+PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
 SPEC = "Write it as `name`, `name=1.2`, `name>=1,<2` (with a comma) or `channel::name`."
 # What conda takes for something else than it says.
 DOUBTFUL = (
-    (pattern(r"=\s*[<>]"), "Write `>=` or `<=`: conda takes `=>1.2` for `>1.2`."),
-    (pattern(r"\[.*\bfeatures\s*="), "No channel has features: name a build, `[build=mkl*]`."),
-    (pattern(r"\[.*\bname\s*="), "The name before the brackets is another one: write one."),
-    (pattern(r"\w\("), "conda ignores what stands in parentheses: write `name=1.2`."),
-    (pattern(r"\w\^"), "Write `name>=1.2,<2`: `^` means nothing to conda."),
+    (re.compile(r"=\s*[<>]"), "Write `>=` or `<=`: conda takes `=>1.2` for `>1.2`."),
+    (re.compile(r"\[.*\bfeatures\s*="), "No channel has features: name a build, `[build=mkl*]`."),
+    (re.compile(r"\[.*\bname\s*="), "The name before the brackets is another one: write one."),
+    (re.compile(r"\w\("), "conda ignores what stands in parentheses: write `name=1.2`."),
+    (re.compile(r"\w\^"), "Write `name>=1.2,<2`: `^` means nothing to conda."),
 )
-EMPTY_VERSION = pattern(r"(?P<name>[^\s=]+)\s*=\s*")
-BUILD = pattern(r"(?P<head>\S+?\s*(?:[<>=!~]=?|\s)\s*[^\s=]+)\s*=\s*(?P<build>[\w*.]+)\s*")
+EMPTY_VERSION = re.compile(r"(?P<name>[^\s=]+)\s*=\s*")
+BUILD = re.compile(r"(?P<head>\S+?\s*(?:[<>=!~]=?|\s)\s*[^\s=]+)\s*=\s*(?P<build>[\w*.]+)\s*")
 
 
 @dataclass(frozen=True)

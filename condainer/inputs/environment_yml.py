@@ -7,14 +7,13 @@ import hashlib
 import json
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.inputs import conda_specs, requirements
 from condainer.inputs.conda_specs import Spec as Spec
 from condainer.lock.locks import NAME, Source, source_of
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
 from condainer.system.files import Read
@@ -37,8 +36,8 @@ SELECTORS = {
     "win64": "win-64",
 }
 # conda replaces it by the value of the environment variable.
-ENVIRONMENT = pattern(r"\$(\w+|\{\w+\})")
-SELECTOR = pattern(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
+ENVIRONMENT = re.compile(r"\$(\w+|\{\w+\})")
+SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from optparse import OptionError, OptionParser
 from typing import NoReturn
 
-from condainer.startup.frozen import dataclass
 from condainer.system.errors import InputError
 
 # The long name comes first; the others mean the same to pip.

@@ -9,11 +9,10 @@ from __future__ import annotations
 import codecs
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.inputs import pip_options
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.errors import InputError
 from condainer.system.files import Read, read_bytes
 from condainer.system.urls import has_user, without_user
@@ -21,24 +20,26 @@ from condainer.system.urls import has_user, without_user
 MAX_DEPTH = 20
 # The files that were read, and whether as constraints, in their order.
 Included = dict[tuple[Path, bool], None]
-INCLUDE = pattern(r"(?P<option>-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>.+)")
+INCLUDE = re.compile(
+    r"(?P<option>-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>.+)"
+)
 # The path can have blanks, but no other option follows.
-FIND_LINKS = pattern(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>(?:(?!\s-).)+)")
-EDITABLE = pattern(r"(-e|--editable(?=\s|=|$))\s*=?\s*(?P<target>.*)")
+FIND_LINKS = re.compile(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>(?:(?!\s-).)+)")
+EDITABLE = re.compile(r"(-e|--editable(?=\s|=|$))\s*=?\s*(?P<target>.*)")
 # pip splits options as a shell does.
-QUOTED = pattern(r"(?P<mark>[\"'])(?P<inner>[^\"']*)(?P=mark)")
+QUOTED = re.compile(r"(?P<mark>[\"'])(?P<inner>[^\"']*)(?P=mark)")
 # An option after a requirement, of which uv takes none but --hash.
-OPTION = pattern(r"\s(?P<option>--(?!hash[\s=])[a-z][a-z-]*|-C)(?=[\s=]|$)")
-COMMENT = pattern(r"(^|\s)#.*$")
+OPTION = re.compile(r"\s(?P<option>--(?!hash[\s=])[a-z][a-z-]*|-C)(?=[\s=]|$)")
+COMMENT = re.compile(r"(^|\s)#.*$")
 # `name @ target` or `name[extra]@target`.
-DIRECT = pattern(r"[\w.-]+\s*(\[[^\]]*\])?\s*@\s*(?P<target>.*)")
-LOCAL = pattern(r"\.{1,2}([\[\s;]|$)|~|file:", re.IGNORECASE)
-ARCHIVE = pattern(r"[^\s;]+\.(whl|zip|tgz|tbz|tbz2|txz|tar(\.\w+)?)([\s;\[]|$)", re.IGNORECASE)
-VCS = pattern(r"(^|@\s*)(?P<kind>git|hg|svn|bzr)\+(?P<url>\S+)", re.IGNORECASE)
+DIRECT = re.compile(r"[\w.-]+\s*(\[[^\]]*\])?\s*@\s*(?P<target>.*)")
+LOCAL = re.compile(r"\.{1,2}([\[\s;]|$)|~|file:", re.IGNORECASE)
+ARCHIVE = re.compile(r"[^\s;]+\.(whl|zip|tgz|tbz|tbz2|txz|tar(\.\w+)?)([\s;\[]|$)", re.IGNORECASE)
+VCS = re.compile(r"(^|@\s*)(?P<kind>git|hg|svn|bzr)\+(?P<url>\S+)", re.IGNORECASE)
 GIT_SCHEMES = ("https://", "http://", "ssh://", "file:///")
 # pip replaces it by the value of the environment variable, and so does uv.
-LOGIN = pattern(r"https?://[^/\s?#]*@[^/\s?#]+", re.IGNORECASE)
-VARIABLE = pattern(r"\$\{[A-Z0-9_]+\}")
+LOGIN = re.compile(r"https?://[^/\s?#]*@[^/\s?#]+", re.IGNORECASE)
+VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 REMEDY = (
     "An image is shared and never changes: build a wheel and put it on an index or a web server, "
     "or install the package into a virtual environment on top of the image."

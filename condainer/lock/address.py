@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import xxhash
 
 from condainer.lock.locks import Lock, PipPackage, escape, pip_name
-from condainer.startup.digest import sha256
-from condainer.startup.frozen import dataclass
 
 # Where an image keeps its own address and canonical text.
 OURS = ".condainer"

@@ -7,6 +7,7 @@ any size, no lockfile has.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import yaml
 
 from condainer.lock.explicit import MD5
 from condainer.lock.locks import VCS, CondaPackage, Lock, PipPackage, git_url
-from condainer.startup.patterns import pattern
 from condainer.system.errors import LockfileError
 from condainer.system.files import Read, read_bytes
 from condainer.system.yaml_file import nested
@@ -27,9 +27,9 @@ MAX_DEPTH = 20
 # A lock of a hundred thousand lines has a quarter of a million.
 MAX_EVENTS = 2_000_000
 REMEDY = "Restore the file from version control, or delete it and run `cnd lock`."
-DIGEST = pattern(r"[0-9a-fA-F]{32,64}")
+DIGEST = re.compile(r"[0-9a-fA-F]{32,64}")
 # A line break would begin another line of the explicit lockfile.
-UNPRINTABLE = pattern(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
+UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
 # It leaves all as text: a hash that happens to have digits only is no number.
 Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from condainer.lock.locks import COMMIT, VCS, CondaPackage, Lock, PipPackage, pip_name, unescape
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.errors import IntegrityError
 
-HEAD = pattern(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
-LINE = pattern(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
-GIT = pattern(
+HEAD = re.compile(r"condainer-recipe [0-9]+\nplatform (?P<platform>\S+)\nbase (?P<base>.+)")
+LINE = re.compile(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0-9a-f]{64})")
+GIT = re.compile(
     rf"vcs (?P<name>\S+) commit (?P<commit>{COMMIT})(?: subdirectory=(?P<directory>\S+))?"
 )
 CHANNEL = "https://channel.invalid"

@@ -23,7 +23,6 @@ from condainer.lock.locks import (
     pip_name,
     unescape,
 )
-from condainer.startup.patterns import pattern
 from condainer.system.errors import LockfileError
 from condainer.system.files import Read, read_bytes
 from condainer.system.urls import NETRC, has_secret, has_user
@@ -33,14 +32,14 @@ OURS = "# Made by `cnd lock`"
 VERSION = 1
 # No lockfile of this kind is as large, in bytes: that is a hundred thousand packages.
 LARGEST = 16 << 20
-PACKAGE = pattern(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
-PIP = pattern(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
-PIP_NAME = pattern(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-VIRTUAL = pattern(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
-FILENAME = pattern(r"[^/\s\\\x00-\x1f]+")
-CONDA_FILENAME = pattern(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
-CONTROL = pattern(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
-MD5 = pattern(r"[0-9a-fA-F]{32}")
+PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
+PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
+PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+VIRTUAL = re.compile(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
+FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
+CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
+CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
+MD5 = re.compile(r"[0-9a-fA-F]{32}")
 HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
 

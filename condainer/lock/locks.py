@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-from condainer.startup.digest import sha256
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.files import Read, read_bytes
 
 ABSENT = "absent"
@@ -16,15 +15,15 @@ ABSENT = "absent"
 VCS = "git+"
 COMMIT = r"[0-9a-f]{40}"
 # A commit of one, as the URL of a package has it.
-GIT = pattern(
+GIT = re.compile(
     rf"git\+(?P<url>(?:https?|ssh|file)://[^\s#]+)@(?P<commit>(?i:{COMMIT}))"
     r"(?P<rest>#subdirectory=(?P<subdirectory>[^\s#&]+))?"
 )
-NAME = pattern(r"[A-Za-z_][A-Za-z0-9_]*")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 # By these a program runs or loads other code than its own.
-TAKES_OVER = pattern(
+TAKES_OVER = re.compile(
     r"LD_(PRELOAD|AUDIT|LIBRARY_PATH)|GCONV_PATH|PATH|BASH_ENV|ENV|PROMPT_COMMAND|IFS"
     r"|PYTHON(STARTUP|PATH|HOME|INSPECT|BREAKPOINT|WARNINGS)|PERL5(OPT|LIB|DB)|RUBY(OPT|LIB)"
     r"|NODE_OPTIONS|JAVA_TOOL_OPTIONS|_JAVA_OPTIONS|GIT_\w+|EDITOR|PAGER|BROWSER|R_PROFILE\w*"

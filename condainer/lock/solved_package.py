@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from condainer.lock.locks import CondaPackage
-from condainer.startup.frozen import dataclass
 
 
 @dataclass(frozen=True)

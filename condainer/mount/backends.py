@@ -10,13 +10,12 @@ import select
 import signal
 import stat
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.lock.address import DIGITS
 from condainer.mount import guard
 from condainer.mount.mount_table import PLACE, Mounted, mounted_at
 from condainer.startup import tool_paths
-from condainer.startup.frozen import dataclass
 from condainer.startup.tool_paths import KERNEL, OPTIONS
 from condainer.system import files, namespace, process
 from condainer.system.errors import MountError, ToolError
@@ -98,7 +97,7 @@ def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
     if entry.kind != KERNEL and entry.owner != os.geteuid():
         return State.FOREIGN
     try:
-        found, _ = files.read_small(prefix / SENTINEL, DIGITS + 1)
+        found, _ = files.read_small(prefix / SENTINEL, len(address) + 1)
     except OSError as error:
         return State.DEAD if error.errno in DEAD_ERRORS else State.FOREIGN
     except UnicodeDecodeError:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.mount import backends, mount_locks
 from condainer.mount.backends import Backend, Fuse, Kernel, State
 from condainer.startup import tool_paths
-from condainer.startup.frozen import dataclass, replace
 from condainer.system import namespace
 from condainer.system.errors import MountError, ToolError
 

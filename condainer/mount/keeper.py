@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.cache import leases
@@ -20,7 +21,6 @@ from condainer.mount import backends, mount_locks, mount_table, private, watch
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks, remove_mount_point
 from condainer.startup import launch, tool_paths
-from condainer.startup.frozen import dataclass, replace
 from condainer.system import process
 from condainer.system.errors import CondainerError
 

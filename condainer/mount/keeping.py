@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from condainer.mount import guard, keeper, mount_locks
 from condainer.mount.backends import State
 from condainer.mount.mount_locks import Locks
 from condainer.mount.mount_work import Image, Options, Work, duty_of, probe
-from condainer.startup.frozen import fields
 from condainer.system.reporter import Silent
 
 

@@ -13,12 +13,12 @@ import re
 import stat
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from condainer.mount import guard, mount_table
 from condainer.startup.attach import JOBS
 from condainer.startup.command_environment import STAND_INS
-from condainer.startup.frozen import dataclass, fields
 from condainer.system import files
 from condainer.system.errors import MountError, StorageError
 from condainer.system.private_directory import this_boot

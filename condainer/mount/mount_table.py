@@ -6,9 +6,8 @@ import os
 import select
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-
-from condainer.startup.frozen import dataclass
 
 # What a private mount lies on.
 PLACE = "tmpfs"

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.mount import backends, choice, guard, keeper, mount_locks
@@ -15,8 +16,7 @@ from condainer.mount.choice import Way
 from condainer.mount.mount_locks import Locks
 from condainer.mount.mount_table import mounted_at
 from condainer.mount.private import Place
-from condainer.startup import launch
-from condainer.startup.frozen import dataclass, replace
+from condainer.startup import launch, stand_ins
 from condainer.system import files, namespace
 from condainer.system.errors import IntegrityError, MountError
 from condainer.system.private_directory import claimed_directory
@@ -218,7 +218,7 @@ def work_in(work: Work, place: Place | None = None) -> None:
         _confirm(image)
         guard.put(Path(f"/proc/self/fd/{below}"), guard.commands(image.prefix))
         with files.storage_errors(f"write to {locks.users.parent}"):
-            guard.put_outside(image.prefix, locks.users.parent)
+            stand_ins.put(str(image.prefix), str(locks.users.parent))
         if image.sha256 is not None:
             mount_locks.write(locks.verified, image.sha256)
         if work.kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.mount import backends, choice, mount_locks, private
@@ -24,7 +25,6 @@ from condainer.mount.mount_work import (
 from condainer.mount.private import Joined, Place, owner
 from condainer.mount.safe_base import check_base
 from condainer.startup import tool_paths
-from condainer.startup.frozen import dataclass
 from condainer.system import files, namespace
 from condainer.system.errors import CondainerError, MountError
 from condainer.system.reporter import Reporter, Silent

@@ -13,11 +13,11 @@ import stat
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.mount import mount_locks, mount_table
 from condainer.mount.mount_locks import Locks
-from condainer.startup.frozen import dataclass
 from condainer.system import files, namespace
 from condainer.system.errors import MountError
 

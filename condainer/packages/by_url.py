@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,19 +18,19 @@ from condainer.lock.explicit import CONDA_FILENAME
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass, replace
-from condainer.startup.patterns import pattern
 from condainer.system.errors import CondainerError, InputError, IntegrityError, NetworkError
 from condainer.system.files import md5_of, storage_errors
 from condainer.system.reporter import Reporter, Silent
 from condainer.system.urls import NETRC, has_secret
 
 # What conda takes for the URL of a package, with a hash after it.
-URL = pattern(r"(?P<url>(https?|file)://[^#\s]+\.(conda|tar\.bz2))(#(?P<hash>\S*))?", re.IGNORECASE)
-BRACKETS = pattern(r"[\w.-]+\s*\[.*\burl\s*=\s*[\"']?(?P<url>[^\"',\]\s]+).*\]")
-HASH = pattern(r"(?P<md5>[0-9a-f]{32})|(sha256[:=])?(?P<sha256>[0-9a-f]{64})", re.IGNORECASE)
+URL = re.compile(
+    r"(?P<url>(https?|file)://[^#\s]+\.(conda|tar\.bz2))(#(?P<hash>\S*))?", re.IGNORECASE
+)
+BRACKETS = re.compile(r"[\w.-]+\s*\[.*\burl\s*=\s*[\"']?(?P<url>[^\"',\]\s]+).*\]")
+HASH = re.compile(r"(?P<md5>[0-9a-f]{32})|(sha256[:=])?(?P<sha256>[0-9a-f]{64})", re.IGNORECASE)
 # A hash in the brackets of a spec.
-DIGEST = pattern(r"\b(md5|sha256)\s*=\s*[\"']?(?P<hash>[0-9a-fA-F]+)")
+DIGEST = re.compile(r"\b(md5|sha256)\s*=\s*[\"']?(?P<hash>[0-9a-fA-F]+)")
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from condainer.settings import condarc
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass
 from condainer.system.errors import InputError
 from condainer.system.urls import without_login
 

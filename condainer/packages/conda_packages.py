@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,14 +16,12 @@ from condainer.packages.archives import File
 from condainer.packages.channels import channel_of
 from condainer.packages.linked_files import Linked
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.errors import BuildError, IntegrityError
 from condainer.system.files import storage_error_told, storage_errors
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
-SHA256 = pattern("[0-9a-f]{64}")
+SHA256 = re.compile("[0-9a-f]{64}")
 # Where the engine unpacks packages in a package cache.
 UNPACKED = "unpacked"
 

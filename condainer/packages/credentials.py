@@ -11,12 +11,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from condainer.startup.patterns import pattern
 from condainer.system import environments, process
 from condainer.system.errors import CondainerError
 from condainer.system.urls import DEFAULT_PORTS, INDEX_VARIABLES, USER, origin
 
-VARIABLE = pattern(r"\$\{(?P<name>[A-Z0-9_]+)\}")
+VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
 
 Login = tuple[str, str]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from condainer.lock.locks import GIT, PipPackage
 from condainer.packages.archives import partials, private_root
 from condainer.settings.config import Settings
-from condainer.startup.patterns import pattern
 from condainer.system import environments, process
 from condainer.system.errors import (
     ConfigError,
@@ -31,7 +30,7 @@ PROTOCOLS = "https:http:ssh:git:file"
 # The mode of an entry of a tree that is a commit of another repository.
 SUBMODULE = "160000"
 # What git says of a configuration file; its lines can have been broken elsewhere.
-DAMAGED = pattern(
+DAMAGED = re.compile(
     r"bad\s+config\s+line\s+\d+\s+in\s.+|bad\s+\w+\s+config\s+value\s.+|unable\s+to\s+access\s+'[^']*':"
     r"[^':]*fatal:\s+unknown\s+error\s+occurred\s+while\s+reading",
     re.DOTALL,

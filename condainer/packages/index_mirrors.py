@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from condainer.inputs.environment_yml import Inputs
@@ -18,8 +19,6 @@ from condainer.inputs.requirements import Line
 from condainer.lock.locks import PipPackage, pip_name
 from condainer.packages.archives import File
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass, replace
-from condainer.startup.patterns import pattern
 from condainer.system.errors import NetworkError
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter, Silent
@@ -27,9 +26,9 @@ from condainer.system.urls import INDEX_VARIABLES, PAGE, without_index_login, wi
 
 # The key of `mirrors:` for the index that is asked when nobody names another.
 DEFAULT = "pypi"
-SIMPLE = pattern(r"/\+?simple/?$")
+SIMPLE = re.compile(r"/\+?simple/?$")
 # Where the default index keeps a file: by the BLAKE2b of its bytes.
-HASHED = pattern(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+$")
+HASHED = re.compile(r"/packages/[0-9a-f]{2}/[0-9a-f]{2}/[0-9a-f]{60}/[^/]+$")
 
 Result = TypeVar("Result")
 

@@ -7,7 +7,6 @@ import os
 import re
 
 from condainer.packages import git_repositories
-from condainer.startup.patterns import pattern
 from condainer.system.errors import (
     BuildError,
     CondainerError,
@@ -51,14 +50,14 @@ INTERPRETER = (
     "no virtual environment or system python installation found",
     "failed to query python interpreter",
 )
-PATH = pattern(r"`(/[^`]*)`")
-CAUSE = pattern(r"\b(?:error|cause): ")
-ERRNO = pattern(r"\(os error (\d+)\)")
+PATH = re.compile(r"`(/[^`]*)`")
+CAUSE = re.compile(r"\b(?:error|cause): ")
+ERRNO = re.compile(r"\(os error (\d+)\)")
 # These are never about what a requirement names.
 STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
-VARIABLE = pattern(r"environment variable `(?P<name>\w+)`")
+VARIABLE = re.compile(r"environment variable `(?P<name>\w+)`")
 # What a variable holds is told as if it were an option.
-OPTION = pattern(r"invalid value '[^\n]*' for '--(?P<name>[a-z-]+)")
+OPTION = re.compile(r"invalid value '[^\n]*' for '--(?P<name>[a-z-]+)")
 
 
 def not_of_a_requirement(error: CommandFailed) -> CondainerError | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from condainer.inputs import pip_options
 from condainer.inputs.requirements import Line
-from condainer.startup.frozen import dataclass, replace
-from condainer.startup.patterns import pattern
 from condainer.system.errors import InputError
 from condainer.system.urls import INDEX_VARIABLES, origin
 
@@ -21,7 +21,7 @@ ARGUMENTS = {
     f"--only-final {ALL}": ("--prerelease", "disallow"),
 }
 # The name of an index before its URL, in uv's variables.
-NAMED = pattern(r"^[\w.-]+=")
+NAMED = re.compile(r"^[\w.-]+=")
 # What uv has nothing for, and would ignore with a warning that nobody sees.
 REFUSED = {
     "--prefer-binary": "Leave it out: the newest version that fits is taken. `--only-binary :all:` "

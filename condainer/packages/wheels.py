@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -18,7 +19,6 @@ from condainer.lock.locks import VCS, PipPackage, pip_name
 from condainer.packages import credentials, git_repositories, index_mirrors, uv_failures, uv_options
 from condainer.packages.archives import File
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass, replace
 from condainer.system import environments, process
 from condainer.system.errors import (
     BuildError,

@@ -10,10 +10,10 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer.startup.frozen import dataclass
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError
 from condainer.system.files import read_text

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 
 from condainer.settings.project_files import ProjectFiles
-from condainer.startup.frozen import MISSING, dataclass, field, fields, replace
 from condainer.system import ownership
 from condainer.system.errors import ConfigError
 from condainer.system.urls import NETRC, has_secret

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.startup.frozen import dataclass
 from condainer.system.files import open_regular, publish_text
 
 # What reading gives where no file stands.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.errors import ConfigError
 from condainer.system.platforms import this_platform
 
@@ -17,8 +17,8 @@ NAMES = {
     "osx": ("osx-",),
     "archspec": ("",),
 }
-VERSION = pattern(r"[0-9][0-9A-Za-z._]*")
-ARCHSPEC = pattern(r"[A-Za-z0-9_]+")
+VERSION = re.compile(r"[0-9][0-9A-Za-z._]*")
+ARCHSPEC = re.compile(r"[A-Za-z0-9_]+")
 # What a machine of another platform is taken to offer, as conda-lock has it; but no CUDA, which
 # solvers would then prefer on machines without a GPU.
 LINUX = "5.10"

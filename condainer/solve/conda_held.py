@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from condainer.lock.locks import CondaPackage
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, RepoDataRecord
 
 # How the solver says that a held package stands in the way.
-IN_THE_WAY = pattern(r"(\S+) \S+ is locked, but another version is required")
+IN_THE_WAY = re.compile(r"(\S+) \S+ is locked, but another version is required")
 ROUNDS = 20
 
 

@@ -7,6 +7,7 @@ import than a small environment to solve.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from condainer.lock import conda_lock
 from condainer.lock.contents import pip_parts
 from condainer.lock.locks import ABSENT, VCS, Lock, PipPackage
 from condainer.lock.solved_package import Solved
-from condainer.startup.frozen import dataclass
 from condainer.system.errors import LockfileError
 from condainer.system.files import Read, read_bytes
 from condainer.system.urls import without_login

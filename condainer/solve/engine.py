@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from condainer.inputs.environment_yml import Inputs
 from condainer.lock.locks import CondaPackage
 from condainer.settings.config import Settings
+from condainer.system.reporter import Reporter
 
 if TYPE_CHECKING:
     from rattler import MatchSpec, RepoDataRecord

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from condainer.lock.locks import CondaPackage
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
 from condainer.solve.engine import Engine
-from condainer.startup.frozen import dataclass
 from condainer.system.errors import ToolError
 from condainer.system.reporter import Reporter
 

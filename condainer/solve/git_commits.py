@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from condainer.inputs.requirements import Line
 from condainer.lock.locks import PipPackage, pip_name
 from condainer.packages.wheels import name_of_url
-from condainer.startup.frozen import replace
-from condainer.startup.patterns import pattern
 from condainer.system.urls import redacted
 
 # After the path of a repository comes a branch, tag or commit, which can have slashes.
-REPOSITORY = pattern(r"(?P<base>git\+[a-z]+://[^/\s]*/[^@#\s]*)(@[^#\s]*)?(?=[#\s]|$)")
+REPOSITORY = re.compile(r"(?P<base>git\+[a-z]+://[^/\s]*/[^@#\s]*)(@[^#\s]*)?(?=[#\s]|$)")
 
 
 def noted(lines: Sequence[Line], packages: Sequence[PipPackage]) -> tuple[tuple[str, str], ...]:

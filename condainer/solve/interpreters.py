@@ -13,12 +13,12 @@ import stat
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.lock.locks import CondaPackage
 from condainer.packages.archives import partials, private_root
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass
 from condainer.system.errors import BuildError, StorageError
 from condainer.system.reporter import Reporter
 

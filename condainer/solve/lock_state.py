@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.lock.explicit import (
@@ -25,8 +26,6 @@ from condainer.lock.locks import (
     sources_unchanged,
 )
 from condainer.settings.config import Settings
-from condainer.startup.frozen import dataclass, replace
-from condainer.startup.patterns import pattern
 from condainer.system.errors import LockfileError, StaleLockError
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 CONDA_LOCK = "conda-lock.yml"
 # What git leaves in a file that two sides have changed.
-CONFLICT = pattern(r"^(<{7}|={7}|>{7})", re.MULTILINE)
+CONFLICT = re.compile(r"^(<{7}|={7}|>{7})", re.MULTILINE)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.inputs.environment_yml import Inputs
@@ -15,7 +16,6 @@ from condainer.settings import virtual
 from condainer.settings.config import Settings
 from condainer.solve import conda_metadata, interpreters
 from condainer.solve.conda_metadata import Files
-from condainer.startup.frozen import dataclass
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 

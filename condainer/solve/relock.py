@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +16,12 @@ from condainer.solve import conda_lock_file
 from condainer.solve.conda_lock_file import Solution
 from condainer.solve.lock_state import CONDA_LOCK, LockState, lock_state
 from condainer.solve.solution import solution
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.system.files import stand_somewhere, storage_errors
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
-LOCKFILE = pattern(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")
+LOCKFILE = re.compile(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")
 # In an explicit lockfile, so that solving again does not try to make it.
 WITHOUT = f"# without {CONDA_LOCK}:"
 PLATFORMS = (

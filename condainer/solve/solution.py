@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 from condainer.inputs.environment_yml import Inputs
 from condainer.lock.explicit import checked
@@ -15,7 +16,6 @@ from condainer.solve import engines, git_commits, pip_resolver
 from condainer.solve.conda_lock_file import Solution
 from condainer.solve.conda_solver import solve
 from condainer.solve.lock_state import described
-from condainer.startup.frozen import replace
 from condainer.system.errors import InputError
 from condainer.system.files import programs_of, storage_errors
 from condainer.system.private_directory import claimed_directory

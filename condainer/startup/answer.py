@@ -1,4 +1,4 @@
-"""The commands that a stamp answers, and `lock`, without click; in doubt, the long way.
+"""The commands that a stamp answers, without click; in doubt, the long way.
 
 It imports next to nothing, so that `cnd build` with nothing changed costs hardly more than an
 interpreter.
@@ -11,12 +11,19 @@ import time
 from condainer.startup import stamp
 
 
-def run(arguments: list[str]) -> int | None:
-    """Do what the arguments say and return the exit status; None if the long way has to be taken.
+class Call:
+    """A `cnd build` or `cnd exec` with nothing unusual about it, and its stamp if that is valid."""
 
-    What it does not know, and what is not exactly as it was, is for the long way.
-    """
-    start = time.perf_counter()
+    def __init__(self, command: str, words: list[str], directory: str, quiet: bool) -> None:
+        self.command = command
+        self.words = words
+        self.directory = directory
+        self.quiet = quiet
+        self.found = _found(directory)
+
+
+def parsed(arguments: list[str]) -> "Call | None":
+    """Return what the arguments ask for; None for what only the command line itself knows."""
     quiet, directory, place = False, "", 0
     while place < len(arguments):
         word = arguments[place]
@@ -26,80 +33,46 @@ def run(arguments: list[str]) -> int | None:
         elif word in ("-d", "--directory") and place < len(arguments):
             directory = arguments[place]
             place += 1
-        elif word == "build":
-            return _build(arguments[place:], directory, quiet, start)
-        elif word == "exec":
-            _execute(arguments[place:], directory, quiet)
-            break
-        elif word == "lock" and place == len(arguments):
-            return _lock(directory, quiet)
         else:
-            break
+            words = _words(word, arguments[place:])
+            if words is None or not _is_plain(directory):
+                return None
+            return Call(word, words, directory, quiet)
     return None
 
 
-def _build(options: list[str], directory: str, quiet: bool, start: float) -> int | None:
-    if not all(option in ("--locked", "--json") for option in options):
-        return None
-    found = _found(directory)
-    if found is None or "text" not in found:
-        if not _is_plain(directory):
-            return None
-        from condainer.startup import later
-
-        later.import_pathlib()
-        _settle()
-        from condainer.cli import hit
-
-        return hit.build(directory, quiet, "--locked" in options, "--json" in options)
-    if "--json" in options:
-        seconds = round(time.perf_counter() - start, 3)
-        sys.stdout.write(f"{found['head']}{seconds}{found['tail']}\n")
-    elif not quiet:
-        sys.stderr.write(f"{found['text']} in {time.perf_counter() - start:.2f} s\n")
-    return 0
+def _words(command: str, words: list[str]) -> list[str] | None:
+    if command == "build" and all(word in ("--locked", "--json") for word in words):
+        return words
+    if command == "exec" and words and not words[0].startswith("-"):
+        return words
+    return words[1:] or None if command == "exec" and words[:1] == ["--"] else None
 
 
-def _execute(words: list[str], directory: str, quiet: bool) -> None:
-    """Become a command in an image, mounted or not; return if the long way has to be taken."""
-    if words[:1] == ["--"]:
-        del words[0]
-    elif words and words[0].startswith("-"):
-        return
-    if not words or not _is_plain(directory):
-        return
-    found = _found(directory)
-    if found is not None:
+def run(call: Call, start: float) -> int | None:
+    """Do what a call asks for and return the exit status; None if its stamp is not enough for that.
+
+    Parameters: `start` is when the command began, by time.perf_counter(). Raises CommandNotStarted.
+    """
+    if call.command == "build":
+        return _build(call, start)
+    if call.found is not None:
         from condainer.startup import attach
 
-        attach.command(words, found)
-    from condainer.startup import later, launch
-
-    launch.end_cleanly()
-    later.import_pathlib()
-    from condainer.cli import hit
-
-    hit.execute(words, directory, quiet, found is not None)
+        attach.command(call.words, call.found)
+    return None
 
 
-def _lock(directory: str, quiet: bool) -> int | None:
-    if not _is_plain(directory):
+def _build(call: Call, start: float) -> int | None:
+    found = call.found
+    if found is None or "text" not in found:
         return None
-    _settle()
-    from condainer.cli import lock_quick
-
-    return lock_quick.lock(directory, quiet)
-
-
-def _settle() -> None:
-    """Prepare for work that takes its time."""
-    import warnings
-
-    from condainer.startup import launch
-
-    if not sys.warnoptions:
-        warnings.simplefilter("ignore")
-    launch.end_cleanly()
+    if "--json" in call.words:
+        seconds = round(time.perf_counter() - start, 3)
+        sys.stdout.write(f"{found['head']}{seconds}{found['tail']}\n")
+    elif not call.quiet:
+        sys.stderr.write(f"{found['text']} in {time.perf_counter() - start:.2f} s\n")
+    return 0
 
 
 def _is_plain(directory: str) -> bool:
@@ -111,8 +84,6 @@ def _is_plain(directory: str) -> bool:
 
 
 def _found(directory: str) -> dict[str, str] | None:
-    if "_CND_COMPLETE" in os.environ:
-        return None
     try:
         project = _absolute(directory)
         found = stamp.valid(project) if project else None

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
+class CommandNotStarted(Exception):
+    """A command could not be started; `exit_code` is 127 or 126 as a shell has them."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = exit_code
+
+
 def execute(argv: "Sequence[str]", env: "Mapping[str, str]") -> "NoReturn":
     """Replace this process by a command, looked for in the PATH of its new environment.
 
@@ -30,16 +39,16 @@ def execute(argv: "Sequence[str]", env: "Mapping[str, str]") -> "NoReturn":
             _exec(candidate, argv, env)
         except (FileNotFoundError, NotADirectoryError):
             if os.path.lexists(candidate) and "/" in command and os.path.isfile(candidate):
-                raise _not_started(f"{command}: its interpreter does not exist", 126) from None
+                raise CommandNotStarted(f"{command}: its interpreter does not exist", 126) from None
         except PermissionError as error:
             if os.path.lexists(candidate) and (not os.path.isdir(candidate) or "/" in command):
                 refused = refused or error
         except OSError as error:
-            raise _not_started(f"{command}: {error.strerror}", 126) from None
+            raise CommandNotStarted(f"{command}: {error.strerror}", 126) from None
     if refused:
-        raise _not_started(f"{command}: {refused.strerror}", 126)
+        raise CommandNotStarted(f"{command}: {refused.strerror}", 126)
     reason = "No such file or directory" if "/" in command else "command not found"
-    raise _not_started(f"{command}: {reason}", 127)
+    raise CommandNotStarted(f"{command}: {reason}", 127)
 
 
 def end_cleanly() -> None:
@@ -71,12 +80,6 @@ def _exec(path: str, argv: "Sequence[str]", env: "Mapping[str, str]") -> None:
             raise
         # A script without an interpreter line is for the shell.
         os.execve("/bin/sh", ["/bin/sh", path, *argv[1:]], dict(env))
-
-
-def _not_started(message: str, exit_code: int) -> Exception:
-    from condainer.system.errors import CommandNotStarted
-
-    return CommandNotStarted(message, exit_code)
 
 
 def module_command(module: str) -> list[str]:

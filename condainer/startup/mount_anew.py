@@ -7,7 +7,14 @@ imports next to nothing: what takes longer and nobody waits for is left to the k
 import fcntl
 import os
 
-from condainer.startup import attach, command_environment, launch, lease_files, tool_paths
+from condainer.startup import (
+    attach,
+    command_environment,
+    launch,
+    lease_files,
+    stand_ins,
+    tool_paths,
+)
 
 # As backends.PATIENCE: how long a daemon may take to read from a slow file system, in seconds.
 PATIENCE = 10.0
@@ -113,7 +120,7 @@ def _mount(found: dict[str, str], base: str, name: str, stem: str, command: list
         if status:
             raise ChildProcessError(command[0])
         _confirm(found, prefix)
-        _stand_ins(prefix, stem)
+        stand_ins.put(prefix, os.path.dirname(stem))
     except OSError:
         raise
     except BaseException:
@@ -175,25 +182,13 @@ def _confirm(found: dict[str, str], prefix: str) -> None:
         raise FileNotFoundError(prefix)
 
 
-def _stand_ins(prefix: str, stem: str) -> None:
-    """Have stand-ins of the image's commands, which are there from its first use on."""
-    directory, _, _ = stem.rpartition("/")
-    name = prefix.rpartition("/")[2]
-    if not os.path.isdir(f"{directory}/{name}{command_environment.STAND_INS}"):
-        from pathlib import Path
-
-        from condainer.mount import guard
-
-        guard.put_outside(Path(prefix), Path(directory))
-
-
 def _unmount(prefix: str, directory: str) -> None:
-    """Take away a mount that is not what it should be."""
-    import contextlib
-    from pathlib import Path
-
-    from condainer.mount import backends
-    from condainer.system.errors import CondainerError
-
-    with contextlib.suppress(CondainerError):
-        backends.stop(Path(prefix), Path(directory) if directory else None, lazy=True)
+    """Take a mount out of sight that is not what it should be; what is left is for the keeper."""
+    if os.geteuid() == 0:
+        names, options = ["umount"], ["-l"]
+    else:
+        names, options = ["fusermount3", "fusermount"], ["-u", "-z"]
+    environment = tool_paths.environment(directory)
+    for program in filter(None, (tool_paths.find(name, directory) for name in names)):
+        if command_environment.run([program, *options, prefix], environment) == 0:
+            return

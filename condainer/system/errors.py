@@ -110,11 +110,3 @@ class TrustError(CondainerError):
     """A cache or an image is not one that the user's configuration trusts; it is never run."""
 
     exit_code = 16
-
-
-class CommandNotStarted(CondainerError):
-    """A command could not be started; `exit_code` is 127 or 126 as a shell has them."""
-
-    def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code

@@ -6,22 +6,21 @@ import ipaddress
 import re
 import socket
 
-from condainer.startup.patterns import pattern
 from condainer.system.urls import DEFAULT_PORTS, origin
 
 # What of a URL is its host, where all who read it agree: nothing is escaped, nothing left out.
-AUTHORITY = pattern(
+AUTHORITY = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://([^/?#@\\\s]*@)?"
     r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+(%[a-z0-9._-]+)?\])(:[0-9]*)?([/?#]|$)",
     re.IGNORECASE,
 )
-FILE = pattern(r"(git\+)?file:", re.IGNORECASE)
+FILE = re.compile(r"(git\+)?file:", re.IGNORECASE)
 NO_HOST = "no valid host"
-ITSELF = pattern(
+ITSELF = re.compile(
     r"localhost|.*\.localhost|localhost[46]?\.localdomain[46]?|localhost[46]|ip6-(localhost|loopback)"
 )
 # Where clouds serve their machines' credentials, beside the link-local addresses.
-METADATA_NAMES = pattern(
+METADATA_NAMES = re.compile(
     r"metadata|metadata\.goog|metadata\.google\.internal|instance-data(\.ec2\.internal)?"
 )
 METADATA_ADDRESSES = frozenset(

@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.startup.frozen import dataclass
 from condainer.startup.lease_files import this_boot as this_boot
 from condainer.startup.lease_files import this_host as this_host
 from condainer.system.files import remove_tree

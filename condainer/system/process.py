@@ -9,10 +9,10 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.startup import tool_paths
-from condainer.startup.frozen import dataclass
 from condainer.system import environments
 from condainer.system.errors import CondainerError, ToolError
 from condainer.system.urls import redacted

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import re
 
-from condainer.startup.patterns import pattern
-
 # Who logs in, before the host; a password or `${VARIABLE}` can stand in it. A scheme of any length
 # would take the square of the time that a long word takes.
-USER = pattern(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'\"<>]*)@")
+USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'\"<>]*)@")
 # The token of a conda channel: `https://host/t/TOKEN/channel`; conda takes it from anywhere in the
 # path. A second `://` ends the search, which would take the square of the time of a long word.
-TOKEN = pattern(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
+TOKEN = re.compile(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
 # In the URLs of wheels and sdists, whose paths hold letters of the alphabet, only there.
-INDEX_TOKEN = pattern(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
+INDEX_TOKEN = re.compile(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
 # By these uv finds its indexes, in the order of their importance.
 INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 DEFAULT_PORTS = {"http": 80, "https": 443}

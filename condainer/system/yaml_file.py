@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from condainer.startup.frozen import dataclass, field
 from condainer.system.errors import CondainerError
 
 # Far above any real file, far below what a few nested aliases can expand to.

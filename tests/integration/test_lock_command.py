@@ -449,25 +449,3 @@ def test_a_branch_stays_at_its_commit(
     project.write(f"{line}gamma\n", "requirements.txt")
     project.cnd("lock")
     assert f"@{second}#subdirectory=python" in project.lockfile.read_text()
-
-
-def test_without_options_it_does_the_same_without_click(locked: Project) -> None:
-    files = {path.name: path.read_bytes() for path in locked.path.iterdir()}
-    environment(locked, "lib", "tool", "app", "other")
-    done = locked.cnd("-q", "-d", str(locked.path), "lock", PYTHONPROFILEIMPORTTIME="1")
-    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert "rattler" in modules
-    assert not {"click", "condainer.cli.main"} & modules
-    assert all("|" in line for line in done.stderr.splitlines())
-    quick = bytes_of(locked)
-    for name, content in files.items():
-        (locked.path / name).write_bytes(content)
-    environment(locked, "lib", "tool", "app", "other")
-    done = locked.cnd("--set", "processors=1", "lock")
-    assert "1 added" in done.stderr
-    assert [item[:2] for item in bytes_of(locked)] == [item[:2] for item in quick]
-    assert "current" in locked.cnd("lock").stderr
-    assert locked.cnd("-q", "lock").stderr == ""
-    environment(locked, "lib =99")
-    assert locked.cnd("lock", status=5).stderr.startswith("Solving for linux-64 ...\n")
-    assert "no such directory" in locked.cnd("-d", "absent", "lock", status=3).stderr

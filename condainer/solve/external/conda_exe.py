@@ -8,10 +8,9 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.startup.frozen import dataclass
-from condainer.startup.patterns import pattern
 from condainer.system import environments, process
 from condainer.system.errors import ToolError
 from condainer.system.process import CommandFailed
@@ -19,7 +18,7 @@ from condainer.system.process import CommandFailed
 # The first releases with everything asked of them here: .conda packages, and the plan of a dry run.
 OLDEST = {"conda": (4, 8), "mamba": (1, 0), "micromamba": (1, 0)}
 # `conda 24.7.1`, `mamba 1.5.8`, or, of mamba 2 and micromamba, the bare number.
-VERSION = pattern(r"(?:(conda|mamba|micromamba)\s+)?v?(\d+(?:\.\d+)+\S*)")
+VERSION = re.compile(r"(?:(conda|mamba|micromamba)\s+)?v?(\d+(?:\.\d+)+\S*)")
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 # Enough of what an executable said to see what went wrong.
 SAID = 4000

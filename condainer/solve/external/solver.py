@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ from condainer.solve.conda_solver import no_solution, not_kept, unreadable
 from condainer.solve.external import local_channel
 from condainer.solve.external.conda_exe import OVERRIDES, SAID, Executable, environment, numbers
 from condainer.solve.external.plan import completed, planned, unusable
-from condainer.startup.frozen import dataclass, replace
-from condainer.startup.patterns import pattern
 from condainer.system import process
 from condainer.system.errors import CondainerError, ConfigError, SolveError, ToolError
 from condainer.system.files import storage_errors
@@ -31,19 +30,19 @@ if TYPE_CHECKING:
 
 SCRIPT = Path(__file__).with_name("ask_conda_lock.py")
 # What an executable says when it is the packages, or the network, that it cannot get.
-UNSOLVABLE = pattern(
+UNSOLVABLE = re.compile(
     r"Unsatisfiable|PackagesNotFound|ResolvePackageNotFound|NoPackagesFound|SpecsConfiguration"
     r"|could not solve|nothing provides|not installable|does not exist \(perhaps|conflicting req",
     re.IGNORECASE,
 )
-UNREACHABLE = pattern(
+UNREACHABLE = re.compile(
     r"HTTPError|UnavailableInvalidChannel|ConnectionFailed|ProxyError|SSLError|OfflineError"
     r"|ChannelNotFound|ChannelDenied|HTTP 000|download error|could not resolve host"
     r"|failed to connect|transfer finalized|no such file or directory.*repodata",
     re.IGNORECASE,
 )
-BLAMED = pattern(r"Package (\S+) conflicts for:")
-KEYWORD = pattern(r'\w+="[^"]*"')
+BLAMED = re.compile(r"Package (\S+) conflicts for:")
+KEYWORD = re.compile(r'\w+="[^"]*"')
 # How often it is tried to let go of more packages of an older lock.
 ROUNDS = 4
 

@@ -1,0 +1,85 @@
+"""What stands in for an image's commands while the daemon behind its mount is dead.
+
+The directory of stand-ins is outside of all mounts and next in PATH: a look-up that the mount
+answers with an error would otherwise go on to the commands of the system.
+"""
+
+import os
+
+from condainer.startup.command_environment import STAND_INS
+
+# The one script in the directory, to which all names lead.
+STUB = ".condainer-guard"
+# Shells remember where they found a command: it works again when the image is back.
+PATIENT = """\
+#!/bin/sh
+command={bin}/${{0##*/}}
+for time in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    [ ! -x "$command" ] || exec "$command" "$@"
+    /bin/sleep 0.1
+done
+echo "cnd: $command: the image is not mounted any more, and has not come back" >&2
+exit 125
+"""
+
+
+def put(prefix: str, directory: str) -> None:
+    """Have stand-ins of the commands of a mounted image in our directory of lock files.
+
+    They stay there for whoever still has them in PATH. Raises OSError.
+    """
+    name = prefix.rpartition("/")[2]
+    place = f"{directory}/{name}{STAND_INS}"
+    if os.path.exists(f"{place}/{STUB}"):
+        return
+    made = f"{directory}/{name}.{os.getpid()}{STAND_INS}"
+    bin_directory = f"{prefix}/bin"
+    try:
+        fill(made, PATIENT.format(bin=_quoted(bin_directory)), _executables(bin_directory))
+        # What is there already, without its stub, is of no use.
+        _remove(place)
+        os.rename(made, place)
+    except OSError:
+        # Somebody else was quicker, and theirs are the same.
+        if not os.path.exists(f"{place}/{STUB}"):
+            raise
+    finally:
+        _remove(made)
+
+
+def fill(directory: str, script: str, names: "list[str]") -> None:
+    """Make a directory in which all these names run one script; raises OSError."""
+    os.mkdir(directory, 0o700)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(f"{directory}/{STUB}", flags, 0o500)
+    with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
+        os.fchmod(descriptor, 0o500)
+        stream.write(script)
+    for name in names:
+        os.symlink(STUB, f"{directory}/{name}")
+
+
+def _executables(directory: str) -> list[str]:
+    """Return the names of all that can be run; raises OSError, for none must be left out."""
+    found = []
+    for name in os.listdir(directory) if os.path.isdir(directory) else ():
+        path = f"{directory}/{name}"
+        if os.path.exists(path) and os.access(path, os.X_OK) and not os.path.isdir(path):
+            found.append(name)
+    # A daemon that died meanwhile has answered with no.
+    os.stat(os.path.dirname(directory))
+    return found
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _remove(directory: str) -> None:
+    try:
+        for name in os.listdir(directory):
+            os.unlink(f"{directory}/{name}")
+        os.rmdir(directory)
+    except OSError:
+        # It is not there, or somebody else removes it.
+        pass
