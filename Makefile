@@ -1,8 +1,10 @@
-.PHONY: help setup demo test check torture bench bench-quick channel clean
+.PHONY: help setup pins demo test test-latest check torture bench bench-quick channel clean
 
 help:
 	@echo "make demo     the main job on real input, step by step"
 	@echo "make test     the whole test suite, with ruff, mypy and import-linter"
+	@echo "make test-latest  the tests with the newest releases of all dependencies, in .venv-latest"
+	@echo "make pins     move tools/pins.txt, which .venv is installed from, to the newest releases"
 	@echo "make torture  the fault campaigns at full length (docs/reliability.md)"
 	@echo "make bench    the benchmarks (docs/benchmarks/README.md); bench-quick: in under 3 minutes"
 	@echo "make check    ruff, mypy and import-linter only"
@@ -11,6 +13,15 @@ help:
 
 setup:
 	@tools/setup
+
+# In a venv of its own, so that it works whatever the file holds, or without it; and without a custom
+# index, as whoever installs from the file uses their own.
+pins:
+	python3 -m venv --clear .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check uv
+	.venv-latest/bin/uv pip compile --quiet --universal --python-version 3.10 --extra test --extra bench \
+	    --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+	    --custom-compile-command 'make pins' --output-file tools/pins.txt pyproject.toml
 
 demo: setup
 	@.venv/bin/python -m demo
@@ -22,20 +33,22 @@ check: setup
 	.venv/bin/lint-imports --no-cache
 
 test: check
-	.venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report=
-
+	.venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report= --durations=20
 	.venv/bin/coverage report --fail-under=90
+
+test-latest: setup
+	python3 -m venv --clear .venv-latest
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	.venv-latest/bin/python -m pytest -n 2 --dist loadgroup --durations=20
 
 torture: setup
 	@.venv/bin/python -m tests.torture
 
 bench bench-quick: setup
-	@.venv/bin/python -c 'import matplotlib' 2>/dev/null || \
-	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@.venv/bin/python -m benchmarks $(if $(filter bench-quick,$@),--quick)
 
 channel: setup
 	@.venv/bin/python -m tests.channel serve
 
 clean:
-	rm -rf .venv .channel .demo .benchmarks .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf .venv .venv-latest .channel .demo .benchmarks .mypy_cache .ruff_cache .pytest_cache .coverage*
