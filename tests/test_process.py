@@ -133,8 +133,9 @@ def test_endless_messages_are_cut_to_their_end() -> None:
         assert len(caught.value.stderr) <= process.STDERR_LIMIT
 
 
-@pytest.mark.parametrize("name", ["no-such-command-here", "/no/such/command", "./no such"])
-def test_a_missing_command(name: str) -> None:
+@pytest.mark.parametrize("name", ["no-such-command-here", "{absent}/command", "./no such"])
+def test_a_missing_command(name: str, tmp_path: Path) -> None:
+    name = name.format(absent=tmp_path / "absent")
     with pytest.raises(ToolError) as caught:
         process.run([name, "x"])
     assert name in caught.value.message

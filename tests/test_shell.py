@@ -116,7 +116,7 @@ def test_scripts_run_in_order_after_the_variables(prefix: Path) -> None:
         "BASH_FUNC_module%%": "() {  echo hi\n}",
         "odd.name": "kept",
         "BYTES": os.fsdecode(b"\xff\xfe"),
-        "BASH_ENV": "/nonexistent",
+        "BASH_ENV": str(prefix / "absent"),
         "SHLVL": "7",
     }
     said: list[str] = []
@@ -314,7 +314,7 @@ def test_script_without_interpreter_line_is_for_sh(tmp_path: Path) -> None:
 
 def test_status_and_message_when_there_is_no_such_command(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
-    path = f"/nonexistent:{tmp_path}:/dev/null"
+    path = f"{tmp_path}/absent:{tmp_path}:/dev/null"
     for name in ("nothing", "directory"):
         done = execute(path, name)
         assert (done.returncode, done.stdout) == (127, f"{name}: command not found\n")
@@ -323,7 +323,7 @@ def test_status_and_message_when_there_is_no_such_command(tmp_path: Path) -> Non
 
 def test_status_when_a_command_cannot_be_executed(tmp_path: Path) -> None:
     executable(tmp_path / "data", "x", 0o644)
-    executable(tmp_path / "odd", "#!/nonexistent/interpreter\n")
+    executable(tmp_path / "odd", f"#!{tmp_path}/absent\n")
     assert execute(str(tmp_path), "data").returncode == 126
     assert execute(str(tmp_path), str(tmp_path)).returncode == 126
     assert execute(str(tmp_path), str(tmp_path / "odd")).returncode == 126

@@ -250,8 +250,9 @@ def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None
     assert "engine             ok       embedded (py-rattler" in project.cnd("prereq").stdout
     shown = project.cnd("prereq", CONDAINER_CONDA_EXE=str(conda)).stdout
     assert f"{conda} (conda 24.7.1)" in shown
-    missing = project.cnd("prereq", CONDAINER_CONDA_EXE="/nowhere/conda", status=10)
-    assert "/nowhere/conda" in missing.stdout
+    absent = str(project.path / "absent" / "conda")
+    missing = project.cnd("prereq", CONDAINER_CONDA_EXE=absent, status=10)
+    assert absent in missing.stdout
 
 
 def described(root: Path) -> dict[str, tuple[int, int, bytes]]:

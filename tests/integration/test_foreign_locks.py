@@ -172,7 +172,8 @@ def test_a_unified_lock_with_md5_sums_platforms_and_categories(
     assert project.json("build", "--locked")["address"] == solved.json("status")["address"]
     assert "# from: conda-lock.yml\n" in project.lockfile.read_text()
     assert theirs.read_bytes() == before
-    assert project.json("build", CONDAINER_MIRRORS="conda-forge=file:///nowhere")["hit"]
+    absent = f"conda-forge=file://{project.path}/absent"
+    assert project.json("build", CONDAINER_MIRRORS=absent)["hit"]
 
 
 HOSTILE = [

@@ -357,7 +357,7 @@ def test_what_cannot_be_mounted_quickly_is_for_the_long_way(
 ) -> None:
     prefix = prefix_of(unmounted)
     quick(unmounted, "exec", "true", status=LONG, SLURM_JOB_ID="7")
-    quick(unmounted, "exec", "true", status=LONG, PATH="/nonexistent")
+    quick(unmounted, "exec", "true", status=LONG, PATH=str(tmp_path / "absent"))
     assert not prefix.exists()
     # Something of ours that is no empty directory.
     prefix.mkdir(0o700)

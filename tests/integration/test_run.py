@@ -226,14 +226,14 @@ def test_activation_survives_an_edited_environment_and_a_missing_image_says_so(
     assert "not activated" in done.stderr
 
 
-def test_shell_is_interactive_and_active(built: Project) -> None:
+def test_shell_is_interactive_and_active(built: Project, tmp_path: Path) -> None:
     prefix = prefix_of(built)
     master, slave = pty.openpty()
     environment = {
         **built.environment,
         "SHELL": "/bin/bash",
         "TERM": "dumb",
-        "HOME": "/nonexistent",
+        "HOME": str(tmp_path / "absent"),
     }
     child = subprocess.Popen(
         [sys.executable, "-m", "condainer", "shell"],
