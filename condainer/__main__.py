@@ -151,6 +151,7 @@ def entry() -> None:
     rattler's threads outlive its calls, and one that wakes while Python is being finalised ends
     the process with SIGSEGV: seen in 2 of 25 runs that ended right after an installation.
     """
+    _use_utf8()
     _leave_other_modules()
     _complete_streams()
     # What asyncio says of its pieces when an interruption takes it apart helps nobody.
@@ -162,6 +163,16 @@ def entry() -> None:
         except (OSError, ValueError):
             pass
     os._exit(status)
+
+
+def _use_utf8() -> None:
+    """Start again in Python's UTF-8 mode where the locale says that file names are otherwise.
+
+    Those of packages are UTF-8. Unlike a variable, the option does not reach the command in an
+    image, which gets its locale as it is.
+    """
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def _leave_other_modules() -> None:

@@ -94,7 +94,8 @@ def module_command(module: str) -> list[str]:
         "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
         "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
     )
-    return [sys.executable, "-I", "-c", start, root, module]
+    # File names are UTF-8 whatever the locale of a caller says.
+    return [sys.executable, "-I", "-X", "utf8", "-c", start, root, module]
 
 
 def start_daemon(

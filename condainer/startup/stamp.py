@@ -107,7 +107,7 @@ def _surroundings(project: str) -> list[bytes]:
     code = os.stat(package)
     about = (__version__, sys.hexversion, package, code.st_ino, code.st_mtime_ns, code.st_ctime_ns)
     # A personality such as linux32 has locks of its own.
-    machine = (os.uname().machine, sys.getfilesystemencoding())
+    machine = os.uname().machine
     user = (os.geteuid(), os.getegid(), sorted(os.getgroups()))
     # Relative paths in variables are taken from the working directory.
     here = os.getcwd() if relative else ""
