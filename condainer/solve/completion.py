@@ -27,7 +27,7 @@ from condainer.packages.by_url import Wanted
 from condainer.packages.channels import channel_of
 from condainer.settings.config import Settings
 from condainer.solve.conda_solver import gateway_to
-from condainer.system.errors import IntegrityError, LockfileError, NetworkError
+from condainer.system.errors import IntegrityError, LockfileError, NetworkError, StorageError
 from condainer.system.reporter import Reporter, Silent
 
 
@@ -105,18 +105,21 @@ async def _of_channel(
     import rattler
 
     channel = channel_of(url, settings)
-    gateway = gateway_to(channel.mirrors or (channel.url,), settings)
+    places = channel.mirrors or (channel.url,)
     wanted = {(package.subdir, package.filename): package for package in packages}
     problem: Exception | None = None
-    for place in channel.mirrors or (channel.url,):
+    for place in places:
         try:
-            asked = gateway.query(
-                [rattler.Channel(place)],
-                sorted({package.subdir for package in packages}),  # type: ignore[arg-type]
-                sorted({package.name for package in packages}),
-                recursive=False,
-            )
-            records = await silence.watched(asked, [place], Silent())
+            with gateway_to(places, settings) as gateway:
+                asked = gateway.query(
+                    [rattler.Channel(place)],
+                    sorted({package.subdir for package in packages}),  # type: ignore[arg-type]
+                    sorted({package.name for package in packages}),
+                    recursive=False,
+                )
+                records = await silence.watched(asked, [place], Silent())
+        except StorageError:
+            raise
         except Exception as error:
             problem = error
             continue

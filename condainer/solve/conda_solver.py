@@ -6,7 +6,8 @@ import asyncio
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -19,10 +20,12 @@ from condainer.packages import network, rattler_client, silence
 from condainer.packages.archives import private_root
 from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel
 from condainer.settings import condarc, virtual
-from condainer.settings.config import Settings
+from condainer.settings.config import STAGE, Settings
 from condainer.solve.conda_held import Problem, solve_holding
 from condainer.solve.engine import Engine
 from condainer.system.errors import InputError, NetworkError, OfflineError, SolveError
+from condainer.system.files import storage_errors
+from condainer.system.private_directory import claimed_directory
 from condainer.system.reporter import Reporter
 from condainer.system.urls import redacted
 
@@ -168,16 +171,16 @@ async def _solve(
 ) -> list[RepoDataRecord]:
     from rattler import exceptions
 
-    gateway = gateway_to(sources, settings)
     try:
-        problem = Problem(
-            gateway,
-            [rattler_channel(source, settings) for source in sources],
-            list(specs),
-            inputs.platform,
-            _virtual_packages(inputs),
-        )
-        return await silence.watched(solve_holding(problem, held), sources, reporter)
+        with gateway_to(sources, settings) as gateway:
+            problem = Problem(
+                gateway,
+                [rattler_channel(source, settings) for source in sources],
+                list(specs),
+                inputs.platform,
+                _virtual_packages(inputs),
+            )
+            return await silence.watched(solve_holding(problem, held), sources, reporter)
     except exceptions.SolverError as error:
         raise no_solution(inputs, _explanation(error)) from None
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
@@ -186,27 +189,42 @@ async def _solve(
         raise unreadable(sources, _explanation(error)) from None
 
 
-def gateway_to(sources: Sequence[str], settings: Settings) -> rattler.Gateway:
-    """Return what reads the indices of channels: kept ones alone where nothing may be downloaded.
+@contextmanager
+def gateway_to(sources: Sequence[str], settings: Settings) -> Iterator[rattler.Gateway]:
+    """Provide what reads the indices of channels: kept ones alone where nothing may be downloaded.
 
-    Parameters: `sources` are the URLs that will be asked.
+    Parameters: `sources` are the URLs that will be asked. Raises StorageError when there is no
+    place for an index at all.
     """
     import rattler
 
-    place = private_root(settings) / "repodata"
-    cache: Path | None = place
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        # Without a cache the index is fetched anew each time; solving itself needs no disk.
-        cache = None
     offline = rattler.SourceConfig(cache_action="force-cache-only")
     remote = [source for source in sources if not source.startswith("file://")]
-    return rattler.Gateway(
-        cache_dir=cache,
-        client=rattler_client.client(),
-        per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
-    )
+    with _kept_indices(settings) as cache:
+        yield rattler.Gateway(
+            cache_dir=cache,
+            client=rattler_client.client(),
+            per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
+        )
+
+
+@contextmanager
+def _kept_indices(settings: Settings) -> Iterator[Path]:
+    """Provide the directory of indices: the package cache's, or one for now if none can be written.
+
+    rattler would otherwise look for one of its own, which need not be writable either.
+    """
+    place, scratch = private_root(settings) / "repodata", settings.staging_directory
+    with suppress(OSError):
+        place.mkdir(parents=True, exist_ok=True)
+    if settings.offline or os.access(place, os.W_OK):
+        yield place
+        return
+    with ExitStack() as stack:
+        with storage_errors(f"keep the index of a channel in {place} or in {scratch}"):
+            scratch.mkdir(parents=True, exist_ok=True)
+            own = stack.enter_context(claimed_directory(scratch, STAGE))
+        yield own
 
 
 def no_solution(inputs: Inputs, text: str) -> SolveError:

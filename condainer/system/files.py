@@ -50,17 +50,23 @@ def storage_errors(doing: str, remedy: str = "") -> Iterator[None]:
 def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
     """Return the StorageError that names the place, the reason and the remedy of `error`."""
     place = f" ({error.filename})" if error.filename else ""
+    another = (
+        f"name another place in condainer.yml {PLACES}; unless it does, XDG_CACHE_HOME and TMPDIR "
+        "say where caches and staging directories are."
+    )
+    in_the_way = f"A file stands where a directory should be: move it away, or {another}"
+    permission = f"Ask its owner for permission, or {another}"
     hints = {
         errno.ENOSPC: f"Free some space there, or name a larger place in condainer.yml {PLACES}.",
         errno.EDQUOT: "Your quota there is used up: free some space, or name another place in "
         f"condainer.yml {PLACES}.",
         errno.EIO: "The disk, or its server, failed: try again, or name another place in "
         f"condainer.yml {PLACES}, and tell whoever keeps it.",
-        errno.EACCES: "Ask its owner for permission, or name another place in condainer.yml.",
-        errno.EPERM: "Ask its owner for permission, or name another place in condainer.yml.",
+        errno.EACCES: permission,
+        errno.EPERM: permission,
         errno.EROFS: "That file system is read-only: name another place in condainer.yml.",
-        errno.EEXIST: "A file stands where a directory should be: move it away.",
-        errno.ENOTDIR: "A file stands where a directory should be: move it away.",
+        errno.EEXIST: in_the_way,
+        errno.ENOTDIR: in_the_way,
         errno.EFBIG: "Nothing that Condainer reads is as large: look at what it is.",
     }
     reason = os.strerror(error.errno) if error.errno else str(error)

@@ -102,15 +102,15 @@ async def _indexed(
     import rattler
     from rattler import exceptions
 
-    gateway = gateway_to(sources, settings)
     try:
-        asked = gateway.query(
-            sources=[rattler.Channel(source) for source in sources],
-            platforms=[platform, "noarch"],  # type: ignore[list-item]
-            specs=list(names),
-            recursive=False,
-        )
-        found = await silence.watched(asked, sources, Silent())
+        with gateway_to(sources, settings) as gateway:
+            asked = gateway.query(
+                sources=[rattler.Channel(source) for source in sources],
+                platforms=[platform, "noarch"],  # type: ignore[list-item]
+                specs=list(names),
+                recursive=False,
+            )
+            found = await silence.watched(asked, sources, Silent())
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
         raise unreadable(sources, str(error)) from None
     return {str(record.url): record for records in found for record in records}
