@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,9 +26,11 @@ VARIABLES = {
     "THEN": "then",
 }
 CACHE = Path("/group's ca!che/größe")
-# Makes a claim as `cnd mount --shell PID` does, and notes how it is called.
-CND = """\
+# Makes a claim as `cnd mount --shell PID` does, and notes how it is called; for the variables of
+# packages, it is the real one.
+CND = f"""\
 #!/bin/sh
+[ "$1" != activation-variables ] || exec env -u PYTHONHOME {sys.executable} -m condainer "$@"
 here=$(dirname "$0")
 [ ! -e "$here/fail" ] || exit 14
 for argument; do pid=$argument; printf '%s\\0' "$argument"; done >"$here/called"
@@ -236,6 +240,90 @@ def test_variables_for_tools_are_those_of_exec(
     assert ("MPLCONFIGDIR" in active) == (case != "configured")
     assert after == before
     assert not (tmp_path / ".cache").exists()
+
+
+# Variables that packages set by files
+
+PACKAGED: dict[str, dict[str, object]] = {
+    "a.json": {"ONE": "a", "TWO": "a", "ODD": "a", "NUMBER": 1, "GONE": None, "KEPT": None},
+    "b.json": {
+        "TWO": VARIABLES["ODD"],
+        "GIVEN": "$HOME '!x",
+        "lower": "b",
+        "path": "/no",
+        "a b": "1",
+        "MPLCONFIGDIR": "/package's",
+        "NUMBA_CACHE_DIR": None,
+    },
+}
+
+
+@pytest.fixture
+def packaged(prefix: Path) -> Path:
+    """The directory of such files in an image."""
+    directory = prefix / "etc/conda/env_vars.d"
+    directory.mkdir()
+    for name, told in PACKAGED.items():
+        (directory / name).write_text(json.dumps(told))
+    for kind in ("sh", "csh", "fish"):
+        setting = {"sh": "export SEEN=", "csh": "setenv SEEN ", "fish": "set -gx SEEN "}[kind]
+        (prefix / f"etc/conda/activate.d/0.{kind}").write_text(f'{setting}"$ONE $LOWER $NUMBER"\n')
+        gone = "set -e SEEN" if kind == "fish" else "unset SEEN; unsetenv SEEN"
+        text = gone if kind != "sh" else "unset SEEN"
+        (prefix / f"etc/conda/deactivate.d/0.{kind}").write_text(f"{text}\n")
+    return directory
+
+
+@pytest.mark.parametrize(("sh", "options"), STRICT.values(), ids=STRICT)
+def test_variables_of_packages_are_those_of_exec_and_are_taken_back(
+    sh: Shell, options: str, project: Path, prefix: Path, packaged: Path, tmp_path: Path
+) -> None:
+    steps = [options, dump("before"), sh.activate, dump("active"), sh.deactivate, dump("after")]
+    given = {"GIVEN": "it's $mine\n\\!", "GONE": "mine", "ONE": ""}
+    done = sh.run("\n".join([*steps, ""]), project, environ_of(tmp_path, **given))
+    assert (done.returncode, done.stderr) == (0, "")
+    before, active, after = (read_dump(tmp_path / n) for n in ("before", "active", "after"))
+    assert without_ours(active) == expected(prefix, before)
+    assert (active["TWO"], active["GIVEN"]) == (VARIABLES["ODD"], "$HOME '!x")
+    assert (active["KEPT"], active["SEEN"]) == ("new", "a b 1")
+    assert "GONE" not in active
+    assert after == before
+
+
+@every_shell
+@pytest.mark.parametrize("other", SHELLS.values(), ids=SHELLS)
+def test_variables_of_packages_of_another_shell_are_taken_back(
+    sh: Shell, other: Shell, project: Path, packaged: Path, tmp_path: Path
+) -> None:
+    text = f"{dump('before')}\n{other.activate}\n{dump('exported')}\n"
+    given = environ_of(tmp_path, GIVEN="mine", GONE="mine")
+    assert other.run(text, project, given).stderr == ""
+    exported = read_dump(tmp_path / "exported")
+    assert (exported["ONE"], "GONE" in exported) == ("a", False)
+    # The package is not in the image any more.
+    shutil.rmtree(packaged)
+    for path in packaged.parent.glob("*activate.d/0.*"):
+        path.unlink()
+    text = f"{sh.activate}\n{dump('active')}\n{sh.deactivate}\n{dump('after')}\n"
+    done = sh.run(text, project, exported)
+    assert (done.returncode, done.stderr) == (0, "")
+    for name in ("active", "after"):
+        found = read_dump(tmp_path / name)
+        assert (found["GIVEN"], found["GONE"], "ONE" in found) == ("mine", "mine", False)
+
+
+@every_shell
+def test_nothing_is_changed_where_variables_of_packages_cannot_be_read(
+    sh: Shell, project: Path, packaged: Path, tools: Path, tmp_path: Path
+) -> None:
+    (packaged / "c.json").write_text("{")
+    text = f'{dump("before")}\n{sh.activate}\necho "status {sh.status}"\n{dump("after")}\n'
+    done = sh.run(text, project, environ_of(tmp_path))
+    assert done.stdout == "status 1\n"
+    assert str(packaged / "c.json") in done.stderr
+    assert "cnd: not activated: the packages' variables could not be read" in done.stderr
+    assert read_dump(tmp_path / "after") == read_dump(tmp_path / "before")
+    assert not list(tools.glob("claim*"))
 
 
 @every_shell

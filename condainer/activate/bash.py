@@ -41,6 +41,8 @@ class Activation:
     def fixed(self) -> dict[str, str]:
         """The variables that are set whatever the shell has in them."""
         chosen = {k: v for k, v in self.variables.items() if IDENTIFIER.match(k)}
+        # The image's conda-meta/state has them, too, in which conda takes names in upper case.
+        chosen = {**{name.upper(): value for name, value in chosen.items()}, **chosen}
         return {
             **{name: value for name, value in chosen.items() if not RESERVED.match(name)},
             "CONDA_PREFIX": str(self.prefix),
@@ -71,6 +73,14 @@ class Activation:
         pinned = ["--set", f"address={self.address}", "--set", f"cache_directory={self.cache}"]
         options = ["--quiet", "-d", str(self.project), *pinned]
         return [self.command, *options, "mount", "--shell"]
+
+    def packaged(self, syntax: str) -> str:
+        """Return the command that prints, for a shell, how to set the packages' variables.
+
+        An image has those of its own in files; that most have none is seen without it.
+        """
+        names = "".join(f"{name}:" for name in self.names)
+        return shlex.join([self.command, "activation-variables", syntax, str(self.prefix), names])
 
     @property
     def quick(self) -> str:
@@ -207,6 +217,14 @@ if [ "$__condainer_found" != @address ]; then
     printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
     return 1
 fi
+__condainer_variables=
+[ ! -d @prefix/etc/conda/env_vars.d ] || __condainer_variables=$(@packaged) || {
+    command rm -f -- "$__condainer_claim" || :
+    unset __condainer_found __condainer_shell __condainer_claim __condainer_user
+    unset __condainer_cache __condainer_config __condainer_variables
+    printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
+    return 1
+}
 if [ -n "${CONDAINER_ADDRESS-}" ] && [ -n "${CONDAINER_PREFIX-}" ]; then
     __CONDAINER_NAMES=${__CONDAINER_NAMES:-@marks}
 @undo
@@ -217,10 +235,10 @@ __CONDAINER_CLAIM=$__condainer_claim
 __CONDAINER_SHELL=$__condainer_shell
 # What fails loudly, were the image's own commands not to be found.
 __condainer_behind=${__condainer_claim:+:${__condainer_claim%/*}/@stand_ins}
+export __CONDAINER_NAMES=@names
 @settings
 unset __condainer_found __condainer_shell __condainer_claim __condainer_user
-unset __condainer_cache __condainer_config
-export __CONDAINER_NAMES=@names
+unset __condainer_cache __condainer_config __condainer_variables
 export PATH=@prefix/bin"$__condainer_behind${PATH:+:$PATH}"
 unset __condainer_behind
 case $- in
@@ -256,9 +274,10 @@ hash -r 2>/dev/null || :
 
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate`."""
-    lines = [line for name in of.names for line in _saving(name)]
+    lines = [line for name in of.names for line in saving(name)]
     for default in of.defaults:
         lines += _setting_default(default, of.address)
+    lines.append('eval "$__condainer_variables"')
     lines += [f"export {name}={shlex.quote(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
         sourced=_sourced("activate", of.project),
@@ -267,6 +286,7 @@ def activation_script(of: Activation) -> str:
         marks=MARKS,
         mount=shlex.join(of.mount),
         quick=of.quick,
+        packaged=of.packaged("sh"),
         prefix=shlex.quote(str(of.prefix)),
         address=of.address,
         names="".join(f"{name}:" for name in of.names),
@@ -278,7 +298,8 @@ def activation_script(of: Activation) -> str:
     )
 
 
-def _saving(name: str) -> list[str]:
+def saving(name: str) -> list[str]:
+    """Return the lines that save a variable."""
     saved = f"__CONDAINER_SAVED_{name}"
     return [f"unset {saved}", f'[ -z "${{{name}+x}}" ] || export {saved}="${name}"']
 

@@ -36,11 +36,13 @@ if ( "$__condainer_active" != '' ) then
     unset __condainer_newline __condainer_active
 else
     setenv __CONDAINER_CALL @mount
-    # Empty, unless the image is mounted and at its place.
-    set __condainer_claim = "`printenv __CONDAINER_CALL | /bin/sh -s $$`"
+    # The claim and the lines to evaluate; nothing, unless the image is mounted and at its place.
+    set __condainer_lines = ( "`printenv __CONDAINER_CALL | /bin/sh -s $$`" '' )
     unsetenv __CONDAINER_CALL
+    set __condainer_claim = $__condainer_lines[1]:q
+    shift __condainer_lines
     if ( "$__condainer_claim" == '' ) then
-        unset __condainer_newline __condainer_active __condainer_claim
+        unset __condainer_newline __condainer_active __condainer_claim __condainer_lines
     else
         if ( $?CONDAINER_PREFIX ) then
             if ( ! $?__CONDAINER_NAMES ) then
@@ -63,9 +65,9 @@ else
         if ( $?XDG_CONFIG_HOME ) then
             if ( "$XDG_CONFIG_HOME" =~ /* ) set __condainer_config = "$XDG_CONFIG_HOME"
         endif
+        setenv __CONDAINER_NAMES '@names'
 @settings
         unsetenv PYTHONHOME
-        setenv __CONDAINER_NAMES '@names'
         if ( $?PATH ) then
             setenv PATH @prefix/bin:"$__condainer_claim:h"/@stand_ins:"$PATH"
         else
@@ -84,7 +86,7 @@ else
         end
         unsetenv __CONDAINER_CALL
         unset __condainer_newline __condainer_active __condainer_cache __condainer_config
-        unset __condainer_file
+        unset __condainer_file __condainer_lines __condainer_line
         set __condainer_status = 0
     endif
 endif
@@ -156,7 +158,13 @@ if [ "$found" != @address ]; then
     printf '%s\\n' 'cnd: not activated: the image is not at its place:' @prefix >&2
     exit 0
 fi
-printf '%s\\n' "$claim"
+lines=
+[ ! -d @prefix/etc/conda/env_vars.d ] || lines=$(@packaged) || {
+    rm -f -- "$claim"
+    printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
+    exit 0
+}
+printf '%s\\n' "$claim" "$lines"
 """
 
 SCRIPTS = """\
@@ -184,10 +192,18 @@ printf '%s\\n' "${path#:}"
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.csh`."""
     mount = Script(MOUNT).substitute(
-        mount=for_others(of.quick, of.mount), prefix=shlex.quote(str(of.prefix)), address=of.address
+        mount=for_others(of.quick, of.mount),
+        packaged=of.packaged("csh"),
+        prefix=shlex.quote(str(of.prefix)),
+        address=of.address,
     )
     lines = [line for name in of.names for line in _saving(name)]
     lines += [line for default in of.defaults for line in _setting_default(default, of.address)]
+    lines += [
+        "foreach __condainer_line ( $__condainer_lines:q )",
+        "    eval $__condainer_line:q",
+        "end",
+    ]
     lines += [f"setenv {name} {quoted(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
         say=quoted(SAY),

@@ -38,6 +38,15 @@ else
             printf '%s\\n' 'cnd: not activated: the image is not at its place:' @prefix >&2
             return 1
         end
+        set -l variables
+        if test -d @prefix/etc/conda/env_vars.d
+            set variables (command /bin/sh -c @packaged)
+            or begin
+                command rm -f -- "$claim"
+                printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
+                return 1
+            end
+        end
         if test -n "$CONDAINER_ADDRESS"; and test -n "$CONDAINER_PREFIX"
             set -q __CONDAINER_NAMES; or set -l __CONDAINER_NAMES @marks
             __condainer_undo "$CONDAINER_PREFIX" (string split : -- "$__CONDAINER_NAMES")
@@ -111,7 +120,7 @@ else
         for file in (__condainer_scripts -r @prefix/etc/conda/deactivate.d)
             source @prefix/etc/conda/deactivate.d/$file
         end
-        __condainer_undo @prefix @names
+        __condainer_undo @prefix (string split : -- "$__CONDAINER_NAMES")
         status is-interactive; and __condainer_prompt_off
         command rm -f -- "$__CONDAINER_CLAIM"
         set -eg __CONDAINER_CLAIM
@@ -137,9 +146,11 @@ end
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.fish`."""
     lines = [_setting_default(default, of.address) for default in of.defaults]
+    lines.append("printf '%s\\n' $variables | source")
     lines += [f"set -gx {name} {fish_word(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
         mount=fish_word(for_others(of.quick, of.mount)),
+        packaged=fish_word(of.packaged("fish")),
         prefix=fish_word(str(of.prefix)),
         address=of.address,
         names=" ".join(of.names),

@@ -70,11 +70,7 @@ def environment(
             mount_locks.stand_ins(prefix),
         )
     except ValueError as error:
-        raise ToolError(
-            f"The variables of a package cannot be read: {error}",
-            "conda could not activate this environment either: choose another version or build of "
-            "the package that has this file.",
-        ) from None
+        raise unreadable(error) from None
     done = command_environment.after_scripts(
         command_environment.scripts_of(str(prefix)), result, on_output
     )
@@ -86,6 +82,15 @@ def environment(
             f"taken {prefix}/bin out of PATH.",
         )
     return done
+
+
+def unreadable(error: ValueError) -> ToolError:
+    """Return the error of an image whose packages' variables inside.packaged() could not read."""
+    return ToolError(
+        f"The variables of a package cannot be read: {error}",
+        "conda could not activate this environment either: choose another version or build of "
+        "the package that has this file.",
+    )
 
 
 def chosen(variables: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from condainer import pipeline
+from condainer.cli import console
 from condainer.cli.console import reporter_for, say
 from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
@@ -32,12 +33,26 @@ def answer(call: Call) -> int | None:
         settings = load_settings(project, ["locked=true"] if "--locked" in call.words else [])
         make(settings, reporter_for(call.quiet), call.quiet, "--json" in call.words)
         return 0
+    if call.command == "activation-variables":
+        _tell_variables(*call.words)
+        return 0
     try:
         _execute(project, call)
     except CondainerError as error:
         error.exit_code = EXEC_FAILED
         raise
     return None
+
+
+def _tell_variables(syntax: str, prefix: str, saved: str) -> None:
+    """Print what a shell evaluates to get the variables of a mounted image's packages.
+
+    Only the activation scripts call it. Parameters: `saved` are the variables that they save by
+    themselves, each with a colon behind it.
+    """
+    from condainer.activate import package_variables
+
+    console.answer(package_variables.text(syntax, prefix, saved.split(":")))
 
 
 def make(

@@ -12,7 +12,10 @@ from condainer.startup import stamp
 
 
 class Call:
-    """A `cnd build` or `cnd exec` with nothing unusual about it, and its stamp if that is valid."""
+    """A `cnd build` or `cnd exec` with nothing unusual about it, or what activation asks.
+
+    `found` is what the project's stamp says, None if that is not valid any more.
+    """
 
     def __init__(self, command: str, words: list[str], directory: str, quiet: bool) -> None:
         self.command = command
@@ -46,6 +49,8 @@ def _words(command: str, words: list[str]) -> list[str] | None:
         return words
     if command == "exec" and words and not words[0].startswith("-"):
         return words
+    if command == "activation-variables" and len(words) == 3:
+        return words
     return words[1:] or None if command == "exec" and words[:1] == ["--"] else None
 
 
@@ -56,7 +61,7 @@ def run(call: Call, start: float) -> int | None:
     """
     if call.command == "build":
         return _build(call, start)
-    if call.found is not None:
+    if call.command == "exec" and call.found is not None:
         from condainer.startup import attach
 
         attach.command(call.words, call.found)
