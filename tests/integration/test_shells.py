@@ -13,10 +13,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration import tiny
 from tests.integration.conftest import Project
 from tests.integration.test_run import mounted, prefix_of, wait_until
 
@@ -107,6 +109,101 @@ def test_the_environment_of_a_command_is_its_own(
     done = built.cnd("exec", shell, "script", PATH="/usr/local/bin:/usr/bin:/bin")
     assert done.stdout == "1\n"
     assert "already active" in done.stderr
+
+
+# Of packages' files and scripts, and of the environment, whose name conda takes in upper case.
+PACKAGED = ("ONE", "TWO", "LOWER", "NUMBER", "GREETING", "SHARED", "FROM_LOCK", "SEEN", "LEFT")
+BY_CONDA = {
+    "bash": 'eval "$({} shell.posix activate {})"',
+    "zsh": 'eval "$({} shell.posix activate {})"',
+    "fish": "eval ({} shell.fish activate {} | string collect)",
+    "tcsh": 'eval "`{} shell.csh activate {}`"',
+}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a channel with packages that set variables."""
+    channel = tmp_path_factory.mktemp("sets") / "channel"
+    scripts = {"sh": "export SEEN=", "fish": "set -gx SEEN ", "csh": "setenv SEEN "}
+    files = {
+        "env_vars.d/a.json": '{"ONE": "a", "TWO": "a", "SHARED": "a", "GREETING": "a"}',
+        **{f"activate.d/s.{kind}": f'{text}"$TWO $GREETING"\n' for kind, text in scripts.items()},
+        "deactivate.d/s.sh": "unset SEEN\n",
+        "deactivate.d/s.fish": "set -e SEEN\n",
+        "deactivate.d/s.csh": "unsetenv SEEN\n",
+    }
+    package = [(f"etc/conda/{name}", text) for name, text in files.items()]
+    tiny.package(channel, "sets", "1", files=package)
+    second = '{"TWO": "b c", "lower": "x", "NUMBER": 1, "FROM_LOCK": "b", "LEFT": null}'
+    more = [("etc/conda/env_vars.d/b.json", second)]
+    tiny.package(channel, "sets-more", "1", files=more)
+    tiny.index(channel)
+    return channel.as_uri()
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_variables_of_packages_are_those_of_conda(
+    make_project: Any, sets: str, conda: Path, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    variables = "{GREETING: hello, from_lock: lock}"
+    text = f"channels: ['{sets}']\ndependencies: [sets, sets-more]\nvariables: {variables}\n"
+    made: Project = make_project(text=text)
+    made.cnd("-q", "build")
+    made.environment.update(HOME=str(made.path.parent), ONE="mine", SHARED="", LEFT="left")
+    ours = f"""env -0 >before
+{enter}
+echo {status}
+env -0 >active
+cnd exec env -0 >exec
+{leave}
+env -0 >after
+"""
+    done = made.bash(ours, shell)
+    assert (done.stdout, done.stderr) == ("0\n", "")
+    made.cnd("-q", "mount")
+    done = made.bash(f"{BY_CONDA[shell].format(conda, prefix_of(made))}\nenv -0 >conda\n", shell)
+    assert done.returncode == 0, done.stderr
+    made.cnd("-q", "umount", "--force")
+
+    def found(name: str) -> dict[str, str | None]:
+        entries = (made.path / name).read_text().split("\0")
+        environ = dict(entry.split("=", 1) for entry in entries if entry)
+        return {variable: environ.get(variable) for variable in PACKAGED}
+
+    assert found("active") == found("conda") == found("exec")
+    assert found("active") == {
+        "ONE": "a",
+        "TWO": "b c",
+        "LOWER": "x",
+        "NUMBER": "1",
+        "GREETING": "hello",
+        "SHARED": "a",
+        "FROM_LOCK": "lock",
+        "SEEN": "b c hello",
+        "LEFT": None,
+    }
+    assert found("after") == found("before")
+
+
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_variables_of_packages_that_cannot_be_read(
+    make_project: Any, tmp_path: Path, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    tiny.package(tmp_path / "channel", "spoils", "1", files=[("etc/conda/env_vars.d/x.json", "{")])
+    tiny.index(tmp_path / "channel")
+    channel = (tmp_path / "channel").as_uri()
+    made: Project = make_project(text=f"channels: ['{channel}']\ndependencies: [spoils]\n")
+    made.cnd("-q", "build")
+    done = made.bash(f"{enter}\necho {status}\nenv\n", shell)
+    assert done.stdout.startswith("1\n")
+    assert "CONDAINER_ADDRESS" not in done.stdout
+    assert f"{prefix_of(made)}/etc/conda/env_vars.d/x.json" in done.stderr
+    # Nothing holds the mount any more, although the shell may still be there.
+    assert wait_until(lambda: not mounted(prefix_of(made)))
 
 
 def test_an_image_that_was_purged_is_built_again(built: Project) -> None:
