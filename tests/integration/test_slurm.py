@@ -13,6 +13,7 @@ import pytest
 
 from tests import slurm
 from tests.slurm import Account, Cluster, Site, Tracking
+from tests.slurm.settings import PATH
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
@@ -99,6 +100,59 @@ def test_job_array(site: Site, users: list[Account], harsh: Cluster) -> None:
     assert [path.read_text() for path in outputs] == [f"{site.prefix}\n"] * 6
     states = [harsh.state(f"{job}_{task}") for task in range(6)]
     assert states == ["COMPLETED"] + 5 * ["FAILED"]
+    site.tidy()
+
+
+@pytest.mark.parametrize("last", ["", "cnd -q umount"], ids=["", "umount"])
+def test_job_of_an_activated_shell(
+    site: Site, users: list[Account], harsh: Cluster, last: str
+) -> None:
+    """It inherits what that shell exported, and renews it: the shell and its mount are gone."""
+    user, project = users[0], site.place / "project"
+    told = (
+        'echo "${CONDAINER_ADDRESS-none} ${CONDA_PREFIX-none} ${PROBE_ACTIVE-none} $MPLCONFIGDIR"'
+    )
+    (user.home / "job.sh").write_text(
+        f"""#!/bin/bash
+{told}
+source {project}/activate || exit
+{told}
+command -v probe-prefix
+probe-prefix
+source {project}/deactivate
+{told}
+command -v probe-prefix || echo "gone from $PATH"
+{last}
+"""
+    )
+    script = f"""
+        source {project}/activate || exit
+        sbatch --parsable --hold --export=ALL --output=%A.out job.sh
+    """
+    path = f"{site.place}/bin:{PATH}"
+    more = {"PATH": path, "MPLCONFIGDIR": "mine"}
+    done = harsh.run("bash", "-c", script, account=user, more=more)
+    assert done.stderr == ""
+    job = done.stdout.strip()
+    # The mount of that shell has ended with it.
+    site.tidy()
+    harsh.run("scontrol", "release", job, account=user)
+    harsh.wait(job)
+    active = f"{site.address} {site.prefix} {site.prefix} mine"
+    assert (user.home / f"{job}.out").read_text().splitlines() == [
+        active,
+        active,
+        f"{site.prefix}/bin/probe-prefix",
+        str(site.prefix),
+        "none none none mine",
+        f"gone from {path}",
+    ]
+    if last:
+        site.tidy(points=True)
+    # Otherwise, Slurm has killed the daemon with the job; who comes next mounts anew.
+    script = f"source {project}/activate && probe-prefix && source {project}/deactivate"
+    done = harsh.run("bash", "-c", script, account=user, more=more)
+    assert (done.stdout, done.stderr) == (f"{site.prefix}\n", "")
     site.tidy()
 
 
