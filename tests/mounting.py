@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import condainer
-from condainer.mount import backends, mount_table
+from condainer.mount import backends, mount_locks, mount_table
 from condainer.mount.mounts import Image
 
 ADDRESS = "00112233445566778899aabbccddeeff"
@@ -131,6 +131,12 @@ def daemons(image: Image) -> list[int]:
 
 def keepers(image: Image) -> list[int]:
     return processes(str(image.prefix), "condainer.mount.keep")
+
+
+def is_left_by(image: Image, account: Account) -> bool:
+    """Tell whether nobody looks after a mount of an account any more, which has been unmounted."""
+    found = image.prefix.parent.glob(f".condainer-{account.user['user']}/*.keeper")
+    return not any(mount_locks._is_locked(path) for path in found)
 
 
 def is_gone(image: Image) -> bool:

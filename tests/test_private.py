@@ -28,6 +28,7 @@ from tests.mounting import (
     daemons,
     image,
     is_gone,
+    is_left_by,
     keepers,
     make_image,
     missing,
@@ -357,8 +358,7 @@ def test_two_users_of_one_address(
     for child in children:
         assert child.communicate("\n")[0] == f"{ADDRESS}\n"
     unmount.unmount(owned)
-    # Their keepers may have ended at once, each leaving the directory to the other.
-    until(lambda: not daemons(owned) and not keepers(owned) and not kernel_mounts(owned))
+    until(lambda: is_gone(owned) and not kernel_mounts(owned))
 
 
 # Verified bytes
@@ -477,6 +477,57 @@ def test_all_of_ours_is_unmounted(accounts: list[Account], image: Image) -> None
     stale.touch()
     assert clear(first, "gently").stdout == "Nothing of yours is mounted on this machine\n"
     assert not stale.exists()
+
+
+@pytest.mark.parametrize("way", ["auto", "private"])
+def test_mount_point_goes_when_the_visitors_have_gone(
+    accounts: list[Account], image: Image, way: str
+) -> None:
+    first, second = (
+        Account(account.python, account.source, LINGER, way, account.user) for account in accounts
+    )
+    owner = started(first, image, "cat")
+    visitor = started(second, image, "sh", "-c", f"read x; {read(image.prefix)}")
+    owner.communicate()
+    until(lambda: is_left_by(image, first))
+    # Longer than a keeper that has ended took to give up.
+    time.sleep(10 * LINGER)
+    # Of all that end, one waits.
+    again = started(first, image, "cat")
+    until(lambda: len(keepers(image)) == 2)
+    again.communicate()
+    until(lambda: is_left_by(image, first))
+    assert len(keepers(image)) == 2
+    assert image.prefix.is_dir()
+    assert visitor.communicate("\n")[0] == f"{ADDRESS}\n"
+    until(lambda: is_gone(image))
+    assert not list(image.prefix.parent.glob("*visitor*"))
+
+
+def test_mount_point_that_a_killed_keeper_left_is_removed(
+    accounts: list[Account], image: Image
+) -> None:
+    first, second = (private_of(account) for account in accounts)
+    base = image.prefix.parent
+    clear = [first.python, "-c", CLEAR, first.source, str(base), "gently"]
+    nothing = "Nothing of yours is mounted on this machine\n"
+    owner = started(first, image, "cat")
+    (keeper,) = keepers(image)
+    visitor = started(second, image, "sh", "-c", f"read x; {read(image.prefix)}")
+    owner.communicate()
+    until(lambda: is_left_by(image, first))
+    os.kill(keeper, signal.SIGKILL)
+    # Not while a visitor uses it.
+    assert first.run(clear).stdout == nothing
+    assert visitor.communicate("\n")[0] == f"{ADDRESS}\n"
+    until(lambda: not daemons(image) and not keepers(image))
+    assert image.prefix.is_dir()
+    assert first.run(clear).stdout == f"Removed {image.prefix}, which was left\n"
+    assert is_gone(image)
+    notice = base / f"{image.prefix.name}.visitor-{first.user['user']}-1"
+    assert first.run(["touch", str(notice)]).returncode == 0
+    assert first.run(clear).stdout == nothing
+    assert not notice.exists()
 
 
 @pytest.mark.parametrize("way", ["auto", "private"])

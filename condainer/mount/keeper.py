@@ -21,14 +21,14 @@ from condainer.mount import backends, mount_locks, mount_table, private, watch
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks, remove_mount_point
 from condainer.startup import launch, tool_paths
-from condainer.system import process
+from condainer.system import files, process
 from condainer.system.errors import CondainerError
 
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
-# How often it looks, with the first pause, whether others still use a mount point of ours.
-VISITS = 5
+# How often one that has ended looks whether others still use its mount point, in seconds.
+VISIT = 1.0
 
 
 @dataclass(frozen=True)
@@ -135,8 +135,7 @@ class Keeper:
                 # In use by somebody who closed the lock's descriptor, or who never had it.
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-        if not self.duty.notice:
-            self._outlast_visitors()
+        self._outlast_visitors()
 
     def _watch(self) -> None:
         """Have the mount looked at as soon as its daemon has gone."""
@@ -244,26 +243,24 @@ class Keeper:
 
         From a private namespace that one cannot be seen, and would be detached with its directory.
         """
-        if not self.duty.others:
-            remove_mount_point(self.prefix)
-            return
-        turn, keeper = (Path(path) for path in self.duty.others)
-        held = [mount_locks.take(path, exclusive=True, wait=False) for path in (turn, keeper)]
-        if None not in held:
-            remove_mount_point(self.prefix)
+        with mount_locks.all_taken(map(Path, self.duty.others)) as alone:
+            if alone:
+                remove_mount_point(self.prefix)
 
     def _outlast_visitors(self) -> None:
-        """Remove a mount point that others still used, once they do not; nobody else could."""
-        for _ in range(VISITS):
-            if not mount_locks.visitors(self.prefix):
-                break
-            time.sleep(FIRST_PAUSE)
-        if os.path.lexists(self.prefix):
-            paths = (self.locks.mount, self.locks.keeper)
-            held = [mount_locks.take(path, exclusive=True, wait=False) for path in paths]
-            # Otherwise somebody mounts there again.
-            if None not in held:
-                remove_mount_point(self.prefix)
+        """Remove a mount point that others still use, once they do not; nobody else could."""
+        paths = (self.locks.mount, *map(Path, self.duty.others), self.locks.keeper)
+        visited = True
+        while visited and files.is_private_directory(self.prefix):
+            with mount_locks.all_taken(paths) as alone:
+                if not alone:
+                    # Somebody mounts there again, or waits as we do.
+                    break
+                visited = mount_locks.visitors(self.prefix)
+                if not visited:
+                    remove_mount_point(self.prefix)
+            if visited:
+                time.sleep(VISIT)
 
 
 def main(argument: str) -> None:

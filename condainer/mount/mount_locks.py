@@ -11,8 +11,8 @@ import fcntl
 import os
 import re
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -209,6 +209,18 @@ def wait_for(path: Path, exclusive: bool) -> int:
     descriptor = take(path, exclusive)
     assert descriptor is not None
     return descriptor
+
+
+@contextmanager
+def all_taken(paths: Iterable[Path]) -> Iterator[bool]:
+    """Lock files meanwhile, and tell whether that worked: nobody else had any of them."""
+    held = [take(path, exclusive=True, wait=False) for path in paths]
+    try:
+        yield None not in held
+    finally:
+        for descriptor in held:
+            if descriptor is not None:
+                os.close(descriptor)
 
 
 def claim(locks: Locks) -> int:

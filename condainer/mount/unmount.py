@@ -31,10 +31,14 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True)
 class Cleared:
-    """A mount point that was to be cleared, and why it was not if there is a problem."""
+    """A mount point that was to be cleared, and why it was not if there is a problem.
+
+    One that is `left` had no mount any more: whoever should have removed it was killed.
+    """
 
     prefix: Path
     problem: str | None = None
+    left: bool = False
 
 
 def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = None) -> bool:
@@ -88,13 +92,18 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
             cleared.append(Cleared(prefix, error.message))
     for place in sorted({base, *(prefix.parent for prefix in prefixes)}):
         cleared += _private_ones_cleared(place, force)
+        cleared += _left_ones_removed(place)
         mount_locks.forget_earlier_boots(place)
     return cleared
 
 
 def lines(cleared: list[Cleared]) -> list[str]:
     """Return what `cnd umount --all` says of its work."""
-    done = [f"Unmounted {item.prefix}" for item in cleared if item.problem is None]
+    done = [
+        f"Removed {item.prefix}, which was left" if item.left else f"Unmounted {item.prefix}"
+        for item in cleared
+        if item.problem is None
+    ]
     return done or ["Nothing of yours is mounted on this machine"] * (not cleared)
 
 
@@ -132,6 +141,24 @@ def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
         if sole is not None:
             os.close(sole)
         cleared.append(Cleared(prefix, problem))
+    return cleared
+
+
+def _left_ones_removed(base: Path) -> list[Cleared]:
+    """Remove the mount points of ours below a directory that nobody uses or looks after."""
+    for notice in base.glob(f"condainer-*.visitor-{os.geteuid()}-*"):
+        mount_locks.withdraw(notice)
+    cleared = []
+    for prefix in sorted(base.glob("condainer-*")):
+        named = mount_locks.MOUNT_POINT.fullmatch(prefix.name)
+        if named is None or backends.examine(prefix, named[1]) is not State.ABSENT:
+            continue
+        locks = mount_locks.locks_for(prefix)
+        with mount_locks.all_taken((locks.mount, locks.keeper)) as alone:
+            if alone:
+                mount_locks.remove_mount_point(prefix)
+        if not os.path.lexists(prefix):
+            cleared.append(Cleared(prefix, left=True))
     return cleared
 
 
