@@ -14,6 +14,10 @@ from condainer.solve import engines
 from condainer.system import namespace, process
 from condainer.system.errors import CondainerError, ToolError
 
+DEVICE = "/dev/fuse"
+# What the system's packages bring.
+PACKAGED = frozenset(("mksquashfs", "squashfuse_ll", "fusermount3"))
+
 
 @dataclass(frozen=True)
 class Check:
@@ -66,12 +70,19 @@ def demand(checks: Sequence[Check]) -> None:
     """Raise ToolError if something that is required is not there."""
     missing = [check.name for check in checks if check.problem and check.required]
     if missing:
-        raise ToolError(
-            f"Missing: {', '.join(missing)}",
-            "`apt install squashfs-tools squashfuse fuse3`, or "
-            "`dnf install squashfs-tools squashfuse fuse3` (EPEL); without root, "
-            "`cnd prereq --install` brings all but /dev/fuse and fusermount3.",
-        )
+        remedies = []
+        if PACKAGED & {*missing}:
+            remedies.append(
+                "`apt install squashfs-tools squashfuse fuse3`, or "
+                "`dnf install squashfs-tools squashfuse fuse3` (EPEL); without root, "
+                "`cnd prereq --install` brings all but fusermount3."
+            )
+        if DEVICE in missing:
+            remedies.append(
+                f"Ask the administrator for `modprobe fuse` and {DEVICE} with mode 0666; a "
+                f"container needs `--device {DEVICE}`."
+            )
+        raise ToolError(f"Missing: {', '.join(missing)}", " ".join(remedies))
 
 
 def _tool(name: str, settings: Settings, package: str, required: bool = True) -> Check:
@@ -108,12 +119,11 @@ def _fusermount(settings: Settings) -> Check:
 
 
 def _fuse_device() -> Check:
-    device = "/dev/fuse"
     try:
-        os.close(os.open(device, os.O_RDWR))
+        os.close(os.open(DEVICE, os.O_RDWR))
     except OSError as error:
-        return Check(device, "", f"{os.strerror(error.errno or 0)} (`modprobe fuse`, mode 0666)")
-    return Check(device, "can be opened")
+        return Check(DEVICE, "", f"{os.strerror(error.errno or 0)} (`modprobe fuse`, mode 0666)")
+    return Check(DEVICE, "can be opened")
 
 
 def _engine(settings: Settings) -> Check:

@@ -410,6 +410,18 @@ def test_libraries_of_modules_do_not_reach_the_tools(
     assert unmount.unmount(image)
 
 
+def test_squashfuse_without_its_library_is_told(image: Image, tmp_path: Path) -> None:
+    program = Path(shutil.which("squashfuse_ll") or "").read_bytes()
+    broken = tmp_path / "squashfuse_ll"
+    broken.write_bytes(program.replace(b"libfuse3.so", b"libnone3.so"))
+    assert broken.read_bytes() != program
+    broken.chmod(0o755)
+    with pytest.raises(MountError, match="shared librar") as caught:
+        mounts.mount(image, Options(tool_directory=tmp_path))
+    assert "it misses its libraries" in caught.value.hint
+    until(lambda: is_gone(image))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a device needs root")
 def test_missing_device(image: Image) -> None:
     hide = "namespace.enter(); namespace.tmpfs(Path('/dev'))"
@@ -514,6 +526,48 @@ def test_without_a_setuid_helper_the_mount_is_private(
     done = first.hold(image, "cat", f"{image.prefix}/.condainer/address", before=inside)
     assert done.stdout == f"private\n{ADDRESS}\n", done.stderr
     until(lambda: is_gone(image))
+
+
+def numbered(account: Account, way: str = "auto") -> Account:
+    """Return a user that no account names."""
+    names = {entry.pw_uid for entry in pwd.getpwall()}
+    number = next(number for number in range(54321, 60000) if number not in names)
+    user = {**account.user, "user": number, "group": number}
+    return Account(account.python, account.source, account.linger, way, user)
+
+
+def test_number_without_an_account_mounts_privately(accounts: list[Account], image: Image) -> None:
+    script = f"cat '{image.prefix}/.condainer/address'"
+    for _ in range(2):
+        done = numbered(accounts[0]).hold(image, "sh", "-c", script)
+        assert done.stdout == f"private\n{ADDRESS}\n", done.stderr
+    until(lambda: is_gone(image))
+    done = numbered(accounts[0], "direct").hold(image, "true")
+    assert done.returncode == MountError.exit_code
+    assert "which has no account here" in done.stderr
+    assert "fuse3" not in done.stderr
+    until(lambda: is_gone(image))
+
+
+def test_where_fusermount_refuses_the_mount_is_private(
+    accounts: list[Account], image: Image
+) -> None:
+    first, _ = accounts
+    direct = Account(first.python, first.source, first.linger, "direct", first.user)
+    base = image.prefix.parent
+    # It does not know this file system.
+    subprocess.run(["mount", "-t", "ramfs", "ramfs", str(base)], check=True)
+    try:
+        base.chmod(0o1777)
+        done = first.hold(image, "cat", f"{image.prefix}/.condainer/address")
+        assert done.stdout == f"private\n{ADDRESS}\n", done.stderr
+        until(lambda: is_gone(image))
+        done = direct.hold(image, "true")
+        assert done.returncode == MountError.exit_code
+        assert "Choose a `mount_base_directory` on a local file system." in done.stderr
+        until(lambda: is_gone(image))
+    finally:
+        subprocess.run(["umount", "-l", str(base)], check=True)
 
 
 def test_name_of_the_lock_directory_taken_by_another(accounts: list[Account], image: Image) -> None:

@@ -62,6 +62,10 @@ class Busy(MountError):
     """A file system is in use and therefore was not unmounted."""
 
 
+class Refused(MountError):
+    """fusermount3 does not mount for this user, or at this place; a private mount needs none."""
+
+
 def examine(prefix: Path, address: str) -> State:
     """Find out what is at a mount point, by asking it and not only the mount table.
 
@@ -173,9 +177,17 @@ class Fuse:
         return Path(self.program).name
 
     @property
-    def direct(self) -> bool:
-        """Whether this process can mount where everybody sees it, outside of a namespace."""
-        return os.geteuid() == 0 or (self.setuid_helper and not tool_paths.privileges_frozen())
+    def obstacle(self) -> str:
+        """Why this process can mount only in a namespace; empty if others can see its mounts."""
+        if os.geteuid() == 0:
+            return ""
+        if not self.setuid_helper:
+            return "there is no set-user-ID fusermount3 to mount where others look"
+        if tool_paths.privileges_frozen():
+            return "set-user-ID programs as fusermount3 gain nothing here (no_new_privs)"
+        if not tool_paths.has_account():
+            return f"fusermount3 refuses the number {os.geteuid()}, which has no account here"
+        return ""
 
     def start(self, image: Path, prefix: Path) -> None:
         _mount([self.program, "-o", OPTIONS], self.environment, image, prefix)
@@ -248,16 +260,32 @@ def _mount(command: list[str], environment: dict[str, str], image: Path, prefix:
         process.run([*command, str(image), str(prefix)], env=environment, cwd=Path("/"))
     except process.CommandFailed as error:
         said = error.stderr.strip()
-        hint = ""
-        if "compress" in said:
-            hint = "Install a newer squashfuse, which knows this compression."
-        elif "squashfs image" in said or "bad superblock" in said:
-            hint = _damaged_hint(image)
-        elif "mount_max" in said:
-            hint = "Unmount what is not needed any more (`cnd umount`)."
-        elif "fusermount" in said:
-            hint = "Install the package fuse3, whose fusermount3 lets ordinary users mount."
-        raise MountError(f"{image} cannot be mounted at {prefix}: {said}", hint) from error
+        refused = "fusermount" in said
+        kind = Refused if refused else MountError
+        hint = _refused_hint(said) if refused else _failed_hint(said, image)
+        raise kind(f"{image} cannot be mounted at {prefix}: {said}", hint) from error
+
+
+def _refused_hint(said: str) -> str:
+    """Return the remedy for what fusermount3 says, or what libfuse says of it."""
+    if "mount_max" in said:
+        return "Unmount what is not needed any more (`cnd umount`)."
+    if "exec fusermount" in said:
+        return "Install the package fuse3, whose fusermount3 lets ordinary users mount."
+    if "filesystem type" in said:
+        return "Choose a `mount_base_directory` on a local file system."
+    return "`cnd exec` and `cnd shell` with `mount: private` do without fusermount3."
+
+
+def _failed_hint(said: str, image: Path) -> str:
+    """Return the remedy for what squashfuse or `mount` says."""
+    if "this version supports only" in said:
+        return "Install a newer squashfuse, which knows this compression."
+    if "squashfs image" in said or "bad superblock" in said:
+        return _damaged_hint(image)
+    if "shared librar" in said or "symbol lookup error" in said or "' not found" in said:
+        return "Install squashfuse anew, or run `cnd prereq --install`: it misses its libraries."
+    return ""
 
 
 def _check_file(image: Path) -> None:

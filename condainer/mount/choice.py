@@ -65,9 +65,7 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     if fast:
         reason = "root may use the kernel's squashfs, and the image is root's own and open to all"
         return Way((*fast, fuse), False, reason)
-    if fuse.direct:
-        return Way((fuse,), False, "the mount point is free")
-    return Way((fuse,), True, "there is no set-user-ID fusermount3 to mount where others look")
+    return Way((fuse,), bool(fuse.obstacle), fuse.obstacle or "the mount point is free")
 
 
 def for_everybody_of_ours(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
@@ -94,9 +92,10 @@ def _by_kernel(taken: bool, tool_directory: Path | None) -> Way:
 
 
 def _demand_direct(fuse: Fuse) -> Fuse:
-    if not fuse.direct:
+    if fuse.obstacle:
+        remedy = "" if fuse.setuid_helper else "Ask for the package fuse3. "
         raise MountError(
-            "Ordinary users can mount only with a fusermount3 that is set-user-ID root",
-            "Ask for the package fuse3, or use `cnd shell` and `cnd exec`, which do without it.",
+            f"An image cannot be mounted for all your processes: {fuse.obstacle}",
+            f"{remedy}Use `mount: auto` with `cnd shell` and `cnd exec`, which do without.",
         )
     return fuse

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.mount import backends, choice, mount_locks, private
-from condainer.mount.backends import State
+from condainer.mount.backends import Refused, State
 from condainer.mount.choice import Way
 from condainer.mount.mount_table import mounted_at
 from condainer.mount.mount_work import (
@@ -169,9 +168,14 @@ def hold(
     if _is_provided(image, options, state):
         return _hold_provided(image)
     if not (state is State.FOREIGN or _wants_its_own(options)):
-        with suppress(Taken):
+        try:
             return _hold_shared(image, options, report)
-        state = State.FOREIGN
+        except Taken:
+            state = State.FOREIGN
+        except Refused:
+            if options.way != choice.AUTO or not namespace.available():
+                raise
+            state = State.FOREIGN
     way = choice.choose(options.way, image.path, state, options.tool_directory)
     if way.private:
         return _hold_private(image, options, way, report)

@@ -84,7 +84,7 @@ def _can_mount(found: dict[str, str]) -> bool:
         return False
     status = os.stat(helper)
     setuid = status.st_uid == 0 and status.st_mode & 0o4000
-    return bool(setuid) and not tool_paths.privileges_frozen()
+    return bool(setuid) and not tool_paths.privileges_frozen() and tool_paths.has_account()
 
 
 def _locked(path: str, kind: int) -> int:

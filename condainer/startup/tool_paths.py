@@ -91,3 +91,14 @@ def privileges_frozen() -> bool:
     """Tell whether set-user-ID programs gain nothing here, as in some containers."""
     with open("/proc/self/status", "rb", buffering=0) as stream:
         return b"NoNewPrivs:\t1" in stream.readall()
+
+
+def has_account() -> bool:
+    """Tell whether our number has a name, without which fusermount3 refuses to mount."""
+    import pwd
+
+    try:
+        pwd.getpwuid(os.getuid())
+    except KeyError:
+        return False
+    return True
