@@ -336,6 +336,41 @@ def test_signals_are_as_in_a_shell(tmp_path: Path) -> None:
     assert execute(os.environ["PATH"], "sh", "-c", "kill -INT $$").returncode == -signal.SIGINT
 
 
+@pytest.mark.parametrize(
+    ("text", "mode", "status", "said"),
+    [
+        ("#!/nonexistent/interpreter\n", 0o755, 126, "its interpreter does not exist"),
+        ("#!/bin/sh\n", 0o644, 126, "Permission denied"),
+        (None, 0, 0, "another"),
+    ],
+)
+def test_nothing_else_runs_in_the_place_of_a_command_of_an_image(
+    tmp_path: Path, text: str | None, mode: int, status: int, said: str
+) -> None:
+    prefix, other = tmp_path / "image", tmp_path / "other"
+    for directory in (prefix / ".condainer", prefix / "bin", other):
+        directory.mkdir(parents=True)
+    executable(other / "tool", "#!/bin/sh\necho another\n")
+    if text:
+        executable(prefix / "bin/tool", text, mode)
+    path = f"{prefix}/bin:{other}"
+    start = EXECUTE.replace("sys.argv[1]})", f"sys.argv[1]}}, {(str(prefix), ADDRESS)!r})")
+    sentinel = prefix / ".condainer/address"
+    # That of the image, none, and that of another image.
+    for content in (f"{ADDRESS}\n", None, "f" * 32 + "\n"):
+        sentinel.unlink(missing_ok=True)
+        if content:
+            sentinel.write_text(content)
+        command = [sys.executable, "-c", start, path, "tool"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        if content == f"{ADDRESS}\n":
+            assert done.returncode == status, done.stdout
+            assert said in done.stdout
+        elif mode != 0o644:
+            assert done.returncode == 125, done.stdout
+            assert "unmounted just now" in done.stdout
+
+
 # Scripts to be sourced
 
 OPTIONS = ["", "set -eu", "set -eu; set -o pipefail"]

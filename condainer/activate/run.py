@@ -44,7 +44,7 @@ def command(
     """
     environment = _enter(use)
     entered()
-    shell.execute(argv, environment)
+    shell.execute(argv, environment, (str(use.entry.prefix), use.entry.address))
 
 
 def subshell(use: Use) -> NoReturn:

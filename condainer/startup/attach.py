@@ -10,6 +10,7 @@ import os
 import select
 
 from condainer.startup import command_environment, launch
+from condainer.startup.command_environment import SENTINEL as SENTINEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ JOBS = (
     ("OAR_JOB_ID",),
 )
 AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
-SENTINEL = ".condainer/address"
 # How long a daemon may take to answer before the long way asks it with more patience, in seconds.
 PATIENCE = 1.0
 # What the kernel writes otherwise into the mount table.
@@ -61,7 +61,7 @@ def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
     for text in said:
         command_environment.tell(text)
     os.set_inheritable(claim, True)
-    launch.execute(argv, environment)
+    launch.execute(argv, environment, (found["prefix"], found["address"]))
 
 
 def is_mounted(found: dict[str, str]) -> bool:

@@ -20,6 +20,8 @@ DECIDED = ("PATH", "PS1", "IFS", "PYTHONHOME", "CONDA_PREFIX", "CONDA_SHLVL", "C
 UNSET = "***unset***"
 # The end of the name of a directory of stand-ins for an image's commands; see `guard`.
 STAND_INS = ".stand-ins"
+# Below a prefix, the file that holds the address of its image.
+SENTINEL = ".condainer/address"
 # What a shell sets for itself.
 SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
 # What a shell takes for its own settings, besides all that begins with BASH: with the caller's, it

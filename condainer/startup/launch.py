@@ -6,14 +6,19 @@ import errno
 import os
 import sys
 
+from condainer.startup import command_environment
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import NoReturn
 
+# How a path fails that is not there, or whose daemon of FUSE is not.
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
+
 
 class CommandNotStarted(Exception):
-    """A command could not be started; `exit_code` is 127 or 126 as a shell has them."""
+    """A command could not be started; `exit_code` is 127 or 126 as of a shell, or 125."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
@@ -21,34 +26,85 @@ class CommandNotStarted(Exception):
         self.exit_code = exit_code
 
 
-def execute(argv: "Sequence[str]", env: "Mapping[str, str]") -> "NoReturn":
+def execute(
+    argv: "Sequence[str]", env: "Mapping[str, str]", image: "tuple[str, str] | None" = None
+) -> "NoReturn":
     """Replace this process by a command, looked for in the PATH of its new environment.
 
-    Raises CommandNotStarted, with the exit code that a shell would give.
+    Parameters: `image` is the prefix and the address of the image that the environment is of: what
+    is outside of it does not run in the place of what has gone with it. Raises CommandNotStarted,
+    with the exit code that a shell would give, or 125 if the image has gone.
     """
     from_python()
     command = argv[0]
     if "/" in command:
-        candidates = [command]
+        candidates, image = [command], None
     else:
         directories = env.get("PATH", os.defpath).split(os.pathsep)
         candidates = [os.path.join(directory or ".", command) for directory in directories]
     refused: OSError | None = None
+    gone = False
     for candidate in candidates:
+        within = image is not None and candidate.startswith(f"{image[0]}/")
+        if gone and not within and not _is_stand_in(candidate):
+            break
         try:
             _exec(candidate, argv, env)
-        except (FileNotFoundError, NotADirectoryError):
-            if os.path.lexists(candidate) and "/" in command and os.path.isfile(candidate):
-                raise CommandNotStarted(f"{command}: its interpreter does not exist", 126) from None
         except PermissionError as error:
             if os.path.lexists(candidate) and (not os.path.isdir(candidate) or "/" in command):
+                if within:
+                    raise CommandNotStarted(f"{candidate}: {error.strerror}", 126) from None
                 refused = refused or error
         except OSError as error:
-            raise CommandNotStarted(f"{command}: {error.strerror}", 126) from None
+            absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
+            reason = "its interpreter does not exist" if absent else error.strerror
+            if image is not None and within and error.errno in GONE:
+                found = _find(candidate, *image)
+                if found:
+                    raise CommandNotStarted(f"{candidate}: {reason}", 126) from None
+                gone = gone or found is None
+            elif not absent or ("/" in command and os.path.isfile(candidate)):
+                raise CommandNotStarted(f"{command}: {reason}", 126) from None
+    if gone and image is not None:
+        raise CommandNotStarted(f"{command}: {image[0]} was unmounted just now: run it again", 125)
     if refused:
         raise CommandNotStarted(f"{command}: {refused.strerror}", 126)
     reason = "No such file or directory" if "/" in command else "command not found"
     raise CommandNotStarted(f"{command}: {reason}", 127)
+
+
+def _is_stand_in(path: str) -> bool:
+    """Tell whether a path is that of a stand-in, which waits for a command of the image."""
+    return os.path.dirname(path).endswith(command_environment.STAND_INS)
+
+
+def _find(path: str, prefix: str, address: str) -> "bool | None":
+    """Tell whether an image has a path below its prefix; None if the image is not there."""
+    try:
+        # Whatever is mounted there meanwhile, what is open stays the same.
+        place = os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            sentinel = os.open(
+                command_environment.SENTINEL, os.O_RDONLY | os.O_CLOEXEC, dir_fd=place
+            )
+            try:
+                there = os.read(sentinel, 100) == address.encode() + b"\n"
+            finally:
+                os.close(sentinel)
+            return _lies_in(place, path[len(prefix) + 1 :]) if there else None
+        finally:
+            os.close(place)
+    except OSError:
+        return None
+
+
+def _lies_in(place: int, path: str) -> bool:
+    """Tell whether a path leads to anything, a link at least; raises OSError if nobody knows."""
+    try:
+        os.lstat(path, dir_fd=place)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def end_cleanly() -> None:

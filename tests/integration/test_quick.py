@@ -175,6 +175,73 @@ def test_status_arguments_and_errors_are_those_of_the_long_way(kept: Project) ->
         quick(kept, *arguments, status=LONG)
 
 
+# At the moment in which the process is to become a command of the image, something happens to it.
+STRUCK = """
+import os, sys
+def strike(name, given, blows=[]):
+    if name == "os.exec" and os.fsdecode(given[0]).startswith({prefix!r}) and not blows:
+        blows.append(given)
+        os.system({blow!r})
+sys.addaudithook(strike)
+"""
+LONG_WAY = "from condainer.__main__ import entry; entry()"
+
+
+def struck(
+    project: Project, way: str, blow: str, command: str, status: int
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in an image with a blow to it; one of the same name is in the user's PATH."""
+    here = project.path / "bin"
+    here.mkdir(exist_ok=True)
+    for name in ("probe-prefix", "elsewhere"):
+        (here / name).write_text("#!/bin/sh\necho another\n")
+        (here / name).chmod(0o755)
+    options = ["--set", "linger=0"] if way == LONG_WAY else []
+    start = STRUCK.format(prefix=f"{prefix_of(project)}/", blow=blow)
+    done = subprocess.run(
+        [sys.executable, "-c", start + way, *options, "exec", command],
+        cwd=project.path,
+        env={**project.environment, "PATH": f"{here}:{project.environment['PATH']}"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == status, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("way", [SHORT_WAY, LONG_WAY], ids=["short", "long"])
+def test_nothing_else_runs_when_the_image_goes_at_the_last_moment(kept: Project, way: str) -> None:
+    prefix = prefix_of(kept)
+    unmount = f"umount -l {prefix} 2>/dev/null || fusermount3 -u -z {prefix}"
+    # Without what stands in for its commands.
+    bare = f"{unmount}; rm -r {prefix.parent}/.condainer-{os.geteuid()}/*.stand-ins"
+    for command, blow in (
+        ("elsewhere", unmount),
+        ("probe-prefix", unmount),
+        ("probe-prefix", bare),
+    ):
+        assert struck(kept, way, "true", "probe-prefix", 0).stdout == f"{prefix}\n"
+        assert struck(kept, way, "true", "elsewhere", 0).stdout == "another\n"
+        done = struck(kept, way, blow, command, 125)
+        assert done.stdout == ""
+        assert str(prefix) in done.stderr
+        kept.cnd("umount", "--force")
+        kept.cnd("-q", "mount")
+        assert keeper_is_ready(kept)
+
+
+@pytest.mark.parametrize("way", [SHORT_WAY, LONG_WAY], ids=["short", "long"])
+def test_a_command_waits_for_the_repair_at_the_last_moment(kept: Project, way: str) -> None:
+    prefix = prefix_of(kept)
+    kept.cnd("umount", "--force")
+    kept.cnd("-q", "mount", CONDAINER_MOUNT="direct")
+    assert keeper_is_ready(kept)
+    done = struck(kept, way, f"kill -KILL {daemon_of(prefix)}", "probe-prefix", 0)
+    assert done.stdout == f"{prefix}\n"
+
+
 def test_no_wrapper_stays_and_the_command_holds_the_mount(project: Project) -> None:
     project.cnd("-q", "build")
     prefix = prefix_of(project)
