@@ -118,12 +118,16 @@ class Handler(BaseHTTPRequestHandler):
 Answer = Callable[[Handler, bytes], None]
 
 
+def kind(content: bytes) -> str:
+    """Return the media type of what a server holds."""
+    return "text/html" if content.startswith(b"<!DOCTYPE") else "application/octet-stream"
+
+
 def whole(handler: Handler, content: bytes) -> None:
     """Answer as a good server does, ranges included."""
     start = handler.start()
     if start == 0:
-        kind = "text/html" if content.startswith(b"<!DOCTYPE") else "application/octet-stream"
-        handler.answer(200, content, ETag='"one"', Content_Type=kind)
+        handler.answer(200, content, ETag='"one"', Content_Type=kind(content))
         return
     span = f"bytes {start}-{len(content) - 1}/{len(content)}"
     handler.answer(206, content[start:], ETag='"one"', Content_Range=span)

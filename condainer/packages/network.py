@@ -25,7 +25,11 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
     changes nothing.
     """
     silence.set_limit(settings.network_timeout)
-    os.environ.setdefault("UV_HTTP_TIMEOUT", f"{silence.limit():.0f}")
+    seconds = f"{silence.limit():.0f}"
+    os.environ.setdefault("UV_HTTP_TIMEOUT", seconds)
+    # git waits for ever otherwise; in bytes per second, and for how long.
+    os.environ.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
+    os.environ.setdefault("GIT_HTTP_LOW_SPEED_TIME", seconds)
     site = condarc.in_force()
     for line in site.ignored:
         warn_once(line, reporter)

@@ -38,6 +38,8 @@ UNREACHABLE = (
     "could not resolve host",
     "unable to connect",
     "failed to connect",
+    # git, after GIT_HTTP_LOW_SPEED_TIME.
+    "operation too slow",
 )
 REFUSED = (
     "401 unauthorized",

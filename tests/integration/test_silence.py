@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests import flaky
-from tests.integration.conftest import Project
+from tests.integration.conftest import PYTHON, Project
 from tests.integration.test_mirrors import fresh
 
 # Seconds. What clients are told to wait; what a loaded machine may take until they have ended.
@@ -31,6 +31,7 @@ def stalling(share: float, headers: bool = True) -> flaky.Answer:
         if headers:
             handler.send_response(200)
             handler.send_header("Content-Length", str(len(content)))
+            handler.send_header("Content-Type", flaky.kind(content))
             handler.end_headers()
             handler.wfile.write(content[: int(len(content) * share)])
             handler.wfile.flush()
@@ -147,3 +148,34 @@ def test_packages(
         project.cnd("lock")
         server.plan[:] = [STALLS[stall]] * 50
         ends(project, "fetch")
+
+
+def with_pip(make_project: Any, tmp_path: Path, requirement: str, index: str) -> Project:
+    """Make a project whose conda part comes from the disk, and that has one pip requirement."""
+    made: Project = make_project("project", PYTHON, CONDAINER_NETWORK_TIMEOUT=str(LIMIT))
+    made.write(f"{requirement}\n", "requirements.txt")
+    made.environment.pop("UV_HTTP_RETRIES", None)
+    made.environment |= {"UV_CACHE_DIR": str(tmp_path / "uv"), "UV_DEFAULT_INDEX": index}
+    return made
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_git(make_project: Any, tmp_path: Path, stall: str) -> None:
+    with flaky.serve() as server:
+        server.files["/thing.git/info/refs?service=git-upload-pack"] = b"0" * 3000
+        server.plan[:] = [STALLS[stall]] * 50
+        required = f"thing @ git+{server.url}/thing.git"
+        ends(with_pip(make_project, tmp_path, required, server.url), "lock")
+        assert len(server.plan) < 50
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_a_package_index(
+    make_project: Any, channel: Path, tmp_path: Path, stall: str
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_index(server, (channel.parent / "wheels").glob("idna-*.whl"))
+        server.plan[:] = [STALLS[stall]] * 50
+        project = with_pip(make_project, tmp_path, "idna", f"{server.url}/simple")
+        ends(project, "lock")
+        assert len(server.plan) < 50
