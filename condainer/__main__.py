@@ -186,8 +186,8 @@ def _leave_other_modules() -> None:
     # None with `python -S`, and in most virtual environments it is not looked at.
     others.add(getattr(sys.modules.get("site"), "USER_SITE", None) or "")
     if __name__ == "__main__":
-        # `python -m` looks there first.
-        others.add(os.getcwd())
+        # `python -m` looks there first, if it has not been deleted.
+        others |= {sys.path[0]}
     if others.isdisjoint(sys.path):
         return
     standard = os.path.dirname(os.__file__)

@@ -161,6 +161,10 @@ def test_a_changed_hash_in_the_lock_is_not_served(bad: Project) -> None:
     digest = text.rpartition("sha256:")[2].strip()
     other = hashlib.sha256(b"other").hexdigest()
     bad.lockfile.write_text(text.replace(digest, other))
+    # Half a merge looks the same: the two lockfiles do not agree.
+    bad.cnd("build", "--locked", status=7)
+    unified = bad.path / "conda-lock.yml"
+    unified.write_text(unified.read_text().replace(digest, other))
     done = bad.cnd("build", status=9)
     assert other in done.stderr
     assert digest in done.stderr
@@ -180,7 +184,9 @@ def test_a_wheel_whose_hash_differs(bad: Project) -> None:
     bad.cnd("lock")
     text = bad.lockfile.read_text()
     digest = text.rpartition("sha256=")[2].strip()
-    bad.lockfile.write_text(text.replace(digest, hashlib.sha256(b"x").hexdigest()))
+    other = hashlib.sha256(b"x").hexdigest()
+    for path in (bad.lockfile, bad.path / "conda-lock.yml"):
+        path.write_text(path.read_text().replace(digest, other))
     done = bad.cnd("build", status=9)
     assert "tabulate" in done.stderr
     assert leftovers(bad) == []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import shutil
 import struct
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -14,6 +16,7 @@ from pathlib import Path
 NUMBERS = struct.Struct("@LL")
 COUNTER_SIZE = 8192
 SHORT = "short"
+PROGRAMS = ("mksquashfs", "unsquashfs")
 
 
 def library(name: str, directory: Path) -> Path:
@@ -65,7 +68,21 @@ class Faulty:
             "FAULT_HOW": str(fault.how),
             "FAULT_NAME": fault.name,
         }
-        return {**values, "FAULT_LASTING": "1"} if fault.lasting else values
+        if fault.lasting:
+            values["FAULT_LASTING"] = "1"
+        return {**values, "PATH": f"{self._programs(values)}:{os.environ['PATH']}"}
+
+    def _programs(self, values: Mapping[str, str]) -> Path:
+        """Return a directory of programs that fail, too; they get no variables of their caller."""
+        directory = self.directory / "programs"
+        directory.mkdir(exist_ok=True)
+        exported = " ".join(f"{name}={shlex.quote(value)}" for name, value in values.items())
+        for name in PROGRAMS:
+            if found := shutil.which(name):
+                script = directory / name
+                script.write_text(f'#!/bin/sh\nexec env {exported} {found} "$@"\n')
+                script.chmod(0o755)
+        return directory
 
     @property
     def _counter(self) -> Path:
