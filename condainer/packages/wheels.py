@@ -180,7 +180,7 @@ def fetch(
 ) -> tuple[str, ...]:
     """Return the requirements by which uv installs packages from the package cache alone.
 
-    What is missing is downloaded. Raises what downloads.fetch() and repositories.fetch() do.
+    What is missing is downloaded. Raises what downloads.fetch() and git_repositories.fetch() do.
     """
     from condainer.packages import downloads
 

@@ -1,6 +1,6 @@
 """Into an image, at once if it is mounted already; whatever is not as usual is for the long way.
 
-It does what mount.hold(), run.command() and shell.environment() do then, and imports next to
+It does what mounts.hold(), run.command() and shell.environment() do then, and imports next to
 nothing: one claim, two looks at the mount table, one at the content.
 """
 

@@ -1,6 +1,6 @@
 """Have an image mounted that a stamp names, at once; whatever is not as usual is for the long way.
 
-It does what mount.hold() and mountwork.work_in() do where nothing stands at the mount point, and
+It does what mounts.hold() and mount_work.work_in() do where nothing stands at the mount point, and
 imports next to nothing: what takes longer and nobody waits for is left to the keeper.
 """
 
@@ -55,7 +55,7 @@ def claim_new(found: dict[str, str]) -> int | None:
 
 
 def _command(found: dict[str, str]) -> list[str] | None:
-    """Return the command that mounts where all our processes see it, as ways.choose() does.
+    """Return the command that mounts where all our processes see it, as mount.choice.choose() does.
 
     None if there is none, or it is for the long way to choose.
     """

@@ -59,7 +59,7 @@ def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> F
     """Download what the locks of some platforms need, by default of this one.
 
     Solves for this platform if its lock is missing or stale. Raises what downloads.fetch() does,
-    LockfileError as places.admit().
+    LockfileError as admission.admit().
     """
     stand_somewhere(settings.project)
     wanted = list(dict.fromkeys(platforms)) or [this_platform()]
