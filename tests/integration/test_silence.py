@@ -170,9 +170,7 @@ def test_git(make_project: Any, tmp_path: Path, stall: str) -> None:
 
 
 @pytest.mark.parametrize("stall", STALLS)
-def test_a_package_index(
-    make_project: Any, channel: Path, tmp_path: Path, stall: str
-) -> None:
+def test_a_package_index(make_project: Any, channel: Path, tmp_path: Path, stall: str) -> None:
     with flaky.serve() as server:
         flaky.add_index(server, (channel.parent / "wheels").glob("idna-*.whl"))
         server.plan[:] = [STALLS[stall]] * 50
