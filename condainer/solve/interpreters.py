@@ -63,7 +63,8 @@ def kept(
     """Return the interpreter of some packages, linked now if it is not kept yet.
 
     None where one cannot be kept: then there is no room for it, or nothing may be run there.
-    Parameters: `members` are Python and what it needs to run. Raises what conda_packages.fetch() does.
+    Parameters: `members` are Python and what it needs to run. Raises what
+    conda_packages.fetch() does.
     """
     root = private_root(settings)
     found = Interpreter(root / "interpreters" / _key(members, root))

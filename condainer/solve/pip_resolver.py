@@ -63,7 +63,8 @@ def resolve(
     """Resolve the pip requirements against the conda packages of a solution.
 
     Parameters: `python` is the one among `solved`, `held` are packages of an older lock that are
-    to stay, `scratch` is a private directory. Raises what wheels.resolve() and conda_packages.link() do.
+    to stay, `scratch` is a private directory. Raises what wheels.resolve() and
+    conda_packages.link() do.
     """
     uv_options.check(inputs.requirements)
     question = _Question(inputs, solved, python, held, scratch, settings, reporter)
