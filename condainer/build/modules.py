@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.build import bytecode_shelf, own_sources
-from condainer.system import process
-from condainer.packages.archives import private_root
 from condainer.build.bytecode_shelf import Module
+from condainer.build.prepared import Prepared
+from condainer.lock.locks import Lock
+from condainer.packages.archives import private_root
+from condainer.packages.linked_files import Vouched
 from condainer.settings.config import Settings
+from condainer.system import process
 from condainer.system.errors import BuildError, StorageError
 from condainer.system.files import storage_error_told
-from condainer.packages.linked_files import Vouched
-from condainer.lock.locks import Lock
-from condainer.build.prepared import Prepared
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 

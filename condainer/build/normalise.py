@@ -21,9 +21,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer.system.files import remove_tree
-import re
 from condainer.lock.contents import CHANNEL
+from condainer.system.files import remove_tree
 
 # Written by installers about the way a wheel took to this prefix.
 TRANSIENT = ("direct_url.json", "REQUESTED", "uv_cache.json", "uv_build.json")

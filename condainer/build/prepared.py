@@ -12,17 +12,17 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
+from condainer.build.unshelve import SHELVES, Written
 from condainer.startup import launch
 from condainer.system import process
 from condainer.system.errors import CondainerError
 from condainer.system.files import storage_error_told, storage_errors
 from condainer.system.process import CommandFailed, Running
 from condainer.system.reporter import Reporter
-from condainer.build.unshelve import SHELVES, Written
-from dataclasses import dataclass
 
 
 @dataclass(frozen=True)

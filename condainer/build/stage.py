@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from condainer.build import mark, modules, normalise, prepared
-from condainer.packages import build_requirements, network, conda_packages, wheels
-from condainer.packages import needs
-from condainer.system import namespace, process
+from condainer.build.prepared import Prepared
+from condainer.inputs.environment_yml import logins
 from condainer.lock.address import MARKED, OURS, Address
-from condainer.system.private_directory import claimed_directory, reclaim
+from condainer.lock.locks import CondaPackage, Lock
+from condainer.packages import build_requirements, conda_packages, needs, network, wheels
+from condainer.packages.linked_files import Vouched
 from condainer.settings.config import STAGE, Settings
+from condainer.system import namespace, process
 from condainer.system.errors import BuildError, OfflineError, StorageError, ToolError
 from condainer.system.files import (
     is_private_directory,
@@ -25,10 +27,7 @@ from condainer.system.files import (
     remove_tree,
     storage_errors,
 )
-from condainer.inputs.environment_yml import logins
-from condainer.packages.linked_files import Vouched
-from condainer.lock.locks import CondaPackage, Lock
-from condainer.build.prepared import Prepared
+from condainer.system.private_directory import claimed_directory, reclaim
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 
