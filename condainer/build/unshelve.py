@@ -1,10 +1,11 @@
 """Write byte code from the shelves of the package cache for a prefix; runs beside a build.
 
 Run as `python -m condainer.build.unshelve DIRECTORY PREFIX WORKERS`, where the file
-DIRECTORY/shelves holds paths of shelves, each ended by a NUL. What the shelf of number N has goes below DIRECTORY/N;
-when all of it stands there, and the shelf was undamaged, DIRECTORY/N.json appears and says what it
-is. A process of its own, because neither what patches byte code nor what writes thousands of files
-leaves the interpreter to others; its workers are plain forks, for it has one thread.
+DIRECTORY/shelves holds paths of shelves, each ended by a NUL. What the shelf of number N has goes
+below DIRECTORY/N; when all of it stands there, and the shelf was undamaged, DIRECTORY/N.json
+appears and says what it is. A process of its own, because neither what patches byte code nor what
+writes thousands of files leaves the interpreter to others; its workers are plain forks, for it has
+one thread.
 """
 
 from __future__ import annotations
