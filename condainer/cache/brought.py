@@ -1,6 +1,6 @@
 """Caches that come with a project: their images are checked before they are first used.
 
-Whoever wrote the project put them there, and the user need not know that they are in use.
+The author of the project put them there, and the user may not know that they are in use.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def remember(entry: Entry, settings: Settings) -> None:
     if entry.root in settings.brought_caches:
         note = _note(entry)
         with suppress(OSError):
-            # Not the home directory of somebody who has none.
+            # Do not make a home directory for a user who has none.
             if note.parent.parent.parent.is_dir():
                 make_directory(note.parent, 0o700)
             if is_private_directory(note.parent):

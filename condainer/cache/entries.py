@@ -251,7 +251,7 @@ def read_entry(directory: Path) -> Entry | None:
 
 
 def read_papers(directory: Path) -> tuple[bytes, bytes]:
-    """Return what stands in the manifest and in the lock of an entry, whoever wrote them.
+    """Return the content of the manifest and of the lock of an entry, which others may have written.
 
     Raises OSError for what is no regular file, or larger than any of ours.
     """

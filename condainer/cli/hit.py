@@ -58,7 +58,7 @@ def _tell_variables(syntax: str, prefix: str, saved: str) -> None:
 def make(
     settings: Settings, reporter: Reporter, quiet: bool, as_json: bool, stamped: bool = True
 ) -> None:
-    """Find or make the image of a project, write its stamp if it is to be `stamped`, and say so.
+    """Find or make the image of a project, write its stamp if `stamped`, and say so.
 
     Raises CondainerError.
     """

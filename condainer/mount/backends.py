@@ -76,7 +76,7 @@ def examine(prefix: Path, address: str) -> State:
     for _ in range(LOOKS):
         before = mounted_at(prefix)
         state = _seen(prefix, address, before)
-        # What is mounted or unmounted meanwhile looks for a moment as if it were somebody else's.
+        # During a mount or an unmount, ours looks like another user's for a moment.
         if state is not State.FOREIGN or mounted_at(prefix) == before:
             break
     return state
@@ -284,7 +284,7 @@ def _failed_hint(said: str, image: Path) -> str:
     if "squashfs image" in said or "bad superblock" in said:
         return _damaged_hint(image)
     if "shared librar" in said or "symbol lookup error" in said or "' not found" in said:
-        return "Install squashfuse anew, or run `cnd prereq --install`: it misses its libraries."
+        return "Reinstall squashfuse, or run `cnd prereq --install`: it misses its libraries."
     return ""
 
 

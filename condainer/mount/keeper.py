@@ -207,7 +207,7 @@ class Keeper:
             return LONGEST_PAUSE
         with contextlib.suppress(CondainerError):
             process.run(self.duty.again, env=os.environ)
-        # Again soon: the new daemon may have been killed too, or somebody else had the turn.
+        # Try again soon: the new daemon may be dead too, or another process held the lock.
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
         return self.pause
 
@@ -254,7 +254,7 @@ class Keeper:
         while visited and files.is_private_directory(self.prefix):
             with mount_locks.all_taken(paths) as alone:
                 if not alone:
-                    # Somebody mounts there again, or waits as we do.
+                    # Another process mounts there again, or waits as we do.
                     break
                 visited = mount_locks.visitors(self.prefix)
                 if not visited:

@@ -33,7 +33,7 @@ PATIENCE = 1.0
 class Cleared:
     """A mount point that was to be cleared, and why it was not if there is a problem.
 
-    One that is `left` had no mount any more: whoever should have removed it was killed.
+    One that is `left` had no mount any more: the keeper that would have removed it was killed.
     """
 
     prefix: Path

@@ -19,7 +19,7 @@ class Engine(Protocol):
 
     @property
     def tool(self) -> tuple[str, str]:
-        """What it is called in manifests, and its version."""
+        """Its name and version."""
 
     def solve(
         self,
