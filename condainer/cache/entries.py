@@ -251,7 +251,7 @@ def read_entry(directory: Path) -> Entry | None:
 
 
 def read_papers(directory: Path) -> tuple[bytes, bytes]:
-    """Return the content of the manifest and of the lock of an entry, which others may have written.
+    """Return the content of the manifest and of the lock of an entry, whoever has written them.
 
     Raises OSError for what is no regular file, or larger than any of ours.
     """

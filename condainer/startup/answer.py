@@ -22,7 +22,8 @@ class Call:
         self.words = words
         self.directory = directory
         self.quiet = quiet
-        self.found = _found(directory)
+        # What activation asks is about an image, not about a project.
+        self.found = None if command == "activation-variables" else _found(directory)
 
 
 def parsed(arguments: list[str]) -> "Call | None":
