@@ -18,6 +18,7 @@ import pytest
 
 from condainer.mount import backends, mount_locks, mount_table, mounts, unmount
 from condainer.mount.mounts import Image, Options, State
+from condainer.startup import attach
 from condainer.system import namespace
 from condainer.system.errors import CondainerError, MountError, StorageError, ToolError
 from tests.mounting import (
@@ -471,7 +472,7 @@ def test_second_user_gets_a_private_mount(accounts: list[Account], image: Image)
     assert ME.hold(image, "cat", f"{image.prefix}/.condainer/address").stdout.startswith("private")
     until(lambda: len(daemons(image)) == len(keepers(image)) == 1)
     assert mounts.probe(image) is State.FOREIGN
-    with pytest.raises(MountError, match="is taken by a mount of cndtest"):
+    with pytest.raises(MountError, match="is taken by a mount of cnd[0-9]"):
         mounts.mount(image)
     holder.communicate()
     until(lambda: is_gone(image))
@@ -594,9 +595,7 @@ def test_lock_file_that_is_not_a_file(image: Image) -> None:
         mounts.mount(image)
 
 
-def test_who_is_interrupted_leaves_no_child(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_is_interrupted_leaves_no_child(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -604,14 +603,35 @@ def test_who_is_interrupted_leaves_no_child(
         children.append(fork())
         return children[-1]
 
-    (tmp_path / ".condainer").mkdir()
-    # To open it takes for ever.
-    os.mkfifo(tmp_path / backends.SENTINEL)
+    mounts.mount(image)
+    (daemon,) = daemons(image)
     children: list[int] = []
     fork = os.fork
     monkeypatch.setattr(os, "fork", noted)
     monkeypatch.setattr(select, "select", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        backends._answers(tmp_path)
-    with contextlib.suppress(ChildProcessError):
-        assert os.WTERMSIG(os.waitpid(children[0], 0)[1]) == 9
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            attach.answer(str(image.prefix))
+        with contextlib.suppress(ChildProcessError):
+            assert os.WTERMSIG(os.waitpid(children[0], 0)[1]) == 9
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+
+
+def test_who_looks_at_a_mount_waits_for_no_daemon_that_stops_meanwhile(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def and_stops(prefix: str, patience: float) -> bytes | None:
+        said = answer(prefix, patience)
+        os.kill(daemon, signal.SIGSTOP)
+        return said
+
+    mounts.mount(image)
+    (daemon,) = daemons(image)
+    answer = attach.answer
+    monkeypatch.setattr(attach, "answer", and_stops)
+    try:
+        assert mounts.probe(image) is State.MOUNTED
+    finally:
+        os.kill(daemon, signal.SIGCONT)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
 import errno
 import os
-import select
-import signal
 import stat
 import struct
 from dataclasses import dataclass
@@ -15,7 +12,7 @@ from pathlib import Path
 
 from condainer.mount import guard
 from condainer.mount.mount_table import PLACE, Mounted, mounted_at
-from condainer.startup import tool_paths
+from condainer.startup import attach, tool_paths
 from condainer.startup.tool_paths import KERNEL, OPTIONS
 from condainer.system import files, namespace, process
 from condainer.system.errors import MountError, ToolError
@@ -26,14 +23,13 @@ if TYPE_CHECKING:
 else:
     Protocol = object
 
-SENTINEL = Path(".condainer", "address")
-
 # How long a daemon may take to answer, in seconds; it may wait for a slow file system.
 PATIENCE = 10.0
 # How often to look at what changes while it is looked at.
 LOOKS = 5
-# What stat says of a FUSE mount whose daemon has gone.
+# What a FUSE mount says whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
+DEAD_ANSWERS = tuple(b"-%d" % number for number in DEAD_ERRORS)
 
 SUPERBLOCK_MAGIC = b"hsqs"
 SUPERBLOCK_SIZE = 96
@@ -83,33 +79,28 @@ def examine(prefix: Path, address: str) -> State:
 
 
 def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
-    if top is not None and top.owner == os.geteuid() and not _answers(prefix):
-        return State.HUNG
-    try:
-        status = prefix.lstat()
-    except FileNotFoundError:
-        return State.ABSENT
-    except OSError as error:
-        entry = mounted_at(prefix)
-        ours = entry is not None and entry.owner == os.geteuid()
-        return State.DEAD if ours and error.errno in DEAD_ERRORS else State.FOREIGN
-    if not stat.S_ISDIR(status.st_mode):
+    if top is None or top.kind == PLACE:
+        return _of_directory(prefix)
+    if top.kind != KERNEL and top.owner != os.geteuid():
         return State.FOREIGN
-    entry = mounted_at(prefix)
-    if entry is None or entry.device != status.st_dev or entry.kind == PLACE:
-        return State.ABSENT if _is_free(prefix) else State.FOREIGN
-    if entry.kind != KERNEL and entry.owner != os.geteuid():
+    # A daemon can stop at any moment: we do not touch what it serves.
+    said = attach.answer(str(prefix), PATIENCE)
+    if said is None:
+        return State.HUNG if top.owner == os.geteuid() else State.FOREIGN
+    device, _, found = said.rpartition(b" ")
+    if found in DEAD_ANSWERS:
+        return State.DEAD
+    if device != b"%d" % top.device:
+        # Something else was mounted above it later, as a job's own /tmp.
+        return _of_directory(prefix)
+    if found != f"{address}\n".encode():
         return State.FOREIGN
-    try:
-        found, _ = files.read_small(prefix / SENTINEL, len(address) + 1)
-    except OSError as error:
-        return State.DEAD if error.errno in DEAD_ERRORS else State.FOREIGN
-    except UnicodeDecodeError:
-        return State.FOREIGN
-    if found != f"{address}\n":
-        return State.FOREIGN
-    provided = entry.kind == KERNEL and os.geteuid() != 0
+    provided = top.kind == KERNEL and os.geteuid() != 0
     return State.PROVIDED if provided else State.MOUNTED
+
+
+def _of_directory(prefix: Path) -> State:
+    return State.ABSENT if _is_free(prefix) else State.FOREIGN
 
 
 def is_ours(entry: Mounted) -> bool:
@@ -117,38 +108,17 @@ def is_ours(entry: Mounted) -> bool:
     return entry.owner == os.geteuid() or (entry.kind == KERNEL and os.geteuid() == 0)
 
 
-def _answers(prefix: Path) -> bool:
-    """Tell whether a file system answers in time; asked by a child, which can be killed."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        # One that cannot end must not hold our locks; only the pipe is to be closed by its end.
-        os.closerange(0, writing)
-        os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
-        # To open a file takes an answer, to look at a directory perhaps only the kernel's memory.
-        with contextlib.suppress(OSError):
-            os.open(prefix / SENTINEL, os.O_RDONLY)
-        os._exit(0)
-    os.close(writing)
-    ended = False
-    try:
-        # The end of the child closes its end of the pipe.
-        ended = bool(select.select([reading], [], [], PATIENCE)[0])
-        return ended
-    finally:
-        # Also when we are interrupted, which must not leave it to hold a shell's pipe.
-        if not ended:
-            os.kill(child, signal.SIGKILL)
-        # One that waits for the daemon may not even end when it is killed.
-        os.waitpid(child, 0 if ended else os.WNOHANG)
-        os.close(reading)
-
-
 def _is_free(prefix: Path) -> bool:
-    """Tell whether a directory is ours, closed to others' writing, and holds nothing of anybody."""
+    """Tell whether we can mount at a path: nothing is there, or a directory of ours.
+
+    It is closed to others' writing, and holds nothing of anybody.
+    """
     try:
+        prefix.lstat()
         ours = files.is_private_directory(prefix)
         return ours and (not os.listdir(prefix) or guard.is_put(prefix))
+    except FileNotFoundError:
+        return True
     except OSError:
         return False
 

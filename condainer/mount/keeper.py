@@ -171,8 +171,9 @@ class Keeper:
         """
         if mount_locks.shells(self.locks):
             return True
-        state = backends.examine(self.prefix, self.duty.address)
-        return state in backends.HELD and self.locks.persistent.exists()
+        # To ask the daemon could take long, and who wants in waits for the lock.
+        top = mount_table.mounted_at(self.prefix)
+        return top is not None and backends.is_ours(top) and self.locks.persistent.exists()
 
     def _stand_by(self) -> None:
         shells = bool(mount_locks.shells(self.locks))

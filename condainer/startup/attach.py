@@ -118,7 +118,7 @@ def claim_mounted(found: dict[str, str]) -> int | None:
     if claim is None:
         return None
     try:
-        said = answer(f"{prefix}/{SENTINEL}")
+        said = answer(prefix)
         if said == expected(found, device) and look(mount_table(), *place) == seen:
             return claim
     except OSError:
@@ -234,16 +234,17 @@ def _open_provided(prefix: str) -> int | None:
         return None
 
 
-def answer(path: str, patience: float = PATIENCE) -> bytes | None:
-    """Return the number of a small file's device and its content; None without an answer in time.
+def answer(prefix: str, patience: float = PATIENCE) -> bytes | None:
+    """Return what is mounted at a prefix: its device and its address; None without an answer.
 
-    It is empty if the file cannot be read. A child of ours asks: who waits for a daemon of FUSE
-    that has begun with the answer cannot be ended. Parameters: `patience` is in seconds.
+    In the place of what cannot be read there is the number of the error, negative. A child of ours
+    asks: who waits for a daemon of FUSE that has begun with the answer cannot be ended. Parameters:
+    `patience` is in seconds.
     """
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        _ask(path, writing)
+        _ask(prefix, writing)
     os.close(writing)
     said = None
     try:
@@ -259,13 +260,17 @@ def answer(path: str, patience: float = PATIENCE) -> bytes | None:
     return said
 
 
-def _ask(path: str, writing: int) -> "NoReturn":
+def _ask(prefix: str, writing: int) -> "NoReturn":
+    said = b""
     try:
         # Who cannot end must not hold our locks, nor a shell's pipe.
         os.closerange(0, writing)
         os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
-        descriptor = os.open(path, os.O_RDONLY)
-        device = os.fstat(descriptor).st_dev
-        os.write(writing, b"%d %s" % (device, os.read(descriptor, 100)))
+        place = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        said = b"%d " % os.fstat(place).st_dev
+        said += os.read(os.open(SENTINEL, os.O_RDONLY, dir_fd=place), 100)
+    except OSError as error:
+        said += b"-%d" % (error.errno or 0)
     finally:
+        os.write(writing, said)
         os._exit(0)

@@ -174,7 +174,7 @@ def _start_keeper(found: dict[str, str], stem: str, lease: str, held: int, below
 
 def _confirm(found: dict[str, str], prefix: str) -> None:
     """Believe a mount only when the content has the address that it should have; raises OSError."""
-    answer = attach.answer(f"{prefix}/{attach.SENTINEL}", PATIENCE)
+    answer = attach.answer(prefix, PATIENCE)
     if answer is None:
         raise TimeoutError(prefix)
     if answer.partition(b" ")[2] != found["address"].encode() + b"\n":

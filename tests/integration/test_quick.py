@@ -83,8 +83,15 @@ def parent_of(number: int) -> int:
 
 def daemon_of(prefix: Path) -> int:
     """Return the process that serves a mount; not a keeper, nor a child of one, which name it."""
-    (number,) = processes("squashfuse_ll\0", str(prefix))
-    return number
+    serving: list[int] = []
+
+    def is_one() -> bool:
+        # While it becomes a daemon, there are two.
+        serving[:] = processes("squashfuse_ll\0", str(prefix))
+        return len(serving) == 1
+
+    assert wait_until(is_one)
+    return serving[0]
 
 
 def environment(text: str) -> dict[str, Any]:
@@ -298,8 +305,6 @@ def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
 def test_a_daemon_that_does_not_answer_is_for_the_long_way(kept: Project) -> None:
     prefix = prefix_of(kept)
     daemon = daemon_of(prefix)
-    # A new keeper looks once more at what it keeps; asking a daemon that hangs, it has the lock.
-    time.sleep(1)
     os.kill(daemon, signal.SIGSTOP)
     try:
         start = time.monotonic()
