@@ -635,3 +635,14 @@ def test_who_looks_at_a_mount_waits_for_no_daemon_that_stops_meanwhile(
         assert mounts.probe(image) is State.MOUNTED
     finally:
         os.kill(daemon, signal.SIGCONT)
+
+
+def test_those_who_begin_at_once_agree_on_the_lock_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def before_another(base: Path) -> None:
+        (base / f".condainer-{os.geteuid()}").mkdir(0o700)
+
+    monkeypatch.setattr(mount_locks, "_existing_directory", before_another)
+    found = mount_locks.private_directory(tmp_path)
+    assert found == tmp_path / f".condainer-{os.geteuid()}"

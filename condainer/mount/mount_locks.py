@@ -129,19 +129,20 @@ def private_directory(base: Path) -> Path:
     Somebody may have taken the name in a directory that all can write. Then it is the next name;
     one that is there and ours always wins, so that all our processes agree.
     """
+    found = _existing_directory(base)
+    if found is not None:
+        return found
     candidates = _candidates(base)
-    for _ in range(2):
-        found = _existing_directory(base)
-        if found is not None:
-            return found
-        for candidate in candidates:
-            try:
-                candidate.mkdir(0o700)
+    for candidate in candidates:
+        try:
+            candidate.mkdir(0o700)
+            return candidate
+        except FileExistsError:
+            # Perhaps another process of ours was quicker.
+            if files.is_private_directory(candidate):
                 return candidate
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise files.storage_error(f"create {candidate}", error) from error
+        except OSError as error:
+            raise files.storage_error(f"create {candidate}", error) from error
     raise MountError(
         f"{candidates[0]} and the names after it belong to others",
         "Ask the administrator to remove them, or choose another `mount_base_directory`.",
