@@ -1,39 +1,22 @@
-"""What stands in for the commands of an image that is not there for those who use it.
-
-Such a shell or script has the image's `bin` in PATH. Were there nothing else, it would find the
-commands of the system instead, and go on with another Python without a word. So stand-ins lie in
-the directory below every mount, for when it was taken away; `startup.stand_ins` has those for when
-the daemon behind the mount has died.
-"""
+"""The stand-ins of an image's commands below its mount, for when that is taken away."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from condainer.startup.stand_ins import STUB, fill
 from condainer.system.files import is_private_directory, remove_tree
 
-SCRIPT = """\
-#!/bin/sh
-echo "cnd: $0: the image is not mounted any more: source \\`activate' again" >&2
-exit 125
-"""
 
+def put(below: int, prefix: Path) -> None:
+    """Let the commands of a mounted image fail loudly where they are not there.
 
-def commands(prefix: Path) -> list[str]:
-    """Return the names of the commands of a mounted image."""
+    Parameters: `below` is a descriptor of the directory mounted on.
+    """
     with suppress(OSError):
-        return os.listdir(prefix / "bin")
-    return []
-
-
-def put(prefix: Path, names: Sequence[str]) -> None:
-    """Let these commands fail loudly, in an empty directory of ours, mounted on or not."""
-    with suppress(OSError):
-        fill(str(prefix / "bin"), SCRIPT, list(names))
+        fill(f"/proc/self/fd/{below}/bin", str(prefix), os.listdir(prefix / "bin"))
 
 
 def is_put(prefix: Path) -> bool:

@@ -30,7 +30,7 @@ def main(given: Sequence[str]) -> None:
     # Until it is mounted, or could not be.
     os.close(mount_locks.wait_for(locks.mount, exclusive=False))
     if probe(image) is State.MOUNTED:
-        guard.put(Path(f"/proc/self/fd/{below}"), guard.commands(image.prefix))
+        guard.put(int(below), image.prefix)
     os.close(int(below))
     keeper.Keeper(duty).keep()
 

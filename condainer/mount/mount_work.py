@@ -216,7 +216,7 @@ def work_in(work: Work, place: Place | None = None) -> None:
     try:
         _start(work, way)
         _confirm(image)
-        guard.put(Path(f"/proc/self/fd/{below}"), guard.commands(image.prefix))
+        guard.put(below, image.prefix)
         with files.storage_errors(f"write to {locks.users.parent}"):
             stand_ins.put(str(image.prefix), str(locks.users.parent))
         if image.sha256 is not None:

@@ -1,7 +1,9 @@
-"""What stands in for an image's commands while the daemon behind its mount is dead.
+"""What stands in for the commands of an image that is not there for those who use it.
 
-The directory of stand-ins is outside of all mounts and next in PATH: a look-up that the mount
-answers with an error would otherwise go on to the commands of the system.
+Such a shell or script has the image's `bin` in PATH. Were there nothing else, it would find the
+commands of the system instead, and go on with another Python without a word. So stand-ins wait in
+a directory next in PATH, for when the daemon behind the mount has died, and in the directory below
+the mount, for when it is taken away (mount.guard).
 """
 
 import os
@@ -11,14 +13,16 @@ from condainer.startup.command_environment import STAND_INS
 # The one script in the directory, to which all names lead.
 STUB = ".condainer-guard"
 # Shells remember where they found a command: it works again when the image is back.
-PATIENT = """\
+SCRIPT = """\
 #!/bin/sh
-command={bin}/${{0##*/}}
+bin={bin}
+command=$bin/${{0##*/}}
 for time in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-    [ ! -x "$command" ] || exec "$command" "$@"
+    # Only the directory below the mount has this.
+    [ -e "$bin/{stub}" ] || [ ! -x "$command" ] || exec "$command" "$@"
     /bin/sleep 0.1
 done
-echo "cnd: $command: the image is not mounted any more, and has not come back" >&2
+echo "cnd: $command: the image is not mounted any more: source \\`activate' again" >&2
 exit 125
 """
 
@@ -33,9 +37,8 @@ def put(prefix: str, directory: str) -> None:
     if os.path.exists(f"{place}/{STUB}"):
         return
     made = f"{directory}/{name}.{os.getpid()}{STAND_INS}"
-    bin_directory = f"{prefix}/bin"
     try:
-        fill(made, PATIENT.format(bin=_quoted(bin_directory)), _executables(bin_directory))
+        fill(made, prefix, _executables(f"{prefix}/bin"))
         # What is there already, without its stub, is of no use.
         _remove(place)
         os.rename(made, place)
@@ -47,14 +50,14 @@ def put(prefix: str, directory: str) -> None:
         _remove(made)
 
 
-def fill(directory: str, script: str, names: "list[str]") -> None:
-    """Make a directory in which all these names run one script; raises OSError."""
+def fill(directory: str, prefix: str, names: "list[str]") -> None:
+    """Make a directory of stand-ins of these commands of an image; raises OSError."""
     os.mkdir(directory, 0o700)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(f"{directory}/{STUB}", flags, 0o500)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
         os.fchmod(descriptor, 0o500)
-        stream.write(script)
+        stream.write(SCRIPT.format(bin=_quoted(f"{prefix}/bin"), stub=STUB))
     for name in names:
         os.symlink(STUB, f"{directory}/{name}")
 
