@@ -10,10 +10,9 @@ from condainer.activate import shell
 from condainer.cache import trust
 from condainer.cache.entries import Entry
 from condainer.lock.locks import Lock
-from condainer.mount import mount_table, mounts
+from condainer.mount import mounts
 from condainer.settings.config import Settings
 from condainer.startup import command_environment
-from condainer.system.errors import MountError
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
@@ -49,10 +48,6 @@ def command(
 
 def subshell(use: Use) -> NoReturn:
     """Replace this process by the user's shell in the environment of an image."""
-    # A batch job inherits the variables, but not the mount.
-    active = os.environ.get("CONDAINER_ADDRESS") == use.entry.address
-    if active and mount_table.mounts_at(use.entry.prefix):
-        raise MountError("The environment is active already in this shell")
     environment = _enter(use)
     argv, more = shell.interactive_shell(environment, os.environ)
     shell.execute(argv, {**environment, **more})
