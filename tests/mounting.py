@@ -21,6 +21,7 @@ import pytest
 import condainer
 from condainer.mount import backends, mount_locks, mount_table
 from condainer.mount.mounts import Image
+from tests.accounts import accounts as accounts_for
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 LINGER = 0.3
@@ -201,14 +202,8 @@ def accounts(place: Path) -> Iterator[list[Account]]:
         missing("useradd")
     if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
         missing("/dev/fuse that everybody can use")
-    names = [f"cndtest{os.getpid()}{letter}" for letter in "ab"]
-    for name in names:
-        subprocess.run(["useradd", "--no-create-home", name], check=True)
-    try:
-        yield [account(name, place) for name in names]
-    finally:
-        for name in names:
-            subprocess.run(["userdel", name], check=True, capture_output=True)
+    with accounts_for(place, 2) as made:
+        yield [account(user.name, place) for user in made]
 
 
 def account(name: str, place: Path) -> Account:

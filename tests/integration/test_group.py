@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.accounts import accounts, group
+
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = pytest.mark.xdist_group("accounts")
 
@@ -70,8 +72,6 @@ def members(place: Path, channel: Path) -> Iterator[tuple[Member, Member]]:
         if os.environ.get("CI"):
             pytest.fail("needs root, useradd, groupadd and setpriv")
         pytest.skip("needs root, useradd, groupadd and setpriv")
-    group = f"cndgroup{os.getpid()}"
-    names = [f"cndmember{os.getpid()}{letter}" for letter in "ab"]
     cache = place / "cache"
     cache.mkdir()
     environment = {
@@ -81,23 +81,14 @@ def members(place: Path, channel: Path) -> Iterator[tuple[Member, Member]]:
         "CONDAINER_STAGING": "/tmp",
         "CONDAINER_LINGER": "0",
     }
-    subprocess.run(["groupadd", group], check=True)
-    try:
-        shutil.chown(cache, group=group)
+    with group() as name, accounts(place, 2, name) as made:
+        shutil.chown(cache, group=name)
         cache.chmod(0o3775)
-        made = []
-        for name, umask in zip(names, (0o077, 0o022), strict=True):
-            subprocess.run(["useradd", "--no-create-home", "-G", group, name], check=True)
-            home = place / name
-            home.mkdir()
-            shutil.chown(home, name, name)
-            made.append(Member(name, home, umask, environment))
-        yield made[0], made[1]
-    finally:
-        for name in names:
-            # By force, for a keeper may still be about to end.
-            subprocess.run(["userdel", "-f", name], check=False, capture_output=True)
-        subprocess.run(["groupdel", group], check=False, capture_output=True)
+        first, second = made
+        yield (
+            Member(first.name, first.home, 0o077, environment),
+            Member(second.name, second.home, 0o022, environment),
+        )
 
 
 def test_both_build_and_both_hit(members: tuple[Member, Member]) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests import slurm
+from tests.accounts import PATH
 from tests.slurm import Account, Cluster, Site, Tracking
-from tests.slurm.settings import PATH
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]

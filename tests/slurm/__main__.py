@@ -10,11 +10,10 @@ import sys
 import threading
 from pathlib import Path
 
+from tests.accounts import PATH, accounts
 from tests.channel import ensure_channel
-from tests.slurm.accounts import accounts
 from tests.slurm.settings import (
     AS_LOCALHOST,
-    PATH,
     Tracking,
     cgroup_problem,
     harshest,

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.slurm.accounts import ROOT, Account
+from tests.accounts import PATH, ROOT, Account
 from tests.slurm.settings import (
     ADOPT,
     AS_LOCALHOST,
     CGROUPS,
-    PATH,
     Ports,
     Tracking,
     slurm_conf,

@@ -8,10 +8,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.accounts import SBIN
+
 CLIENTS = ("srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol")
 DAEMONS = ("munged", "slurmctld", "slurmd")
-SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
-PATH = f"/usr/local/bin:/usr/bin:/bin:{SBIN}"
 CGROUPS = Path("/sys/fs/cgroup")
 
 # Loaded into slurmstepd: daemons become its children when their parents end, and so

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import pwd
 import shutil
@@ -14,10 +15,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.slurm.settings import PATH
-
-# How often an account is tried to be made while others hold the lock of /etc/passwd.
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+PATH = f"/usr/local/bin:/usr/bin:/bin:{SBIN}"
+# How often accounts are tried to be changed while others hold the lock of /etc/passwd.
 LOCKED = 50
+# How long the processes of an account may take to end: keepers unmount when the last user has gone.
+ENDING = 10.0
+
+# A name that is used again could have processes of its last owner.
+_numbers = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -81,36 +87,75 @@ ROOT = Account("root", 0, 0, Path("/"))
 
 
 @contextmanager
-def accounts(place: Path, number: int) -> Iterator[list[Account]]:
-    """Make accounts with homes in a directory that all can pass through; root alone can."""
-    names = [f"cndslurm{os.getpid()}{letter}" for letter in "abcdefgh"[:number]]
+def accounts(place: Path, number: int, group: str = "") -> Iterator[list[Account]]:
+    """Make accounts with homes in a directory that all can pass through; root alone can.
+
+    Parameters: `group` is a further one of which all are members.
+    """
+    made: list[Account] = []
     try:
-        yield [_make(name, place / "home" / name) for name in names]
+        for _ in range(number):
+            made.append(_make(f"cnd{os.getpid()}n{next(_numbers)}", place / "home", group))
+        yield made
     finally:
-        for name in names:
-            with contextlib.suppress(KeyError):
-                _end_processes(pwd.getpwnam(name).pw_uid)
-            subprocess.run(["userdel", "--force", name], check=False, capture_output=True)
+        for account in made:
+            _end_processes(account.uid)
+            _change("userdel", "--force", account.name)
 
 
-def _make(name: str, home: Path) -> Account:
-    command = ["useradd", "--no-create-home", "--home-dir", str(home), name]
-    for _ in range(LOCKED):
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        if "lock" not in done.stderr:
-            break
-        # Somebody else is making accounts, too.
-        time.sleep(0.2)
-    done.check_returncode()
+@contextmanager
+def group() -> Iterator[str]:
+    """Make a group, and return its name."""
+    name = f"cnd{os.getpid()}g{next(_numbers)}"
+    _change("groupadd", name)
+    try:
+        yield name
+    finally:
+        _change("groupdel", name)
+
+
+def _make(name: str, homes: Path, group: str) -> Account:
+    home = homes / name
+    groups = ["--groups", group] if group else []
+    _change("useradd", "--no-create-home", "--home-dir", str(home), *groups, name)
     entry = pwd.getpwnam(name)
     home.mkdir(parents=True)
     shutil.chown(home, entry.pw_uid, entry.pw_gid)
     return Account(name, entry.pw_uid, entry.pw_gid, home)
 
 
+def _change(*command: str) -> None:
+    """Run a command that changes accounts, again while somebody else has them locked."""
+    for _ in range(LOCKED):
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if "lock" not in done.stderr:
+            break
+        time.sleep(0.2)
+    assert done.returncode == 0, done.stderr
+
+
 def _end_processes(uid: int) -> None:
-    """End what still runs for an account of ours."""
+    """See an account's processes end, and end what does not.
+
+    Without its account, fusermount3 refuses what a keeper still has to unmount.
+    """
+    start = time.monotonic()
+    while left := _processes(uid):
+        waited = time.monotonic() - start
+        assert waited < 2 * ENDING, f"processes of {uid} do not end: {left}"
+        if waited > ENDING:
+            for number in left:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _processes(uid: int) -> list[int]:
+    """Return the processes of an account that can still end: the dead ones wait for init."""
+    found = []
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if directory.stat().st_uid == uid:
-                os.kill(int(directory.name), signal.SIGKILL)
+            state = (directory / "stat").read_bytes().rpartition(b")")[2].split()[0]
+            if directory.stat().st_uid == uid and state != b"Z":
+                found.append(int(directory.name))
+    return found
