@@ -18,7 +18,7 @@ from condainer.lock.locks import Lock
 from condainer.mount.safe_base import check_base
 from condainer.settings.config import Settings
 from condainer.solve.lock_state import ensure_lock, lock_state
-from condainer.system.errors import NotBuiltError
+from condainer.system.errors import CondainerError, NotBuiltError
 from condainer.system.files import stand_somewhere
 from condainer.system.reporter import Reporter
 
@@ -88,9 +88,11 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
         return entries.pinned(settings.address, settings)
     state = lock_state(settings)
     if state.lock is None or state.status != "current":
+        hint = "Run `cnd build` first."
+        if state.lock is not None:
+            hint += " `cnd exec --frozen` runs the image of the lock as it is."
         raise NotBuiltError(
-            f"The lock of {settings.project} is {state.status}: {state.reason}",
-            "Run `cnd build` first.",
+            f"The lock of {settings.project} is {state.status}: {state.reason}", hint
         )
     address = address_of(state.lock, settings.mount_base_directory)
     found = entries.look_up(address, settings)
@@ -100,6 +102,18 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
             f"The image {address.digest} is not in {places}", "Run `cnd build` first."
         )
     return found, state.lock
+
+
+def behind(entry: Entry, settings: Settings) -> str:
+    """Return why the image that is activated is not the project's any more; empty if it is."""
+    try:
+        state = lock_state(settings)
+    except CondainerError as error:
+        return error.message
+    if state.lock is None or state.status != "current":
+        return f"The lock is {state.status}: {state.reason}"
+    newer = address_of(state.lock, settings.mount_base_directory).digest
+    return "" if newer == entry.address else f"The lock is of another image, {newer[:8]}"
 
 
 def mount_of(settings: Settings) -> Image:

@@ -142,18 +142,6 @@ def build_report(built: Built) -> dict[str, Any]:
     }
 
 
-def activation_command() -> str:
-    """Return how to activate the project's environment from a shell in its directory.
-
-    bash looks for `activate` in PATH before the working directory, where conda, virtual
-    environments and others have one.
-    """
-    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    # It need not be executable to be found there.
-    hidden = any(Path(directory or ".", "activate").is_file() for directory in path)
-    return "source ./activate" if hidden else "source activate"
-
-
 def status(settings: Settings) -> dict[str, Any]:
     """Return what `cnd status` shows; nothing of it has to exist."""
     from condainer.mount import mounts

@@ -688,7 +688,7 @@ def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) ->
 
     asked: list[bool] = []
     monkeypatch.setattr(hit, "_execute", execute)
-    monkeypatch.setattr(attach, "command", lambda words, found: None)
+    monkeypatch.setattr(attach, "command", lambda words, found, quiet: None)
 
     with a_world() as world:
         world.build()

@@ -177,34 +177,62 @@ fi
 unset __CONDAINER_NAMES __condainer_name __condainer_path __condainer_rest
 """
 
+# A function, so that leaving works wherever the shell stands. What another tool has under its name,
+# as a virtual environment does, comes back.
+FUNCTIONS = """\
+__condainer_undo() {
+@undo
+}
+__condainer_leave() {
+@run_scripts
+    __condainer_undo
+@process
+    if [ -n "${__CONDAINER_CLAIM-}" ] && [ "${__CONDAINER_SHELL-}" = "$__condainer_shell" ]; then
+        command rm -f -- "$__CONDAINER_CLAIM" || :
+    fi
+    unset __CONDAINER_CLAIM __CONDAINER_SHELL
+    hash -r 2>/dev/null || :
+}
+__condainer_forget() {
+    case "$(typeset -f deactivate 2>/dev/null)" in
+        *__condainer_forget*)
+            unset -f deactivate
+            eval "${__CONDAINER_THEIRS-}"
+            ;;
+    esac
+    unset __CONDAINER_THEIRS __condainer_shell
+    unset -f __condainer_undo __condainer_leave __condainer_forget
+}
+"""
+
 ACTIVATE = """\
 # Made by `cnd build`: source it from bash or zsh.
 @sourced
 @process
 # What another shell has exported is renewed, as in a batch job: its mount is not this shell's. The
 # environment of `cnd shell` is this process's own, as long as it is mounted.
-if [ -z "${CONDAINER_ADDRESS-}" ]; then
-    __condainer_active=
-elif [ -n "${__CONDAINER_NAMES-}" ]; then
-    __condainer_active=${__CONDAINER_SHELL-}
-elif command grep -qsF -- "/condainer-$CONDAINER_ADDRESS " /proc/self/mountinfo; then
-    __condainer_active=$__condainer_shell
-else
-    __condainer_active=
+__condainer_mounted=
+__condainer_active=
+if [ -n "${CONDAINER_ADDRESS-}" ]; then
+    if command grep -qsF -- "/condainer-$CONDAINER_ADDRESS " /proc/self/mountinfo; then
+        __condainer_mounted=$__condainer_shell
+    fi
+    __condainer_active=$__condainer_mounted
+    [ -z "${__CONDAINER_NAMES-}" ] || __condainer_active=${__CONDAINER_SHELL-}
 fi
-if [ "$__condainer_active" = "$__condainer_shell" ]; then
-    unset __condainer_active __condainer_shell
-    printf '%s\\n' "cnd: ${CONDA_DEFAULT_ENV-an environment} is already active" >&2
-    printf "%s\\n" "Leave it with \\`source deactivate\\`, a cnd shell with \\`exit\\`." >&2
-    return 1
+if [ "$__condainer_active$__condainer_mounted${CONDAINER_ADDRESS-}" = \\
+    "$__condainer_shell$__condainer_shell"@address ]; then
+    unset __condainer_active __condainer_mounted __condainer_shell
+    printf '%s\\n' "cnd: ${CONDA_DEFAULT_ENV-the environment} is already active" >&2
+    return 0
 fi
-unset __condainer_active
+unset __condainer_mounted
 @directories
 __condainer_user=${EUID-}
 @quick
 [ -n "$__condainer_claim" ] || __condainer_claim=$(@mount "$__condainer_shell") || {
-    unset __condainer_shell __condainer_claim __condainer_user
-    unset __condainer_cache __condainer_config
+    unset __condainer_active __condainer_found __condainer_shell __condainer_claim
+    unset __condainer_user __condainer_cache __condainer_config
     printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
     return 1
 }
@@ -212,23 +240,43 @@ __condainer_user=${EUID-}
 { IFS= read -r __condainer_found < @prefix/.condainer/address; } 2>/dev/null || __condainer_found=
 if [ "$__condainer_found" != @address ]; then
     command rm -f -- "$__condainer_claim" || :
-    unset __condainer_found __condainer_shell __condainer_claim __condainer_user
-    unset __condainer_cache __condainer_config
+    unset __condainer_active __condainer_found __condainer_shell __condainer_claim
+    unset __condainer_user __condainer_cache __condainer_config
     printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
     return 1
 fi
 __condainer_variables=
 [ ! -d @prefix/etc/conda/env_vars.d ] || __condainer_variables=$(@packaged) || {
     command rm -f -- "$__condainer_claim" || :
-    unset __condainer_found __condainer_shell __condainer_claim __condainer_user
-    unset __condainer_cache __condainer_config __condainer_variables
+    unset __condainer_active __condainer_found __condainer_shell __condainer_claim
+    unset __condainer_user __condainer_cache __condainer_config __condainer_variables
     printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
     return 1
 }
+@functions
 if [ -n "${CONDAINER_ADDRESS-}" ] && [ -n "${CONDAINER_PREFIX-}" ]; then
-    __CONDAINER_NAMES=${__CONDAINER_NAMES:-@marks}
-@undo
+    if [ "$__condainer_active" = "$__condainer_shell" ]; then
+        [ "$CONDAINER_ADDRESS" = @address ] ||
+            printf 'cnd: switched from %s (%.8s) to %s (%.8s)\\n' \\
+                "${CONDA_DEFAULT_ENV-}" "$CONDAINER_ADDRESS" @name @address >&2
+    fi
+    if [ -n "${__CONDAINER_NAMES-}" ] && [ "${__CONDAINER_SHELL-}" = "$__condainer_shell" ]; then
+        # The claim on the same image is in the same file.
+        [ "${__CONDAINER_CLAIM-}" != "$__condainer_claim" ] || __CONDAINER_CLAIM=
+        __condainer_leave
+    else
+        __CONDAINER_NAMES=${__CONDAINER_NAMES:-@marks}
+        __condainer_undo
+    fi
 fi
+case "$(typeset -f deactivate 2>/dev/null)" in
+    *__condainer_forget*) ;;
+    *) __CONDAINER_THEIRS=$(typeset -f deactivate 2>/dev/null) || : ;;
+esac
+deactivate() {
+    __condainer_leave
+    __condainer_forget
+}
 # Not exported: the claim is this shell's own, and not that of a shell that it starts.
 unset __CONDAINER_CLAIM __CONDAINER_SHELL
 __CONDAINER_CLAIM=$__condainer_claim
@@ -237,8 +285,8 @@ __CONDAINER_SHELL=$__condainer_shell
 __condainer_behind=${__condainer_claim:+:${__condainer_claim%/*}/@stand_ins}
 export __CONDAINER_NAMES=@names
 @settings
-unset __condainer_found __condainer_shell __condainer_claim __condainer_user
-unset __condainer_cache __condainer_config __condainer_variables
+unset __condainer_active __condainer_found __condainer_shell __condainer_claim
+unset __condainer_user __condainer_cache __condainer_config __condainer_variables
 export PATH=@prefix/bin"$__condainer_behind${PATH:+:$PATH}"
 unset __condainer_behind
 case $- in
@@ -251,7 +299,7 @@ hash -r 2>/dev/null || :
 @run_scripts"""
 
 DEACTIVATE = """\
-# Made by `cnd build`: source it from bash or zsh.
+# Made by `cnd build`: source it from bash or zsh; in an activated shell, `deactivate` does it.
 @sourced
 if [ -z "${__CONDAINER_NAMES-}" ]; then
     if [ -n "${CONDAINER_ADDRESS-}" ]; then
@@ -261,14 +309,9 @@ if [ -z "${__CONDAINER_NAMES-}" ]; then
     fi
     return 1
 fi
-@run_scripts
-@undo
-@process
-if [ -n "${__CONDAINER_CLAIM-}" ] && [ "${__CONDAINER_SHELL-}" = "$__condainer_shell" ]; then
-    command rm -f -- "$__CONDAINER_CLAIM" || :
-fi
-unset __CONDAINER_CLAIM __CONDAINER_SHELL __condainer_shell
-hash -r 2>/dev/null || :
+@functions
+__condainer_leave
+__condainer_forget
 """
 
 
@@ -282,7 +325,8 @@ def activation_script(of: Activation) -> str:
     return Script(ACTIVATE).substitute(
         sourced=_sourced("activate", of.project),
         process=PROCESS,
-        undo=UNDO,
+        functions=_functions(),
+        name=shlex.quote(of.name),
         marks=MARKS,
         mount=shlex.join(of.mount),
         quick=of.quick,
@@ -318,9 +362,15 @@ def _setting_default(default: Default, address: str) -> list[str]:
 def deactivation_script(project: Path) -> str:
     """Return the text of a project's `deactivate`, which undoes any activation of this shell."""
     return Script(DEACTIVATE).substitute(
-        sourced=_sourced("deactivate", project),
-        process=PROCESS,
+        sourced=_sourced("deactivate", project), functions=_functions()
+    )
+
+
+def _functions() -> str:
+    """Return the text that defines how an activation is taken back."""
+    return Script(FUNCTIONS).substitute(
         undo=UNDO,
+        process=PROCESS,
         run_scripts=Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
     )
 

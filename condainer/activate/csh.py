@@ -19,38 +19,45 @@ set __condainer_status = 1
 set __condainer_newline = '\\
 '
 set __condainer_active = ''
-if ( $?CONDAINER_ADDRESS ) then
-    set __condainer_active = "$CONDAINER_ADDRESS"
-endif
+set __condainer_mounted = 0
 # What another shell has exported is renewed, as in a batch job: its mount is not this shell's. The
 # environment of `cnd shell` is this process's own, as long as it is mounted.
-if ( "$__condainer_active" != '' && ! $?__condainer_claim ) then
-    if ( $?__CONDAINER_NAMES ) then
-        set __condainer_active = ''
-    else if ( ! { grep -qsF -- "/condainer-$__condainer_active " /proc/self/mountinfo } ) then
-        set __condainer_active = ''
+if ( $?CONDAINER_ADDRESS ) then
+    if ( { grep -qsF -- "/condainer-$CONDAINER_ADDRESS " /proc/self/mountinfo } ) then
+        set __condainer_mounted = 1
+    endif
+    if ( $?__condainer_claim || ( ! $?__CONDAINER_NAMES && $__condainer_mounted ) ) then
+        set __condainer_active = "$CONDAINER_ADDRESS"
     endif
 endif
-if ( "$__condainer_active" != '' ) then
-    /bin/sh -c @say sh @already @leave
-    unset __condainer_newline __condainer_active
+if ( $__condainer_mounted && "$__condainer_active" == '@address' ) then
+    /bin/sh -c @say sh @already
+    unset __condainer_newline __condainer_active __condainer_mounted
+    set __condainer_status = 0
 else
     setenv __CONDAINER_CALL @mount
     # The claim and the lines to evaluate; nothing, unless the image is mounted and at its place.
     set __condainer_lines = ( "`printenv __CONDAINER_CALL | /bin/sh -s $$`" '' )
     unsetenv __CONDAINER_CALL
-    set __condainer_claim = $__condainer_lines[1]:q
-    shift __condainer_lines
-    if ( "$__condainer_claim" == '' ) then
-        unset __condainer_newline __condainer_active __condainer_claim __condainer_lines
+    if ( "$__condainer_lines[1]" == '' ) then
+        unset __condainer_newline __condainer_active __condainer_mounted __condainer_lines
     else
-        if ( $?CONDAINER_PREFIX ) then
+        if ( "$__condainer_active" != '' && "$__condainer_active" != '@address' ) then
+            /bin/sh -c @switched sh "$CONDA_DEFAULT_ENV" "$__condainer_active" @name
+        endif
+        if ( $?__condainer_claim ) then
+            # The claim on the same image is in the same file.
+            if ( "$__condainer_claim" == "$__condainer_lines[1]" ) set __condainer_claim = ''
+@leave_old
+        else if ( $?CONDAINER_PREFIX ) then
             if ( ! $?__CONDAINER_NAMES ) then
                 setenv __CONDAINER_NAMES '@marks'
             endif
 @undo
             unset __condainer_name __condainer_saved
         endif
+        set __condainer_claim = $__condainer_lines[1]:q
+        shift __condainer_lines
         set __condainer_cache = ''
         set __condainer_config = ''
         if ( $?HOME ) then
@@ -85,7 +92,8 @@ else
             if ( "$__condainer_file" != '' ) source "$__condainer_file"
         end
         unsetenv __CONDAINER_CALL
-        unset __condainer_newline __condainer_active __condainer_cache __condainer_config
+        unset __condainer_newline __condainer_active __condainer_mounted
+        unset __condainer_cache __condainer_config
         unset __condainer_file __condainer_lines __condainer_line
         set __condainer_status = 0
     endif
@@ -110,6 +118,22 @@ UNDO = """\
     unsetenv __CONDAINER_NAMES
 """
 
+# The same, with the scripts and the claim of this shell's own activation.
+LEAVE = """\
+    setenv __CONDAINER_CALL @scripts
+    foreach __condainer_file ( "`printenv __CONDAINER_CALL | /bin/sh`" )
+        if ( "$__condainer_file" != '' ) source "$__condainer_file"
+    end
+@undo
+    if ( $?__condainer_prompt ) then
+        set prompt = "$__condainer_prompt:q"
+    endif
+    if ( $?__condainer_claim ) then
+        /bin/rm -f -- "$__condainer_claim:q"
+    endif
+    unset __condainer_file __condainer_name __condainer_saved __condainer_prompt
+"""
+
 DEACTIVATE = """\
 # Made by `cnd build`: source it from csh or tcsh; in an activated shell, `deactivate` does it.
 set __condainer_status = 1
@@ -122,19 +146,8 @@ if ( ! $?__CONDAINER_NAMES ) then
 else
     set __condainer_newline = '\\
 '
-    setenv __CONDAINER_CALL @scripts
-    foreach __condainer_file ( "`printenv __CONDAINER_CALL | /bin/sh`" )
-        if ( "$__condainer_file" != '' ) source "$__condainer_file"
-    end
-@undo
-    if ( $?__condainer_prompt ) then
-        set prompt = "$__condainer_prompt:q"
-    endif
-    if ( $?__condainer_claim ) then
-        /bin/rm -f -- "$__condainer_claim:q"
-    endif
-    unset __condainer_newline __condainer_file __condainer_name __condainer_saved
-    unset __condainer_prompt __condainer_claim __condainer_deactivate
+@leave
+    unset __condainer_newline __condainer_claim __condainer_deactivate
     unalias deactivate
     rehash
     set __condainer_status = 0
@@ -143,8 +156,8 @@ eval "unset __condainer_status; /bin/sh -c 'exit $__condainer_status'"
 """
 
 SAY = """printf '%s\\n' "$@" >&2"""
-ALREADY = "cnd: an environment is already active"
-LEAVE = "Leave it with `deactivate`, a cnd shell with `exit`."
+ALREADY = "cnd: the environment is already active"
+SWITCHED = """printf 'cnd: switched from %s (%.8s) to %s (%.8s)\\n' "$1" "$2" "$3" @address >&2"""
 
 MOUNT = """\
 claim=$(
@@ -208,7 +221,10 @@ def activation_script(of: Activation) -> str:
     return Script(ACTIVATE).substitute(
         say=quoted(SAY),
         already=quoted(ALREADY),
-        leave=quoted(LEAVE),
+        switched=quoted(Script(SWITCHED).substitute(address=of.address)),
+        name=quoted(of.name),
+        address=of.address,
+        leave_old=_leave(),
         mount=quoted(mount),
         prefix=quoted(str(of.prefix)),
         settings="\n".join(f"        {line}" for line in lines),
@@ -253,10 +269,12 @@ def _setting_default(default: Default, address: str) -> list[str]:
 
 def deactivation_script() -> str:
     """Return the text of a project's `deactivate.csh`, which undoes any activation."""
-    return Script(DEACTIVATE).substitute(
-        say=quoted(SAY),
-        scripts=quoted(Script(SCRIPTS).substitute(kind="deactivate", order="-r")),
-        undo=_undo(),
+    return Script(DEACTIVATE).substitute(say=quoted(SAY), leave=_leave())
+
+
+def _leave() -> str:
+    return Script(LEAVE).substitute(
+        scripts=quoted(Script(SCRIPTS).substitute(kind="deactivate", order="-r")), undo=_undo()
     )
 
 

@@ -13,17 +13,20 @@ ACTIVATE = """\
 # Made by `cnd build`: source it from fish.
 # What another shell has exported is renewed, as in a batch job: its mount is not this shell's. The
 # environment of `cnd shell` is this process's own, as long as it is mounted.
-set -l active "$CONDAINER_ADDRESS"
-if test -n "$active"; and not functions -q __condainer_undo
-    set -q __CONDAINER_NAMES
-    or not command grep -qsF -- "/condainer-$active " /proc/self/mountinfo
-    and set active ''
+set -l mounted
+set -l active
+if test -n "$CONDAINER_ADDRESS"
+    command grep -qsF -- "/condainer-$CONDAINER_ADDRESS " /proc/self/mountinfo; and set mounted yes
+    if functions -q __condainer_leave
+        set active $CONDAINER_ADDRESS
+    else if not set -q __CONDAINER_NAMES; and test -n "$mounted"
+        set active $CONDAINER_ADDRESS
+    end
 end
-if test -n "$active"
-    set -q CONDA_DEFAULT_ENV; or set -l CONDA_DEFAULT_ENV 'an environment'
+if test -n "$mounted"; and test "$active" = @address
+    set -q CONDA_DEFAULT_ENV; or set -l CONDA_DEFAULT_ENV 'the environment'
     printf '%s\\n' "cnd: $CONDA_DEFAULT_ENV is already active" >&2
-    printf '%s\\n' 'Leave it with `deactivate`, a cnd shell with `exit`.' >&2
-    false
+    true
 else
     function __condainer_activate
         set -l claim (command /bin/sh -c @mount sh $fish_pid)
@@ -48,8 +51,18 @@ else
             end
         end
         if test -n "$CONDAINER_ADDRESS"; and test -n "$CONDAINER_PREFIX"
-            set -q __CONDAINER_NAMES; or set -l __CONDAINER_NAMES @marks
-            __condainer_undo "$CONDAINER_PREFIX" (string split : -- "$__CONDAINER_NAMES")
+            if test -n "$argv[1]"; and test "$argv[1]" != @address
+                printf 'cnd: switched from %s (%.8s) to %s (%.8s)\\n' \\
+                    "$CONDA_DEFAULT_ENV" "$CONDAINER_ADDRESS" @name @address >&2
+            end
+            if set -q __CONDAINER_CLAIM
+                # The claim on the same image is in the same file.
+                test "$__CONDAINER_CLAIM" = "$claim"; and set -g __CONDAINER_CLAIM
+                __condainer_leave
+            else
+                set -q __CONDAINER_NAMES; or set -l __CONDAINER_NAMES @marks
+                __condainer_undo "$CONDAINER_PREFIX" (string split : -- "$__CONDAINER_NAMES")
+            end
         end
         set -g __CONDAINER_CLAIM $claim
         set -l cache
@@ -111,24 +124,36 @@ else
     end
 
     function __condainer_forget
-        functions -e __condainer_activate __condainer_scripts __condainer_status deactivate
-        functions -e __condainer_undo __condainer_prompt_on __condainer_prompt_off
-        functions -e __condainer_forget
+        functions -e __condainer_activate __condainer_scripts __condainer_undo __condainer_leave
+        functions -e __condainer_prompt_on __condainer_prompt_off __condainer_forget deactivate
+        # What another tool had under this name, as a virtual environment does.
+        functions -q __condainer_theirs; and functions -c __condainer_theirs deactivate
+        functions -e __condainer_theirs
     end
 
-    function deactivate --description 'Leave the environment of Condainer'
-        for file in (__condainer_scripts -r @prefix/etc/conda/deactivate.d)
-            source @prefix/etc/conda/deactivate.d/$file
+    function __condainer_leave
+        set -l prefix $CONDAINER_PREFIX
+        for file in (__condainer_scripts -r $prefix/etc/conda/deactivate.d)
+            source $prefix/etc/conda/deactivate.d/$file
         end
-        __condainer_undo @prefix (string split : -- "$__CONDAINER_NAMES")
+        __condainer_undo $prefix (string split : -- "$__CONDAINER_NAMES")
         status is-interactive; and __condainer_prompt_off
         command rm -f -- "$__CONDAINER_CLAIM"
         set -eg __CONDAINER_CLAIM
+    end
+
+    if functions -q deactivate; and not functions deactivate | string match -q '*__condainer_leave*'
+        functions -e __condainer_theirs
+        functions -c deactivate __condainer_theirs
+        functions -e deactivate
+    end
+    function deactivate --description 'Leave the environment of Condainer'
+        __condainer_leave
         __condainer_forget
         true
     end
 
-    if __condainer_activate
+    if __condainer_activate "$active"
         for __condainer_file in (__condainer_scripts @prefix/etc/conda/activate.d)
             source @prefix/etc/conda/activate.d/$__condainer_file
         end
@@ -136,7 +161,8 @@ else
         functions -e __condainer_activate
         true
     else
-        __condainer_forget
+        # What is active still has to be left.
+        set -q __CONDAINER_CLAIM; or __condainer_forget
         false
     end
 end
@@ -153,6 +179,7 @@ def activation_script(of: Activation) -> str:
         packaged=fish_word(of.packaged("fish")),
         prefix=fish_word(str(of.prefix)),
         address=of.address,
+        name=fish_word(of.name),
         names=" ".join(of.names),
         marks=MARKS,
         stand_ins=of.stand_ins,

@@ -43,7 +43,8 @@ def command(
     """
     environment = _enter(use)
     entered()
-    shell.execute(argv, environment, (str(use.entry.prefix), use.entry.address))
+    image = (str(use.entry.prefix), use.entry.address)
+    shell.execute(argv, environment, image, use.reporter.warn)
 
 
 def subshell(use: Use) -> NoReturn:

@@ -8,10 +8,12 @@ import time
 from pathlib import Path
 
 from condainer.cache.entries import Entry
+from condainer.lock.explicit import lockfile_path
 from condainer.lock.locks import Lock
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.system.files import publish_text, read_text
+from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
 # What a build writes into a project beside its lock.
@@ -67,11 +69,13 @@ def _settled(settings: Settings) -> tuple[Path, ...]:
     """Return the files after whose change a shell asks `cnd` again; none if it always does."""
     if settings.trust == "signed" or settings.mount not in ("auto", "direct"):
         return ()
-    return (config.SITE_FILE, settings.project / config.PROJECT_FILE)
+    lockfile = lockfile_path(settings.project, this_platform())
+    inputs = (settings.environment_yml, settings.requirements_txt, lockfile)
+    return (config.SITE_FILE, settings.project / config.PROJECT_FILE, *inputs)
 
 
 def _make_younger(script: Path, settled: tuple[Path, ...], settings: Settings) -> None:
-    """Give a script a later time than the configuration by which it was made."""
+    """Give a script a later time than the files by which it was made."""
     user = config.user_file()
     # Where that is not ours to do, shells go on asking.
     with contextlib.suppress(OSError):

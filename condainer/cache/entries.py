@@ -14,6 +14,7 @@ from condainer.lock import explicit
 from condainer.lock.address import Address, stated_address
 from condainer.lock.explicit import parse_explicit
 from condainer.lock.locks import Lock
+from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.system.errors import CollisionError, NotBuiltError
 from condainer.system.files import read_bytes, read_small, read_text, storage_errors
@@ -174,8 +175,7 @@ def pinned(digits: str, settings: Settings) -> tuple[Entry, Lock]:
     if not found:
         raise NotBuiltError(
             f"No image with the address {digits} in {places}",
-            "Run `cnd build`, which makes the image of the lock. "
-            "If condainer.yml pins an `address`, remove that first.",
+            _how_to_have(settings),
         )
     if len(found) > 1:
         raise NotBuiltError(
@@ -184,6 +184,17 @@ def pinned(digits: str, settings: Settings) -> tuple[Entry, Lock]:
         )
     entry = next(iter(found.values()))
     return entry, _checked_lock(entry)
+
+
+def _how_to_have(settings: Settings) -> str:
+    """Return the remedy for an image that is not there."""
+    path = settings.project / config.PROJECT_FILE
+    pins = settings.files.is_file(path) and re.search(
+        r"^address\s*:", settings.files.read_text(path, errors="replace"), re.MULTILINE
+    )
+    if pins:
+        return f"`address` in {path} pins it: remove that, then run `cnd build`."
+    return "Run `cnd build` in its project; `cnd list` shows the images that are there."
 
 
 def _checked_lock(entry: Entry) -> Lock:

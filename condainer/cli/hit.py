@@ -14,7 +14,7 @@ from condainer.cli import console
 from condainer.cli.console import reporter_for, say
 from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
-from condainer.startup.answer import Call
+from condainer.startup.answer import Call, use
 from condainer.system.errors import EXEC_FAILED, CondainerError
 from condainer.system.reporter import Attentive, Reporter
 from condainer.system.text import human_size
@@ -67,14 +67,13 @@ def make(
         built = pipeline.ensure(settings, told)
     finally:
         reporter.close()
-    from condainer import project, remember
+    from condainer import remember
 
     if stamped:
         remember.remember(settings, built, told.told)
     tell(built, quiet, as_json)
-    if not (built.hit or quiet or as_json):
-        use = f"Use it: {project.activation_command()}, or cnd exec -- COMMAND"
-        say(use)
+    if not (quiet or as_json):
+        say(use(str(settings.project)))
 
 
 def _execute(project: Path, call: Call) -> None:

@@ -19,10 +19,18 @@ from condainer.system.errors import EXEC_FAILED, CondainerError, ConfigError
 from condainer.system.plain import printable
 from condainer.system.reporter import Reporter
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from condainer.cache.entries import Entry
+
 VERIFY = click.option(
     "--verify", is_flag=True, help="Run a private copy that has the manifest's sha256."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+FROZEN = click.option(
+    "--frozen", is_flag=True, help="Use the image of the lock, whatever the other files say."
+)
+ADDRESS = click.option("--address", metavar="ADDRESS", help="Use this image of a cache.")
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class Call:
         """Return the settings for all but builds: programs that a project names are not run."""
         return self.building(*more).of_user()
 
+    def using(self, frozen: bool, address: str | None) -> Settings:
+        """Return the settings for a command in the image of the lock, or of an address."""
+        pinned = [] if address is None else [f"address={address}"]
+        return self.settings(*["frozen=true"] * frozen, *pinned)
+
     def building(self, *more: str) -> Settings:
         """Return the settings for a build, or for what prepares one."""
         return config.load_settings(self.directory, (*self.overrides, *more))
@@ -52,6 +65,15 @@ class Call:
         """Print a message for people, unless they want quiet."""
         if not self.quiet:
             say(text)
+
+    def warn_if_behind(self, entry: Entry) -> None:
+        """Say that a shell gets the last image that was built, although it has asked for quiet."""
+        from condainer import pipeline
+
+        project = config.load_settings(self.directory).of_user()
+        reason = pipeline.behind(entry, project) if project.address is None else ""
+        if reason:
+            say(f"cnd: {reason}; activating the last image built, `cnd build` makes a new one")
 
     def would(self, *steps: str, as_json: bool = False) -> None:
         """Print what would be done without `--dryrun`."""
@@ -127,7 +149,7 @@ def cli(
     """Declarative Conda environments as compressed, shared images.
 
     In a directory with an environment.yml, `cnd build` locks the environment, and builds its
-    image unless a cache has it; `source activate` and `cnd exec` use it.
+    image unless a cache has it; `source ./activate` and `cnd exec` use it.
     """
     if not directory.absolute().is_dir():
         raise ConfigError(
@@ -201,10 +223,14 @@ def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bo
 @cli.command(
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
+@FROZEN
+@ADDRESS
 @VERIFY
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
-def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
+def execute(
+    call: Call, command: tuple[str, ...], frozen: bool, address: str | None, verify: bool
+) -> None:
     """Run a command in the environment.
 
     Write `--` before a command that has options. The exit status is the command's own; 127 if it
@@ -214,7 +240,7 @@ def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
     from condainer.activate import run
 
     try:
-        settings = call.settings()
+        settings = call.using(frozen, address)
         if call.dry:
             plan = project.use_plan(settings)
             mounted = f"mount {plan.image} at {plan.prefix}"
@@ -228,14 +254,16 @@ def execute(call: Call, command: tuple[str, ...], verify: bool) -> None:
 
 
 @cli.command("shell")
+@FROZEN
+@ADDRESS
 @VERIFY
 @click.pass_obj
-def subshell(call: Call, verify: bool) -> None:
+def subshell(call: Call, frozen: bool, address: str | None, verify: bool) -> None:
     """Start a shell with the environment active."""
     from condainer import pipeline, project
     from condainer.activate import run
 
-    settings = call.settings()
+    settings = call.using(frozen, address)
     if call.dry:
         plan = project.use_plan(settings)
         call.would(*plan.steps, f"mount {plan.image} at {plan.prefix} and start a shell")
@@ -271,6 +299,8 @@ def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: in
         return
     entry, _ = pipeline.current_entry(settings)
     image = run.wanted(entry, settings, verify)
+    if shell is not None:
+        call.warn_if_behind(entry)
     reporter = call.reporter()
     run.check_brought(entry, settings, reporter)
     claim = mounts.mount(image, mounts.Options.of(settings), reporter, shell)

@@ -147,6 +147,11 @@ class Settings:
     address: str | None = key(None, "pin: use this image of the cache instead of the lock's")
     post_link_scripts: bool = key(False, "run the post-link scripts of packages")
     locked: bool = key(False, "never solve: refuse a missing or stale lock", "CONDAINER_LOCKED")
+    frozen: bool = key(
+        False,
+        "take the lock as it is, whatever environment.yml says by now",
+        "CONDAINER_FROZEN",
+    )
     mount: str = key("auto", "how to mount: one of " + ", ".join(WAYS), "CONDAINER_MOUNT")
     user_site: bool = key(
         False,

@@ -72,7 +72,10 @@ class ProjectFiles:
             now = os.stat(path)
         except OSError:
             return seen.error is None
-        return seen.status is None or _identity(now) != _identity(seen.status)
+        if seen.status is None:
+            # What was published has no state of its own.
+            return _look(path).content != seen.content
+        return _identity(now) != _identity(seen.status)
 
     def publish(self, path: Path, text: str) -> None:
         """Write a file as files.publish_text() does; from now on, this is what was read of it."""

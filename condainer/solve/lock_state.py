@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,12 +65,16 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
 def lock_state(settings: Settings, platform: str = "") -> LockState:
     """Compare the lock of a project with its inputs, without solving anything.
 
-    This decides for every command. Input files with the bytes that were locked are not even parsed;
-    conda-lock.yml, if it is there, must agree with the explicit lockfile, or a merge went wrong.
+    This decides for every command; a frozen lock is taken as it is. Input files with the bytes that
+    were locked are not even parsed; conda-lock.yml, if it is there, must agree with the explicit
+    lockfile, or a merge went wrong.
     Parameters: `platform` is this machine's by default. Raises LockfileError for a damaged
     lockfile, InputError for inputs that cannot be read.
     """
-    state = _state(settings, platform or this_platform())
+    platform = platform or this_platform()
+    if settings.frozen and (frozen := _frozen(settings, platform)) is not None:
+        return LockState("current", frozen)
+    state = _state(settings, platform)
     lock, path = state.lock, settings.project / CONDA_LOCK
     if state.status != "current" or lock is None or not lock.sources or lock.origin:
         return state
@@ -78,6 +83,15 @@ def lock_state(settings: Settings, platform: str = "") -> LockState:
     if both and not _agrees(path, lock, settings):
         return LockState("stale", lock, f"{CONDA_LOCK} does not agree with {explicit.name}")
     return state
+
+
+def _frozen(settings: Settings, platform: str) -> Lock | None:
+    """Return the lock of our own file, without a look at what it was made from."""
+    path = lockfile_path(settings.project, platform)
+    with suppress(OSError):
+        lock = read_explicit(path, platform, partial=True, read=settings.files.read)
+        return lock if lock.sources else None
+    return None
 
 
 def _agrees(path: Path, lock: Lock, settings: Settings) -> bool:

@@ -65,7 +65,7 @@ def run(call: Call, start: float) -> int | None:
     if call.command == "exec" and call.found is not None:
         from condainer.startup import attach
 
-        attach.command(call.words, call.found)
+        attach.command(call.words, call.found, call.quiet)
     return None
 
 
@@ -77,8 +77,25 @@ def _build(call: Call, start: float) -> int | None:
         seconds = round(time.perf_counter() - start, 3)
         sys.stdout.write(f"{found['head']}{seconds}{found['tail']}\n")
     elif not call.quiet:
-        sys.stderr.write(f"{found['text']} in {time.perf_counter() - start:.2f} s\n")
+        seconds = time.perf_counter() - start
+        sys.stderr.write(f"{found['text']} in {seconds:.2f} s\n{use(_absolute(call.directory))}\n")
     return 0
+
+
+def use(project: str) -> str:
+    """Return how the image of a project is used, in the shell of this user.
+
+    Not without a slash: bash looks in PATH first, where conda and virtual environments have an
+    `activate` of their own.
+    """
+    shell = os.path.basename(os.environ.get("SHELL", ""))
+    script = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh"}
+    path = f"{'.' if project == os.getcwd() else project}/{script.get(shell, 'activate')}"
+    if not all(sign.isalnum() or sign in "/._-+" for sign in path):
+        from condainer.startup.stand_ins import quoted
+
+        path = quoted(path)
+    return f"Use it: source {path}, cnd shell, or cnd exec -- COMMAND"
 
 
 def _is_plain(directory: str) -> bool:

@@ -33,7 +33,7 @@ ESCAPED = frozenset(" \t\n\\#")
 FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
+def command(argv: "Sequence[str]", found: dict[str, str], quiet: bool) -> None:
     """Replace this process by a command in the image that a stamp names.
 
     Returns if the long way has to be taken. Raises CommandNotStarted.
@@ -61,7 +61,12 @@ def command(argv: "Sequence[str]", found: dict[str, str]) -> None:
     for text in said:
         command_environment.tell(text)
     os.set_inheritable(claim, True)
-    launch.execute(argv, environment, (found["prefix"], found["address"]))
+    launch.execute(argv, environment, (found["prefix"], found["address"]), None if quiet else warn)
+
+
+def warn(text: str) -> None:
+    """Print a warning as a Reporter does."""
+    command_environment.tell(f"Warning: {text}")
 
 
 def is_mounted(found: dict[str, str]) -> bool:

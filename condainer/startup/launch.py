@@ -10,7 +10,7 @@ from condainer.startup import command_environment
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
 # How a path fails that is not there, or whose daemon of FUSE is not.
@@ -27,13 +27,17 @@ class CommandNotStarted(Exception):
 
 
 def execute(
-    argv: "Sequence[str]", env: "Mapping[str, str]", image: "tuple[str, str] | None" = None
+    argv: "Sequence[str]",
+    env: "Mapping[str, str]",
+    image: "tuple[str, str] | None" = None,
+    warn: "Callable[[str], object] | None" = None,
 ) -> "NoReturn":
     """Replace this process by a command, looked for in the PATH of its new environment.
 
     Parameters: `image` is the prefix and the address of the image that the environment is of: what
-    is outside of it does not run in the place of what has gone with it. Raises CommandNotStarted,
-    with the exit code that a shell would give, or 125 if the image has gone.
+    is outside of it does not run in the place of what has gone with it. `warn` is told of a Python
+    that is not the image's. Raises CommandNotStarted, with the exit code that a shell would give,
+    or 125 if the image has gone.
     """
     from_python()
     command = argv[0]
@@ -48,6 +52,8 @@ def execute(
         within = image is not None and candidate.startswith(f"{image[0]}/")
         if gone and not within and not _is_stand_in(candidate):
             break
+        if warn and image and not within and _is_python(candidate):
+            warn(f"{command} is not in the environment: this is {candidate}")
         try:
             _exec(candidate, argv, env)
         except PermissionError as error:
@@ -71,6 +77,20 @@ def execute(
         raise CommandNotStarted(f"{command}: {refused.strerror}", 126)
     reason = "No such file or directory" if "/" in command else "command not found"
     raise CommandNotStarted(f"{command}: {reason}", 127)
+
+
+def _is_python(path: str) -> bool:
+    """Tell whether a command is a Python outside of an image, or a script that one runs."""
+    if not os.access(path, os.X_OK) or os.path.isdir(path) or _is_stand_in(path):
+        return False
+    if os.path.basename(path).startswith("python"):
+        return True
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            first = stream.read(256).partition(b"\n")[0]
+    except OSError:
+        return False
+    return first.startswith(b"#!") and b"python" in first
 
 
 def _is_stand_in(path: str) -> bool:

@@ -22,7 +22,7 @@ for time in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26
     [ -e "$bin/{stub}" ] || [ ! -x "$command" ] || exec "$command" "$@"
     /bin/sleep 0.1
 done
-echo "cnd: $command: the image is not mounted any more: source \\`activate' again" >&2
+echo "cnd: $command: the image is not mounted any more: activate it again" >&2
 exit 125
 """
 
@@ -57,7 +57,7 @@ def fill(directory: str, prefix: str, names: "list[str]") -> None:
     descriptor = os.open(f"{directory}/{STUB}", flags, 0o500)
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as stream:
         os.fchmod(descriptor, 0o500)
-        stream.write(SCRIPT.format(bin=_quoted(f"{prefix}/bin"), stub=STUB))
+        stream.write(SCRIPT.format(bin=quoted(f"{prefix}/bin"), stub=STUB))
     for name in names:
         os.symlink(STUB, f"{directory}/{name}")
 
@@ -74,7 +74,8 @@ def _executables(directory: str) -> list[str]:
     return found
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a text as one word of a shell."""
     return "'" + text.replace("'", "'\\''") + "'"
 
 

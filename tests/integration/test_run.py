@@ -201,27 +201,15 @@ def test_source_activate_and_deactivate(built: Project, shell: str) -> None:
     built.cnd("umount")
 
 
-def test_a_build_says_how_to_activate(make_project: Any, tmp_path: Path) -> None:
-    project = make_project()
-    empty = tmp_path / "in path"
-    empty.mkdir()
-    path = f"{empty}:/usr/bin:/bin"
-    assert "source activate" in project.cnd("build", PATH=path).stderr
-    # As in a virtual environment: not executable, but bash finds it.
-    (empty / "activate").write_text("")
-    project.write("dependencies: [probe-prefix]\n")
-    assert "source ./activate" in project.cnd("build", PATH=path).stderr
-
-
 def test_activation_survives_an_edited_environment_and_a_missing_image_says_so(
     built: Project,
 ) -> None:
     built.write("dependencies: [probe-prefix]\n")
-    done = built.bash("source activate && probe-prefix")
+    done = built.bash("source ./activate && probe-prefix")
     assert done.returncode == 0, done.stderr
     built.cnd("umount")
     shutil.rmtree(built.cache)
-    done = built.bash("source activate; echo $?; echo ${CONDA_PREFIX-none}")
+    done = built.bash("source ./activate; echo $?; echo ${CONDA_PREFIX-none}")
     assert done.stdout == "1\nnone\n"
     assert "not activated" in done.stderr
 
@@ -368,3 +356,70 @@ def test_the_mirror_setting_of_make_channel_works(channel: Path, tmp_path: Path)
     done = project.bash(script)
     assert done.returncode == 0, done.stderr
     assert not json.loads(done.stdout)["hit"]
+
+
+def test_a_frozen_command_runs_the_image_of_the_lock(built: Project) -> None:
+    prefix = prefix_of(built)
+    inputs = built.path / "environment.yml"
+    for text in (SMALL.replace("hello", "changed"), "dependencies: ["):
+        inputs.write_text(text)
+        refused = built.cnd("exec", "true", status=125)
+        done = built.cnd("exec", "--frozen", "--", "sh", "-c", "probe-prefix; echo $GREETING")
+        assert (done.stdout, done.stderr) == (f"{prefix}\nhello\n", "")
+        done = built.cnd("exec", "probe-prefix", CONDAINER_FROZEN="1")
+        assert (done.stdout, done.stderr) == (f"{prefix}\n", "")
+        assert "--frozen" in refused.stderr or text == "dependencies: ["
+    inputs.unlink()
+    assert built.cnd("exec", "--frozen", "probe-prefix").stdout == f"{prefix}\n"
+    built.lockfile.unlink()
+    (built.path / "conda-lock.yml").unlink()
+    assert "cnd build" in built.cnd("exec", "--frozen", "true", status=125).stderr
+
+
+def test_an_address_needs_no_project(built: Project, tmp_path: Path) -> None:
+    prefix = prefix_of(built)
+    address = built.json("status")["address"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    stranger = Project(elsewhere, built.environment)
+    for digits in (address, address[:10]):
+        done = stranger.cnd("exec", "--address", digits, "--", "probe-prefix")
+        assert (done.stdout, done.stderr) == (f"{prefix}\n", "")
+    assert not list(elsewhere.iterdir())
+    gone = stranger.cnd("exec", "--address", "0" * 32, "true", status=125).stderr
+    assert "No image with the address" in gone
+    assert "condainer.yml" not in gone
+    assert "address" in stranger.cnd("exec", "--address", "no", "true", status=125).stderr
+    assert "cnd:" not in stranger.cnd("shell", "--address", address, SHELL="/bin/sh").stderr
+    (elsewhere / "condainer.yml").write_text(f"address: '{'0' * 32}'\n")
+    assert "condainer.yml pins it" in stranger.cnd("exec", "true", status=125).stderr
+
+
+def test_a_python_outside_of_the_image_is_told(built: Project) -> None:
+    here = built.path / "bin"
+    here.mkdir()
+    for name, first in (("pip", "#!/usr/bin/env python3\n"), ("tool", "#!/bin/sh\n")):
+        (here / name).write_text(first)
+        (here / name).chmod(0o755)
+    path = f"{here}:{built.environment['PATH']}"
+    told = f"Warning: pip is not in the environment: this is {here}/pip\n"
+    # The short way and the long way.
+    for options in ((), ("--set", "linger=0")):
+        assert built.cnd(*options, "exec", "pip", PATH=path).stderr == told
+        assert built.cnd(*options, "-q", "exec", "pip", PATH=path).stderr == ""
+        assert built.cnd(*options, "exec", "tool", PATH=path).stderr == ""
+        assert built.cnd(*options, "exec", f"{here}/pip", PATH=path).stderr == ""
+
+
+def test_a_build_and_a_hit_say_how_the_image_is_used(project: Project, tmp_path: Path) -> None:
+    built = project
+    use = "Use it: source ./activate, cnd shell, or cnd exec -- COMMAND\n"
+    assert built.cnd("build", SHELL="/bin/sh").stderr.endswith(use)
+    for shell, script in (("/bin/bash", "activate"), ("/usr/bin/fish", "activate.fish")):
+        # Once by the short way.
+        for options in ((), ("--set", "linger=0")):
+            said = built.cnd(*options, "build", SHELL=shell).stderr.splitlines()
+            assert said[1:] == [f"Use it: source ./{script}, cnd shell, or cnd exec -- COMMAND"]
+    stranger = Project(tmp_path, built.environment)
+    said = stranger.cnd("-d", str(built.path), "build", SHELL="/bin/sh").stderr.splitlines()
+    assert said[1].startswith(f"Use it: source {built.path}/activate, ")

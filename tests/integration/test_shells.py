@@ -23,8 +23,8 @@ from tests.integration.conftest import Project
 from tests.integration.test_run import mounted, prefix_of, wait_until
 
 SHELLS = {
-    "bash": ("bash", "source activate", "source deactivate", "$?"),
-    "zsh": ("zsh", "source activate", "source deactivate", "$?"),
+    "bash": ("bash", "source ./activate", "deactivate", "$?"),
+    "zsh": ("zsh", "source ./activate", "deactivate", "$?"),
     "fish": ("fish", "source activate.fish", "deactivate", "$status"),
     "tcsh": ("tcsh", "source activate.csh", "deactivate", "$status"),
 }
@@ -109,8 +109,86 @@ def test_the_environment_of_a_command_is_its_own(
     needs(shell)
     (built.path / "script").write_text(f"{enter}\necho {status}\n")
     done = built.cnd("exec", shell, "script", PATH="/usr/local/bin:/usr/bin:/bin")
-    assert done.stdout == "1\n"
+    assert done.stdout == "0\n"
     assert "already active" in done.stderr
+
+
+# What is named `deactivate` already; csh has no functions.
+THEIRS = {
+    "bash": "deactivate() { echo theirs; }",
+    "zsh": "deactivate() { echo theirs; }",
+    "fish": "function deactivate; echo theirs; end",
+    "tcsh": "alias elsewhere 'echo theirs'",
+}
+
+
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_leaving_works_from_anywhere(
+    built: Project, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    prefix = prefix_of(built)
+    theirs = "elsewhere" if shell == "tcsh" else "deactivate"
+    text = f"{THEIRS[shell]}\n/usr/bin/env -0 >before\n{enter}\nprobe-prefix\ncd /\n{leave}\n"
+    text += f"echo {status}\n/usr/bin/env -0 >'{built.path}/after'\n{theirs}\n"
+    done = built.bash(text, shell)
+    assert (done.stdout, done.stderr) == (f"{prefix}\n0\ntheirs\n", "")
+    before, after = (
+        {e for e in (built.path / name).read_text().split("\0") if not e.startswith(MOVED)}
+        for name in ("before", "after")
+    )
+    assert after == before
+    assert wait_until(lambda: not prefix.exists())
+
+
+# What `cd` and starting a command change.
+MOVED = ("PWD=", "OLDPWD=", "_=", "SHLVL=")
+
+
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_activation_switches_to_the_image_of_the_last_build(
+    built: Project, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    first = built.json("status")
+    text = f"""{enter}
+{enter}
+printf '%s\\n' {status} "$GREETING"
+sed -i s/hello/changed/ environment.yml
+cnd -q build
+{enter}
+printf '%s\\n' {status} "$GREETING" "$PATH" "$PROBE_ACTIVE"
+probe-prefix
+{leave}
+/usr/bin/env
+"""
+    done = built.bash(text, shell)
+    second = built.json("status")
+    lines = done.stdout.splitlines()
+    assert lines[:4] == ["0", "hello", "0", "changed"], done.stderr
+    assert lines[4].split(":")[0] == f"{second['prefix']}/bin"
+    assert first["prefix"] not in done.stdout
+    assert lines[5:7] == [second["prefix"]] * 2
+    assert not [line for line in lines[7:] if line.startswith(("GREETING", "CONDA_", "PROBE"))]
+    assert second["address"] not in "".join(lines[7:])
+    told = done.stderr.splitlines()
+    assert [line.partition("is ")[2] for line in told[:1]] == ["already active"]
+    old, new = first["address"][:8], second["address"][:8]
+    assert told[1:] == [f"cnd: switched from project ({old}) to project ({new})"]
+    for prefix in (first["prefix"], second["prefix"]):
+        assert wait_until(lambda prefix=prefix: not Path(prefix).exists())
+
+
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_an_image_that_was_taken_away_is_activated_again(
+    built: Project, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    prefix = prefix_of(built)
+    text = f"{enter}\ncnd -q umount --force\n{enter}\necho {status}\nprobe-prefix\n{leave}\n"
+    done = built.bash(text, shell)
+    assert (done.stdout, done.stderr) == (f"0\n{prefix}\n", "")
+    assert wait_until(lambda: not prefix.exists())
 
 
 # Of packages' files and scripts, and of the environment, whose name conda takes in upper case.
@@ -206,6 +284,37 @@ def test_variables_of_packages_that_cannot_be_read(
     assert f"{prefix_of(made)}/etc/conda/env_vars.d/x.json" in done.stderr
     # Nothing holds the mount any more, although the shell may still be there.
     assert wait_until(lambda: not mounted(prefix_of(made)))
+
+
+@pytest.mark.parametrize(("shell", "enter", "leave", "status"), SHELLS.values(), ids=SHELLS)
+def test_activation_says_that_the_image_is_not_that_of_the_inputs(
+    built: Project, shell: str, enter: str, leave: str, status: str
+) -> None:
+    needs(shell)
+    prefix = prefix_of(built)
+    text = f"{enter}\necho {status}\nprobe-prefix\n"
+    inputs = built.path / "environment.yml"
+    whole = inputs.read_text()
+    locked = built.lockfile.read_text()
+    for changed, said in (
+        (whole.replace("hello", "changed"), "environment.yml changed since it was locked"),
+        ("dependencies: [", "environment.yml"),
+    ):
+        inputs.write_text(changed)
+        done = built.bash(text, shell)
+        assert done.stdout == f"0\n{prefix}\n"
+        assert said in done.stderr
+        assert "activating the last image built, `cnd build` makes a new one" in done.stderr
+        assert done.stderr.count("\n") == 1
+        # Whoever wants that says so.
+        frozen = {**built.environment, "CONDAINER_FROZEN": "1"}
+        assert Project(built.path, frozen).bash(text, shell).stderr == ""
+    # As after `git pull`.
+    inputs.write_text(whole)
+    built.lockfile.write_text(locked.replace("hello", "pulled"))
+    assert "The lock is" in built.bash(text, shell).stderr
+    built.lockfile.write_text(locked)
+    assert built.bash(text, shell).stderr == ""
 
 
 def test_an_image_that_was_purged_is_built_again(built: Project) -> None:
