@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
-import threading
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.index import serve_private, write_index
-from tests.integration.conftest import PYTHON, Project
+from tests.integration.conftest import PYTHON, Project, needs
 
 USER = "bob"
 SECRET = "s3cr3t-4711"
@@ -27,29 +27,24 @@ def host(channel: Path, tmp_path: Path) -> Iterator[str]:
         yield place
 
 
-@contextmanager
-def watched() -> Iterator[list[str]]:
-    """Collect the command lines of all processes of the machine while the context lasts."""
-    seen: set[str] = set()
-    done = threading.Event()
-    found: list[str] = []
-
-    def look() -> None:
-        while not done.wait(0.005):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-                except OSError:
-                    continue
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    try:
-        yield found
-    finally:
-        done.set()
-        thread.join()
-        found += sorted(seen)
+def traced(project: Project, trace: Path, *arguments: str) -> tuple[str, list[str]]:
+    """Run cnd, and return what it prints and the command lines of all that it started."""
+    if shutil.which("strace") is None:
+        needs("strace")
+    # Whole words, with their blanks: strace would cut them at 32 letters.
+    strace = ["strace", "-f", "-qq", "-s", "100000", "-e", "trace=execve", "-o", str(trace)]
+    done = subprocess.run(
+        [*strace, sys.executable, "-m", "condainer", *arguments],
+        cwd=project.path,
+        env=project.environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    commands = [line for line in trace.read_text().splitlines() if " execve(" in line]
+    trace.unlink()
+    return done.stdout + done.stderr, commands
 
 
 def holding(place: Path) -> list[str]:
@@ -110,13 +105,12 @@ def test_a_lock_has_the_package_and_not_the_password(
     prepare(isolated_user, host)
     line, environment = ways(host, isolated_user)[way]
     project = private_project(make_project, tmp_path, line, **environment)
-    with watched() as commands:
-        done = project.cnd("lock")
-        fetched = project.cnd("fetch")
-    assert any("uv pip compile" in command for command in commands)
+    said, commands = traced(project, tmp_path / "trace", "lock")
+    fetched, more = traced(project, tmp_path / "trace", "fetch")
+    assert any('uv", "pip", "compile"' in command for command in commands)
     assert list((tmp_path / "place" / "packages").rglob("six-*.whl"))
-    assert not [command for command in commands if SECRET in command]
-    assert SECRET not in done.stdout + done.stderr + fetched.stdout + fetched.stderr
+    assert not [command for command in (*commands, *more) if SECRET in command]
+    assert SECRET not in said + fetched
     assert f"# pip six @ http://{host}/simple/six/six-" in project.lockfile.read_text()
     written = [str(project.path / "requirements.txt")] if SECRET in line else []
     assert holding(tmp_path / "place") == written
@@ -132,11 +126,10 @@ def test_an_image_has_the_package_and_not_the_password(
     project = private_project(make_project, tmp_path, line, **environment)
     project.cnd("lock")
     assert holding(project.path) == []
-    with watched() as commands:
-        done = project.cnd("build", "--json", "--locked")
-    assert any("uv pip install" in command for command in commands)
+    said, commands = traced(project, tmp_path / "trace", "build", "--json", "--locked")
+    assert any('uv", "pip", "install"' in command for command in commands)
     assert not [command for command in commands if SECRET in command]
-    assert SECRET not in done.stdout + done.stderr
+    assert SECRET not in said
     (image,) = project.cache.glob("images/*/*/image.squashfs")
     subprocess.run(
         ["unsquashfs", "-quiet", "-no-progress", "-d", tmp_path / "place" / "tree", image],
