@@ -157,6 +157,9 @@ def entry() -> None:
     # What asyncio says of its pieces when an interruption takes it apart helps nobody.
     sys.unraisablehook = lambda unraisable: None
     status = main()
+    made = sys.modules.get("condainer.system.private_directory")
+    if made is not None:
+        made.leave()
     for stream in (sys.stdout, sys.stderr):
         try:  # noqa: SIM105
             stream.flush()

@@ -163,6 +163,7 @@ def status(settings: Settings) -> dict[str, Any]:
         if entry
         else None,
         "cache": str(settings.cache_directory),
+        "packages": str(settings.package_cache),
     }
 
 

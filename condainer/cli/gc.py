@@ -34,3 +34,4 @@ def collect(call: Call, /, dry_run: bool, as_json: bool, **limits: str | None) -
         print(json.dumps(done.report()))
     for line in tables.collection(done):
         call.say(line)
+    call.say("Downloaded packages are not part of it: see `cnd clean`.")

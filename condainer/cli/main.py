@@ -91,6 +91,7 @@ class Commands(click.Group):
     elsewhere: ClassVar[dict[str, str]] = {
         "bundle": "condainer.cli.fetch",
         "cache": "condainer.cli.cache",
+        "clean": "condainer.cli.clean",
         "diff": "condainer.cli.images",
         "export": "condainer.cli.verify",
         "fetch": "condainer.cli.fetch",

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from condainer.settings.config import Settings, user_cache
 from condainer.system.errors import IntegrityError, LockfileError
+from condainer.system.file_systems import is_on_network
 from condainer.system.files import make_directory, published_file, sha256_of
 from condainer.system.private_directory import claimed_directory, reclaim
 
@@ -70,6 +71,17 @@ def private_root(settings: Settings) -> Path:
     """
     shared = is_shared(settings.package_cache)
     return user_cache() / "packages" if shared else settings.package_cache
+
+
+def keeps_unpacked(settings: Settings) -> bool:
+    """Tell whether unpacked packages stay for the next build, or go with the one that needs them.
+
+    They are many small files, which home directories and file systems of servers have no room for.
+    """
+    if settings.unpacked != "auto":
+        return settings.unpacked == "keep"
+    root, home = os.path.realpath(private_root(settings)), os.path.realpath(Path.home())
+    return not root.startswith(f"{home}/") and not is_on_network(Path(root))
 
 
 def is_shared(root: Path) -> bool:

@@ -68,10 +68,11 @@ def link(
     With `hard_links`, files are those of the package cache where that is on the same file system:
     whoever changes one has to put a new file in its place.
 
-    They are unpacked in the package cache or, where rattler cannot lock that, in the private
-    directory `scratch`; `platform` is that of the packages, by default this machine's. Raises
-    IntegrityError when an archive cannot be unpacked, BuildError when linking fails, StorageError
-    when a disk is full.
+    They are unpacked in the package cache or, where that does not keep them or rattler cannot lock
+    it, in the private directory `scratch`; `platform` is that of the packages, by default this
+    machine's.
+    Raises IntegrityError when an archive cannot be unpacked, BuildError when linking fails,
+    StorageError when a disk is full.
     """
     reporter.step("Linking conda packages", "packages")
     target = _Target(directory, prefix, hard_links, platform or this_platform())
@@ -111,7 +112,8 @@ async def _link(
         raise checked
     progress = _LinkProgress(reporter, len(records))
     # No hash of the lock vouches for what is unpacked, so it must be ours.
-    cache = package_caches.private_root(settings)
+    kept = package_caches.keeps_unpacked(settings)
+    cache = package_caches.private_root(settings) if kept else scratch
     before = linked_files.states(cache / UNPACKED / _stem(record) for record in records)
     try:
         try:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+from contextlib import suppress
+from pathlib import Path
 
 from condainer.packages import certificates, silence
-from condainer.packages.archives import private_root
+from condainer.packages.archives import keeps_unpacked, private_root
 from condainer.settings import condarc
-from condainer.settings.config import Settings
+from condainer.settings.config import STAGE, Settings
+from condainer.system.files import storage_errors
+from condainer.system.private_directory import directory_until_exit, reclaim
 from condainer.system.reporter import Reporter
 
 # The variables that name a file of certificate authorities, one for each family of clients.
@@ -16,6 +21,10 @@ AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # Where nothing can be made, not even by root.
 NOWHERE = "/proc/nowhere"
+# The file in a package cache that is locked while somebody works with it.
+IN_USE = ".in-use"
+
+_in_use: dict[Path, int] = {}
 
 
 def prepare(settings: Settings, reporter: Reporter) -> None:
@@ -47,14 +56,38 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
     elif not os.environ.get("SSL_CERT_DIR") and (found := certificates.everybodys(settings)):
         # git takes the system's by itself, or those that its configuration names.
         os.environ.setdefault("SSL_CERT_FILE", found)
-    # Its own place is in a home directory that need not be writable.
-    os.environ.setdefault("UV_CACHE_DIR", str(private_root(settings) / "uv"))
+    _use_package_cache(settings)
     if not os.path.isdir(os.environ.get("HOME") or "/"):
         # As services have it: where it leads through a file, rattler does not start.
         os.environ["HOME"] = NOWHERE
     _check_netrc(reporter)
     if settings.offline:
         os.environ["UV_OFFLINE"] = "1"
+
+
+def _use_package_cache(settings: Settings) -> None:
+    """Hold the package cache until this process ends, and tell uv where to keep what it unpacks."""
+    root = private_root(settings)
+    if root in _in_use:
+        return
+    with suppress(OSError):
+        # Where nothing can be made, or locked, whoever wants to write there says so.
+        root.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        _in_use[root] = os.open(root / IN_USE, flags, 0o600)
+        fcntl.flock(_in_use[root], fcntl.LOCK_SH)
+    if "UV_CACHE_DIR" not in os.environ:
+        os.environ["UV_CACHE_DIR"] = str(
+            root / "uv" if keeps_unpacked(settings) else _until_the_end(settings.staging_directory)
+        )
+
+
+def _until_the_end(parent: Path) -> Path:
+    """Make a directory that goes with this process."""
+    with storage_errors(f"make a directory in {parent}"):
+        parent.mkdir(parents=True, exist_ok=True)
+        reclaim(parent)
+        return directory_until_exit(parent, STAGE)
 
 
 def _check_netrc(reporter: Reporter) -> None:

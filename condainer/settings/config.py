@@ -30,7 +30,8 @@ SILENCE = 60.0
 MAX_SECONDS = 1e9
 LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
 
-CHOICES = {"compressor": COMPRESSORS, "mount": WAYS, "trust": POLICIES}
+UNPACKED = ("auto", "keep", "remove")
+CHOICES = {"compressor": COMPRESSORS, "mount": WAYS, "trust": POLICIES, "unpacked": UNPACKED}
 # What the README says after the meaning of a personal key.
 PERSONAL = " (user's or site's file only)"
 # Where a file names caches.
@@ -94,9 +95,15 @@ class Settings:
     )
     package_cache: Path = key(
         None,
-        "downloaded and unpacked packages",
+        "downloaded packages",
         "CONDAINER_PACKAGE_CACHE",
         lambda: user_cache() / "packages",
+    )
+    unpacked: str = key(
+        "auto",
+        "unpacked packages after a build: `keep`, `remove`, or `auto`: removed if the package "
+        "cache is in the home directory or on a server's file system",
+        "CONDAINER_UNPACKED",
     )
     readonly_package_caches: tuple[Path, ...] = key(
         (),

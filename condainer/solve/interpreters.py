@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.lock.locks import CondaPackage
-from condainer.packages.archives import partials, private_root
+from condainer.packages.archives import keeps_unpacked, partials, private_root
 from condainer.settings.config import Settings
 from condainer.system.errors import BuildError, StorageError
 from condainer.system.reporter import Reporter
@@ -62,10 +62,12 @@ def kept(
 ) -> Interpreter | None:
     """Return the interpreter of some packages, linked now if it is not kept yet.
 
-    None where one cannot be kept: then there is no room for it, or nothing may be run there.
+    None where one cannot be kept: there is no room for its many files, or nothing may be run there.
     Parameters: `members` are Python and what it needs to run. Raises what
     conda_packages.fetch() does.
     """
+    if not keeps_unpacked(settings):
+        return None
     root = private_root(settings)
     found = Interpreter(root / "interpreters" / _key(members, root))
     try:

@@ -6,13 +6,15 @@ import fcntl
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.startup.lease_files import this_boot as this_boot
 from condainer.startup.lease_files import this_host as this_host
 from condainer.system.files import remove_tree
+
+_until_exit = ExitStack()
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,16 @@ def claimed_directory(parent: Path, purpose: str) -> Iterator[Path]:
     finally:
         remove_tree(path)
         os.close(descriptor)
+
+
+def directory_until_exit(parent: Path, purpose: str) -> Path:
+    """Make a claimed directory that leave() removes; raises OSError."""
+    return _until_exit.enter_context(claimed_directory(parent, purpose))
+
+
+def leave() -> None:
+    """Remove what was made to last as long as this process; its entry point calls it at the end."""
+    _until_exit.close()
 
 
 def reclaim(parent: Path) -> None:

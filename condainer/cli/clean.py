@@ -1,0 +1,51 @@
+"""The command that removes what can be made again."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from condainer.cli.main import JSON, Call, cli
+from condainer.system.text import human_size
+
+
+@cli.command("clean")
+@click.option("--packages", is_flag=True, help="Remove downloaded packages, too.")
+@click.option("--images", is_flag=True, help="Remove the images that no project names, too.")
+@click.option("--all", "everything", is_flag=True, help="Remove both.")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, as `cnd -y clean` does.")
+@JSON
+@click.pass_obj
+def clean(
+    call: Call, packages: bool, images: bool, everything: bool, dry_run: bool, as_json: bool
+) -> None:
+    """Remove what builds leave behind, all of which can be made again.
+
+    Without an option: unpacked packages, uv's files, and what killed builds left. With --images, as
+    `cnd gc --older-than 0d --grace 0d`: images that are in use, or were lately, stay.
+    """
+    from condainer.cli import tables
+    from condainer.images import collection, policy
+    from condainer.packages import clean as package_cache
+
+    settings = call.settings()
+    dry = call.dry or dry_run
+    items = package_cache.removable(settings, packages or everything)
+    if not dry:
+        package_cache.remove(items, settings)
+    collected = None
+    if images or everything:
+        unneeded = policy.policy_of({"older_than": "0d", "grace": "0d"})
+        collected = collection.collect(settings, unneeded, dry)
+    if as_json:
+        report = {"dry_run": dry, "removed": [item.report() for item in items]}
+        print(json.dumps(report | ({"images": collected.report()} if collected else {})))
+        return
+    verb = "Would remove" if dry else "Removed"
+    for item in items:
+        call.say(f"{verb} {item.path}: {item.files} files, {human_size(item.size)}")
+    files, size = sum(item.files for item in items), sum(item.size for item in items)
+    call.say(f"{verb} {files} files, {human_size(size)}")
+    for line in tables.collection(collected) if collected else ():
+        call.say(line)

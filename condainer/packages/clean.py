@@ -1,0 +1,98 @@
+"""What a package cache holds, all of which can be made or downloaded again, and its removal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condainer.packages.archives import private_root
+from condainer.packages.conda_packages import UNPACKED
+from condainer.packages.network import IN_USE
+from condainer.settings.config import STAGE, Settings
+from condainer.system.errors import StorageError
+from condainer.system.files import remove_tree, storage_errors
+from condainer.system.private_directory import has_ended, reclaim
+
+# What builds leave that the downloaded packages give again, without a connection.
+SCRATCH = (UNPACKED, "uv", "interpreters")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A directory or file that can go: how many files it has, and their size in bytes."""
+
+    path: Path
+    files: int
+    size: int
+
+    def report(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        return {"path": str(self.path), "files": self.files, "size": self.size}
+
+
+def removable(settings: Settings, packages: bool) -> list[Item]:
+    """Return what can be removed of the user's own package cache, and what killed builds left.
+
+    Parameters: with `packages`, all of the cache, otherwise what needs no connection to be made
+    again.
+    """
+    root = private_root(settings)
+    names = sorted(os.listdir(root)) if root.is_dir() else []
+    kept = () if packages else SCRATCH
+    found = [root / name for name in names if name != IN_USE and (not kept or name in kept)]
+    staging = settings.staging_directory
+    found += [path for path in sorted(staging.glob(f"{STAGE}.*")) if _is_left(path)]
+    return [_item(path) for path in found]
+
+
+def remove(items: list[Item], settings: Settings) -> None:
+    """Remove what removable() has found.
+
+    Raises StorageError while a build of this user works with the package cache.
+    """
+    root = private_root(settings)
+    if root.is_dir():
+        with storage_errors(f"clean {root}"):
+            descriptor = os.open(root / IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for item in items:
+                    if item.path.parent == root:
+                        _delete(item.path)
+            except BlockingIOError:
+                raise StorageError(
+                    f"A build is using {root}", "Run `cnd clean` again when it has ended."
+                ) from None
+            finally:
+                os.close(descriptor)
+    reclaim(settings.staging_directory)
+
+
+def _is_left(path: Path) -> bool:
+    return has_ended(path) and path.lstat().st_uid == os.geteuid()
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _item(path: Path) -> Item:
+    files = size = 0
+    left = [os.fspath(path)]
+    while left:
+        with suppress(OSError):
+            here = left.pop()
+            status = os.lstat(here)
+            if os.path.isdir(here) and not os.path.islink(here):
+                left += [entry.path for entry in os.scandir(here)]
+            else:
+                files += 1
+                size += status.st_size
+    return Item(path, files, size)
