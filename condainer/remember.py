@@ -172,7 +172,9 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
     yield completed_path(settings.project, this_platform())
     # It has to agree with that.
     yield settings.project / lock_state.CONDA_LOCK
-    yield settings.environment_yml
+    # One of the usual ones that appears can take the place of the other.
+    usual = [settings.project / name for name in config.ENVIRONMENT_FILES]
+    yield from dict.fromkeys((settings.environment_yml, *usual))
     yield settings.requirements_txt
     yield from (source.place(settings.project) for source in lock.sources)
     there = settings.files.is_file(settings.environment_yml)

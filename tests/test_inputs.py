@@ -576,6 +576,7 @@ def test_paths_with_blanks_line_breaks_dashes_and_other_letters(tmp_path: Path) 
 def test_the_other_usual_name_is_told(read: Read, project: Path) -> None:
     read("dependencies: [a]\n")
     (project / "environment.yml").rename(project / "environment.yaml")
+    named = load_settings(project, [f"environment_yml={project}/environment.yml"])
     with pytest.raises(InputError, match=r"environment\.yaml is there") as caught:
-        read_inputs(load_settings(project), "linux-64")
+        read_inputs(named, "linux-64")
     assert "environment_yml: environment.yaml" in caught.value.hint

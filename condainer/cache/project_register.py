@@ -20,7 +20,7 @@ import xxhash
 from condainer.cache.entries import UNREADABLE, Entry
 from condainer.cache.leases import ADDRESS, DAY
 from condainer.cache.publish import PROJECTS
-from condainer.settings.config import Settings
+from condainer.settings.config import ENVIRONMENT_FILES, PROJECT_FILE, Settings
 from condainer.system.files import publish_text, read_small, user_name
 from condainer.system.plain import printable
 from condainer.system.platforms import this_platform
@@ -37,7 +37,7 @@ UNSEEN = 30 * DAY
 # How long a file system may take to answer, in seconds.
 PATIENCE = 10.0
 # One of these makes a directory a project; beside them, the lockfile of a platform.
-SIGNS = ("environment.yml", "condainer.yml", "conda-lock.yml")
+SIGNS = (*ENVIRONMENT_FILES, PROJECT_FILE, "conda-lock.yml")
 
 
 class Sight(enum.Enum):

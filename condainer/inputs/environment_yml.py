@@ -12,8 +12,9 @@ from pathlib import Path
 
 from condainer.inputs import conda_specs, requirements
 from condainer.inputs.conda_specs import Spec as Spec
+from condainer.inputs.missing import no_environment_file
 from condainer.lock.locks import NAME, Source, source_of
-from condainer.settings.config import Settings
+from condainer.settings.config import ENVIRONMENT_FILES, Settings
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
 from condainer.system.files import Read
@@ -126,7 +127,11 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
         sources=tuple(
             source_of(item, settings.project, files.read) for item in dict.fromkeys(found)
         ),
-        notes=(*_ignored(document), *(line.note for line in pip_lines if line.note)),
+        notes=(
+            *_beside(settings),
+            *_ignored(document),
+            *(line.note for line in pip_lines if line.note),
+        ),
         virtual_packages=settings.virtual_packages,
     )
 
@@ -155,16 +160,7 @@ def _load(path: Path, platform: str, read: Read) -> Document:
     try:
         text = requirements.read_text(path, read)
     except FileNotFoundError:
-        other = path.with_suffix(".yml" if path.suffix == ".yaml" else ".yaml")
-        if other.is_file():
-            raise InputError(
-                f"{path}: there is no environment file, but {other} is there",
-                f"Rename it, or write `environment_yml: {other.name}` into condainer.yml.",
-            ) from None
-        raise InputError(
-            f"{path}: there is no environment file",
-            "`cnd init` writes an example; `environment_yml:` in condainer.yml names another file.",
-        ) from None
+        raise no_environment_file(path) from None
     except UnicodeDecodeError:
         raise InputError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
     except OSError as error:
@@ -202,6 +198,13 @@ def _check_keys(document: Document) -> None:
             raise InputError(
                 f"{document.where(key)}: unknown key `{key}`", f"Did you mean `{meant}`?"
             )
+
+
+def _beside(settings: Settings) -> list[str]:
+    """Return what is said where both of the usual environment files are there."""
+    usual, other = (settings.project / name for name in ENVIRONMENT_FILES)
+    both = settings.environment_yml == usual and settings.files.is_file(other)
+    return [f"{other} is not read, because {usual.name} is there"] if both else []
 
 
 def _ignored(document: Document) -> list[str]:

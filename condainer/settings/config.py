@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 PROJECT_FILE = "condainer.yml"
+# What an environment file is called; the first that is there is read.
+ENVIRONMENT_FILES = ("environment.yml", "environment.yaml")
 # What the private directories of builds in the staging directory are called.
 STAGE = "condainer-stage"
 SITE_FILE = Path("/etc/condainer/condainer.yml")
@@ -80,7 +82,9 @@ class Settings:
     brought_caches: tuple[Path, ...] = ()
     own_programs: tuple[tuple[str, Any], ...] = ()
     files: ProjectFiles = field(default_factory=ProjectFiles)
-    environment_yml: Path = key(Path("environment.yml"), "the environment file")
+    environment_yml: Path = key(
+        Path("environment.yml"), "the environment file; else environment.yaml, if it exists"
+    )
     requirements_txt: Path = key(Path("requirements.txt"), "the requirements file, if it exists")
     mount_base_directory: Path = key(
         Path("/tmp"),
@@ -281,7 +285,7 @@ def load_settings(
         _check_key(name, f"--set {override}")
         values[name] = _from_text(name, text, f"--set {override}", Path())
         by_project.discard(name)
-    values.setdefault("environment_yml", project / "environment.yml")
+    values.setdefault("environment_yml", _environment_file(project, files))
     values.setdefault("requirements_txt", project / "requirements.txt")
     caches = _caches({name: of_project[name] for name in by_project})
     settings = Settings(
@@ -301,6 +305,11 @@ def load_settings(
                 "What it names would be run, and nobody signed that. " + _belongs(),
             )
     return settings
+
+
+def _environment_file(project: Path, files: ProjectFiles) -> Path:
+    usual, other = (project / name for name in ENVIRONMENT_FILES)
+    return other if files.is_file(other) and not files.is_there(usual) else usual
 
 
 def _belongs() -> str:

@@ -15,7 +15,7 @@ from condainer.lock.explicit import lockfile_path, parse_explicit
 from condainer.lock.locks import Lock, PipPackage
 from condainer.packages import admission, archives, build_requirements, git_repositories
 from condainer.packages.archives import File
-from condainer.settings.config import PROJECT_FILE, RUNNING, Settings
+from condainer.settings.config import ENVIRONMENT_FILES, PROJECT_FILE, RUNNING, Settings
 from condainer.solve.lock_state import CONDA_LOCK
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, read_bytes, storage_errors
@@ -26,7 +26,6 @@ from condainer.transfer.bundle_format import Piece
 
 # A lockfile, or a file that it was made from.
 PROJECT_LIMIT = 64 << 20
-ENVIRONMENT = "environment.yml"
 LOCK = re.compile(r"conda(?P<completed>iner)?-(?P<platform>[a-z0-9]+-[a-z0-9]+)\.lock")
 
 
@@ -121,7 +120,7 @@ def _has_lock(project: Path) -> bool:
 
 def _check_project(texts: Mapping[str, bytes], locks: Mapping[str, Lock], path: Path) -> None:
     """Refuse files that are neither locks, nor what they were made from, nor condainer.yml."""
-    known = {PROJECT_FILE, CONDA_LOCK, ENVIRONMENT}
+    known = {PROJECT_FILE, CONDA_LOCK, *ENVIRONMENT_FILES}
     known |= {source.path for lock in locks.values() for source in lock.sources}
     named = _settings(texts, path).get("environment_yml")
     known |= {os.path.normpath(named)} if isinstance(named, str) else set()

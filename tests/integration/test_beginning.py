@@ -1,0 +1,95 @@
+"""What a newcomer's project has, and has not, is said before anything else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import PYTHON, SMALL, Project
+
+
+@pytest.fixture
+def empty(make_project: Any) -> Project:
+    """A directory without an environment file."""
+    made: Project = make_project(text="")
+    return made
+
+
+def test_environment_yaml_is_read_in_place_of_environment_yml(empty: Project) -> None:
+    empty.write(SMALL, "environment.yaml")
+    first = empty.json("build")
+    assert first["locked"]
+    assert "environment.yaml" in empty.lockfile.read_text()
+    again = empty.json("build")
+    assert (again["hit"], again["locked"]) == (True, False)
+    assert empty.json("status")["lock"] == "current"
+    assert empty.cnd("exec", "sh", "-c", "echo $GREETING").stdout == "hello\n"
+
+
+def test_environment_yml_takes_the_place_of_environment_yaml(empty: Project) -> None:
+    empty.write(SMALL, "environment.yaml")
+    empty.cnd("build")
+    empty.cnd("build")
+    # The stamp of the last build must not hide it.
+    empty.write("dependencies: [six]\n")
+    built = empty.cnd("build")
+    assert "environment.yaml is not read, because environment.yml is there" in built.stderr
+    assert "/six-" in empty.lockfile.read_text()
+
+
+def test_a_bundle_of_a_project_with_environment_yaml(empty: Project, make_project: Any) -> None:
+    empty.write(SMALL, "environment.yaml")
+    empty.cnd("build")
+    empty.cnd("bundle", "../carried")
+    other = make_project("other", text="")
+    other.cnd("build", "--from", "../carried")
+    assert (other.path / "environment.yaml").read_text() == SMALL
+    assert other.json("status")["lock"] == "current"
+
+
+@pytest.mark.parametrize(
+    ("files", "there", "remedy"),
+    [
+        (["requirements.txt"], "requirements.txt is there", "\ndependencies:\n- python\n"),
+        (["pyproject.toml"], "pyproject.toml is there", "uv pip compile pyproject.toml"),
+        (["pixi.toml"], "pixi.toml is there", "pixi workspace export conda-environment"),
+        (
+            ["pixi.toml", "pixi.lock"],
+            "pixi.toml and pixi.lock are there",
+            "pixi workspace export conda-environment",
+        ),
+        (["pixi.lock"], "pixi.lock is there", "pixi workspace export conda-explicit-spec"),
+        (["uv.lock", "pyproject.toml"], "uv.lock and pyproject.toml are there", "uv export"),
+        (["poetry.lock"], "poetry.lock is there", "poetry export"),
+        (["Pipfile"], "Pipfile is there", "pipenv requirements"),
+    ],
+)
+def test_what_is_there_instead_is_named(
+    empty: Project, files: list[str], there: str, remedy: str
+) -> None:
+    for name in files:
+        empty.write("six\n", name)
+    for command in (["build"], ["lock"]):
+        said = empty.cnd(*command, status=4).stderr
+        assert f"{empty.path}/environment.yml: there is no environment file, but {there}\n" in said
+        assert remedy in said
+
+
+def test_the_two_lines_make_the_requirements_an_environment(empty: Project) -> None:
+    empty.write("six\n", "requirements.txt")
+    said = empty.cnd("build", status=4).stderr
+    lines = said.partition("two lines\n")[2].splitlines()
+    empty.write("\n".join(lines[:2]) + "\n")
+    empty.cnd("build")
+    assert empty.cnd("exec", "python", "-c", "import six; print('there')").stdout == "there\n"
+
+
+def test_our_own_conda_lock_without_its_environment_file(empty: Project) -> None:
+    path = empty.write(PYTHON)
+    empty.cnd("lock")
+    path.unlink()
+    empty.lockfile.unlink()
+    said = empty.cnd("build", status=4).stderr
+    assert "but conda-lock.yml is there" in said
+    assert "put that back" in said
