@@ -1,4 +1,4 @@
-"""What the commands tell about a project, and the files that `cnd init` writes."""
+"""What the commands tell about a project."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from condainer import __version__
 from condainer.cache import entries
 from condainer.lock.address import DIGITS, address_of, prefix_of
 from condainer.pipeline import Built, current_entry, mount_of
-from condainer.settings.config import PERSONAL, PROJECT_FILE, Settings, documented
+from condainer.settings.config import Settings
 from condainer.solve.lock_state import LockState, lock_state
 from condainer.system.errors import NotBuiltError
-from condainer.system.files import publish_text, storage_errors
+from condainer.system.files import storage_errors
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
@@ -22,48 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-EXAMPLE = """\
-# An example: replace it with your own environment, then run `cnd build`.
-name: example
-channels:
-  - conda-forge
-dependencies:
-  - python=3.12
-  - pip
-  # - numpy
-"""
-HEAD = """\
-# Configuration of Condainer for this project. Every key has a default: remove the `#` of those
-# that shall differ. The README explains them all.
-"""
 BLOCK = 1 << 20
-
-
-def initialise(directory: Path, dry: bool) -> list[tuple[Path, bool]]:
-    """Write the files of a new project; return each with whether it was not there before.
-
-    Nothing that exists is overwritten. Raises StorageError when the directory cannot be written.
-    """
-    result = []
-    for name, text in ((PROJECT_FILE, _template()), ("environment.yml", EXAMPLE)):
-        path = directory / name
-        absent = not os.path.lexists(path)
-        if absent and not dry:
-            with storage_errors(f"write {path}"):
-                publish_text(path, text)
-        result.append((path, absent))
-    return result
-
-
-def _template() -> str:
-    lines = [HEAD]
-    for name, default, variable, doc in documented():
-        if doc.endswith(PERSONAL):
-            # Not for a project to decide.
-            continue
-        also = f" (also {variable})" if variable else ""
-        lines.append(f"# {doc}{also}\n# {name}: {default}\n")
-    return "\n".join(lines)
 
 
 def build_plan(settings: Settings) -> list[str]:

@@ -581,9 +581,10 @@ def test_where_signatures_count_a_project_brings_no_tools(load: Load, write: Wri
 
 
 def test_a_template_leaves_out_what_a_project_does_not_decide(project: Path) -> None:
-    from condainer.project import initialise
+    from condainer.beginning import changes
 
-    initialise(project, dry=False)
+    for change in changes(project):
+        change.write()
     text = (project / "condainer.yml").read_text()
     assert not [name for name in PERSONAL if f"{name}:" in text]
     assert str(config.user_file()) not in text

@@ -165,14 +165,18 @@ def cli(
 def init(call: Call) -> None:
     """Begin a project: write its configuration.
 
-    Writes a commented condainer.yml, and an example environment.yml if there is none. Nothing
-    that exists is overwritten.
+    Writes a commented condainer.yml, an example environment.yml, or one for requirements.txt, and
+    into .gitignore the scripts that builds make. Nothing that exists is overwritten.
     """
-    from condainer import project
+    from condainer import beginning
 
-    for path, written in project.initialise(call.directory, call.dry):
-        verb = "Would write" if call.dry else "Wrote"
-        call.say(f"{verb} {path}" if written else f"Kept {path}, which exists")
+    done = {"write": "Wrote {}", "extend": "Added to {}", "keep": "Kept {} as it is"}
+    for change in beginning.changes(call.directory):
+        if call.dry:
+            call.would(f"{change.verb} {change.path}")
+        else:
+            change.write()
+            call.say(done[change.verb].format(change.path))
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from typing import Any
 
 import pytest
@@ -93,3 +94,51 @@ def test_our_own_conda_lock_without_its_environment_file(empty: Project) -> None
     said = empty.cnd("build", status=4).stderr
     assert "but conda-lock.yml is there" in said
     assert "put that back" in said
+
+
+def git(project: Project, *words: str) -> list[str]:
+    """Run git in a project, and return the lines of what it prints."""
+    command = ["git", "-C", str(project.path), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+
+
+def test_git_ignores_what_builds_make_and_sees_the_lockfiles(empty: Project) -> None:
+    git(empty, "init")
+    empty.cnd("init")
+    empty.write(SMALL)
+    empty.cnd("build")
+    untracked = [line.removeprefix("?? ") for line in git(empty, "status", "--porcelain")]
+    ours = (".gitignore", "conda-lock.yml", "condainer.yml", "environment.yml")
+    assert untracked == sorted([*ours, empty.lockfile.name])
+
+
+@pytest.mark.parametrize(
+    "before", ["", "# mine\n*.o\n", "*.o", "*.o\r\n/activate\r\ndeactivate\r\n", "# f\udcfcr\n"]
+)
+def test_what_gitignore_had_stays(empty: Project, before: str) -> None:
+    path = empty.path / ".gitignore"
+    path.write_bytes(before.encode(errors="surrogateescape"))
+    path.chmod(0o600)
+    assert f"Would extend {path}" in empty.cnd("-y", "init").stderr or not before
+    empty.cnd("init")
+    text = path.read_bytes().decode(errors="surrogateescape")
+    assert text.startswith(before)
+    assert path.stat().st_mode & 0o777 == 0o600
+    names = [line.strip().removeprefix("/") for line in text.splitlines()]
+    assert sorted(names) == sorted({*names})
+    assert {"activate", "deactivate", "activate.fish", "activate.csh"} <= set(names)
+    assert f"Kept {path} as it is" in empty.cnd("init").stderr
+    assert path.read_bytes().decode(errors="surrogateescape") == text
+
+
+def test_init_in_a_directory_with_requirements(empty: Project) -> None:
+    empty.write("six\n", "requirements.txt")
+    empty.cnd("init")
+    empty.cnd("build")
+    assert empty.cnd("exec", "python", "-c", "import six; print('there')").stdout == "there\n"
+
+
+def test_init_where_environment_yaml_is(empty: Project) -> None:
+    path = empty.write(SMALL, "environment.yaml")
+    assert f"Kept {path} as it is" in empty.cnd("init").stderr
+    assert not (empty.path / "environment.yml").exists()

@@ -1,0 +1,98 @@
+"""What `cnd init` writes into a project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from condainer.activate.scripts import SCRIPTS
+from condainer.inputs.missing import REQUIREMENTS
+from condainer.settings.config import ENVIRONMENT_FILES, PERSONAL, PROJECT_FILE, documented
+from condainer.system.files import publish_text, read_text, storage_errors
+
+EXAMPLE = """\
+# An example: replace it with your own environment, then run `cnd build`.
+name: example
+channels:
+  - conda-forge
+dependencies:
+  - python=3.12
+  - pip
+  # - numpy
+"""
+FOR_REQUIREMENTS = f"""\
+# The Python for {REQUIREMENTS}, which is read as well: name its version here (`python=3.12`), and
+# the packages that shall come from conda-forge.
+channels:
+  - conda-forge
+dependencies:
+  - python
+"""
+HEAD = """\
+# Configuration of Condainer for this project. Every key has a default: remove the `#` of those
+# that shall differ. The README explains them all.
+"""
+IGNORE = ".gitignore"
+WHY_IGNORED = (
+    "# `cnd build` writes these anew: they are for this place alone. Commit the lockfiles.\n"
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """What becomes of a file: it gets a text, or is kept if there is none; `verb` says which."""
+
+    path: Path
+    text: str = ""
+    verb: str = "write"
+
+    def write(self) -> None:
+        """Write the file; raises StorageError when that cannot be done."""
+        if self.text:
+            with storage_errors(f"write {self.path}"):
+                mode = self.path.stat().st_mode & 0o777 if self.path.exists() else None
+                publish_text(self.path, self.text, mode)
+
+
+def changes(directory: Path) -> Iterator[Change]:
+    """Yield what `cnd init` does in a directory: nothing that exists is overwritten.
+
+    Raises StorageError for a .gitignore that cannot be read.
+    """
+    yield _new(directory / PROJECT_FILE, _template())
+    usual, other = (directory / name for name in ENVIRONMENT_FILES)
+    requirements = (directory / REQUIREMENTS).is_file()
+    environment = other if other.is_file() and not os.path.lexists(usual) else usual
+    yield _new(environment, FOR_REQUIREMENTS if requirements else EXAMPLE)
+    yield _ignoring(directory / IGNORE)
+
+
+def _new(path: Path, text: str) -> Change:
+    return Change(path, "", "keep") if os.path.lexists(path) else Change(path, text)
+
+
+def _ignoring(path: Path) -> Change:
+    """Let git ignore the scripts that a build makes, whether there is a repository yet or not."""
+    there = ""
+    if os.path.lexists(path):
+        with storage_errors(f"read {path}"):
+            there = read_text(path, errors="surrogateescape")
+    named = {line.strip().removeprefix("/") for line in there.splitlines()}
+    missing = "".join(f"/{name}\n" for name in SCRIPTS if name not in named)
+    if not missing:
+        return Change(path, "", "keep")
+    end = "" if there.endswith("\n") or not there else "\n"
+    return Change(path, f"{there}{end}{WHY_IGNORED}{missing}", "extend" if there else "write")
+
+
+def _template() -> str:
+    lines = [HEAD]
+    for name, default, variable, doc in documented():
+        if doc.endswith(PERSONAL):
+            # Not for a project to decide.
+            continue
+        also = f" (also {variable})" if variable else ""
+        lines.append(f"# {doc}{also}\n# {name}: {default}\n")
+    return "\n".join(lines)
