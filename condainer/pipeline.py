@@ -7,6 +7,8 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from condainer import __version__
 from condainer.activate.scripts import write_activation
@@ -18,7 +20,7 @@ from condainer.lock.locks import Lock
 from condainer.mount.safe_base import check_base
 from condainer.settings.config import Settings
 from condainer.solve.lock_state import ensure_lock, lock_state
-from condainer.system.errors import CondainerError, NotBuiltError
+from condainer.system.errors import CondainerError, NotBuiltError, StorageError
 from condainer.system.files import stand_somewhere
 from condainer.system.reporter import Reporter
 
@@ -53,10 +55,37 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
         hit, locked = True, False
         _note(entry, settings)
     else:
-        lock, locked = ensure_lock(settings, reporter)
+        lock, locked = ensure_lock(settings, reporter, partial(_check_target, settings))
         address = address_of(lock, settings.mount_base_directory)
         entry, hit = _found_or_built(lock, address, settings, reporter)
     return _ready(Built(entry, hit, locked, 0.0, lock), settings, reporter, start)
+
+
+def _check_target(settings: Settings, lock: Lock | None) -> None:
+    """Refuse caches that neither have the image of a lock nor could get it.
+
+    Without a lock, which is yet to be solved for, it may be any that is there. Raises TrustError,
+    StorageError.
+    """
+    if lock is not None:
+        found = entries.look_up(address_of(lock, settings.mount_base_directory), settings)
+        if found is not None:
+            trust.check_cache(found.root, settings)
+            return
+    elif any(_has_images(root, settings) for root in entries.roots(settings)):
+        return
+    trust.check_cache(settings.cache_directory, settings)
+    from condainer.cache import publish
+
+    try:
+        publish.check(settings.cache_directory)
+    except StorageError as error:
+        error.hint += " `cnd lock` solves without building."
+        raise
+
+
+def _has_images(root: Path, settings: Settings) -> bool:
+    return not trust.refused(root, settings) and any(entries.entry_directories(root))
 
 
 def _ready(built: Built, settings: Settings, reporter: Reporter, start: float) -> Built:

@@ -52,6 +52,8 @@ PATIENCE = 10.0
 PROJECTS = "projects"
 # What the file `format` of a cache says.
 FORMAT_LINE = f"condainer-cache {FORMAT}\n"
+# What tells that a directory is a cache.
+PAPERS = {"CACHEDIR.TAG": CACHEDIR_TAG, "format": FORMAT_LINE}
 # Where damaged entries go, and those that a garbage collection takes away.
 QUARANTINE, TRASH = "quarantine", "trash"
 # Where members note what they use: without these, a cache works as well.
@@ -90,16 +92,38 @@ def prepare(root: Path) -> None:
     """
     if not root.exists():
         make_directory(root, 0o777 & ~umask())
-    papers = {"CACHEDIR.TAG": CACHEDIR_TAG, "format": FORMAT_LINE}
-    absent = [name for name in papers if not (root / name).exists()]
-    if len(absent) == len(papers):
+    absent = [name for name in PAPERS if not (root / name).exists()]
+    if len(absent) == len(PAPERS):
         refuse_other_content(root)
     for name in absent:
-        publish_text(root / name, papers[name], 0o444)
+        publish_text(root / name, PAPERS[name], 0o444)
     mode = stat.S_IMODE(root.stat().st_mode)
     for path in missing(root):
         with contextlib.suppress(OSError) if path.name in NOTES else contextlib.nullcontext():
             make_directory(path, mode)
+
+
+def check(root: Path) -> None:
+    """Refuse a place where no cache can be written; nothing is written to find that out.
+
+    Raises StorageError, also when the place holds something else.
+    """
+    with storage_errors(f"write into the cache {root}"):
+        if root.is_dir() and not any((root / name).exists() for name in PAPERS):
+            refuse_other_content(root)
+        for place in (root / "images", root / "tmp"):
+            _check_writable(place)
+
+
+def _check_writable(place: Path) -> None:
+    there = next(path for path in (place, *place.parents) if os.path.exists(path))
+    if not there.is_dir():
+        number = errno.ENOTDIR
+    elif not os.access(there, os.W_OK | os.X_OK):
+        number = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+    else:
+        return
+    raise OSError(number, os.strerror(number), str(there))
 
 
 def missing(root: Path) -> list[Path]:

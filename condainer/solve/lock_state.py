@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -234,15 +235,23 @@ def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
     )
 
 
-def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
+def _any(lock: Lock | None) -> None:
+    """Take every lock."""
+
+
+def ensure_lock(
+    settings: Settings, reporter: Reporter, admit: Callable[[Lock | None], None] = _any
+) -> tuple[Lock, bool]:
     """Return a current lock of the project, and whether it had to be solved for.
 
-    Raises StaleLockError when solving is needed but `locked` forbids it.
+    Parameters: `admit` raises what speaks against writing a lock; it is also asked before there is
+    one (None). Raises StaleLockError when solving is needed but `locked` forbids it.
     """
     state = lock_state(settings)
     if state.status == "current" and state.lock is not None:
         path = lockfile_path(settings.project, state.lock.platform)
         if state.lock.sources and not settings.files.is_there(path):
+            admit(state.lock)
             try:
                 settings.files.publish(path, render_explicit(state.lock))
             except OSError as error:
@@ -253,6 +262,7 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
         # Nothing is solved: the md5 sums say which packages they are.
         from condainer.solve import completion
 
+        admit(None)
         return completion.complete(state.partial, settings, reporter), False
     if settings.locked:
         raise StaleLockError(
@@ -261,7 +271,9 @@ def ensure_lock(settings: Settings, reporter: Reporter) -> tuple[Lock, bool]:
         )
     from condainer.solve import relock
 
+    admit(None)
     (made,) = relock.relock(settings, relock.Wish((this_platform(),)), reporter)
+    admit(made.new)
     relock.write((made,), settings, reporter)
     return made.new, True
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.integration.conftest import PYTHON, SMALL, Project
+from tests.accounts import Account, accounts
+from tests.integration.conftest import PYTHON, SMALL, Project, needs
+
+# The interpreter of the tests may stand in a directory that is closed to other accounts.
+SEARCH = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
 
 
 @pytest.fixture
@@ -142,3 +152,76 @@ def test_init_where_environment_yaml_is(empty: Project) -> None:
     path = empty.write(SMALL, "environment.yaml")
     assert f"Kept {path} as it is" in empty.cnd("init").stderr
     assert not (empty.path / "environment.yml").exists()
+
+
+def lockfiles(project: Project) -> list[Path]:
+    return list(project.path.glob("*lock*"))
+
+
+@pytest.fixture
+def user() -> Iterator[Account]:
+    """An account with a home directory that all can pass through."""
+    if os.geteuid() != 0 or shutil.which("useradd") is None:
+        needs("root and useradd")
+    place = Path(tempfile.mkdtemp(prefix="cnd-", dir="/tmp"))
+    place.chmod(0o755)
+    with accounts(place, 1) as (made,):
+        yield made
+    shutil.rmtree(place)
+
+
+@pytest.mark.xdist_group("accounts")
+def test_root_leaves_nothing_in_the_project_of_a_user(make_project: Any, user: Account) -> None:
+    cache = user.home / "cache"
+    cache.mkdir()
+    project = make_project(CONDAINER_CACHE=str(cache))
+    for path in (cache, project.path, project.path / "environment.yml"):
+        shutil.chown(path, user.uid, user.gid)
+    said = project.cnd("build", status=16).stderr
+    assert f"The cache {cache} is not used: it belongs to {user.name}" in said
+    assert lockfiles(project) == []
+    assert list(cache.iterdir()) == []
+    # Nor from a lock that is there already.
+    project.cnd("lock")
+    project.lockfile.unlink()
+    project.cnd("build", status=16)
+    assert [path.name for path in lockfiles(project)] == ["conda-lock.yml"]
+
+
+@pytest.mark.xdist_group("accounts")
+@pytest.mark.parametrize("has", ["nothing", "other images"])
+def test_a_cache_that_cannot_be_written_gets_no_lockfiles_into_a_project(
+    make_project: Any, user: Account, has: str
+) -> None:
+    cache = user.home.parent / "cache"
+    cache.mkdir(0o755)
+    project = make_project(text="dependencies: [probe-files]\n", CONDAINER_CACHE=str(cache))
+    if has == "other images":
+        project.cnd("build")
+    (user.home / "environment.yml").write_text(SMALL)
+    places = {
+        "CONDAINER_CACHE": str(cache),
+        "CONDAINER_PACKAGE_CACHE": str(user.home / "packages"),
+        "CONDAINER_MIRRORS": project.environment["CONDAINER_MIRRORS"],
+    }
+    cnd = (*SEARCH, sys.executable, "-m", "condainer")
+    said = user.run(*cnd, "build", environment=places, status=12).stderr
+    assert f"Cannot write into the cache {cache}" in said
+    assert "`cnd lock` solves without building" in said
+    assert ("Solving" in said) == (has == "other images")
+    assert not list(user.home.glob("*lock*"))
+    # What it has serves all the same.
+    if has == "other images":
+        shutil.copy(project.path / "environment.yml", user.home)
+        places["CONDAINER_MOUNT_BASE"] = project.environment["CONDAINER_MOUNT_BASE"]
+        user.run(*cnd, "build", environment=places)
+
+
+@pytest.mark.parametrize("what", ["a file", "a directory of something else"])
+def test_what_is_no_cache_is_told_before_solving(project: Project, what: str) -> None:
+    if what == "a file":
+        project.cache.write_text("")
+    else:
+        (project.cache / "thesis").mkdir(parents=True)
+    project.cnd("build", status=12)
+    assert lockfiles(project) == []
