@@ -24,15 +24,15 @@ dependencies:
 """
 FOR_REQUIREMENTS = f"""\
 # The Python for {REQUIREMENTS}, which is read as well: name its version here (`python=3.12`), and
-# the packages that shall come from conda-forge.
+# the packages that are to come from conda-forge.
 channels:
   - conda-forge
 dependencies:
   - python
 """
 HEAD = """\
-# Configuration of Condainer for this project. Every key has a default: remove the `#` of those
-# that shall differ. The README explains them all.
+# Configuration of Condainer for this project. Every key has a default: uncomment a line to
+# change it. The README explains them all.
 """
 IGNORE = ".gitignore"
 WHY_IGNORED = (

@@ -137,7 +137,7 @@ def _try_out(draft: Path, directory: Path) -> None:
     except CondainerError as error:
         raise ToolError(
             f"The mksquashfs of the channel does not run on this machine: {error.message}",
-            "Ask whoever keeps the machine for squashfs-tools and squashfuse.",
+            "Ask the administrator for squashfs-tools and squashfuse.",
         ) from None
 
 

@@ -18,6 +18,9 @@ DEVICE = "/dev/fuse"
 # What the system's packages bring.
 PACKAGED = frozenset(("mksquashfs", "squashfuse_ll", "fusermount3"))
 
+# What a tool is called that cannot do something.
+WITHOUT = {"multithreaded": "single-threaded", "reproducible": "not reproducible"}
+
 
 @dataclass(frozen=True)
 class Check:
@@ -34,7 +37,9 @@ class Check:
         """Return the line that `cnd prereq` prints."""
         mark = "ok" if not self.problem else "missing" if self.required else "no"
         version = f" ({self.version})" if self.version else ""
-        abilities = ", ".join(what if able else f"no {what}" for what, able in self.can)
+        abilities = ", ".join(
+            what if able else WITHOUT.get(what, f"no {what}") for what, able in self.can
+        )
         more = f"{version}: {abilities}" if abilities else version
         return f"{self.name:18} {mark:8} {self.problem or self.found + more}"
 

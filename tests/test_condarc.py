@@ -159,7 +159,7 @@ def test_what_is_not_honoured_is_named(
     (line,) = rc(text).ignored
     assert line.startswith(str(isolated_user / ".condarc"))
     assert key in line
-    assert "not honoured" in line
+    assert "ignored" in line
 
 
 @pytest.mark.parametrize(

@@ -505,12 +505,12 @@ def test_nobody_else_decides_whom_we_trust(
     load: Load, write: Write, project: Path, name: str
 ) -> None:
     value = PERSONAL[name]
-    assert f"`{name}` is not taken from here" in refused(load, f"{name}={value}").message
-    with pytest.raises(ConfigError, match="not taken from the environment") as caught:
+    assert f"`{name}` is not allowed here" in refused(load, f"{name}={value}").message
+    with pytest.raises(ConfigError, match="not allowed in the environment") as caught:
         load_settings(project, (), {f"CONDAINER_{name.upper()}": value})
     assert str(config.user_file()) in caught.value.hint
     write("condainer.yml", f"{name}: {value}\n")
-    assert f"condainer.yml:1: `{name}` is not taken from here" in refused(load).message
+    assert f"condainer.yml:1: `{name}` is not allowed here" in refused(load).message
 
 
 @pytest.mark.parametrize("name", PERSONAL)
@@ -575,7 +575,7 @@ def test_where_signatures_count_a_project_brings_no_tools(load: Load, write: Wri
     config.user_file().parent.mkdir(parents=True)
     config.user_file().write_text("trust: signed\n")
     write("condainer.yml", "tool_directory: tools\n")
-    assert "`tool_directory` is not taken from a project" in refused(load).message
+    assert "`tool_directory` is not allowed in a project" in refused(load).message
     config.user_file().write_text("trust: group\n")
     assert load().tool_directory is not None
 

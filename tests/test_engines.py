@@ -67,7 +67,7 @@ def test_a_project_names_no_programs_where_signatures_count(
     load()
     config.user_file().parent.mkdir(parents=True)
     config.user_file().write_text("trust: signed\n")
-    with pytest.raises(ConfigError, match="is not taken from a project"):
+    with pytest.raises(ConfigError, match="is not allowed in a project"):
         load()
     write("condainer.yml", "")
     config.user_file().write_text(f"trust: signed\n{line}\n")

@@ -564,6 +564,6 @@ def test_what_people_are_told(root: Path, settings: Settings) -> None:
         f"Would move {digest(30)} to the trash: least recently used (demo, 100 B, used 200 d ago)"
     )
     assert "30 mounted on some node (3.0 kB)" in " ".join(lines)
-    assert "3.0 kB have to stay, which is more than 1.0 kB" in " ".join(lines)
+    assert "3.0 kB cannot be removed; the limit is 1.0 kB" in " ".join(lines)
     assert lines[-1] == "  and 10 smaller ones (`--json` names all)"
     assert all(line.isprintable() for line in lines)

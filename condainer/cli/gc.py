@@ -21,7 +21,7 @@ def collect(call: Call, /, dry_run: bool, as_json: bool, **limits: str | None) -
 
     Keeps what a project names, what is mounted on any node, what is being built, and what was
     used in the last two hours. An image goes into the trash, from where a build takes it back,
-    and is deleted after a time of grace. Without a limit, by an option or the cache's policy.yml,
+    and is deleted after a grace period. Without a limit, by an option or the cache's policy.yml,
     no image goes, but what broken builds and old trash left. May run on several nodes at once.
     """
     from condainer.cli import tables

@@ -45,7 +45,7 @@ def lock(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Make the lock current, moving no more than that needs.
+    """Update the lock, changing as little as possible.
 
     Writes an explicit lockfile for each platform, from which images are built, and conda-lock.yml
     for other tools. All are meant to be committed. While the lock is current, nothing moves

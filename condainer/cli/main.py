@@ -170,7 +170,7 @@ def init(call: Call) -> None:
     """
     from condainer import beginning
 
-    done = {"write": "Wrote {}", "extend": "Added to {}", "keep": "Kept {} as it is"}
+    done = {"write": "Wrote {}", "extend": "Added to {}", "keep": "{} already exists; unchanged"}
     for change in beginning.changes(call.directory):
         if call.dry:
             call.would(f"{change.verb} {change.path}")

@@ -183,8 +183,8 @@ def collection(done: Collected) -> Iterator[str]:
         yield f"Put back {_kept(image)}"
     for left in (*done.deleted, *(left for left in done.cleared if left.size)):
         yield f"{delete} {printable(str(left.path))}: {left.what} ({human_size(left.size)})"
-    later = f"{human_size(done.later)} more when the time of grace is over"
-    yield f"{free} {human_size(done.freed)}, {later}"
+    later = f"{human_size(done.later)} more after the grace period"
+    yield f"{free} {human_size(done.freed)}; {later}"
     yield from _rest(done)
 
 
@@ -201,7 +201,7 @@ def _rest(done: Collected) -> Iterator[str]:
         yield f"Kept {', '.join(parts)}"
     if done.too_large and done.policy.max_size is not None:
         wanted = human_size(done.policy.max_size)
-        yield f"Warning: {human_size(done.after)} have to stay, which is more than {wanted}:"
+        yield f"Warning: {human_size(done.after)} cannot be removed; the limit is {wanted}:"
         stay = sorted((i for i in done.kept if i.why != "limits"), key=lambda i: -i.size)
         yield from (f"  {_kept(image)} ({human_size(image.size)})" for image in stay[:LARGEST])
         if len(stay) > LARGEST:

@@ -28,7 +28,7 @@ async def check(archives: Sequence[Path], scratch: Path) -> None:
         if bad is not None:
             raise IntegrityError(
                 f"{archive.name} would install a file outside of the environment: {bad!r}",
-                "Do not use it, and tell whoever keeps the channel that it came from.",
+                "Do not use it, and tell the maintainers of the channel that it came from.",
             )
 
 

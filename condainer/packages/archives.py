@@ -112,7 +112,7 @@ def held(path: Path, sha256: str, settings: Settings) -> Path:
         if not _is_good(draft, sha256):
             raise IntegrityError(
                 f"{path} was changed after it was checked: its sha256 is no longer {sha256}",
-                "Ask whoever owns that package cache, or name another (`package_cache:`).",
+                "Ask the owner of that package cache, or name another (`package_cache:`).",
             )
         draft.chmod(0o644)
         copy.parent.mkdir(parents=True, exist_ok=True)

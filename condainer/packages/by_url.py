@@ -228,5 +228,5 @@ def _check(item: Wanted, url: str, sha256: str, path: Path) -> None:
         if wanted != digest:
             raise IntegrityError(
                 f"{url} has the {kind} {digest}, not {wanted}",
-                "Do not use it before whoever keeps the channel has explained the difference.",
+                "Do not use it before the channel's maintainers have explained the difference.",
             )

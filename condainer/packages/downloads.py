@@ -139,7 +139,7 @@ def _fetch_from(url: str, file: File, received: http.Received, stop: threading.E
         raise _unreachable(url, "the server answers with a web page, as for a login")
     raise IntegrityError(
         f"{redacted(url)} has the sha256 {digest}, but the lock says {file.sha256}",
-        "Do not use it before whoever keeps the server has explained the difference; "
+        "Do not use it before the server's administrator has explained the difference; "
         "`cnd lock` accepts what the index says now.",
     )
 

@@ -163,7 +163,7 @@ def _mirror(package: PipPackage, settings: Settings, source: str = "") -> None:
         if not _has(draft, parts["commit"]):
             raise NetworkError(
                 f"{redacted(parts['url'])} does not have the commit {parts['commit']} any more",
-                "Ask whoever keeps the repository, or lock again with `cnd lock`.",
+                "Ask the repository's maintainers, or lock again with `cnd lock`.",
             )
         target.parent.mkdir(parents=True, exist_ok=True)
         # What stands there without the commit is of no use.

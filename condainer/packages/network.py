@@ -100,9 +100,9 @@ def _check_netrc(reporter: Reporter) -> None:
     except FileNotFoundError:
         pass
     except netrc.NetrcParseError as error:
-        warn_once(f"{path}: not honoured by every client, for it is damaged: {error}", reporter)
+        warn_once(f"{path}: ignored by some clients, because it is damaged: {error}", reporter)
     except (OSError, UnicodeDecodeError) as error:
-        warn_once(f"{path}: not honoured, for it cannot be read: {error}", reporter)
+        warn_once(f"{path}: ignored, because it cannot be read: {error}", reporter)
         os.environ["NETRC"] = os.devnull
 
 

@@ -101,7 +101,7 @@ class Condarc:
         if not left or (left == ["defaults"]):
             return ""
         return (
-            f"{self.channels_file}: `channels` is not honoured ({', '.join(left)}): the "
+            f"{self.channels_file}: `channels` is ignored ({', '.join(left)}): the "
             "environment file names its channels, so that it means the same everywhere"
         )
 
@@ -138,12 +138,12 @@ def _read(paths: tuple[Path, ...]) -> Condarc:
         try:
             value = yaml_file.load(path, read_text(path, "utf-8-sig"), ConfigError).value
         except (OSError, UnicodeDecodeError, ConfigError) as error:
-            reader.ignored.append(f"{path}: not honoured, for it cannot be read: {error}")
+            reader.ignored.append(f"{path}: ignored, because it cannot be read: {error}")
             continue
         if isinstance(value, dict):
             reader.add(path, value)
         elif value is not None:
-            reader.ignored.append(f"{path}: not honoured, for it is no mapping")
+            reader.ignored.append(f"{path}: ignored, because it is not a mapping")
     return reader.condarc()
 
 
@@ -199,7 +199,7 @@ class _Reader:
         )
 
     def _ignore(self, path: Path, key: str, why: str) -> None:
-        self.ignored.append(f"{path}: `{key}` is not honoured: {why}")
+        self.ignored.append(f"{path}: `{key}` is ignored: {why}")
 
     def _multichannels(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         for name, parts in self.maps.get("custom_multichannels", {}).items():

@@ -300,7 +300,7 @@ def load_settings(
     for name in RUN:
         if settings.trust == "signed" and name in of_project:
             raise ConfigError(
-                f"{project / PROJECT_FILE}: `{name}` is not taken from a project where only "
+                f"{project / PROJECT_FILE}: `{name}` is not allowed in a project where only "
                 "signed images are trusted",
                 "What it names would be run, and nobody signed that. " + _belongs(),
             )
@@ -313,13 +313,13 @@ def _environment_file(project: Path, files: ProjectFiles) -> Path:
 
 
 def _belongs() -> str:
-    return f"It belongs into {user_file()} or {SITE_FILE}."
+    return f"Put it in {user_file()} or {SITE_FILE}."
 
 
 def _refuse_variable(name: str, environ: Mapping[str, str]) -> None:
     variable = f"CONDAINER_{name.upper()}"
     if _is_personal(name) and environ.get(variable):
-        raise ConfigError(f"{variable}: `{name}` is not taken from the environment", _belongs())
+        raise ConfigError(f"{variable}: `{name}` is not allowed in the environment", _belongs())
 
 
 def _is_personal(name: str) -> bool:
@@ -371,7 +371,7 @@ def _read_file(path: Path, files: ProjectFiles, personal: bool = False) -> dict[
         _check_key(str(name), where, personal)
         if _is_personal(str(name)) and not guarded:
             raise ConfigError(
-                f"{where}: `{name}` is not taken from a file that others can write or own",
+                f"{where}: `{name}` is not allowed in a file that others can write or own",
                 f"`chmod go-w {path}`; it must belong to you or to root.",
             )
         if name == "address" and value is not None:
@@ -406,7 +406,7 @@ def _check_key(name: str, where: str, personal: bool = False) -> None:
     known = [item.name for item in KEYS.values() if "doc" in item.metadata]
     if name in known:
         if _is_personal(name) and not personal:
-            raise ConfigError(f"{where}: `{name}` is not taken from here", _belongs())
+            raise ConfigError(f"{where}: `{name}` is not allowed here", _belongs())
         return
     if name in REPLACED:
         raise ConfigError(

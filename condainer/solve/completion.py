@@ -140,5 +140,5 @@ def _compare(package: CondaPackage, md5: str) -> None:
     if package.md5 != md5:
         raise IntegrityError(
             f"{package.url} is locked with the md5 {package.md5}, but the channel has {md5}",
-            "Do not use it before whoever keeps the channel has explained the difference.",
+            "Do not use it before the channel's maintainers have explained the difference.",
         )

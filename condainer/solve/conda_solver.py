@@ -300,7 +300,7 @@ def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
     elif record.sha256 is None:
         raise SolveError(
             f"The channel gives no sha256 of {record.file_name}, so that it cannot be locked",
-            "Use another channel, or ask whoever keeps this one to index it with sha256.",
+            "Use another channel, or ask this one's maintainers to index it with sha256.",
         )
     else:
         sha256, md5 = record.sha256.hex(), record.md5.hex() if record.md5 else ""

@@ -61,7 +61,7 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
         errno.EDQUOT: "Your quota there is used up: free some space, or name another place in "
         f"condainer.yml {PLACES}.",
         errno.EIO: "The disk, or its server, failed: try again, or name another place in "
-        f"condainer.yml {PLACES}, and tell whoever keeps it.",
+        f"condainer.yml {PLACES}, and tell the administrator.",
         errno.EACCES: permission,
         errno.EPERM: permission,
         errno.EROFS: "That file system is read-only: name another place in condainer.yml.",

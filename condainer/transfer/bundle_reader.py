@@ -134,7 +134,7 @@ def _check_settings(texts: Mapping[str, bytes], path: Path) -> None:
     if running := [name for name in RUNNING if found.get(name)]:
         raise IntegrityError(
             f"{path}: its {PROJECT_FILE} sets `{running[0]}`, which has builds run something, and "
-            "is not taken from a bundle",
+            "is not allowed in a bundle",
             f"Nothing was taken from it. If you want that, write the same {PROJECT_FILE} into the "
             "project yourself.",
         )

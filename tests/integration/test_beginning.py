@@ -137,7 +137,7 @@ def test_what_gitignore_had_stays(empty: Project, before: str) -> None:
     names = [line.strip().removeprefix("/") for line in text.splitlines()]
     assert sorted(names) == sorted({*names})
     assert {"activate", "deactivate", "activate.fish", "activate.csh"} <= set(names)
-    assert f"Kept {path} as it is" in empty.cnd("init").stderr
+    assert f"{path} already exists; unchanged" in empty.cnd("init").stderr
     assert path.read_bytes().decode(errors="surrogateescape") == text
 
 
@@ -150,7 +150,7 @@ def test_init_in_a_directory_with_requirements(empty: Project) -> None:
 
 def test_init_where_environment_yaml_is(empty: Project) -> None:
     path = empty.write(SMALL, "environment.yaml")
-    assert f"Kept {path} as it is" in empty.cnd("init").stderr
+    assert f"{path} already exists; unchanged" in empty.cnd("init").stderr
     assert not (empty.path / "environment.yml").exists()
 
 

@@ -49,14 +49,14 @@ def test_netrc(make_project: Any, home: Path, server: ChannelServer, content: by
         CONDAINER_PACKAGE_CACHE=str(home / "packages"),
     )
     damage(home / ".netrc", content)
-    assert f"{home / '.netrc'}: not honoured" in project.cnd("build").stderr
+    assert f"{home / '.netrc'}: ignored" in project.cnd("build").stderr
 
 
 @pytest.mark.parametrize("content", [b"channels: [", b"\xff\xfe", b"- a\n"])
 def test_condarc(make_project: Any, home: Path, content: bytes) -> None:
     project = make_project(text=SMALL, HOME=str(home))
     damage(home / ".condarc", content)
-    assert f"{home / '.condarc'}: not honoured" in project.cnd("build").stderr
+    assert f"{home / '.condarc'}: ignored" in project.cnd("build").stderr
 
 
 @pytest.mark.parametrize(

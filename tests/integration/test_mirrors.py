@@ -94,7 +94,7 @@ def test_a_plain_proxy(
             "ssl_verify: false\n"
         )
         done = fresh(make_project, tmp_path).cnd("fetch")
-        assert done.stderr.count("`ssl_verify` is not honoured") == 1
+        assert done.stderr.count("`ssl_verify` is ignored") == 1
         assert any(path.startswith("http://site.invalid/") for path in proxy.asked)
 
 
@@ -104,8 +104,8 @@ def test_a_hit_reads_no_condarc(make_project: Any, isolated_user: Path) -> None:
     os.mkfifo(isolated_user / ".condarc")
     (isolated_user / ".condarc").unlink()
     (isolated_user / ".condarc").write_text("offline: true\n")
-    assert "not honoured" not in project.cnd("build").stderr
-    assert "not honoured" in project.cnd("lock", "--upgrade").stderr
+    assert "is ignored" not in project.cnd("build").stderr
+    assert "is ignored" in project.cnd("lock", "--upgrade").stderr
 
 
 @pytest.mark.parametrize("status", [503, 404])

@@ -301,7 +301,7 @@ def test_init_works_offline_and_never_overwrites(make_project: Any) -> None:
     assert project.json("status")["lock"] == "missing"
     environment.write_text(SMALL)
     (project.path / "condainer.yml").write_text("linger: 1\n")
-    assert "Kept" in project.cnd("init").stderr
+    assert "already exists; unchanged" in project.cnd("init").stderr
     assert environment.read_text() == SMALL
     assert (project.path / "condainer.yml").read_text() == "linger: 1\n"
 

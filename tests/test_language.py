@@ -1,0 +1,70 @@
+"""Messages and help are plain present-day English."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import condainer
+from tests.test_readme import COMMANDS, help_text
+
+# Words and turns that readers stumbled over; what stands behind each is plain.
+AVOIDED = {
+    r"\bshall\b": "is to, will",
+    r"\b(whence|hence|thus|thereof|therein|herein|lest|upon|whilst|unto)\b": "",
+    r"\bbe it\b": "whether it is",
+    r", for (it|they|he|there|nobody|that|this) (is|are|was|has|can|cannot)\b": "because",
+    r"\bfor lack of\b": "without",
+    r"\btime of grace\b": "grace period",
+    r"\bbelongs? into\b": "put it in",
+    r"\bis not taken from\b": "is not allowed in",
+    r"\bnot honoured\b": "ignored",
+    r"\bwhoever keeps\b": "the maintainers, the administrator, the owner",
+    r"\bhave to stay\b": "cannot be removed",
+    r"\bmoving no more than\b": "changing as little as possible",
+    r"\bKept .*, which exists\b": "already exists; unchanged",
+    r"\bno multithreaded\b": "single-threaded",
+}
+SOURCES = sorted(Path(condainer.__file__).parent.rglob("*.py"))
+
+
+def messages(source: Path) -> Iterator[str]:
+    """Yield the texts of a module, without what only its readers see."""
+    tree = ast.parse(source.read_text(encoding="utf-8"))
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    seen_by_readers = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if id(node) not in seen_by_readers:
+                yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            parts = (p.value for p in node.values if isinstance(p, ast.Constant))
+            yield "…".join(str(part) for part in parts)
+
+
+def stumbled_over(text: str) -> list[str]:
+    flat = " ".join(text.split())
+    return [f"{found[0]!r} in {flat!r}" for word in AVOIDED if (found := re.search(word, flat))]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
+def test_messages_are_plain(source: Path) -> None:
+    assert [line for text in messages(source) for line in stumbled_over(text)] == []
+
+
+def test_helps_are_plain() -> None:
+    texts = [help_text(name) for name in ("", *COMMANDS)]
+    assert [line for text in texts for line in stumbled_over(text)] == []
+
+
+def test_the_list_finds_what_is_on_it() -> None:
+    assert stumbled_over("Cannot be read, for it\n is damaged")
+    assert not stumbled_over("Wait for it")
