@@ -28,7 +28,7 @@ from condainer.lock.address import address_of
 from condainer.lock.explicit import lockfile_path, render_explicit
 from condainer.lock.locks import CondaPackage, Lock
 from condainer.pipeline import Built
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import KEYS, Settings, load_settings
 from condainer.startup import stamp
 from condainer.system import ownership
 from condainer.system.errors import CondainerError
@@ -650,6 +650,32 @@ def test_a_name_that_the_encoding_of_the_locale_cannot_say() -> None:
         # It is the same in every locale.
         os.environ.update(PYTHONUTF8="1")
         assert cnd(world, "build", trace=blocked).stderr.startswith("Found ")
+
+
+def test_the_variables_that_hold_paths_are_known() -> None:
+    paths = [item for item in KEYS.values() if "Path" in str(item.type)]
+    keys = [*paths, KEYS["conda_exe"]]
+    named = {item.metadata["variable"] for item in keys if item.metadata.get("variable")}
+    assert {name.decode() for name in stamp.PATHS} == {*named, "TMPDIR"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "anywhere"),
+    [
+        ("CONDAINER_LINGER", "1", True),
+        ("CONDAINER_MIRRORS", "pypi=https://mirror.example/simple", True),
+        ("CONDAINER_STAGING", "staging", False),
+        ("CONDAINER_READONLY_CACHES", "/a:b", False),
+        ("TMPDIR", "staging", False),
+    ],
+)
+def test_a_stamp_is_good_in_every_directory_unless_a_variable_has_a_relative_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, anywhere: bool
+) -> None:
+    monkeypatch.setenv(name, value)
+    here = stamp.observed("/project", [])
+    monkeypatch.chdir(tmp_path)
+    assert (stamp.observed("/project", []) == here) == anywhere
 
 
 def answered(*arguments: str) -> int | None:

@@ -21,6 +21,12 @@ LIFE = 20 * 3600
 # Besides CONDAINER_*, on which settings depend; without what an activation sets.
 NAMES = (b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR")
 SET_BY_ACTIVATION = (b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX")
+# Those that hold paths, which may be relative to the working directory.
+PATHS = (
+    *(b"CONDAINER_CACHE", b"CONDAINER_READONLY_CACHES", b"CONDAINER_PACKAGE_CACHE"),
+    *(b"CONDAINER_READONLY_PACKAGE_CACHES", b"CONDAINER_STAGING", b"CONDAINER_MOUNT_BASE"),
+    *(b"CONDAINER_TOOLS", b"CONDAINER_CONDA_EXE", b"CONDAINER_INSTALLER", b"TMPDIR"),
+)
 # What is found need not be what a file system's encoding can say, as the name of an environment.
 ENCODING = ("utf-8", "surrogateescape")
 # What is seen of a file that can be read begins so.
@@ -101,7 +107,7 @@ def _surroundings(project: str) -> list[bytes]:
         ours = name.startswith(b"CONDAINER_") and name not in SET_BY_ACTIVATION
         if ours or name in NAMES:
             variables.append(b"%s=%s" % (name, value))
-            relative = relative or (ours and (value[:1] != b"/" or b":" in value))
+            relative = relative or (name in PATHS and (value[:1] != b"/" or b":" in value))
     variables.sort()
     package = os.path.dirname(os.path.dirname(__file__))
     code = os.stat(package)
@@ -109,7 +115,7 @@ def _surroundings(project: str) -> list[bytes]:
     # A personality such as linux32 has locks of its own.
     machine = os.uname().machine
     user = (os.geteuid(), os.getegid(), sorted(os.getgroups()))
-    # Relative paths in variables are taken from the working directory.
+    # From elsewhere in the project, only these are other paths.
     here = os.getcwd() if relative else ""
     return [os.fsencode(f"{about} {machine} {user} {here} {project}"), b"\0".join(variables)]
 
