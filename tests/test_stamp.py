@@ -592,7 +592,8 @@ def test_what_a_build_imports_runs_and_writes_when_nothing_changed() -> None:
         world.build()
         before = world.tree()
         done = cnd(world, "build", trace=trace)
-        ours = "['condainer.startup', 'condainer.startup.answer', 'condainer.startup.stamp']"
+        names = ("", ".answer", ".find_project", ".stamp")
+        ours = [f"condainer.startup{name}" for name in names]
         assert done.stdout == f"{ours} [] []\n"
         assert done.stderr.startswith(f"Found {world.image()} (8 B) in 0.0")
         assert world.tree() == before
@@ -664,6 +665,7 @@ def test_the_variables_that_hold_paths_are_known() -> None:
     [
         ("CONDAINER_LINGER", "1", True),
         ("CONDAINER_MIRRORS", "pypi=https://mirror.example/simple", True),
+        ("CONDAINER_PROJECT", "project", True),
         ("CONDAINER_STAGING", "staging", False),
         ("CONDAINER_READONLY_CACHES", "/a:b", False),
         ("TMPDIR", "staging", False),
@@ -676,6 +678,12 @@ def test_a_stamp_is_good_in_every_directory_unless_a_variable_has_a_relative_pat
     here = stamp.observed("/project", [])
     monkeypatch.chdir(tmp_path)
     assert (stamp.observed("/project", []) == here) == anywhere
+
+
+def test_what_names_the_project_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stamp.observed("/project", [])
+    monkeypatch.setenv("CONDAINER_PROJECT", "/project")
+    assert stamp.observed("/project", []) == before
 
 
 def answered(*arguments: str) -> int | None:

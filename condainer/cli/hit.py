@@ -15,6 +15,7 @@ from condainer.cli.console import reporter_for, say
 from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
 from condainer.startup.answer import Call, use
+from condainer.startup.find_project import note
 from condainer.system.errors import EXEC_FAILED, CondainerError
 from condainer.system.reporter import Attentive, Reporter
 from condainer.system.text import human_size
@@ -25,11 +26,13 @@ def answer(call: Call) -> int | None:
 
     Raises CondainerError, CommandNotStarted.
     """
-    directory = Path(call.directory)
-    if not directory.is_dir():
+    project = Path(call.directory)
+    if not project.is_dir():
         return None
-    project = directory.absolute()
     if call.command == "build":
+        told = not (call.named or call.quiet or "--json" in call.words)
+        if told and (text := note(call.directory)):
+            say(text)
         settings = load_settings(project, ["locked=true"] if "--locked" in call.words else [])
         make(settings, reporter_for(call.quiet), call.quiet, "--json" in call.words)
         return 0

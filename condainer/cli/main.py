@@ -15,6 +15,7 @@ import click
 from condainer.cli.console import answer, reporter_for, say, show
 from condainer.settings import config
 from condainer.settings.config import Settings
+from condainer.startup import find_project
 from condainer.system.errors import EXEC_FAILED, CondainerError, ConfigError
 from condainer.system.plain import printable
 from condainer.system.reporter import Reporter
@@ -35,9 +36,13 @@ ADDRESS = click.option("--address", metavar="ADDRESS", help="Use this image of a
 
 @dataclass(frozen=True)
 class Call:
-    """The options that stand before the subcommand."""
+    """The options that stand before the subcommand.
+
+    `note` says where the project was found, if there is anything to say.
+    """
 
     directory: Path
+    note: str
     quiet: bool
     dry: bool
     overrides: tuple[str, ...]
@@ -84,9 +89,21 @@ class Call:
                 say(f"Would {step}")
 
 
+class Command(click.Command):
+    """A command that says first which project it has found."""
+
+    def invoke(self, context: click.Context) -> Any:
+        # Before the output of the user's own commands there is nothing of ours.
+        silent = self.name in ("exec", "shell") or context.params.get("as_json")
+        if context.obj.note and not silent:
+            context.obj.say(context.obj.note)
+        return super().invoke(context)
+
+
 class Commands(click.Group):
     """A group whose rarer commands stand in modules that are imported when one is called."""
 
+    command_class = Command
     # Command: the module that defines it.
     elsewhere: ClassVar[dict[str, str]] = {
         "bundle": "condainer.cli.fetch",
@@ -125,9 +142,9 @@ class Commands(click.Group):
     "-d",
     "--directory",
     type=click.Path(path_type=Path),
-    default=Path(),
     metavar="DIR",
-    help="The project directory; the working directory by default.",
+    help="The project directory. By default, the nearest one upward from the working directory "
+    "that has condainer.yml, else environment.yml.",
 )
 @click.option("-y", "--dryrun", is_flag=True, help="Say what would be done, touch nothing.")
 @click.option(
@@ -142,7 +159,7 @@ class Commands(click.Group):
 def cli(
     context: click.Context,
     quiet: bool,
-    directory: Path,
+    directory: Path | None,
     dryrun: bool,
     overrides: tuple[str, ...],
     offline: bool,
@@ -152,12 +169,18 @@ def cli(
     In a directory with an environment.yml, `cnd build` locks the environment, and builds its
     image unless a cache has it; `source ./activate` and `cnd exec` use it.
     """
-    if not directory.absolute().is_dir():
+    named = directory is not None
+    project = directory or Path(find_project.project_of(context.invoked_subcommand or ""))
+    if not project.absolute().is_dir():
+        variable = find_project.VARIABLE
+        origin, where = ("-d", "") if named else (variable, f"{variable}=")
         raise ConfigError(
-            f"{directory}: no such directory", "`-d` names the directory of environment.yml."
+            f"{where}{project}: no such directory",
+            f"`{origin}` names the directory of environment.yml.",
         )
+    note = "" if named else find_project.note(str(project.absolute()))
     overrides = (*overrides, "offline=true") if offline else overrides
-    context.obj = Call(directory.absolute(), quiet, dryrun, overrides)
+    context.obj = Call(project.absolute(), note, quiet, dryrun, overrides)
 
 
 @cli.command()

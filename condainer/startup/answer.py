@@ -8,19 +8,23 @@ import os
 import sys
 import time
 
-from condainer.startup import stamp
+from condainer.startup import find_project, stamp
 
 
 class Call:
     """A `cnd build` or `cnd exec` with nothing unusual about it, or what activation asks.
 
-    `found` is what the project's stamp says, None if that is not valid any more.
+    `directory` is the project's, `named` if `-d` gave it; `found` is what its stamp says, None if
+    that is not valid any more.
     """
 
-    def __init__(self, command: str, words: list[str], directory: str, quiet: bool) -> None:
+    def __init__(
+        self, command: str, words: list[str], directory: str, named: bool, quiet: bool
+    ) -> None:
         self.command = command
         self.words = words
         self.directory = directory
+        self.named = named
         self.quiet = quiet
         # What activation asks is about an image, not about a project.
         self.found = None if command == "activation-variables" else _found(directory)
@@ -28,20 +32,23 @@ class Call:
 
 def parsed(arguments: list[str]) -> "Call | None":
     """Return what the arguments ask for; None for what only the command line itself knows."""
-    quiet, directory, place = False, "", 0
+    quiet, place = False, 0
+    given: str | None = None
     while place < len(arguments):
         word = arguments[place]
         place += 1
         if word in ("-q", "--quiet"):
             quiet = True
         elif word in ("-d", "--directory") and place < len(arguments):
-            directory = arguments[place]
+            given = arguments[place]
             place += 1
         else:
             words = _words(word, arguments[place:])
-            if words is None or not _is_plain(directory):
+            # Not for a shell that completes.
+            if words is None or "_CND_COMPLETE" in os.environ:
                 return None
-            return Call(word, words, directory, quiet)
+            directory = _directory(word, given)
+            return Call(word, words, directory, given is not None, quiet) if directory else None
     return None
 
 
@@ -78,7 +85,7 @@ def _build(call: Call, start: float) -> int | None:
         sys.stdout.write(f"{found['head']}{seconds}{found['tail']}\n")
     elif not call.quiet:
         seconds = time.perf_counter() - start
-        sys.stderr.write(f"{found['text']} in {seconds:.2f} s\n{use(_absolute(call.directory))}\n")
+        sys.stderr.write(f"{found['text']} in {seconds:.2f} s\n{use(call.directory)}\n")
     return 0
 
 
@@ -90,7 +97,7 @@ def use(project: str) -> str:
     """
     shell = os.path.basename(os.environ.get("SHELL", ""))
     script = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh"}
-    path = f"{'.' if project == os.getcwd() else project}/{script.get(shell, 'activate')}"
+    path = f"{'.' if find_project.is_here(project) else project}/{script.get(shell, 'activate')}"
     if not all(sign.isalnum() or sign in "/._-+" for sign in path):
         from condainer.startup.stand_ins import quoted
 
@@ -98,18 +105,17 @@ def use(project: str) -> str:
     return f"Use it: source {path}, cnd shell, or cnd exec -- COMMAND"
 
 
-def _is_plain(directory: str) -> bool:
-    """Tell whether there is a directory, and this is no question of a shell that completes."""
+def _directory(command: str, given: str | None) -> str:
+    """Return the path of the project; nothing where there is none."""
     try:
-        return bool(_absolute(directory)) and "_CND_COMPLETE" not in os.environ
+        return _absolute(find_project.project_of(command) if given is None else given)
     except OSError:
-        return False
+        return ""
 
 
 def _found(directory: str) -> dict[str, str] | None:
     try:
-        project = _absolute(directory)
-        found = stamp.valid(project) if project else None
+        found = stamp.valid(directory)
         young = found is not None and 0 <= time.time() - int(found["time"]) < stamp.LIFE
         return found if young else None
     except (OSError, ValueError, KeyError):

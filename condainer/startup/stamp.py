@@ -18,9 +18,10 @@ DIRECTORY = "condainer-stamps"
 LARGE = 1 << 20
 # How long a stamp is believed, in seconds: then a build touches the project's note, too.
 LIFE = 20 * 3600
-# Besides CONDAINER_*, on which settings depend; without what an activation sets.
+# Besides CONDAINER_*, on which settings depend; without what an activation sets, and what names the
+# project, which is looked at itself.
 NAMES = (b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR")
-SET_BY_ACTIVATION = (b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX")
+NO_SETTINGS = (b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX", b"CONDAINER_PROJECT")
 # Those that hold paths, which may be relative to the working directory.
 PATHS = (
     *(b"CONDAINER_CACHE", b"CONDAINER_READONLY_CACHES", b"CONDAINER_PACKAGE_CACHE"),
@@ -104,7 +105,7 @@ def _surroundings(project: str) -> list[bytes]:
     variables = []
     relative = False
     for name, value in os.environb.items():
-        ours = name.startswith(b"CONDAINER_") and name not in SET_BY_ACTIVATION
+        ours = name.startswith(b"CONDAINER_") and name not in NO_SETTINGS
         if ours or name in NAMES:
             variables.append(b"%s=%s" % (name, value))
             relative = relative or (name in PATHS and (value[:1] != b"/" or b":" in value))

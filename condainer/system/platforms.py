@@ -1,11 +1,3 @@
 """Names of platforms, as conda has them."""
 
-from __future__ import annotations
-
-import os
-
-
-def this_platform() -> str:
-    """Return the conda subdir of this machine, such as `linux-64`."""
-    machine = os.uname().machine
-    return {"x86_64": "linux-64"}.get(machine, f"linux-{machine}")
+from condainer.startup.find_project import this_platform as this_platform

@@ -1,0 +1,74 @@
+"""Which directory is the project of a command that names none: the nearest one upward."""
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+VARIABLE = "CONDAINER_PROJECT"
+CONFIGURATION = "condainer.yml"
+INPUTS = ("environment.yml", "environment.yaml", "conda-lock.yml")
+# These are about no project.
+WITHOUT = ("activation-variables", "prereq", "version")
+
+
+def this_platform() -> str:
+    """Return the conda subdir of this machine, such as `linux-64`."""
+    machine = os.uname().machine
+    return {"x86_64": "linux-64"}.get(machine, f"linux-{machine}")
+
+
+def project_of(command: str) -> str:
+    """Return the project directory of a command without `-d`; CONDAINER_PROJECT is as it stands.
+
+    Raises FileNotFoundError where the working directory was deleted.
+    """
+    named = os.environ.get(VARIABLE) if command not in WITHOUT else None
+    if named:
+        return named
+    here = os.getcwd()
+    return here if command in (*WITHOUT, "init") else _upward(here)
+
+
+def note(project: str) -> str:
+    """Return what is said of a project that was found: nothing, if it is the working directory."""
+    return "" if is_here(project) else f"Project: {project}"
+
+
+def is_here(project: str) -> bool:
+    """Tell whether a project is the working directory, which may have been deleted."""
+    try:
+        return project == os.getcwd()
+    except FileNotFoundError:
+        return False
+
+
+def _upward(here: str) -> str:
+    """Return the nearest directory with a configuration, else with an input, else this one."""
+    inputs = (*INPUTS, f"conda-{this_platform()}.lock")
+    nearest = ""
+    for directory in _ours(here):
+        if os.path.exists(f"{directory}/{CONFIGURATION}"):
+            return directory
+        if not nearest and any(os.path.exists(f"{directory}/{name}") for name in inputs):
+            nearest = directory
+    return nearest or here
+
+
+def _ours(directory: str) -> "Iterator[str]":
+    """Yield a directory, and those above it while they are ours and on its file system."""
+    yield directory
+    try:
+        device = os.stat(directory).st_dev
+        while directory != "/":
+            directory = os.path.dirname(directory)
+            status = os.stat(directory)
+            if status.st_uid != os.geteuid() or status.st_dev != device:
+                return
+            # The sticky bit: as in root's /tmp, others put files beside ours.
+            if status.st_mode & 0o1000:
+                return
+            yield directory
+    except OSError:
+        return
