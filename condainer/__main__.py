@@ -36,11 +36,11 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         return 141
     except OSError as error:
         # Mostly a full disk behind stdout; what a user can act on elsewhere has its own class.
-        return _failed(_told(error))
+        return _failed(_told(error), arguments)
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
     except Exception as error:
-        return _failed(error)
+        return _failed(error, arguments)
     return status
 
 
@@ -87,7 +87,10 @@ def _told(error: OSError) -> Exception:
     return storage_error("go on", error)
 
 
-def _failed(error: Exception) -> int:
+def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
+    words = sys.argv[1:] if arguments is None else arguments
+    # What follows these is the user's own.
+    ours = () if {"exec", "run"} & {*words} else words
     from condainer.startup.launch import CommandNotStarted
     from condainer.system.errors import CondainerError
 
@@ -99,7 +102,7 @@ def _failed(error: Exception) -> int:
     if isinstance(error, CondainerError):
         from condainer.cli.console import show_error
 
-        show_error(error)
+        show_error(error, ours)
         return error.exit_code
     if "click" in sys.modules:
         import click

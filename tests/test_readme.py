@@ -20,7 +20,7 @@ TOP = Path(__file__).resolve().parents[1]
 README = TOP / "README.md"
 BLOCK = re.compile(r"(<!-- (?P<name>[\w ]+) -->\n)(?P<text>.*?)(\n<!-- end -->)", re.DOTALL)
 CONTEXT = click.Context(main.cli)
-COMMANDS = main.cli.list_commands(CONTEXT)
+COMMANDS = [name for name in main.cli.list_commands(CONTEXT) if name != "help"]
 
 
 def help_text(name: str) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from condainer.cli.console import print_json
 from condainer.cli.main import JSON, Call, cli
 from condainer.system.text import human_size
 
@@ -40,7 +39,7 @@ def clean(
         collected = collection.collect(settings, unneeded, dry)
     if as_json:
         report = {"dry_run": dry, "removed": [item.report() for item in items]}
-        print(json.dumps(report | ({"images": collected.report()} if collected else {})))
+        print_json(report | ({"images": collected.report()} if collected else {}))
         return
     verb = "Would remove" if dry else "Removed"
     for item in items:

@@ -5,6 +5,8 @@ All text for people goes through here, since others may have written parts of it
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 import time
 
@@ -14,9 +16,15 @@ from condainer.system.reporter import Reporter, Silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TextIO
+    from collections.abc import Sequence
+    from typing import Any, TextIO
 
     from rich.progress import Progress, TaskID
+
+# As the escape sequences of terminals have it: bold red.
+RED = "1;31"
+# Whether a command with `--json` has printed its answer.
+_answered = False
 
 
 def reporter_for(quiet: bool, stream: TextIO | None = None) -> Reporter:
@@ -42,9 +50,29 @@ def answer(text: str) -> None:
     print(harmless(text) if sys.stdout.isatty() else text)
 
 
-def show_error(error: CondainerError) -> None:
-    """Print what is wrong and what to do about it on stderr."""
-    say(f"cnd: {error.message}" + (f"\n     {error.hint}" if error.hint else ""))
+def _coloured(text: str, colour: str, stream: TextIO) -> str:
+    """Return a text in a colour where a person sees it; see https://no-color.org."""
+    wanted = stream.isatty() and not os.environ.get("NO_COLOR")
+    return f"\033[{colour}m{text}\033[0m" if wanted else text
+
+
+def print_json(content: Any) -> None:
+    """Print the one JSON value of a command with `--json`."""
+    global _answered
+    print(json.dumps(content))
+    _answered = True
+
+
+def show_error(error: CondainerError, arguments: Sequence[str] = ()) -> None:
+    """Print what is wrong and what to do about it on stderr, and for `--json` on stdout.
+
+    Parameters: `arguments` are those of the command line.
+    """
+    text = harmless(error.message + (f"\n     {error.hint}" if error.hint else ""))
+    print(_coloured("cnd:", RED, sys.stderr), text, file=sys.stderr, flush=True)
+    # What was found out before an error is its answer already.
+    if "--json" in arguments and not _answered:
+        print_json({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
 
 
 class Lines:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from condainer.cli.console import print_json
 from condainer.cli.main import JSON, Call, cli
 from condainer.system.text import human_size
 
@@ -38,7 +38,7 @@ def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
         return
     fetched = fetching.fetch(settings, platforms, call.reporter())
     if as_json:
-        print(json.dumps(fetched.report(settings)))
+        print_json(fetched.report(settings))
     count = len(fetched.needs.files) + len(fetched.needs.repositories)
     size = human_size(fetched.size)
     call.say(f"{count} packages ({size}), {fetched.downloaded} of them downloaded now")
@@ -65,5 +65,5 @@ def bundle(call: Call, file: Path, platforms: tuple[str, ...], as_json: bool) ->
     packed = bundle_writer.pack(file.absolute(), settings, platforms, call.reporter())
     report = packed.report()
     if as_json:
-        print(json.dumps(report))
+        print_json(report)
     call.say(f"Wrote {report['packages']} packages to {file} ({human_size(report['size'])})")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from condainer.cli.console import print_json
 from condainer.cli.main import JSON, Call, cli
 
 
@@ -31,7 +30,7 @@ def collect(call: Call, /, dry_run: bool, as_json: bool, **limits: str | None) -
     chosen = policy.in_force(settings.cache_directory, policy.policy_of(limits))
     done = collection.collect(settings, chosen, call.dry or dry_run)
     if as_json:
-        print(json.dumps(done.report()))
+        print_json(done.report())
     for line in tables.collection(done):
         call.say(line)
     call.say("Downloaded packages are not part of it: see `cnd clean`.")

@@ -6,12 +6,11 @@ whatever they do not know is for the long way.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from condainer import pipeline
 from condainer.cli import console
-from condainer.cli.console import reporter_for, say
+from condainer.cli.console import print_json, reporter_for, say
 from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
 from condainer.startup.answer import Call, use
@@ -100,7 +99,7 @@ def tell(built: Built, quiet: bool, as_json: bool) -> None:
     if as_json:
         from condainer import project
 
-        print(json.dumps(project.build_report(built)))
+        print_json(project.build_report(built))
     elif not quiet:
         found = "Found" if built.hit else "Built"
         size = human_size(built.entry.manifest.size)

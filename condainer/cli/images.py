@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from condainer.cli.console import answer, show
+from condainer.cli.console import answer, print_json, show
 from condainer.cli.main import JSON, Call, cli
 
 LIST_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
@@ -57,7 +56,7 @@ def share(
         call.say(line)
     setting = f"export CONDAINER_CACHE={shlex.quote(str(done.root))}"
     if as_json:
-        print(json.dumps(done.report(setting)))
+        print_json(done.report(setting))
     else:
         answer(setting)
 
@@ -81,7 +80,7 @@ def list_images(call: Call, as_json: bool) -> None:
     for problem in trust.warnings(settings):
         call.say(f"Warning: {problem}")
     if as_json:
-        print(json.dumps([item.report() for item in items]))
+        print_json([item.report() for item in items])
     elif items:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         show("\n".join(tables.images(items, width)))
@@ -104,7 +103,7 @@ def show_image(call: Call, what: str, as_json: bool) -> None:
 
     found = subject.subject_of(what, call.settings(), Path(os.curdir))
     if as_json:
-        print(json.dumps(found.report()))
+        print_json(found.report())
     else:
         show("\n".join(tables.subject(found)))
 
@@ -128,7 +127,7 @@ def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
     one, other = (subject.subject_of(text, settings, Path(os.curdir)) for text in (old, new))
     difference = contents.difference(one.contents, other.contents)
     if as_json:
-        print(json.dumps(subject.difference_report(one, other, difference)))
+        print_json(subject.difference_report(one, other, difference))
     elif difference.is_empty:
         call.say("No difference")
     else:
@@ -155,4 +154,4 @@ def remove_images(call: Call, addresses: tuple[str, ...], force: bool, as_json: 
         removal.remove(item)
         call.say(f"Removed {item.directory}")
     if as_json:
-        print(json.dumps([item.report() for item in items]))
+        print_json([item.report() for item in items])

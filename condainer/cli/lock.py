@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from condainer.cli.console import answer, show
+from condainer.cli.console import answer, print_json, show
 from condainer.cli.main import JSON, Call, cli
 from condainer.settings.config import Settings
 
@@ -81,7 +80,7 @@ def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: boo
     made = relock.relock(settings, wish, reporter)
     files = [] if call.dry else relock.write(made, settings, reporter)
     if as_json:
-        print(json.dumps(lock_tables.report(made, files, settings)))
+        print_json(lock_tables.report(made, files, settings))
     elif diff:
         for line in lock_tables.table(made):
             show(line)
@@ -95,7 +94,7 @@ def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: 
 
     states = relock.check(settings, relock.wanted_platforms(settings, platforms))
     if as_json:
-        print(json.dumps(lock_tables.states_report(states)))
+        print_json(lock_tables.states_report(states))
     relock.demand(states, settings)
     for line in lock_tables.states_summary(states, settings):
         call.say(line)
@@ -118,7 +117,7 @@ def _export(
     if output is not None:
         export.save(exported, output, settings)
     if as_json:
-        print(json.dumps(export.report(exported, output)))
+        print_json(export.report(exported, output))
     elif output is None:
         answer(exported.text.removesuffix("\n"))
     for note in exported.notes:

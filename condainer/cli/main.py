@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
 import functools
 import importlib
-import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any, ClassVar
 
 import click
 
-from condainer.cli.console import answer, reporter_for, say, show
+from condainer.cli import words
+from condainer.cli.console import answer, print_json, reporter_for, say, show
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.startup import find_project
@@ -24,6 +26,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from condainer.cache.entries import Entry
 
+OFFLINE = ("offline=true",)
 VERIFY = click.option(
     "--verify", is_flag=True, help="Run a private copy that has the manifest's sha256."
 )
@@ -46,6 +49,23 @@ class Call:
     quiet: bool
     dry: bool
     overrides: tuple[str, ...]
+
+    def with_options(
+        self,
+        quiet: bool | None = None,
+        directory: Path | None = None,
+        dryrun: bool | None = None,
+        overrides: tuple[str, ...] | None = None,
+        offline: bool | None = None,
+    ) -> Call:
+        """Return the call with the options that stood after the subcommand."""
+        return Call(
+            self.directory if directory is None else _existing(directory, "-d", str(directory)),
+            self.note if directory is None else "",
+            self.quiet or bool(quiet),
+            self.dry or bool(dryrun),
+            (*self.overrides, *(overrides or ()), *OFFLINE * bool(offline)),
+        )
 
     def settings(self, *more: str) -> Settings:
         """Return the settings for all but builds: programs that a project names are not run."""
@@ -83,21 +103,51 @@ class Call:
     def would(self, *steps: str, as_json: bool = False) -> None:
         """Print what would be done without `--dryrun`."""
         if as_json:
-            print(json.dumps({"would": steps}))
+            print_json({"would": steps})
         else:
             for step in steps or ("do nothing",):
                 say(f"Would {step}")
 
 
 class Command(click.Command):
-    """A command that says first which project it has found."""
+    """A command that takes the options of the group, too, and says which project it has found."""
+
+    def get_params(self, context: click.Context) -> list[click.Parameter]:
+        own = super().get_params(context)
+        taken = {option for parameter in own for option in parameter.opts}
+        return [*own, *(item for item in _anywhere() if not taken & {*item.opts})]
 
     def invoke(self, context: click.Context) -> Any:
+        after = [name for name in context.params if name.startswith(AFTER)]
+        given = {name.removeprefix(AFTER): context.params.pop(name) for name in after}
+        context.obj = context.obj.with_options(**given)
         # Before the output of the user's own commands there is nothing of ours.
         silent = self.name in ("exec", "shell") or context.params.get("as_json")
         if context.obj.note and not silent:
             context.obj.say(context.obj.note)
         return super().invoke(context)
+
+
+def _tell_version(context: click.Context) -> None:
+    from condainer import __version__
+
+    show(f"condainer {__version__}")
+    context.exit()
+
+
+# What the options of the group are called where they stand after the command.
+AFTER = "after_"
+
+
+@functools.cache
+def _anywhere() -> tuple[click.Parameter, ...]:
+    found = []
+    for parameter in cli.params:
+        if isinstance(parameter, click.Option) and parameter.expose_value:
+            option = copy.copy(parameter)
+            option.hidden, option.name = True, f"{AFTER}{parameter.name}"
+            found.append(option)
+    return tuple(found)
 
 
 class Commands(click.Group):
@@ -126,7 +176,27 @@ class Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted({*super().list_commands(context), *self.elsewhere})
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in words.GROUPS.items():
+            commands = [(name, self.get_command(context, name)) for name in names]
+            with formatter.section(title):
+                # As wide everywhere, for one column of descriptions.
+                rows = [(f"{name:8}", c.get_short_help_str(66)) for name, c in commands if c]
+                formatter.write_dl(rows)
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if self.get_command(context, name) is None:
+            known = [*self.list_commands(context), *words.ALIASES, *words.INSTEAD]
+            near = (difflib.get_close_matches(name, known, 1) or [""])[0]
+            remedy = words.INSTEAD.get(near) or (f"Did you mean `{near}`?" if near else "")
+            context.fail(f"There is no command `{name}`. {remedy}".rstrip())
+        return super().resolve_command(context, args)
+
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        name = words.ALIASES.get(name, name)
         if name in self.elsewhere:
             importlib.import_module(self.elsewhere[name])
         return super().get_command(context, name)
@@ -155,6 +225,15 @@ class Commands(click.Group):
     help="Override a configuration key; may be repeated.",
 )
 @click.option("--offline", is_flag=True, help="Make no connection at all.")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, _, wanted: _tell_version(context) if wanted else None,
+    help="Print the version.",
+)
 @click.pass_context
 def cli(
     context: click.Context,
@@ -169,18 +248,37 @@ def cli(
     In a directory with an environment.yml, `cnd build` locks the environment, and builds its
     image unless a cache has it; `source ./activate` and `cnd exec` use it.
     """
-    named = directory is not None
-    project = directory or Path(find_project.project_of(context.invoked_subcommand or ""))
-    if not project.absolute().is_dir():
+    if directory is not None:
+        project, note = _existing(directory, "-d", str(directory)), ""
+    else:
+        found = Path(find_project.project_of(context.invoked_subcommand or ""))
         variable = find_project.VARIABLE
-        origin, where = ("-d", "") if named else (variable, f"{variable}=")
+        project = _existing(found, variable, f"{variable}={found}")
+        note = find_project.note(str(project))
+    overrides = (*overrides, *OFFLINE * offline)
+    context.obj = Call(project, note, quiet, dryrun, overrides)
+
+
+def _existing(directory: Path, origin: str, given: str) -> Path:
+    if not directory.absolute().is_dir():
         raise ConfigError(
-            f"{where}{project}: no such directory",
-            f"`{origin}` names the directory of environment.yml.",
+            f"{given}: no such directory", f"`{origin}` names the directory of environment.yml."
         )
-    note = "" if named else find_project.note(str(project.absolute()))
-    overrides = (*overrides, "offline=true") if offline else overrides
-    context.obj = Call(project.absolute(), note, quiet, dryrun, overrides)
+    return directory.absolute()
+
+
+@cli.command("help", hidden=True)
+@click.argument("command", required=False)
+@click.pass_context
+def tell(context: click.Context, command: str | None) -> None:
+    """Show the help of a command."""
+    above = context.find_root()
+    if command is None:
+        show(above.get_help())
+        return
+    _, found, _ = cli.resolve_command(above, [command])
+    if found is not None:
+        show(found.get_help(click.Context(found, parent=above, info_name=command)))
 
 
 @cli.command()
@@ -395,7 +493,7 @@ def prereq(call: Call, install: bool, as_json: bool) -> None:
     checks = prereq.check(settings)
     if as_json:
         report = {check.name: check.report() for check in checks}
-        print(json.dumps(report | ({"installed": installed.report()} if installed else {})))
+        print_json(report | ({"installed": installed.report()} if installed else {}))
     else:
         for check in checks:
             show(check.line())
@@ -411,7 +509,7 @@ def status(call: Call, as_json: bool) -> None:
 
     report = project.status(call.settings())
     if as_json:
-        print(json.dumps(report))
+        print_json(report)
     else:
         _print_table(report)
 
@@ -424,7 +522,7 @@ def version(as_json: bool) -> None:
 
     versions = project.versions()
     if as_json:
-        print(json.dumps(versions))
+        print_json(versions)
     else:
         show(f"condainer {versions['condainer']}")
 

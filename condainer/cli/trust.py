@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from condainer.cli.console import print_json
 from condainer.cli.main import Call, cli
 
 
@@ -51,4 +51,4 @@ def sign(
             call.say(f"Signed {vouched.entry.image} with {vouched.key}")
     finally:
         if as_json:
-            print(json.dumps(done))
+            print_json(done)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
+from condainer.cli.console import print_json
 from condainer.cli.main import JSON, Call, cli
 from condainer.system.text import human_size
 
@@ -41,7 +41,7 @@ def verify(
     verdicts = verification.run(chosen, rebuild, keep, settings, call.reporter())
     reports = [verdict.report() for verdict in verdicts]
     if as_json:
-        print(json.dumps(reports if everything else reports[0]))
+        print_json(reports if everything else reports[0])
     for line in verification.lines(verdicts):
         call.say(line)
     verify.demand(verdicts)
@@ -68,7 +68,7 @@ def export(call: Call, address: str, file: Path, as_json: bool) -> None:
         return
     moved = exchange.export(address, file.absolute(), settings, call.reporter())
     if as_json:
-        print(json.dumps(moved.report()))
+        print_json(moved.report())
     call.say(f"Exported {moved.entry.address} to {file} ({human_size(moved.size)})")
 
 
@@ -89,6 +89,6 @@ def import_image(call: Call, file: Path, as_json: bool) -> None:
         return
     moved = exchange.receive(file.absolute(), settings, call.reporter())
     if as_json:
-        print(json.dumps(moved.report()))
+        print_json(moved.report())
     verb = "Already there:" if moved.present else "Imported"
     call.say(f"{verb} {moved.entry.image} ({human_size(moved.entry.manifest.size)})")

@@ -93,6 +93,8 @@ def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
         size, seconds = sum(v.size for v in verdicts), sum(v.seconds for v in verdicts)
         rate = f"{size / max(seconds, 1e-6) / 1e6:.0f} MB/s"
         yield f"{len(whole)} of {len(verdicts)} images whole, {human_size(size)} at {rate}"
+    if len(whole) == len(verdicts):
+        yield "OK"
 
 
 def entries(settings: Settings) -> Iterator[Path]:

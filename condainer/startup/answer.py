@@ -48,13 +48,16 @@ def parsed(arguments: list[str]) -> "Call | None":
             if words is None or "_CND_COMPLETE" in os.environ:
                 return None
             directory = _directory(word, given)
-            return Call(word, words, directory, given is not None, quiet) if directory else None
+            command = "exec" if word == "run" else word
+            named = given is not None
+            return Call(command, words, directory, named, quiet) if directory else None
     return None
 
 
 def _words(command: str, words: list[str]) -> list[str] | None:
     if command == "build" and all(word in ("--locked", "--json") for word in words):
         return words
+    command = "exec" if command == "run" else command
     if command == "exec" and words and not words[0].startswith("-"):
         return words
     if command == "activation-variables" and len(words) == 3:
