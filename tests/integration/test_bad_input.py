@@ -124,7 +124,7 @@ def test_configuration(bad: Project, text: str, parts: list[str]) -> None:
 
 
 def test_usage(bad: Project) -> None:
-    assert "No such command" in bad.cnd("biuld", status=2).stderr
+    assert "There is no command `biuld`" in bad.cnd("biuld", status=2).stderr
     assert "No such option" in bad.cnd("build", "--fast", status=2).stderr
     assert "no such directory" in bad.cnd("-d", "absent", "build", status=3).stderr
     bad.write("x", "file")
