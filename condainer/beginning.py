@@ -7,10 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from condainer.activate.scripts import SCRIPTS
 from condainer.inputs.missing import REQUIREMENTS
-from condainer.settings.config import ENVIRONMENT_FILES, PERSONAL, PROJECT_FILE, documented
+from condainer.settings import original
+from condainer.settings.config import (
+    ENVIRONMENT_FILES,
+    PERSONAL,
+    PROJECT_FILE,
+    documented,
+    known_keys,
+)
+from condainer.system import yaml_file
+from condainer.system.errors import ConfigError
 from condainer.system.files import publish_text, read_text, storage_errors
+from condainer.system.yaml_file import Document
 
 EXAMPLE = """\
 # An example: replace it with your own environment, then run `cnd build`.
@@ -35,6 +47,11 @@ HEAD = """\
 # change it. The README explains them all.
 """
 IGNORE = ".gitignore"
+# What the original wrote, by how it begins: a build leaves alone what is not ours.
+THEIR_SCRIPTS = {
+    "activate": "# usage: source activate\n",
+    "deactivate": "# usage: source deactivate\n",
+}
 WHY_IGNORED = (
     "# `cnd build` writes these anew: they are for this place alone. Commit the lockfiles.\n"
 )
@@ -42,7 +59,7 @@ WHY_IGNORED = (
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of a file: it gets a text, or is kept if there is none; `verb` says which."""
+    """What becomes of a file: it gets a text, if there is one, and what `verb` says otherwise."""
 
     path: Path
     text: str = ""
@@ -54,6 +71,9 @@ class Change:
             with storage_errors(f"write {self.path}"):
                 mode = self.path.stat().st_mode & 0o777 if self.path.exists() else None
                 publish_text(self.path, self.text, mode)
+        elif self.verb == "remove":
+            with storage_errors(f"remove {self.path}"):
+                self.path.unlink()
 
 
 def changes(directory: Path) -> Iterator[Change]:
@@ -61,12 +81,46 @@ def changes(directory: Path) -> Iterator[Change]:
 
     Raises StorageError for a .gitignore that cannot be read.
     """
-    yield _new(directory / PROJECT_FILE, _template())
+    configuration = _new(directory / PROJECT_FILE, _template())
+    theirs = _originals(configuration.path) is not None
+    yield Change(configuration.path, "", "convert") if theirs else configuration
     usual, other = (directory / name for name in ENVIRONMENT_FILES)
     requirements = (directory / REQUIREMENTS).is_file()
     environment = other if other.is_file() and not os.path.lexists(usual) else usual
     yield _new(environment, FOR_REQUIREMENTS if requirements else EXAMPLE)
     yield _ignoring(directory / IGNORE)
+
+
+def conversion(directory: Path) -> Iterator[Change]:
+    """Yield what makes a project of the original Condainer one of ours; a copy is kept.
+
+    Raises ConfigError where there is none, or a copy already.
+    """
+    path = directory / PROJECT_FILE
+    copy = path.with_name(f"{PROJECT_FILE}.original")
+    document = _originals(path)
+    if document is None:
+        raise ConfigError(f"{path}: not a configuration of the original Condainer")
+    if os.path.lexists(copy):
+        raise ConfigError(f"{copy} is there already", "Move it away.")
+    yield Change(copy, read_text(path, errors="surrogateescape"))
+    taken = original.kept(document, known_keys())
+    text = yaml.safe_dump(taken, sort_keys=False, allow_unicode=True) if taken else ""
+    yield Change(path, f"{_template()}\n# From the original Condainer.\n{text}")
+    for name, beginning in THEIR_SCRIPTS.items():
+        script = directory / name
+        if script.is_file() and read_text(script, errors="replace").startswith(beginning):
+            yield Change(script, "", "remove")
+    yield _ignoring(directory / IGNORE)
+
+
+def _originals(path: Path) -> Document | None:
+    """Return the configuration of the original Condainer, None for what is none."""
+    if not path.is_file():
+        return None
+    with storage_errors(f"read {path}"):
+        document = yaml_file.load(path, read_text(path, "utf-8-sig", "replace"), ConfigError)
+    return document if original.is_original(document) else None
 
 
 def _new(path: Path, text: str) -> Change:

@@ -396,10 +396,24 @@ def test_keys_that_are_no_keys(load: Load, write: Write, name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(config.REPLACED))
 def test_keys_of_the_original_are_explained(load: Load, write: Write, name: str) -> None:
-    path = write("condainer.yml", f"{name}: x\n")
+    path = write("condainer.yml", f"conda_exe: mamba\n{name}: x\nstrange: 1\n")
     error = refused(load)
-    assert error.message.startswith(f"{path}:1: `{name}` is a key of the original Condainer: ")
-    assert error.hint == "Remove the line."
+    assert error.message.startswith(f"{path}:2: `{name}` is a key of the original Condainer, ")
+    assert f"`{name}` goes: {config.REPLACED[name]}" in error.message
+    assert "`conda_exe` goes: the embedded engine solves" in error.message
+    assert "`strange` goes: it has no meaning here" in error.message
+    assert "cnd init --convert" in error.hint
+
+
+def test_all_unknown_keys_are_told_at_once(load: Load, write: Write) -> None:
+    path = write("condainer.yml", "linger: 1\nmirror: {}\ncompresor: gzip\n")
+    error = refused(load)
+    assert error.message.split("\n     ") == [
+        f"{path}:2: unknown key `mirror`",
+        f"{path}:3: unknown key `compresor`",
+    ]
+    assert "`mirrors`" in error.hint
+    assert "`compressor`" in error.hint
 
 
 @pytest.mark.parametrize("content", ["- a\n", "text\n", "1\n"])

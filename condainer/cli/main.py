@@ -282,17 +282,28 @@ def tell(context: click.Context, command: str | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--convert", is_flag=True, help="Make a project of the original Condainer one of ours."
+)
 @click.pass_obj
-def init(call: Call) -> None:
+def init(call: Call, convert: bool) -> None:
     """Begin a project: write its configuration.
 
     Writes a commented condainer.yml, an example environment.yml, or one for requirements.txt, and
-    into .gitignore the scripts that builds make. Nothing that exists is overwritten.
+    into .gitignore the scripts that builds make. Nothing that exists is overwritten, but
+    for the original's condainer.yml with --convert, of which condainer.yml.original is a copy.
     """
     from condainer import beginning
 
-    done = {"write": "Wrote {}", "extend": "Added to {}", "keep": "{} already exists; unchanged"}
-    for change in beginning.changes(call.directory):
+    done = {
+        "write": "Wrote {}",
+        "extend": "Added to {}",
+        "keep": "{} already exists; unchanged",
+        "remove": "Removed {}; a build makes it anew",
+        "convert": "{} is of the original Condainer; unchanged. `cnd init --convert` converts it",
+    }
+    begin = beginning.conversion if convert else beginning.changes
+    for change in begin(call.directory):
         if call.dry:
             call.would(f"{change.verb} {change.path}")
         else:

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from condainer.system.yaml_file import Document
+
 PROJECT_FILE = "condainer.yml"
 # What an environment file is called; the first that is there is read.
 ENVIRONMENT_FILES = ("environment.yml", "environment.yaml")
@@ -48,6 +50,7 @@ REPLACED = {
     "uuid": "the content address takes its place; `address:` selects another image",
     "installer_url": "the embedded engine needs no installer; the path of one that you have "
     "downloaded goes into `installer:` or CONDAINER_INSTALLER",
+    "user_env_name": "`name:` of environment.yml is shown in the prompt",
     "non_conda_application": "only Conda environments have a content address",
     "multiuser_mountpoint": "several users can use one image without it",
 }
@@ -365,10 +368,10 @@ def _read_file(path: Path, files: ProjectFiles, personal: bool = False) -> dict[
             f"{path}:1: must be a mapping of keys to values",
             "Write each as `key: value` on a line of its own.",
         )
+    _check_keys(document, personal)
     values: dict[str, Any] = {}
     for name, value in document.value.items():
         where = document.where(name)
-        _check_key(str(name), where, personal)
         if _is_personal(str(name)) and not guarded:
             raise ConfigError(
                 f"{where}: `{name}` is not allowed in a file that others can write or own",
@@ -402,8 +405,30 @@ def _came_with(cache: Path, project: Path) -> bool:
     return any(place.is_relative_to(top) for place in (cache, real))
 
 
+def _check_keys(document: Document, personal: bool) -> None:
+    """Refuse a file with keys that are none of ours; all of them are told at once."""
+    from condainer.settings import original
+
+    if original.is_original(document):
+        raise original.refusal(document, known_keys())
+    problems = []
+    for name in document.value:
+        try:
+            _check_key(str(name), document.where(name), personal)
+        except ConfigError as error:
+            problems.append(error)
+    if problems:
+        hints = dict.fromkeys(error.hint for error in problems)
+        raise ConfigError("\n     ".join(e.message for e in problems), "\n     ".join(hints))
+
+
+def known_keys() -> list[str]:
+    """Return the names of all configuration keys."""
+    return [item.name for item in KEYS.values() if "doc" in item.metadata]
+
+
 def _check_key(name: str, where: str, personal: bool = False) -> None:
-    known = [item.name for item in KEYS.values() if "doc" in item.metadata]
+    known = known_keys()
     if name in known:
         if _is_personal(name) and not personal:
             raise ConfigError(f"{where}: `{name}` is not allowed here", _belongs())

@@ -225,3 +225,65 @@ def test_what_is_no_cache_is_told_before_solving(project: Project, what: str) ->
         (project.cache / "thesis").mkdir(parents=True)
     project.cnd("build", status=12)
     assert lockfiles(project) == []
+
+
+# As the original writes it, and after a build.
+ORIGINAL = """\
+# Condainer project configuration file
+#
+# - initially created by `condainer init`
+#
+mount_base_directory: BASE
+uuid: 6f3ff4a1-2b1c-4d65-9b0e-8d5c1a1f1a11
+environment_yml: environment.yml
+requirements_txt: requirements.txt
+installer_url: https://example.org/Miniforge3-Linux-x86_64.sh
+conda_exe: mamba
+user_env_name: basic@condainer
+"""
+
+
+@pytest.fixture
+def theirs(project: Project) -> Project:
+    """A project that the original Condainer has built."""
+    base = project.environment.pop("CONDAINER_MOUNT_BASE")
+    project.write(ORIGINAL.replace("BASE", base), "condainer.yml")
+    project.write("# usage: source activate\ncnd --quiet mount\n", "activate")
+    project.write("# usage: source deactivate\nconda deactivate\n", "deactivate")
+    return project
+
+
+def test_all_keys_of_the_original_are_told_at_once(theirs: Project) -> None:
+    said = theirs.cnd("build", status=3).stderr
+    assert f"{theirs.path}/condainer.yml:6: `uuid` is a key of the original Condainer" in said
+    for key in ("mount_base_directory", "environment_yml", "requirements_txt"):
+        assert f"`{key}` stays\n" in said
+    for key in ("uuid", "installer_url", "conda_exe", "user_env_name"):
+        assert f"`{key}` goes: " in said
+    assert "cnd init --convert" in said
+
+
+def test_a_project_of_the_original_is_converted_on_request(theirs: Project, tmp_path: Path) -> None:
+    path, copy = theirs.path / "condainer.yml", theirs.path / "condainer.yml.original"
+    before = path.read_text()
+    assert "cnd init --convert" in theirs.cnd("init").stderr
+    assert path.read_text() == before
+    assert f"Would remove {theirs.path}/activate" in theirs.cnd("-y", "init", "--convert").stderr
+    assert (path.read_text(), copy.exists()) == (before, False)
+    theirs.cnd("init", "--convert")
+    assert copy.read_text() == before
+    built = theirs.json("build")
+    assert Path(built["prefix"]).parent == tmp_path / "m"
+    assert theirs.bash("source ./activate && echo $GREETING").stdout == "hello\n"
+    said = theirs.cnd("init", "--convert", status=3).stderr
+    assert "not a configuration of the original Condainer" in said
+
+
+def test_what_is_not_the_originals_is_not_converted(project: Project) -> None:
+    project.cnd("init", "--convert", status=3)
+    path = project.write("linger: 1\n", "condainer.yml")
+    project.cnd("init", "--convert", status=3)
+    project.write(ORIGINAL, "condainer.yml.original")
+    path.write_text(ORIGINAL)
+    assert "is there already" in project.cnd("init", "--convert", status=3).stderr
+    assert path.read_text() == ORIGINAL
