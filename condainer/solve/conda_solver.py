@@ -23,7 +23,13 @@ from condainer.settings import condarc, virtual
 from condainer.settings.config import STAGE, Settings
 from condainer.solve.conda_held import Problem, solve_holding
 from condainer.solve.engine import Engine
-from condainer.system.errors import InputError, NetworkError, OfflineError, SolveError
+from condainer.system.errors import (
+    CondainerError,
+    InputError,
+    NetworkError,
+    OfflineError,
+    SolveError,
+)
 from condainer.system.files import storage_errors
 from condainer.system.private_directory import claimed_directory
 from condainer.system.reporter import Reporter
@@ -124,8 +130,30 @@ def _solve_from_mirrors(
             return engine.solve(sources, wanted, inputs, settings, reporter, held)
         except NetworkError as error:
             problem = error
+        except SolveError as error:
+            error.hint = _advice(sources, wanted, inputs, settings, reporter) or error.hint
+            raise
     assert problem is not None
     raise problem
+
+
+def _advice(
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+) -> str:
+    """Return what to do about specs that nothing fits; nothing where that cannot be found out."""
+    from rattler import exceptions
+
+    from condainer.solve.advice import advice
+
+    unread = (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError)
+    # It is not known better then; what the solver said is told anyway.
+    with suppress(CondainerError, *unread), gateway_to(sources, settings) as gateway:
+        return advice(gateway, sources, specs, inputs, settings, reporter)
+    return ""
 
 
 def _on_mirrors(

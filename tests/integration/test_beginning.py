@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.accounts import Account, accounts
+from tests.channel import ChannelServer
 from tests.integration.conftest import PYTHON, SMALL, Project, needs
 
 # The interpreter of the tests may stand in a directory that is closed to other accounts.
@@ -287,3 +288,50 @@ def test_what_is_not_the_originals_is_not_converted(project: Project) -> None:
     path.write_text(ORIGINAL)
     assert "is there already" in project.cnd("init", "--convert", status=3).stderr
     assert path.read_text() == ORIGINAL
+
+
+MISSPELT = """\
+channels: [conda-forge]
+dependencies:
+- nunpy
+- six=99
+- conda-forge::click
+- conda-forge::rihc>=1
+- numpy>=2,<99
+"""
+
+
+@pytest.mark.parametrize("engine", ["embedded", "conda"])
+def test_misspelt_packages_and_versions_that_do_not_exist(
+    empty: Project, server: ChannelServer, request: pytest.FixtureRequest, engine: str
+) -> None:
+    path = empty.write(MISSPELT)
+    empty.environment["CONDAINER_MIRRORS"] = f"conda-forge={server.url}/conda-forge"
+    if engine == "conda":
+        conda = request.getfixturevalue("conda")
+        empty.environment["CONDAINER_CONDA_EXE"] = str(conda)
+    said = empty.cnd("lock", status=5).stderr
+    told = [line.strip() for line in said.splitlines() if "channels asked" in line]
+    assert told == [
+        f"{path}:3: no package `nunpy` in the channels asked (conda-forge). Did you mean `numpy`?",
+        f"{path}:4: nothing in the channels asked (conda-forge) fits `six=99`. The newest there: "
+        "1.17.0",
+        f"{path}:6: no package `rihc` in the channels asked (conda-forge). Did you mean `rich`?",
+    ]
+
+
+def test_the_newest_versions_come_first(empty: Project) -> None:
+    empty.write("dependencies: [numpy>=99]\n")
+    assert "The newest there: 2.4.6, 1.26.4\n" in empty.cnd("build", status=5).stderr
+
+
+def test_a_name_like_no_other(empty: Project) -> None:
+    empty.write("dependencies: [qqqqq]\n")
+    assert "What is on PyPI alone goes below `pip:`" in empty.cnd("build", status=5).stderr
+
+
+def test_no_advice_where_packages_exclude_each_other(empty: Project) -> None:
+    empty.write("dependencies: [probe-conflict-a, probe-conflict-b]\n")
+    said = empty.cnd("build", status=5).stderr
+    assert "Change the specs or add a channel" in said
+    assert "channels asked" not in said

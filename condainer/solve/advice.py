@@ -1,0 +1,95 @@
+"""What is said of specs that nothing in the channels fits: near names, and the newest versions."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.environment_yml import Inputs
+from condainer.packages import silence
+from condainer.packages.channels import rattler_channel
+from condainer.settings.config import Settings
+from condainer.system.reporter import Reporter
+from condainer.system.urls import redacted
+
+if TYPE_CHECKING:
+    import rattler
+    from rattler import MatchSpec, RepoDataRecord
+
+# How many names or versions are told, and how near a name has to be.
+TOLD = 3
+NEAR = 0.7
+
+
+def advice(
+    gateway: rattler.Gateway,
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+    reporter: Reporter,
+) -> str:
+    """Return what to do about each spec that nothing fits, a line for each.
+
+    Parameters: `sources` are the URLs that `gateway` reads, `specs` those of `inputs` for them.
+    Raises what rattler raises where a channel cannot be read.
+    """
+    lines = _lines(gateway, sources, specs, inputs, settings)
+    return "\n     ".join(asyncio.run(silence.watched(lines, sources, reporter)))
+
+
+async def _lines(
+    gateway: rattler.Gateway,
+    sources: Sequence[str],
+    specs: Sequence[MatchSpec],
+    inputs: Inputs,
+    settings: Settings,
+) -> list[str]:
+    import rattler
+
+    lines = []
+    for wanted, spec in zip(inputs.specs, specs, strict=True):
+        name = "" if spec.name is None else str(spec.name.normalized)
+        if not name or name.startswith("__") or "://" in wanted.text:
+            # A virtual package is of this machine, and an archive of its own place.
+            continue
+        own = None if spec.channel is None else str(spec.channel.base_url).rstrip("/")
+        channels = [
+            rattler_channel(own or source, settings) for source in ((own,) if own else sources)
+        ]
+        platforms = [inputs.platform, "noarch"]
+        found = await gateway.query(
+            channels,
+            platforms,  # type: ignore[arg-type]
+            [rattler.MatchSpec(name)],
+            recursive=False,
+        )
+        records = [record for of_one_source in found for record in of_one_source]
+        asked = ", ".join(inputs.channels) if own is None else wanted.text.partition("::")[0]
+        if not records:
+            names = await gateway.names(channels, platforms)  # type: ignore[arg-type]
+            lines.append(_no_name(wanted, name, [str(n.normalized) for n in names], asked))
+        elif not any(spec.matches(record) for record in records):
+            lines.append(_no_version(wanted, records, asked))
+    return lines
+
+
+def _no_name(wanted: Spec, name: str, names: Sequence[str], asked: str) -> str:
+    near = difflib.get_close_matches(name, names, TOLD, NEAR)
+    meant = " or ".join(f"`{item}`" for item in near)
+    remedy = f"Did you mean {meant}?" if near else "What is on PyPI alone goes below `pip:`."
+    return redacted(
+        f"{wanted.where}: no package `{name}` in the channels asked ({asked}). {remedy}"
+    )
+
+
+def _no_version(wanted: Spec, records: Sequence[RepoDataRecord], asked: str) -> str:
+    newest = sorted(records, key=lambda record: record.version, reverse=True)
+    versions = list(dict.fromkeys(str(record.version) for record in newest))
+    return redacted(
+        f"{wanted.where}: nothing in the channels asked ({asked}) fits `{wanted.text}`. The newest "
+        f"there: {', '.join(versions[:TOLD])}"
+    )
