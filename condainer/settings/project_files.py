@@ -72,15 +72,12 @@ class ProjectFiles:
             now = os.stat(path)
         except OSError:
             return seen.error is None
-        if seen.status is None:
-            # What was published has no state of its own.
-            return _look(path).content != seen.content
-        return _identity(now) != _identity(seen.status)
+        return seen.status is None or _identity(now) != _identity(seen.status)
 
     def publish(self, path: Path, text: str) -> None:
         """Write a file as files.publish_text() does; from now on, this is what was read of it."""
         publish_text(path, text)
-        self._seen[str(path)] = Seen(text.encode("utf-8", "surrogateescape"))
+        self._seen[str(path)] = Seen(text.encode("utf-8", "surrogateescape"), os.stat(path))
 
     def remove(self, path: Path) -> None:
         """Delete a file, if it is there; from now on, it is not."""
