@@ -40,7 +40,7 @@ def is_here(project: str) -> bool:
     """Tell whether a project is the working directory, which may have been deleted."""
     try:
         return project == os.getcwd()
-    except FileNotFoundError:
+    except OSError:
         return False
 
 
