@@ -80,7 +80,7 @@ async def _lines(
 def _no_name(wanted: Spec, name: str, names: Sequence[str], asked: str) -> str:
     near = difflib.get_close_matches(name, names, TOLD, NEAR)
     meant = " or ".join(f"`{item}`" for item in near)
-    remedy = f"Did you mean {meant}?" if near else "What is on PyPI alone goes below `pip:`."
+    remedy = f"Did you mean {meant}?" if near else "A package that only PyPI has goes below `pip:`."
     return redacted(
         f"{wanted.where}: no package `{name}` in the channels asked ({asked}). {remedy}"
     )
