@@ -327,7 +327,7 @@ def test_the_newest_versions_come_first(empty: Project) -> None:
 
 def test_a_name_like_no_other(empty: Project) -> None:
     empty.write("dependencies: [qqqqq]\n")
-    assert "What is on PyPI alone goes below `pip:`" in empty.cnd("build", status=5).stderr
+    assert "A package that only PyPI has goes below `pip:`" in empty.cnd("build", status=5).stderr
 
 
 def test_no_advice_where_packages_exclude_each_other(empty: Project) -> None:
