@@ -88,9 +88,7 @@ def _told(error: OSError) -> Exception:
 
 
 def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
-    words = sys.argv[1:] if arguments is None else arguments
-    # What follows these is the user's own.
-    ours = () if {"exec", "run"} & {*words} else words
+    ours = _own_words(sys.argv[1:] if arguments is None else arguments)
     from condainer.startup.launch import CommandNotStarted
     from condainer.system.errors import CondainerError
 
@@ -115,10 +113,23 @@ def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
             told = io.StringIO()
             error.show(told)
             say(told.getvalue().rstrip())
+            if "--json" in ours:
+                from condainer.cli.console import print_json
+
+                report = {"error": error.format_message(), "hint": "", "exit_code": error.exit_code}
+                print_json(report)
             return error.exit_code
         if isinstance(error, click.Abort):
             return _interrupted()
     return _unexpected()
+
+
+def _own_words(words: "Sequence[str]") -> "Sequence[str]":
+    """Return the words of a command line that are ours: none where they are of a user's command."""
+    place = 0
+    while words[place : place + 1] and words[place].startswith("-"):
+        place += 2 if words[place] in ("-d", "--directory", "--set") else 1
+    return () if words[place : place + 1] in (["exec"], ["run"]) else words
 
 
 def _interrupted() -> int:

@@ -118,7 +118,7 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
     state = lock_state(settings)
     if state.lock is None or state.status != "current":
         hint = "Run `cnd build` first."
-        if state.lock is not None:
+        if state.lock is not None and not settings.frozen:
             hint += " `cnd exec --frozen` runs the image of the lock as it is."
         raise NotBuiltError(
             f"The lock of {settings.project} is {state.status}: {state.reason}", hint
@@ -139,6 +139,8 @@ def behind(entry: Entry, settings: Settings) -> str:
         state = lock_state(settings)
     except CondainerError as error:
         return error.message
+    except OSError as error:
+        return f"{error.filename} cannot be read: {error.strerror}"
     if state.lock is None or state.status != "current":
         return f"The lock is {state.status}: {state.reason}"
     newer = address_of(state.lock, settings.mount_base_directory).digest

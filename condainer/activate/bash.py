@@ -273,6 +273,8 @@ case "$(typeset -f deactivate 2>/dev/null)" in
     *__condainer_forget*) ;;
     *) __CONDAINER_THEIRS=$(typeset -f deactivate 2>/dev/null) || : ;;
 esac
+# An alias would be expanded here, and hide the function later.
+unalias deactivate 2>/dev/null || :
 deactivate() {
     __condainer_leave
     __condainer_forget

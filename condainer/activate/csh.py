@@ -43,7 +43,7 @@ else
         unset __condainer_newline __condainer_active __condainer_mounted __condainer_lines
     else
         if ( "$__condainer_active" != '' && "$__condainer_active" != '@address' ) then
-            /bin/sh -c @switched sh "$CONDA_DEFAULT_ENV" "$__condainer_active" @name
+            /bin/sh -c @switched sh "$__condainer_active" @name
         endif
         if ( $?__condainer_claim ) then
             # The claim on the same image is in the same file.
@@ -157,7 +157,10 @@ eval "unset __condainer_status; /bin/sh -c 'exit $__condainer_status'"
 
 SAY = """printf '%s\\n' "$@" >&2"""
 ALREADY = "cnd: the environment is already active"
-SWITCHED = """printf 'cnd: switched from %s (%.8s) to %s (%.8s)\\n' "$1" "$2" "$3" @address >&2"""
+SWITCHED = """\
+printf 'cnd: switched from %s (%.8s) to %s (%.8s)\\n' \\
+    "${CONDA_DEFAULT_ENV-}" "$1" "$2" @address >&2
+"""
 
 MOUNT = """\
 claim=$(

@@ -26,6 +26,14 @@ end
 if test -n "$mounted"; and test "$active" = @address
     set -q CONDA_DEFAULT_ENV; or set -l CONDA_DEFAULT_ENV 'the environment'
     printf '%s\\n' "cnd: $CONDA_DEFAULT_ENV is already active" >&2
+    # A virtual environment that was left takes the function with it.
+    if functions -q __condainer_leave; and not functions -q deactivate
+        function deactivate --description 'Leave the environment of Condainer'
+            __condainer_leave
+            __condainer_forget
+            true
+        end
+    end
     true
 else
     function __condainer_activate

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from condainer.cli.console import print_json
 from condainer.cli.main import JSON, Call, cli
+from condainer.settings import config
 from condainer.system.text import human_size
+
+NO_PROJECT = Path("/proc/nowhere")
 
 
 @cli.command("clean")
@@ -30,9 +35,11 @@ def clean(
 
     settings = call.settings()
     dry = call.dry or dry_run
-    items = package_cache.removable(settings, packages or everything)
+    # Whoever wrote a project does not decide what is removed from where.
+    own = config.load_settings(NO_PROJECT, call.overrides)
+    items = package_cache.removable(own, packages or everything)
     if not dry:
-        package_cache.remove(items, settings)
+        package_cache.remove(items, own)
     collected = None
     if images or everything:
         unneeded = policy.policy_of({"older_than": "0d", "grace": "0d"})

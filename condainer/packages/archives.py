@@ -80,8 +80,10 @@ def keeps_unpacked(settings: Settings) -> bool:
     """
     if settings.unpacked != "auto":
         return settings.unpacked == "keep"
-    root, home = os.path.realpath(private_root(settings)), os.path.realpath(Path.home())
-    return not root.startswith(f"{home}/") and not is_on_network(Path(root))
+    root, home = os.path.realpath(private_root(settings)), os.path.expanduser("~")
+    # A service may have none, or all of the file system.
+    at_home = home.strip("/~") and root.startswith(f"{os.path.realpath(home)}/")
+    return not at_home and not is_on_network(Path(root))
 
 
 def is_shared(root: Path) -> bool:
@@ -135,7 +137,7 @@ def writable_root(settings: Settings) -> Path:
 @contextmanager
 def partials(root: Path) -> Iterator[Path]:
     """Make a private directory in a package cache for what is being downloaded; raises OSError."""
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(0o755, parents=True, exist_ok=True)
     reclaim(root)
     with claimed_directory(root, PARTIAL) as directory:
         yield directory

@@ -15,10 +15,21 @@ from condainer.packages.network import IN_USE
 from condainer.settings.config import STAGE, Settings
 from condainer.system.errors import StorageError
 from condainer.system.files import remove_tree, storage_errors
-from condainer.system.private_directory import has_ended, reclaim
+from condainer.system.private_directory import has_ended, held, reclaim
 
 # What builds leave that the downloaded packages give again, without a connection.
 SCRATCH = (UNPACKED, "uv", "interpreters")
+# All that we keep in a package cache. Who keeps other things there keeps them.
+OURS = (
+    *SCRATCH,
+    "archives",
+    "builds",
+    "certificates.pem",
+    "compiled",
+    "git",
+    "metadata",
+    "repodata",
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +52,9 @@ def removable(settings: Settings, packages: bool) -> list[Item]:
     again.
     """
     root = private_root(settings)
-    names = sorted(os.listdir(root)) if root.is_dir() else []
-    kept = () if packages else SCRATCH
-    found = [root / name for name in names if name != IN_USE and (not kept or name in kept)]
+    # Only builds put this there.
+    names = (OURS if packages else SCRATCH) if (root / IN_USE).is_file() else ()
+    found = [root / name for name in sorted(names) if os.path.lexists(root / name)]
     staging = settings.staging_directory
     found += [path for path in sorted(staging.glob(f"{STAGE}.*")) if _is_left(path)]
     return [_item(path) for path in found]
@@ -55,7 +66,7 @@ def remove(items: list[Item], settings: Settings) -> None:
     Raises StorageError while a build of this user works with the package cache.
     """
     root = private_root(settings)
-    if root.is_dir():
+    if (root / IN_USE).is_file():
         with storage_errors(f"clean {root}"):
             descriptor = os.open(root / IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -73,7 +84,11 @@ def remove(items: list[Item], settings: Settings) -> None:
 
 
 def _is_left(path: Path) -> bool:
-    return has_ended(path) and path.lstat().st_uid == os.geteuid()
+    with suppress(OSError):
+        if has_ended(path) and path.lstat().st_uid == os.geteuid():
+            with held(path) as free:
+                return bool(free)
+    return False
 
 
 def _delete(path: Path) -> None:

@@ -72,7 +72,7 @@ def _use_package_cache(settings: Settings) -> None:
         return
     with suppress(OSError):
         # Where nothing can be made, or locked, whoever wants to write there says so.
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(0o755, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         _in_use[root] = os.open(root / IN_USE, flags, 0o600)
         fcntl.flock(_in_use[root], fcntl.LOCK_SH)

@@ -71,7 +71,7 @@ def kept(
     root = private_root(settings)
     found = Interpreter(root / "interpreters" / _key(members, root))
     try:
-        root.mkdir(parents=True, exist_ok=True)
+        root.mkdir(0o755, parents=True, exist_ok=True)
         if len(str(found.prefix)) > LONGEST or os.statvfs(root).f_flag & os.ST_NOEXEC:
             return None
         if not found.is_whole():

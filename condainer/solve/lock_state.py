@@ -91,6 +91,8 @@ def _frozen(settings: Settings, platform: str) -> Lock | None:
     path = lockfile_path(settings.project, platform)
     with suppress(OSError):
         lock = read_explicit(path, platform, partial=True, read=settings.files.read)
+        if lock.origin:
+            lock = replace(lock, post_link_scripts=settings.post_link_scripts)
         return lock if lock.sources else None
     return None
 

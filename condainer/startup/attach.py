@@ -277,5 +277,7 @@ def _ask(prefix: str, writing: int) -> "NoReturn":
     except OSError as error:
         said += b"-%d" % (error.errno or 0)
     finally:
-        os.write(writing, said)
-        os._exit(0)
+        try:
+            os.write(writing, said)
+        finally:
+            os._exit(0)

@@ -89,6 +89,25 @@ def test_clean(at_home: Project, isolated_user: Path) -> None:
     assert "cnd clean" in at_home.cnd("gc").stderr
 
 
+def test_clean_touches_what_is_its_own(at_home: Project, isolated_user: Path) -> None:
+    packages = isolated_user / ".cache/condainer/packages"
+    at_home.cnd("build")
+    (packages / "mine").mkdir()
+    # What a project says, nobody else's directories go by.
+    there = isolated_user / "work"
+    for name in ("git", "archives", "uv"):
+        (there / name).mkdir(parents=True)
+    (there / ".in-use").touch()
+    at_home.write(f"package_cache: {there}\n", "condainer.yml")
+    at_home.cnd("clean", "--all")
+    assert sorted(path.name for path in there.iterdir()) == [".in-use", "archives", "git", "uv"]
+    assert [path.name for path in packages.iterdir() if path.name != ".in-use"] == ["mine"]
+    # Nor is a directory cleaned in which no build has worked.
+    (there / ".in-use").unlink()
+    at_home.cnd("clean", "--all", CONDAINER_PACKAGE_CACHE=str(there))
+    assert sorted(path.name for path in there.iterdir()) == ["archives", "git", "uv"]
+
+
 def test_clean_waits_for_no_build_and_breaks_none(at_home: Project, isolated_user: Path) -> None:
     packages = isolated_user / ".cache/condainer/packages"
     at_home.cnd("build", CONDAINER_UNPACKED="keep")

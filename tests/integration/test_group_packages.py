@@ -59,6 +59,7 @@ def test_what_one_downloads_the_other_uses(shared: Path, members: tuple[Member, 
             assert stat.S_IMODE(directory.stat().st_mode) == 0o3775
             assert directory.stat().st_gid == shared.stat().st_gid
     # What no hash vouches for is everybody's own.
+    private.environment["CONDAINER_UNPACKED"] = "keep"
     private.build("probe-prefix, probe-files")
     assert [path.name for path in shared.iterdir()] == ["archives"]
     assert (private.home / ".cache" / "condainer" / "packages" / "unpacked").is_dir()

@@ -371,7 +371,12 @@ def test_a_frozen_command_runs_the_image_of_the_lock(built: Project) -> None:
         assert "--frozen" in refused.stderr or text == "dependencies: ["
     inputs.unlink()
     assert built.cnd("exec", "--frozen", "probe-prefix").stdout == f"{prefix}\n"
+    # The other lockfile says less than an address needs.
+    inputs.write_text(SMALL.replace("hello", "changed"))
     built.lockfile.unlink()
+    said = built.cnd("exec", "--frozen", "probe-prefix", status=125).stderr
+    assert "Run `cnd build` first" in said
+    assert "--frozen" not in said
     (built.path / "conda-lock.yml").unlink()
     assert "cnd build" in built.cnd("exec", "--frozen", "true", status=125).stderr
 

@@ -143,6 +143,16 @@ def test_leaving_works_from_anywhere(
     assert wait_until(lambda: not prefix.exists())
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_an_alias_does_not_hide_the_way_out(built: Project, shell: str) -> None:
+    needs(shell)
+    prefix = prefix_of(built)
+    aliases = "shopt -s expand_aliases" if shell == "bash" else "setopt aliases"
+    text = f"{aliases}\nalias deactivate='echo theirs'\nsource ./activate\nprobe-prefix\n"
+    done = built.bash(text + "eval deactivate\necho ${CONDA_PREFIX-left}\n", shell)
+    assert (done.stdout, done.stderr) == (f"{prefix}\nleft\n", "")
+
+
 # What `cd` and starting a command change.
 MOVED = ("PWD=", "OLDPWD=", "_=", "SHLVL=")
 

@@ -84,6 +84,10 @@ def test_a_failure_is_one_json_object(project: Project) -> None:
     assert "platforms" in json.loads(report)
     # Options of the user's command are its own.
     assert project.cnd("exec", "true", "--json", status=125).stdout == ""
+    for arguments in (["list", "--json", "--nonsense"], ["diff", "--json", "one"]):
+        report = json.loads(project.cnd(*arguments, status=2).stdout)
+        assert report["exit_code"] == 2
+    assert json.loads(project.cnd("-d", "run", "build", "--json", status=3).stdout)["error"]
 
 
 def test_verify_says_ok(project: Project) -> None:
