@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from contextlib import suppress
 
 from condainer.system.errors import CondainerError
 from condainer.system.plain import harmless
@@ -72,7 +73,9 @@ def show_error(error: CondainerError, arguments: Sequence[str] = ()) -> None:
     print(_coloured("cnd:", RED, sys.stderr), text, file=sys.stderr, flush=True)
     # What was found out before an error is its answer already.
     if "--json" in arguments and not _answered:
-        print_json({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+        # The disk behind stdout may be full, which is the error then.
+        with suppress(OSError):
+            print_json({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
 
 
 class Lines:

@@ -404,7 +404,7 @@ def test_the_terminal_is_left_as_it_was(project: Project) -> None:
     os.close(master)
     assert child.wait() == 5
     assert output.count(b"\x1b[?25l") == output.count(b"\x1b[?25h")
-    message = output[output.index(b"cnd: ") :]
+    message = output[output.index(b"cnd:") :]
     assert b"Solving" not in message
 
 

@@ -262,7 +262,7 @@ def test_status_of_every_state(make_project: Any) -> None:
     assert (status["image"], status["address"]) == (built["image"], built["address"])
     assert status["project"] == str(project.path)
     text = project.cnd("status").stdout
-    assert f"address  {built['address']}" in text
+    assert f"address   {built['address']}" in text
 
 
 def test_not_built_yet(make_project: Any) -> None:
