@@ -101,6 +101,9 @@ def use(project: str) -> str:
     shell = os.path.basename(os.environ.get("SHELL", ""))
     script = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh"}
     path = f"{'.' if find_project.is_here(project) else project}/{script.get(shell, 'activate')}"
+    if not path.isprintable():
+        # It could be an escape sequence of the terminal.
+        return "Use it: cnd shell, or cnd exec -- COMMAND"
     if not all(sign.isalnum() or sign in "/._-+" for sign in path):
         from condainer.startup.stand_ins import quoted
 
