@@ -188,11 +188,8 @@ def pinned(digits: str, settings: Settings) -> tuple[Entry, Lock]:
 
 def _how_to_have(settings: Settings) -> str:
     """Return the remedy for an image that is not there."""
-    path = settings.project / config.PROJECT_FILE
-    pins = settings.files.is_file(path) and re.search(
-        r"^address\s*:", settings.files.read_text(path, errors="replace"), re.MULTILINE
-    )
-    if pins:
+    if config.project_pins(settings):
+        path = settings.project / config.PROJECT_FILE
         return f"`address` in {path} pins it: remove that, then run `cnd build`."
     return "Run `cnd build` in its project; `cnd list` shows the images that are there."
 

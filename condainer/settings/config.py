@@ -315,6 +315,15 @@ def _environment_file(project: Path, files: ProjectFiles) -> Path:
     return other if files.is_file(other) and not files.is_there(usual) else usual
 
 
+def project_pins(settings: Settings) -> bool:
+    """Tell whether the project's own file names the address of an image."""
+    path = settings.project / PROJECT_FILE
+    if not settings.files.is_file(path):
+        return False
+    lines = settings.files.read_text(path, errors="replace").splitlines()
+    return any(line.startswith(("address:", "address :")) for line in lines)
+
+
 def _belongs() -> str:
     return f"Put it in {user_file()} or {SITE_FILE}."
 

@@ -429,8 +429,8 @@ def test_a_build_and_a_hit_say_how_the_image_is_used(project: Project, tmp_path:
     odd = tmp_path / "odd\x1b[31m"
     odd.symlink_to(built.path)
     for _ in range(2):
-        said = stranger.cnd("-d", str(odd), "build").stderr
-        assert said.endswith("\nUse it: cnd shell, or cnd exec -- COMMAND\n")
-        assert "\x1b" not in said
+        text = stranger.cnd("-d", str(odd), "build").stderr
+        assert text.endswith("\nUse it: cnd shell, or cnd exec -- COMMAND\n")
+        assert "\x1b" not in text
     said = stranger.cnd("-d", str(built.path), "build", SHELL="/bin/sh").stderr.splitlines()
     assert said[1].startswith(f"Use it: source {built.path}/activate, ")
