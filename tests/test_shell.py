@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import re
+import select
 import shlex
 import shutil
 import signal
@@ -537,7 +538,12 @@ def on_terminal(argv: list[str], env: dict[str, str], cwd: Path, typed: str) -> 
     os.write(terminal, typed.encode())
     shown = b""
     try:
-        while chunk := os.read(terminal, 4096):
+        while True:
+            # A shell that begins to read throws away what was typed before.
+            while not select.select([terminal], [], [], 3)[0]:
+                os.write(terminal, typed.encode())
+            if not (chunk := os.read(terminal, 4096)):
+                break
             shown += chunk
     except OSError:
         pass
