@@ -108,16 +108,12 @@ def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
         if isinstance(error, click.ClickException):
             import io
 
-            from condainer.cli.console import say
+            from condainer.cli.console import answer_failure, say
 
             told = io.StringIO()
             error.show(told)
             say(told.getvalue().rstrip())
-            if "--json" in ours:
-                from condainer.cli.console import print_json
-
-                report = {"error": error.format_message(), "hint": "", "exit_code": error.exit_code}
-                print_json(report)
+            answer_failure(error.format_message(), "", error.exit_code, ours)
             return error.exit_code
         if isinstance(error, click.Abort):
             return _interrupted()

@@ -11,8 +11,6 @@ from condainer.cli.main import JSON, Call, cli
 from condainer.settings import config
 from condainer.system.text import human_size
 
-NO_PROJECT = Path("/proc/nowhere")
-
 
 @cli.command("clean")
 @click.option("--packages", is_flag=True, help="Remove downloaded packages, too.")
@@ -32,11 +30,12 @@ def clean(
     from condainer.cli import tables
     from condainer.images import collection, policy
     from condainer.packages import clean as package_cache
+    from condainer.packages.network import NOWHERE
 
     settings = call.settings()
     dry = call.dry or dry_run
-    # Whoever wrote a project does not decide what is removed from where.
-    own = config.load_settings(NO_PROJECT, call.overrides)
+    # The author of a project does not decide what is removed.
+    own = config.load_settings(Path(NOWHERE), call.overrides)
     items = package_cache.removable(own, packages or everything)
     if not dry:
         package_cache.remove(items, own)

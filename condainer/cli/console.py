@@ -71,11 +71,19 @@ def show_error(error: CondainerError, arguments: Sequence[str] = ()) -> None:
     """
     text = harmless(error.message + (f"\n     {error.hint}" if error.hint else ""))
     print(_coloured("cnd:", RED, sys.stderr), text, file=sys.stderr, flush=True)
+    answer_failure(error.message, error.hint, error.exit_code, arguments)
+
+
+def answer_failure(message: str, hint: str, exit_code: int, arguments: Sequence[str]) -> None:
+    """Print what went wrong as the JSON object of a command with `--json`.
+
+    Parameters: `arguments` are those of the command line.
+    """
     # What was found out before an error is its answer already.
     if "--json" in arguments and not _answered:
         # The disk behind stdout may be full, which is the error then.
         with suppress(OSError):
-            print_json({"error": error.message, "hint": error.hint, "exit_code": error.exit_code})
+            print_json({"error": message, "hint": hint, "exit_code": exit_code})
 
 
 class Lines:

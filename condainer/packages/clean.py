@@ -68,7 +68,7 @@ def remove(items: list[Item], settings: Settings) -> None:
     root = private_root(settings)
     if (root / IN_USE).is_file():
         with storage_errors(f"clean {root}"):
-            descriptor = os.open(root / IN_USE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(root / IN_USE, os.O_RDWR | os.O_CLOEXEC)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for item in items:

@@ -43,12 +43,12 @@ def parsed(arguments: list[str]) -> "Call | None":
             given = arguments[place]
             place += 1
         else:
-            words = _words(word, arguments[place:])
+            command = "exec" if word == "run" else word
+            words = _words(command, arguments[place:])
             # Not for a shell that completes.
             if words is None or "_CND_COMPLETE" in os.environ:
                 return None
-            directory = _directory(word, given)
-            command = "exec" if word == "run" else word
+            directory = _directory(command, given)
             named = given is not None
             return Call(command, words, directory, named, quiet) if directory else None
     return None
@@ -57,7 +57,6 @@ def parsed(arguments: list[str]) -> "Call | None":
 def _words(command: str, words: list[str]) -> list[str] | None:
     if command == "build" and all(word in ("--locked", "--json") for word in words):
         return words
-    command = "exec" if command == "run" else command
     if command == "exec" and words and not words[0].startswith("-"):
         return words
     if command == "activation-variables" and len(words) == 3:
