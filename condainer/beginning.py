@@ -52,9 +52,7 @@ THEIR_SCRIPTS = {
     "activate": "# usage: source activate\n",
     "deactivate": "# usage: source deactivate\n",
 }
-WHY_IGNORED = (
-    "# `cnd build` writes these anew: they are for this place alone. Commit the lockfiles.\n"
-)
+WHY_IGNORED = "# `cnd build` writes these scripts for this machine. Commit the lockfiles.\n"
 
 
 @dataclass(frozen=True)

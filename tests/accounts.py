@@ -125,7 +125,7 @@ def _make(name: str, homes: Path, group: str) -> Account:
 
 
 def _change(*command: str) -> None:
-    """Run a command that changes accounts, again while somebody else has them locked."""
+    """Run a command that changes accounts; repeat it while another process has them locked."""
     for _ in range(LOCKED):
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if "lock" not in done.stderr:

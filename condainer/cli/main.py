@@ -299,7 +299,7 @@ def init(call: Call, convert: bool) -> None:
         "write": "Wrote {}",
         "extend": "Added to {}",
         "keep": "{} already exists; unchanged",
-        "remove": "Removed {}; a build makes it anew",
+        "remove": "Removed {}; the next build writes a new one",
         "convert": "{} is of the original Condainer; unchanged. `cnd init --convert` converts it",
     }
     begin = beginning.conversion if convert else beginning.changes

@@ -21,7 +21,7 @@ AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 # Where nothing can be made, not even by root.
 NOWHERE = "/proc/nowhere"
-# The file in a package cache that is locked while somebody works with it.
+# A process that works with a package cache locks this file in it.
 IN_USE = ".in-use"
 
 _in_use: dict[Path, int] = {}
@@ -71,7 +71,7 @@ def _use_package_cache(settings: Settings) -> None:
     if root in _in_use:
         return
     with suppress(OSError):
-        # Where nothing can be made, or locked, whoever wants to write there says so.
+        # If nothing can be written or locked here, the first download says so.
         root.mkdir(0o755, parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         _in_use[root] = os.open(root / IN_USE, flags, 0o600)

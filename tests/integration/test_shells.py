@@ -319,7 +319,7 @@ def test_activation_says_that_the_image_is_not_that_of_the_inputs(
         assert said in done.stderr
         assert "activating the last image built, `cnd build` makes a new one" in done.stderr
         assert done.stderr.count("\n") == 1
-        # Whoever wants that says so.
+        # CONDAINER_FROZEN turns the warning off.
         frozen = {**built.environment, "CONDAINER_FROZEN": "1"}
         assert Project(built.path, frozen).bash(text, shell).stderr == ""
     # As after `git pull`.
