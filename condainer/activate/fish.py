@@ -28,11 +28,7 @@ if test -n "$mounted"; and test "$active" = @address
     printf '%s\\n' "cnd: $CONDA_DEFAULT_ENV is already active" >&2
     # A virtual environment that was left takes the function with it.
     if functions -q __condainer_leave; and not functions -q deactivate
-        function deactivate --description 'Leave the environment of Condainer'
-            __condainer_leave
-            __condainer_forget
-            true
-        end
+@deactivate
     end
     true
 else
@@ -155,11 +151,7 @@ else
         functions -c deactivate __condainer_theirs
         functions -e deactivate
     end
-    function deactivate --description 'Leave the environment of Condainer'
-        __condainer_leave
-        __condainer_forget
-        true
-    end
+@deactivate
 
     if __condainer_activate "$active"
         for __condainer_file in (__condainer_scripts @prefix/etc/conda/activate.d)
@@ -176,6 +168,13 @@ else
 end
 """
 
+DEACTIVATE = """\
+    function deactivate --description 'Leave the environment of Condainer'
+        __condainer_leave
+        __condainer_forget
+        true
+    end"""
+
 
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.fish`."""
@@ -190,6 +189,7 @@ def activation_script(of: Activation) -> str:
         name=fish_word(of.name),
         names=" ".join(of.names),
         marks=MARKS,
+        deactivate=DEACTIVATE,
         stand_ins=of.stand_ins,
         settings="\n".join(f"        {line}" for line in lines),
         prompt_functions=FISH_PROMPT.replace("@prompt", fish_word(of.prompt)),
