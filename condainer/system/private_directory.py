@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import re
@@ -15,6 +16,8 @@ from condainer.startup.lease_files import this_host as this_host
 from condainer.system.files import remove_tree
 
 _until_exit = ExitStack()
+# For whoever uses the package without `cnd`, which ends otherwise and calls leave().
+atexit.register(_until_exit.close)
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ class Patchelf:
         """List the names of the libraries that the file is linked with."""
         return self._run("--print-needed", file).split()
 
+    def replace_needed(self, file: Path, old: str, new: str) -> None:
+        """Link the file with another library, by name or by path."""
+        self._run("--replace-needed", old, new, file)
+
     def _run(self, *arguments: str | Path) -> str:
         command = [self.program, *arguments]
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout

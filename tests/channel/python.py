@@ -51,6 +51,7 @@ def write_python(work: Path, channel: Path, patchelf: Patchelf) -> None:
     _remove_links_that_leave(work)
     _strip_debugging(work / "lib")
     _make_relocatable(work, patchelf)
+    _forget_other_places(work, patchelf)
     _put_placeholder(work)
     recipe = Recipe(
         name="python",
@@ -114,10 +115,28 @@ def _make_relocatable(tree: Path, patchelf: Patchelf) -> None:
             patchelf.set_rpath(file, relative_rpath(file, tree / "lib"))
 
 
+def _forget_other_places(tree: Path, patchelf: Patchelf) -> None:
+    """Let the interpreter fail where its own files are missing, as conda's does.
+
+    It would take the system's libpython, or the standard library of the old prefix, if the image
+    goes while it starts: conda's has its library inside, and no prefix but that of its image.
+    """
+    libraries = {library.name for library in (tree / "lib").glob("libpython3*.so*")}
+    for program in filter(is_elf, sorted((tree / "bin").iterdir())):
+        for name in libraries.intersection(patchelf.needed(program)):
+            patchelf.replace_needed(program, name, f"$ORIGIN/../lib/{name}")
+    # The string alone, and as long as it was; the end of it may be that of another string.
+    old = b"\0" + sys.base_prefix.encode() + b"\0"
+    new = old[:2] + b"-" + old[3:]
+    for file in (tree / "bin" / f"python{SHORT}", *(tree / "lib").glob("libpython3*.so*")):
+        if is_elf(file):
+            file.write_bytes(file.read_bytes().replace(old, new))
+
+
 def _put_placeholder(tree: Path) -> None:
     """Write the placeholder over the old prefix in text files.
 
-    Binaries keep it: linkers share the tails of strings, so that patching one string in an
+    Binaries get none: linkers share the tails of strings, so that patching one string in an
     executable may change another, and python looks for its prefix beside itself anyway.
     """
     base = sys.base_prefix

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+from rattler.package_streaming import extract
 
+from tests.channel.python import SHORT
 from tests.slurm import Account, Cluster, Site
 from tests.torture import collect, crowd, dead, kills, mounts, network, slurm
 from tests.torture.bench import PYTHON, Bench
@@ -56,6 +59,22 @@ def test_steps_of_slurm(site: Site, users: list[Account], harsh: Cluster) -> Non
 def test_killed_mounts(tmp_path: Path, channel: Path, way: str) -> None:
     bench = Bench(tmp_path / "bench", channel, PYTHON)
     assert mounts.campaign(bench, 12, 2, 5, 1, way).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("missing", "status"), [(f"lib/python{SHORT}", 1), ("lib/libpython*.so.1.0", 127)]
+)
+def test_a_damaged_python_of_the_channel_takes_nothing_from_elsewhere(
+    tmp_path: Path, channel: Path, missing: str, status: int
+) -> None:
+    # As conda's; with another the next test would find what no user can.
+    (archive,) = (channel / "linux-64").glob("python-3*.conda")
+    extract(archive, tmp_path)
+    python = [str(tmp_path / "bin/python"), "-c", "import encodings"]
+    assert subprocess.run(python).returncode == 0
+    for path in tmp_path.glob(missing):
+        path.rename(tmp_path / "aside")
+        assert subprocess.run(python).returncode == status
 
 
 @pytest.mark.timeout(300)
