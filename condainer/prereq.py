@@ -16,7 +16,9 @@ from condainer.system.errors import CondainerError, ToolError
 
 DEVICE = "/dev/fuse"
 # What the system's packages bring.
-PACKAGED = frozenset(("mksquashfs", "squashfuse_ll", "fusermount3"))
+PACKAGED = frozenset(("mksquashfs", "unsquashfs", "squashfuse_ll", "fusermount3"))
+# Without one of these an image is unpacked; without fusermount3, it is mounted in a namespace.
+MOUNTING = ("squashfuse_ll", DEVICE)
 
 # What a tool is called that cannot do something.
 WITHOUT = {"multithreaded": "single-threaded", "reproducible": "not reproducible"}
@@ -57,12 +59,12 @@ class Check:
 
 def check(settings: Settings) -> list[Check]:
     """Return the state of everything that building, mounting and running need."""
+    mounting = [_squashfuse(settings), _fusermount(settings), _fuse_device()]
     return [
         _mksquashfs(settings),
-        _tool("unsquashfs", settings, "squashfs-tools", required=False),
-        _squashfuse(settings),
-        _fusermount(settings),
-        _fuse_device(),
+        # In whose place images are unpacked.
+        _tool("unsquashfs", settings, "squashfs-tools", required=bool(instead(mounting))),
+        *mounting,
         _engine(settings),
         _uv(),
         _tool("bash", settings, "bash", required=False),
@@ -75,19 +77,34 @@ def demand(checks: Sequence[Check]) -> None:
     """Raise ToolError if something that is required is not there."""
     missing = [check.name for check in checks if check.problem and check.required]
     if missing:
-        remedies = []
-        if PACKAGED & {*missing}:
-            remedies.append(
-                "`apt install squashfs-tools squashfuse fuse3`, or "
-                "`dnf install squashfs-tools squashfuse fuse3` (EPEL); without root, "
-                "`cnd prereq --install` brings all but fusermount3."
-            )
-        if DEVICE in missing:
-            remedies.append(
-                f"Ask the administrator for `modprobe fuse` and {DEVICE} with mode 0666; a "
-                f"container needs `--device {DEVICE}`."
-            )
-        raise ToolError(f"Missing: {', '.join(missing)}", " ".join(remedies))
+        raise ToolError(f"Missing: {', '.join(missing)}", _remedy(missing))
+
+
+def instead(checks: Sequence[Check]) -> str:
+    """Return what is done for lack of what mounting needs, and the remedy; empty if nothing is."""
+    missing = [check.name for check in checks if check.problem and check.name in MOUNTING]
+    if not missing:
+        return ""
+    return (
+        f"Without {' and '.join(missing)}, an image is not mounted, but unpacked once per machine "
+        f"(`mount: unpack`). To mount it: {_remedy(missing)}"
+    )
+
+
+def _remedy(missing: Sequence[str]) -> str:
+    remedies = []
+    if PACKAGED & {*missing}:
+        remedies.append(
+            "`apt install squashfs-tools squashfuse fuse3`, or "
+            "`dnf install squashfs-tools squashfuse fuse3` (EPEL); without root, "
+            "`cnd prereq --install` brings all but fusermount3."
+        )
+    if DEVICE in missing:
+        remedies.append(
+            f"Ask the administrator for `modprobe fuse` and {DEVICE} with mode 0666; a "
+            f"container needs `--device {DEVICE}`."
+        )
+    return " ".join(remedies)
 
 
 def _tool(name: str, settings: Settings, package: str, required: bool = True) -> Check:
@@ -104,8 +121,8 @@ def _mksquashfs(settings: Settings) -> Check:
 
 
 def _squashfuse(settings: Settings) -> Check:
-    fast = _tool("squashfuse_ll", settings, "squashfuse")
-    slow = _tool("squashfuse", settings, "squashfuse")
+    fast = _tool("squashfuse_ll", settings, "squashfuse", required=False)
+    slow = _tool("squashfuse", settings, "squashfuse", required=False)
     found = slow if fast.problem and not slow.problem else fast
     if found.problem:
         return found
@@ -114,8 +131,8 @@ def _squashfuse(settings: Settings) -> Check:
 
 
 def _fusermount(settings: Settings) -> Check:
-    new = _tool("fusermount3", settings, "fuse3")
-    old = _tool("fusermount", settings, "fuse")
+    new = _tool("fusermount3", settings, "fuse3", required=False)
+    old = _tool("fusermount", settings, "fuse", required=False)
     found = old if new.problem and not old.problem else new
     if found.problem:
         return found
@@ -127,7 +144,8 @@ def _fuse_device() -> Check:
     try:
         os.close(os.open(DEVICE, os.O_RDWR))
     except OSError as error:
-        return Check(DEVICE, "", f"{os.strerror(error.errno or 0)} (`modprobe fuse`, mode 0666)")
+        problem = f"{os.strerror(error.errno or 0)} (`modprobe fuse`, mode 0666)"
+        return Check(DEVICE, "", problem, required=False)
     return Check(DEVICE, "can be opened")
 
 

@@ -132,9 +132,9 @@ def _prefix(digest: str | None, settings: Settings) -> Path | None:
 
 
 def _is_mounted(entry: entries.Entry) -> bool:
-    from condainer.mount import mounts
+    from condainer.mount import backends, mounts
 
-    return mounts.probe(mounts.Image.of(entry)) in (mounts.State.MOUNTED, mounts.State.PROVIDED)
+    return mounts.probe(mounts.Image.of(entry)) in backends.USABLE
 
 
 def _lock_state(settings: Settings) -> LockState:

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -426,7 +427,7 @@ def test_squashfuse_without_its_library_is_told(image: Image, tmp_path: Path) ->
 @pytest.mark.skipif(os.geteuid() != 0, reason="hiding a device needs root")
 def test_missing_device(image: Image) -> None:
     hide = "namespace.enter(); namespace.tmpfs(Path('/dev'))"
-    done = ME.hold(image, "true", before=hide)
+    done = replace(ME, way="direct").hold(image, "true", before=hide)
     assert done.returncode == ToolError.exit_code
     assert "/dev/fuse does not exist" in done.stderr
     assert "modprobe fuse" in done.stderr

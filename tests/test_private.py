@@ -63,7 +63,9 @@ def private_of(account: Account) -> Account:
 
 
 def test_ways_are_those_of_the_configuration() -> None:
-    assert (choice.AUTO, choice.DIRECT, choice.PRIVATE, choice.KERNEL) == config.WAYS
+    assert (
+        *(choice.AUTO, choice.DIRECT, choice.PRIVATE, choice.KERNEL, choice.UNPACK),
+    ) == config.WAYS
 
 
 @pytest.mark.parametrize("who", ["root", "ordinary"])

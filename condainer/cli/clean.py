@@ -24,11 +24,13 @@ def clean(
 ) -> None:
     """Remove what builds leave behind, all of which can be made again.
 
-    Without an option: unpacked packages, uv's files, and what killed builds left. With --images, as
+    Without an option: unpacked packages, uv's files, what killed builds left, and unpacked copies
+    of images that are not in use. With --images, as
     `cnd gc --older-than 0d --grace 0d`: images that are in use, or were lately, stay.
     """
     from condainer.cli import tables
     from condainer.images import collection, policy
+    from condainer.mount import unmount
     from condainer.packages import clean as package_cache
     from condainer.packages.network import NOWHERE
 
@@ -36,9 +38,12 @@ def clean(
     dry = call.dry or dry_run
     # The author of a project does not decide what is removed.
     own = config.load_settings(Path(NOWHERE), call.overrides)
+    copies = [package_cache.measured(path) for path in unmount.unused_copies(settings)]
     items = package_cache.removable(own, packages or everything)
     if not dry:
         package_cache.remove(items, own)
+        unmount.remove_copies(copy.path for copy in copies)
+    items += copies
     collected = None
     if images or everything:
         unneeded = policy.policy_of({"older_than": "0d", "grace": "0d"})

@@ -509,6 +509,8 @@ def prereq(call: Call, install: bool, as_json: bool) -> None:
         for check in checks:
             show(check.line())
     prereq.demand(checks)
+    if told := prereq.instead(checks):
+        call.say(told)
 
 
 @cli.command()

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.mount import guard
+from condainer.mount import guard, unpack
 from condainer.mount.mount_table import PLACE, Mounted, mounted_at
 from condainer.startup import attach, tool_paths
 from condainer.startup.tool_paths import KERNEL, OPTIONS
@@ -39,7 +39,8 @@ BYTES_USED_OFFSET = 40
 class State(enum.Enum):
     """What is at a mount point; PROVIDED is what root has mounted for everybody.
 
-    Of a DEAD mount the daemon has gone, that of a HUNG one does not answer.
+    Of a DEAD mount the daemon has gone, that of a HUNG one does not answer. UNPACKED is a copy of
+    ours, which is no mount.
     """
 
     ABSENT = "absent"
@@ -47,11 +48,14 @@ class State(enum.Enum):
     PROVIDED = "provided"
     DEAD = "dead"
     HUNG = "hung"
+    UNPACKED = "unpacked"
     FOREIGN = "foreign"
 
 
-# What is there to be unmounted by us, now or later.
-HELD = (State.MOUNTED, State.DEAD, State.HUNG)
+# What can be used as it is.
+USABLE = (State.MOUNTED, State.PROVIDED, State.UNPACKED)
+# What is there to be taken away by us, now or later.
+HELD = (State.MOUNTED, State.DEAD, State.HUNG, State.UNPACKED)
 
 
 class Busy(MountError):
@@ -80,7 +84,7 @@ def examine(prefix: Path, address: str) -> State:
 
 def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
     if top is None or top.kind == PLACE:
-        return _of_directory(prefix)
+        return _of_directory(prefix, address)
     if top.kind != KERNEL and top.owner != os.geteuid():
         return State.FOREIGN
     # A daemon can stop at any moment: we do not touch what it serves.
@@ -92,14 +96,16 @@ def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
         return State.DEAD
     if device != b"%d" % top.device:
         # Something else was mounted above it later, as a job's own /tmp.
-        return _of_directory(prefix)
+        return _of_directory(prefix, address)
     if found != f"{address}\n".encode():
         return State.FOREIGN
     provided = top.kind == KERNEL and os.geteuid() != 0
     return State.PROVIDED if provided else State.MOUNTED
 
 
-def _of_directory(prefix: Path) -> State:
+def _of_directory(prefix: Path, address: str) -> State:
+    if unpack.is_there(prefix, address):
+        return State.UNPACKED
     return State.ABSENT if _is_free(prefix) else State.FOREIGN
 
 

@@ -7,26 +7,32 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from condainer.mount import backends, mount_locks
+from condainer.mount import backends, mount_locks, unpack
 from condainer.mount.backends import Backend, Fuse, Kernel, State
 from condainer.startup import tool_paths
 from condainer.system import namespace
-from condainer.system.errors import MountError, ToolError
+from condainer.system.errors import CondainerError, MountError, ToolError
 
 AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
+UNPACK = "unpack"
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to mount: the back ends to try in turn, whether in a private namespace, and why."""
+    """A way to mount: the back ends to try in turn, whether in a private namespace, and why.
+
+    Without a back end, the image is unpacked by the program `unsquashfs`.
+    """
 
     backends: tuple[Backend, ...]
     private: bool
     reason: str
+    unsquashfs: str = ""
 
     def report(self) -> dict[str, str | bool]:
         """Return what `cnd status --json` prints of it."""
-        return {"with": self.backends[0].name, "private": self.private, "why": self.reason}
+        name = self.backends[0].name if self.backends else "unsquashfs"
+        return {"with": name, "private": self.private, "why": self.reason}
 
 
 def choose(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
@@ -36,13 +42,17 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     what is at the mount point. Raises MountError when a wish cannot be fulfilled, ToolError.
     """
     taken = state is State.FOREIGN
+    if wish == UNPACK:
+        return _unpacked("`mount: unpack` says so", tool_directory)
     if wish == KERNEL:
         return _by_kernel(taken, tool_directory)
     quick = tool_paths.kernel_is_safe(str(image)) and wish != DIRECT
     fast = (Kernel(backends.tool_environment(tool_directory)),) if quick else ()
     try:
         fuse = backends.find_fuse(tool_directory)
-    except ToolError:
+    except ToolError as error:
+        if not fast and wish == AUTO and not taken:
+            return unpacked_for(error, tool_directory)
         if not fast:
             raise
         private = taken or wish == PRIVATE
@@ -65,20 +75,42 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     if fast:
         reason = "root may use the kernel's squashfs, and the image is root's own and open to all"
         return Way((*fast, fuse), False, reason)
+    if fuse.obstacle and not namespace.available():
+        return _unpacked(f"{fuse.obstacle}, and there are no user namespaces", tool_directory)
     return Way((fuse,), bool(fuse.obstacle), fuse.obstacle or "the mount point is free")
 
 
 def for_everybody_of_ours(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
     """Return the way to mount where every process of ours sees it; raises as choose()."""
+    if wish == UNPACK:
+        return _unpacked("`mount: unpack` says so", tool_directory)
     if wish == KERNEL or (wish == AUTO and tool_paths.kernel_is_safe(str(image))):
         way = _by_kernel(state is State.FOREIGN, tool_directory)
     else:
-        fuse = _demand_direct(backends.find_fuse(tool_directory))
+        try:
+            fuse = _demand_direct(backends.find_fuse(tool_directory))
+        except CondainerError as error:
+            alone = isinstance(error, MountError) and namespace.available()
+            if wish != AUTO or state is State.FOREIGN or alone:
+                raise
+            return unpacked_for(error, tool_directory)
         way = Way((fuse,), state is State.FOREIGN, "a shell cannot enter a private namespace")
     if wish == AUTO and way.backends[0].name == tool_paths.KERNEL:
         with suppress(ToolError):
             way = replace(way, backends=(*way.backends, backends.find_fuse(tool_directory)))
     return way
+
+
+def _unpacked(reason: str, tool_directory: Path | None) -> Way:
+    return Way((), False, reason, unpack.tool(tool_directory))
+
+
+def unpacked_for(error: CondainerError, tool_directory: Path | None) -> Way:
+    """Return the way for a machine that cannot mount, as an error says; raises that without it."""
+    try:
+        return _unpacked(error.message, tool_directory)
+    except ToolError:
+        raise error from None
 
 
 def _by_kernel(taken: bool, tool_directory: Path | None) -> Way:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from condainer.mount import backends, choice, guard, keeper, mount_locks
+from condainer.mount import backends, choice, guard, keeper, mount_locks, unpack
 from condainer.mount.backends import State
 from condainer.mount.choice import Way
 from condainer.mount.mount_locks import Locks
@@ -40,7 +40,8 @@ class Image:
     """An image file, its content address, and where it belongs.
 
     With `sha256`, a private copy of exactly these bytes is mounted instead of the file itself.
-    `cache` is the cache of the image, which gets a lease while it is mounted.
+    `cache` is the cache of the image, which gets a lease while it is mounted, and `tree_sha256` the
+    digest of its content, without which it cannot be unpacked.
     """
 
     path: Path
@@ -48,12 +49,14 @@ class Image:
     prefix: Path
     sha256: str | None = None
     cache: Path | None = None
+    tree_sha256: str = ""
 
     @classmethod
     def of(cls, entry: Entry, leased: bool = True) -> Image:
         """Return the image of a cache's entry."""
         root = entry.root if leased else None
-        return cls(entry.image, entry.address, entry.prefix, cache=root)
+        tree = entry.manifest.tree_sha256
+        return cls(entry.image, entry.address, entry.prefix, cache=root, tree_sha256=tree)
 
 
 @dataclass(frozen=True)
@@ -110,9 +113,11 @@ def provide(work: Work) -> None:
 
     The caller has claimed the mount. Raises Taken.
     """
-    if probe(work.image) is State.MOUNTED and not unverified(work.image, work.locks):
-        # Also a mount that is kept: its keeper refreshes the lease.
-        _look_after(work)
+    state = probe(work.image)
+    if state in (State.MOUNTED, State.UNPACKED) and not unverified(work.image, work.locks):
+        if state is State.MOUNTED:
+            # Also a mount that is kept: its keeper refreshes the lease.
+            _look_after(work)
         return
     turn = mount_locks.wait_for(work.locks.mount, exclusive=True)
     try:
@@ -186,16 +191,20 @@ def work_in(work: Work, place: Place | None = None) -> None:
     """Mount in the view of this process, whose turn it is. Raises Taken."""
     image, locks = work.image, work.locks
     state = probe(image)
-    if state is State.MOUNTED:
+    if state in (State.MOUNTED, State.UNPACKED):
         if unverified(image, locks):
             raise Taken
-        _look_after(work, place)
+        if state is State.MOUNTED:
+            _look_after(work, place)
         return
     way = work.way or choice.choose(
         work.options.way, image.path, state, work.options.tool_directory
     )
     if way.private and place is None:
         raise Taken
+    if way.unsquashfs:
+        _unpack(work, way)
+        return
     if not work.kept:
         # Before the mount is there: nothing is left even if we are killed in between.
         _look_after(work, place)
@@ -231,27 +240,46 @@ def work_in(work: Work, place: Place | None = None) -> None:
         os.close(below)
 
 
+def _unpack(work: Work, way: Way) -> None:
+    """Unpack the image at the prefix, where it stays until it is unmounted. Raises Taken."""
+    image, locks = work.image, work.locks
+    if probe(image) is not State.ABSENT:
+        raise Taken
+    guard.remove(image.prefix)
+    work.report.note(f"The image is not mounted, but unpacked: {way.reason}")
+    work.report.step(f"Unpacking the image at {image.prefix}")
+    with _file_of(work) as path:
+        unpack.put(path, image.tree_sha256, image.prefix, way.unsquashfs)
+    locks.verified.unlink(missing_ok=True)
+    if image.sha256 is not None:
+        mount_locks.write(locks.verified, image.sha256)
+    work.report.finish()
+
+
 def _start(work: Work, way: Way) -> None:
-    if work.image.sha256 is None:
-        _start_with(way, work.image.path, work.image.prefix)
-        return
-    with (
-        files.storage_errors(f"copy {work.image.path} to {work.options.copies}"),
-        claimed_directory(work.options.copies, COPY) as directory,
-    ):
-        copy = directory / "image.squashfs"
-        copy_verified(work.image.path, copy, work.image.sha256)
-        # What is mounted keeps it open, and nobody else can open what has no name any more.
-        _start_with(way, copy, work.image.prefix)
-
-
-def _start_with(way: Way, path: Path, prefix: Path) -> None:
     """Mount by the first back end that can."""
-    for backend in way.backends[:-1]:
-        with suppress(MountError):
-            backend.start(path, prefix)
-            return
-    way.backends[-1].start(path, prefix)
+    # What is mounted keeps it open, and nobody else can open what has no name any more.
+    with _file_of(work) as path:
+        for backend in way.backends[:-1]:
+            with suppress(MountError):
+                backend.start(path, work.image.prefix)
+                return
+        way.backends[-1].start(path, work.image.prefix)
+
+
+@contextmanager
+def _file_of(work: Work) -> Iterator[Path]:
+    """Yield the file of an image, or a private copy with exactly the bytes that are wanted."""
+    if work.image.sha256 is None:
+        yield work.image.path
+        return
+    doing = f"copy {work.image.path} to {work.options.copies}"
+    with ExitStack() as stack:
+        with files.storage_errors(doing):
+            directory = stack.enter_context(claimed_directory(work.options.copies, COPY))
+            copy = directory / "image.squashfs"
+            copy_verified(work.image.path, copy, work.image.sha256)
+        yield copy
 
 
 def copy_verified(source: Path, target: Path, sha256: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.mount import backends, choice, mount_locks, private
@@ -54,6 +54,8 @@ def outlook(image: Image, options: Options) -> dict[str, str | bool]:
         return {"with": entry.kind if entry else "", "private": True, "why": "we are inside of it"}
     if state is State.PROVIDED and options.way in (choice.AUTO, choice.KERNEL):
         return {"with": tool_paths.KERNEL, "private": False, "why": "root mounted it for everybody"}
+    if state is State.UNPACKED and options.way in (choice.AUTO, choice.UNPACK):
+        return {"with": "unsquashfs", "private": False, "why": "it is unpacked already"}
     if state is State.MOUNTED and entry is not None and not _wants_its_own(options):
         kind = entry.kind.removeprefix("fuse.")
         return {"with": kind, "private": False, "why": "it is mounted already"}
@@ -66,7 +68,7 @@ def outlook(image: Image, options: Options) -> dict[str, str | bool]:
 def is_inside(image: Image) -> bool:
     """Tell whether this process is in the namespace of a private mount of the image."""
     inside = mount_locks.of_our_namespace(image.prefix)
-    return inside is not None and answered(image) is State.MOUNTED
+    return inside is not None and answered(image, DEFAULT) is State.MOUNTED
 
 
 def mount(
@@ -85,7 +87,7 @@ def mount(
     locks = mount_locks.locks_for(image.prefix)
     claim = mount_locks.claim(locks)
     try:
-        state = answered(image)
+        state = answered(image, options)
         if _is_provided(image, options, state):
             return None
         way = choice.for_everybody_of_ours(options.way, image.path, state, options.tool_directory)
@@ -95,7 +97,13 @@ def mount(
         try:
             if shell is not None:
                 noted = mount_locks.claim_for_shell(locks, shell)
-            provide(Work(image, options, locks, report or Silent(), way, kept=True))
+            work = Work(image, options, locks, report or Silent(), way, kept=True)
+            try:
+                provide(work)
+            except Refused as error:
+                if options.way != choice.AUTO or namespace.available():
+                    raise
+                provide(replace(work, way=choice.unpacked_for(error, options.tool_directory)))
         except BaseException:
             if noted is not None:
                 noted.unlink(missing_ok=True)
@@ -104,7 +112,7 @@ def mount(
             mount_locks.write(locks.persistent)
         return noted
     except Taken:
-        raise _taken(image) from None
+        raise _taken(image, options) from None
     finally:
         os.close(claim)
 
@@ -115,9 +123,17 @@ def _is_provided(image: Image, options: Options, state: State) -> bool:
     return allowed and state is State.PROVIDED
 
 
-def answered(image: Image) -> State:
-    """Return what is at the mount point; raises MountError if its daemon does not answer."""
+def answered(image: Image, options: Options) -> State:
+    """Return what is at the mount point.
+
+    Raises MountError if its daemon does not answer, or if it is no mount and one is demanded.
+    """
     state = probe(image)
+    if state is State.UNPACKED and options.way not in (choice.AUTO, choice.UNPACK):
+        raise MountError(
+            f"An unpacked copy is at {image.prefix}, and `mount: {options.way}` demands a mount",
+            "Run `cnd umount` first.",
+        )
     if state is State.HUNG:
         raise MountError(
             f"The daemon behind {image.prefix} has not answered for {backends.PATIENCE:g} s",
@@ -127,14 +143,16 @@ def answered(image: Image) -> State:
     return state
 
 
-def _taken(image: Image) -> MountError:
-    if probe(image) is State.MOUNTED:
+def _taken(image: Image, options: Options) -> MountError:
+    if probe(image) in (State.MOUNTED, State.UNPACKED):
         return MountError(
             f"{image.prefix} was mounted without verification", "Run `cnd umount` first."
         )
+    alone = "Use `cnd shell` or `cnd exec`: they mount the image for themselves alone."
+    away = "Move it away if it is yours; `mount: auto` mounts the image for your commands alone."
     return MountError(
         f"{image.prefix} is taken by {owner(image.prefix)}",
-        "Use `cnd shell` or `cnd exec`: they mount the image for themselves alone.",
+        away if options.way == choice.UNPACK else alone,
     )
 
 
@@ -153,11 +171,11 @@ def hold(
     check_base(image.prefix.parent)
     report = report or Silent()
     inside = mount_locks.of_our_namespace(image.prefix)
-    state = answered(image)
+    state = answered(image, options)
     if inside is None and state is State.FOREIGN and files.is_private_directory(image.prefix):
         # What a keeper is just taking away looks like this for a moment.
         os.close(mount_locks.claim(mount_locks.locks_for(image.prefix)))
-        state = answered(image)
+        state = answered(image, options)
     if inside is not None and state is State.MOUNTED and not unverified(image, inside):
         claim = mount_locks.claim(inside)
         # Its keeper may have had the lock until now, to unmount.
@@ -167,20 +185,26 @@ def hold(
         state = State.FOREIGN
     if _is_provided(image, options, state):
         return _hold_provided(image)
-    if not (state is State.FOREIGN or _wants_its_own(options)):
+    if state is State.UNPACKED or not (state is State.FOREIGN or _wants_its_own(options)):
         try:
             return _hold_shared(image, options, report)
         except Taken:
             state = State.FOREIGN
-        except Refused:
-            if options.way != choice.AUTO or not namespace.available():
+        except Refused as error:
+            if options.way != choice.AUTO:
                 raise
+            if not namespace.available():
+                way = choice.unpacked_for(error, options.tool_directory)
+                return _hold_shared(image, options, report, way)
             state = State.FOREIGN
     way = choice.choose(options.way, image.path, state, options.tool_directory)
     if way.private:
         return _hold_private(image, options, way, report)
-    # A job, on a machine that does not allow namespaces.
-    return _hold_shared(image, options, report)
+    # A job, on a machine that does not allow namespaces, or what cannot be mounted at all.
+    try:
+        return _hold_shared(image, options, report)
+    except Taken:
+        raise _taken(image, options) from None
 
 
 def _wants_its_own(options: Options) -> bool:
@@ -191,7 +215,7 @@ def _wants_its_own(options: Options) -> bool:
     return options.way == choice.PRIVATE or bool(options.way == choice.AUTO and mount_locks.job())
 
 
-def _hold_shared(image: Image, options: Options, report: Reporter) -> Hold:
+def _hold_shared(image: Image, options: Options, report: Reporter, way: Way | None = None) -> Hold:
     """Claim the mount that all our processes see, and make it if it is not there.
 
     Raises Taken.
@@ -199,7 +223,7 @@ def _hold_shared(image: Image, options: Options, report: Reporter) -> Hold:
     locks = mount_locks.locks_for(image.prefix)
     claim = mount_locks.claim(locks)
     try:
-        provide(Work(image, options, locks, report))
+        provide(Work(image, options, locks, report, way))
     except BaseException:
         os.close(claim)
         raise
@@ -232,7 +256,7 @@ def _hold_private(image: Image, options: Options, way: Way, report: Reporter) ->
     work = Work(image, options, locks, report, way, others=mount_locks.locks_for(image.prefix))
     try:
         joined = private.join(locks) is Joined.BY_KEEPER
-        if not joined or answered(image) is not State.MOUNTED or unverified(image, locks):
+        if not joined or answered(image, options) is not State.MOUNTED or unverified(image, locks):
             _mount_privately(work)
     except BaseException:
         os.close(claim)

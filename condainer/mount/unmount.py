@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.mount import backends, mount_locks
+from condainer.mount import backends, mount_locks, unpack
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks
 from condainer.mount.mount_table import Mounted, mount_table
@@ -62,7 +63,10 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
             said()
             raise _in_use(image, locks)
         try:
-            backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
+            if state is State.UNPACKED:
+                _remove_copy(image, locks, force)
+            else:
+                backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
         except Busy:
             said()
             raise _in_use(image, locks) from None
@@ -83,6 +87,7 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
     base, tools = settings.mount_base_directory, settings.tool_directory
     cleared = []
     prefixes = {Path(entry.path) for entry in mount_table() if _is_of_ours(entry)}
+    prefixes |= {*copies(base)}
     for prefix in sorted(prefixes):
         image = Image(Path(), mount_locks.address_at(prefix), prefix)
         try:
@@ -95,6 +100,32 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
         cleared += _left_ones_removed(place)
         mount_locks.forget_earlier_boots(place)
     return cleared
+
+
+def copies(base: Path) -> list[Path]:
+    """Return where unpacked copies of ours are below a directory."""
+    found = (
+        path for path in base.glob("condainer-*") if mount_locks.MOUNT_POINT.fullmatch(path.name)
+    )
+    return [path for path in sorted(found) if unpack.is_there(path, mount_locks.address_at(path))]
+
+
+def unused_copies(settings: Settings) -> list[Path]:
+    """Return where unpacked copies of ours are that nobody uses."""
+    found = []
+    for prefix in copies(settings.mount_base_directory):
+        locks = mount_locks.locks_for(prefix)
+        with mount_locks.all_taken((locks.users,)) as alone:
+            if alone and not mount_locks.shells(locks) and not users_of(prefix, locks):
+                found.append(prefix)
+    return found
+
+
+def remove_copies(prefixes: Iterable[Path]) -> None:
+    """Remove unpacked copies, except those that somebody uses by now."""
+    for prefix in prefixes:
+        with suppress(MountError):
+            unmount(Image(Path(), mount_locks.address_at(prefix), prefix))
 
 
 def lines(cleared: list[Cleared]) -> list[str]:
@@ -160,6 +191,13 @@ def _left_ones_removed(base: Path) -> list[Cleared]:
         if not os.path.lexists(prefix):
             cleared.append(Cleared(prefix, left=True))
     return cleared
+
+
+def _remove_copy(image: Image, locks: Locks, force: bool) -> None:
+    """Remove an unpacked copy; raises Busy while it is used."""
+    if users_of(image.prefix, locks) and not force:
+        raise Busy(f"{image.prefix} is in use")
+    unpack.remove(image.prefix)
 
 
 def _take_alone(locks: Locks) -> int | None:

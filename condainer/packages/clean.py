@@ -57,7 +57,7 @@ def removable(settings: Settings, packages: bool) -> list[Item]:
     found = [root / name for name in sorted(names) if os.path.lexists(root / name)]
     staging = settings.staging_directory
     found += [path for path in sorted(staging.glob(f"{STAGE}.*")) if _is_left(path)]
-    return [_item(path) for path in found]
+    return [measured(path) for path in found]
 
 
 def remove(items: list[Item], settings: Settings) -> None:
@@ -98,7 +98,8 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _item(path: Path) -> Item:
+def measured(path: Path) -> Item:
+    """Return a directory or file with the number and the size of its files."""
     files = size = 0
     left = [os.fspath(path)]
     while left:

@@ -24,7 +24,7 @@ ENVIRONMENT_FILES = ("environment.yml", "environment.yaml")
 # What the private directories of builds in the staging directory are called.
 STAGE = "condainer-stage"
 SITE_FILE = Path("/etc/condainer/condainer.yml")
-WAYS = ("auto", "direct", "private", "kernel")
+WAYS = ("auto", "direct", "private", "kernel", "unpack")
 COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
 # Whose images are run; docs/security.md says what each protects from.
 POLICIES = ("anyone", "group", "signed")

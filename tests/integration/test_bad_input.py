@@ -232,7 +232,7 @@ def test_missing_tools(bad: Project, tmp_path: Path) -> None:
     assert "apt install" in done.stderr
     assert leftovers(bad) == []
     done = bad.cnd("prereq", status=10, PATH=str(empty))
-    assert re.search(r"squashfuse\S* +missing", done.stdout)
+    assert re.search(r"squashfuse\S* +no +not found", done.stdout)
     old = empty / "mksquashfs"
     old.write_text("#!/bin/sh\necho mksquashfs version 4.3 '(2014/05/12)'\n")
     old.chmod(0o755)

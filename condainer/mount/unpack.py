@@ -1,0 +1,104 @@
+"""An unpacked copy of an image at its prefix, where no image can be mounted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from condainer.mount import mount_locks
+from condainer.startup.command_environment import SENTINEL
+from condainer.system import files, process
+from condainer.system.errors import IntegrityError, MountError, ToolError
+from condainer.system.private_directory import claimed_directory, reclaim
+from condainer.system.process import CommandFailed
+
+# What an unpacked copy has besides the content of the image, since it is complete.
+MARK = ".condainer/unpacked"
+# What a copy that is being made, or removed, is called.
+PARTIAL, REMOVED = "unpacking", "removed"
+
+
+def is_there(prefix: Path, address: str) -> bool:
+    """Tell whether a whole copy of ours of the image of an address is at a prefix."""
+    try:
+        return (
+            files.is_private_directory(prefix)
+            and (prefix / SENTINEL).read_text(encoding="ascii") == f"{address}\n"
+            and (prefix / MARK).is_file()
+        )
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def tool(directory: Path | None) -> str:
+    """Return the path of unsquashfs, `directory` looked into before PATH; raises ToolError."""
+    found = process.find_tool("unsquashfs", directory)
+    if found is None:
+        raise ToolError(
+            "unsquashfs is needed to unpack images, and is not installed",
+            "Install the package squashfs-tools, or run `cnd prereq --install`, without root.",
+        )
+    return found
+
+
+def put(image: Path, tree_sha256: str, prefix: Path, program: str) -> None:
+    """Unpack an image at its prefix, where nothing is, and make it read-only.
+
+    The copy comes there by one rename, after its content was compared with the manifest's.
+    Parameters: `program` is unsquashfs. Raises MountError when it cannot run there, IntegrityError
+    when it is not what the manifest says, StorageError when the disk does not take it.
+    """
+    # The standard library is enough to mount, but not to look at every file of an image.
+    from condainer.cache.squashfs import tree_digest
+
+    base = prefix.parent
+    if os.statvfs(base).f_flag & os.ST_NOEXEC:
+        raise MountError(
+            f"{base} is mounted noexec: programs of an unpacked image cannot run there",
+            "Set `mount_base_directory` to a directory that is not, and build again: the address "
+            "of an image depends on it.",
+        )
+    workshop = mount_locks.private_directory(base)
+    reclaim(workshop)
+    with (
+        files.storage_errors(f"unpack {image} at {prefix}"),
+        claimed_directory(workshop, PARTIAL) as scratch,
+    ):
+        copy = scratch / prefix.name
+        try:
+            process.run([program, "-no-progress", "-dest", str(copy), str(image)])
+        except CommandFailed as error:
+            told = error.stderr.strip()
+            raise files.storage_error_told(f"unpack {image} at {prefix}", told) or MountError(
+                f"{image} cannot be unpacked: {told}", "`cnd verify` tells whether it is damaged."
+            ) from error
+        if tree_digest(copy) != tree_sha256:
+            raise IntegrityError(
+                f"{image} does not hold the files that its manifest describes",
+                "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",
+            )
+        (copy / MARK).touch()
+        copy.chmod(stat.S_IRWXU)
+        os.rename(copy, prefix)
+    _make_read_only(prefix)
+
+
+def _make_read_only(prefix: Path) -> None:
+    """Let nobody change by mistake what all commands share."""
+    for directory, _, names in os.walk(prefix):
+        for path in (directory, *(os.path.join(directory, name) for name in names)):
+            mode = os.lstat(path).st_mode
+            if not stat.S_ISLNK(mode):
+                os.chmod(path, stat.S_IMODE(mode) & ~0o222)
+
+
+def remove(prefix: Path) -> None:
+    """Remove an unpacked copy, which is gone from its prefix at once; raises StorageError."""
+    with (
+        files.storage_errors(f"remove {prefix}"),
+        claimed_directory(mount_locks.private_directory(prefix.parent), REMOVED) as aside,
+    ):
+        # Who moves a directory has to be able to write to it.
+        prefix.chmod(stat.S_IRWXU)
+        os.rename(prefix, aside / prefix.name)
