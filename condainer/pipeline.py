@@ -199,9 +199,11 @@ def _build_ours(
     entry, hit = _build(lock, address, settings, reporter)
     if not hit:
         from condainer.cache import signing
+        from condainer.packages import limits
 
         reporter.finish()
         signing.add_to_ours(entry, settings, reporter)
+        limits.keep(settings, reporter)
     return entry, hit
 
 

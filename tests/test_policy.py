@@ -9,6 +9,7 @@ import pytest
 
 from condainer.cache.publish import POLICY
 from condainer.images import policy
+from condainer.system import quantities
 from condainer.system.errors import CondainerError, ConfigError
 
 
@@ -17,13 +18,13 @@ from condainer.system.errors import CondainerError, ConfigError
     [("30d", 2_592_000), ("12h", 43_200), ("2w", 1_209_600), ("0", 0), ("1.5 min", 90), ("0s", 0)],
 )
 def test_ages(text: str, seconds: float) -> None:
-    assert policy.age(text, "x") == seconds
+    assert quantities.age(text, "x") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1y", "1e9d", "30 d x", "9999999w", "nan"])
 def test_what_is_no_age(text: str) -> None:
     with pytest.raises(ConfigError, match=r"where: .* is not an age"):
-        policy.age(text, "where")
+        quantities.age(text, "where")
 
 
 @pytest.mark.parametrize(
@@ -31,13 +32,13 @@ def test_what_is_no_age(text: str) -> None:
     [("1", 1), ("500G", 500 << 30), ("1.5T", 3 << 39), ("2 MiB", 2 << 20), ("4kb", 4096)],
 )
 def test_sizes(text: str, number: int) -> None:
-    assert policy.size(text, "x") == number
+    assert quantities.size(text, "x") == number
 
 
 @pytest.mark.parametrize("text", ["", "G", "-1", "1X", "1e9", "inf", "9" * 400])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ConfigError, match=r"where: .* is not a size"):
-        policy.size(text, "where")
+        quantities.size(text, "where")
 
 
 def test_options_come_before_what_is_written(tmp_path: Path) -> None:

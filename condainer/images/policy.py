@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from condainer.cache.publish import POLICY
-from condainer.settings.config import MAX_SECONDS
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError, StorageError
 from condainer.system.files import publish_text, read_small, storage_errors, user_name
 from condainer.system.plain import printable
+from condainer.system.quantities import age, size
 
 # How long what was moved to the trash stays there by default, in seconds.
 GRACE = 86400.0
 LIMIT = 65_536
-AGE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *(s|min|h|d|w)")
-SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([KMGTP]?)(?:i?B)?", re.IGNORECASE)
-UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 HEAD = "# What `cnd gc` goes by in this cache where its options say nothing.\n"
 
 
@@ -43,29 +38,6 @@ class Policy:
     def report(self) -> dict[str, Any]:
         """Return what `--json` prints of it."""
         return {name: getattr(self, name) for name in ("older_than", "max_size", "grace")}
-
-
-def age(text: str, where: str) -> float:
-    """Return the seconds that a text like `30d` says; raises ConfigError."""
-    match = AGE.fullmatch(text.strip())
-    seconds = float(match[1]) * SECONDS[match[2]] if match else 0.0
-    if (match is None and text.strip() != "0") or seconds > MAX_SECONDS:
-        raise ConfigError(
-            f"{where}: {text!r} is not an age",
-            "Write a number and one of s, min, h, d, w: `30d`, `12h`, `2w`.",
-        )
-    return seconds
-
-
-def size(text: str, where: str) -> int:
-    """Return the bytes that a text like `500G` says, in powers of 1024; raises ConfigError."""
-    match = SIZE.fullmatch(text.strip())
-    if match is None or len(match[1]) > 20:
-        raise ConfigError(
-            f"{where}: {text!r} is not a size",
-            "Write a number and one of K, M, G, T, P: `500G`, `1.5T`; without one it is bytes.",
-        )
-    return int(float(match[1]) * 1024 ** UNITS[match[2].upper()])
 
 
 KINDS = {"older_than": age, "max_size": size, "grace": age}

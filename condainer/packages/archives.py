@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +54,13 @@ def roots(settings: Settings) -> tuple[Path, ...]:
 
 def find(file: File, settings: Settings) -> Path | None:
     """Return a file whose bytes have the hash of the lock, from the first cache that has one."""
-    return next((p for r in roots(settings) if _is_good(p := path_in(r, file), file.sha256)), None)
+    found = (path_in(root, file) for root in roots(settings))
+    path = next((path for path in found if _is_good(path, file.sha256)), None)
+    if path is not None:
+        with suppress(OSError):
+            # Where reading does not do so, or nobody else's: what is not used goes (limits).
+            os.utime(path, (time.time(), path.stat().st_mtime))
+    return path
 
 
 def _is_good(path: Path, sha256: str) -> bool:

@@ -73,7 +73,7 @@ def remove(items: list[Item], settings: Settings) -> None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 for item in items:
                     if item.path.parent == root:
-                        _delete(item.path)
+                        delete(item.path)
             except BlockingIOError:
                 raise StorageError(
                     f"A build is using {root}", "Run `cnd clean` again when it has ended."
@@ -91,7 +91,8 @@ def _is_left(path: Path) -> bool:
     return False
 
 
-def _delete(path: Path) -> None:
+def delete(path: Path) -> None:
+    """Remove a file, or a directory with all that is in it; raises OSError."""
     if path.is_dir() and not path.is_symlink():
         remove_tree(path)
     else:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from condainer.packages import certificates, silence
@@ -80,6 +81,25 @@ def _use_package_cache(settings: Settings) -> None:
         os.environ["UV_CACHE_DIR"] = str(
             root / "uv" if keeps_unpacked(settings) else _until_the_end(settings.staging_directory)
         )
+
+
+@contextmanager
+def alone_in(root: Path) -> Iterator[bool]:
+    """Hold a package cache without any other process meanwhile, and tell whether that worked.
+
+    The caller is done with it: another one may have had it in between.
+    """
+    descriptor = _in_use.get(root, -1)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        # Also without locks, or without a file to lock.
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _until_the_end(parent: Path) -> Path:

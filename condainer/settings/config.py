@@ -8,8 +8,9 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 
 from condainer.settings.project_files import ProjectFiles
-from condainer.system import ownership
+from condainer.system import ownership, quantities
 from condainer.system.errors import ConfigError
+from condainer.system.quantities import MAX_SECONDS
 from condainer.system.urls import NETRC, has_secret
 
 TYPE_CHECKING = False
@@ -30,12 +31,12 @@ COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
 POLICIES = ("anyone", "group", "signed")
 # Seconds without a byte after which no client of the network waits any longer.
 SILENCE = 60.0
-# Thirty years; what waits cannot count much further.
-MAX_SECONDS = 1e9
 LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
 
 UNPACKED = ("auto", "keep", "remove")
 CHOICES = {"compressor": COMPRESSORS, "mount": WAYS, "trust": POLICIES, "unpacked": UNPACKED}
+# Keys that are written as people write ages and sizes.
+QUANTITIES = {"packages_max_size": quantities.size, "packages_older_than": quantities.age}
 # What the README says after the meaning of a personal key.
 PERSONAL = " (user's or site's file only)"
 # Where a file names caches.
@@ -111,6 +112,15 @@ class Settings:
         "unpacked packages after a build: `keep`, `remove`, or `auto`: removed if the package "
         "cache is in the home directory or on a server's file system",
         "CONDAINER_UNPACKED",
+    )
+    packages_max_size: str = key(
+        "20G", "how large the package cache may be after a build", personal=True
+    )
+    packages_max_files: int = key(
+        200_000, "how many files the package cache may have after a build", personal=True
+    )
+    packages_older_than: str = key(
+        "90d", "how long the package cache keeps what no build uses", personal=True
     )
     readonly_package_caches: tuple[Path, ...] = key(
         (),
@@ -503,6 +513,9 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
         return float(value)
     if name in CHOICES and value in CHOICES[name]:
         return value
+    if name in QUANTITIES:
+        QUANTITIES[name](str(value), where)
+        return str(value)
     if name == "address":
         return _address(value, where)
     if name == "conda_exe":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,75 @@ def test_what_killed_builds_left_is_removed(at_home: Project, tmp_path: Path) ->
     (left / "file").write_text("x")
     assert f"Removed {left}: 1 files, 1 B" in at_home.cnd("clean").stderr
     assert not left.exists()
+
+
+def limit(home: Path, text: str) -> None:
+    path = home / ".config/condainer/condainer.yml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def archives_in(home: Path) -> set[str]:
+    return {path.name for path in home.glob(".cache/condainer/packages/archives/*/*/*")}
+
+
+def test_a_build_keeps_the_limits_of_the_package_cache(
+    at_home: Project, isolated_user: Path
+) -> None:
+    packages = isolated_user / ".cache/condainer/packages"
+    at_home.cnd("build", CONDAINER_UNPACKED="keep")
+    first = archives_in(isolated_user)
+    assert len(first) == 2
+    # What was not used for long goes; what this build uses stays.
+    for path in packages.rglob("*"):
+        os.utime(path, (time.time() - 100 * 86400,) * 2, follow_symlinks=False)
+    at_home.write("dependencies: [probe-prefix, probe-activate]\n")
+    told = at_home.cnd("build").stderr
+    assert "files for 90d" in told
+    second = archives_in(isolated_user)
+    assert {name.rsplit("-", 2)[0] for name in second} == {"probe-prefix", "probe-activate"}
+    assert not list((packages / "unpacked").iterdir())
+    # A limit by number: what was used last stays.
+    for path in packages.glob("archives/*/*/probe-prefix*"):
+        os.utime(path, (time.time() - 9, path.stat().st_mtime - 9))
+    limit(isolated_user, "packages_max_files: 1\n")
+    at_home.write("dependencies: [probe-activate]\n")
+    assert "Removed 1 files, " in at_home.cnd("build").stderr
+    (last,) = archives_in(isolated_user)
+    assert last.startswith("probe-activate-")
+    assert at_home.json("build")["hit"]
+    # By size, and none at all.
+    limit(isolated_user, "packages_max_size: 1K\n")
+    at_home.write("dependencies: [probe-files]\n")
+    assert "which keeps 1K in 200000 files for 90d" in at_home.cnd("build").stderr
+    assert sum(path.stat().st_size for path in packages.rglob("*") if path.is_file()) <= 1024
+    at_home.write("dependencies: [probe-files, probe-prefix]\n")
+    at_home.cnd("build")
+
+
+def test_another_build_keeps_the_package_cache_as_it_is(
+    at_home: Project, isolated_user: Path
+) -> None:
+    limit(isolated_user, "packages_max_files: 0\n")
+    packages = isolated_user / ".cache/condainer/packages"
+    packages.mkdir(parents=True)
+    with (packages / ".in-use").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_SH)
+        at_home.cnd("build")
+        assert archives_in(isolated_user)
+    at_home.write("dependencies: [probe-files]\n")
+    at_home.cnd("build")
+    assert not archives_in(isolated_user)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("packages_max_size: big", "is not a size"), ("packages_older_than: 1y", "is not an age")],
+)
+def test_limits_that_mean_nothing(
+    at_home: Project, isolated_user: Path, text: str, told: str
+) -> None:
+    limit(isolated_user, f"{text}\n")
+    said = at_home.cnd("build", status=3).stderr
+    assert f"condainer.yml:1: {text.partition(':')[0]}" in said
+    assert told in said

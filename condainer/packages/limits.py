@@ -1,0 +1,83 @@
+"""The limits of a package cache, kept by every build: what was used last stays."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from condainer.packages import clean, network
+from condainer.packages.archives import private_root
+from condainer.packages.clean import Item
+from condainer.settings.config import Settings
+from condainer.system import quantities
+from condainer.system.reporter import Reporter
+from condainer.system.text import human_size
+
+# Where what is used and removed as one is two levels down.
+DEEP = ("archives", "compiled")
+
+
+def keep(settings: Settings, reporter: Reporter) -> None:
+    """Remove what is too old or too much of the user's own package cache.
+
+    While another build uses it, nothing is removed: that one does it at its end.
+    """
+    root = private_root(settings)
+    with network.alone_in(root) as alone:
+        removed = [item for item in _surplus(root, settings) if _is_removed(item)] if alone else []
+    if removed:
+        files, size = sum(item.files for item in removed), sum(item.size for item in removed)
+        reporter.note(
+            f"Removed {files} files, {human_size(size)}, from {root}, which keeps "
+            f"{settings.packages_max_size} in {settings.packages_max_files} files for "
+            f"{settings.packages_older_than} (packages_max_size, …)"
+        )
+
+
+def _surplus(root: Path, settings: Settings) -> Iterator[Item]:
+    max_size = quantities.size(settings.packages_max_size, "packages_max_size")
+    age = quantities.age(settings.packages_older_than, "packages_older_than")
+    oldest = time.time() - age
+    size = files = 0
+    for used, path in sorted(((_last_use(path), path) for path in _pieces(root)), reverse=True):
+        item = clean.measured(path)
+        size, files = size + item.size, files + item.files
+        if used < oldest or size > max_size or files > settings.packages_max_files:
+            yield item
+
+
+def _pieces(root: Path) -> Iterator[Path]:
+    """Yield what a package cache holds, each of which is used as one."""
+    for name in clean.OURS:
+        below = _entries(root / name)
+        for path in below:
+            if name in DEEP:
+                yield from _entries(path)
+            else:
+                yield path
+
+
+def _entries(directory: Path) -> list[Path]:
+    with suppress(OSError):
+        return [directory / name for name in os.listdir(directory)]
+    return []
+
+
+def _last_use(path: Path) -> float:
+    """Return when a file, or one in a directory, was written or read, as far as that is noted."""
+    times = [0.0]
+    for place in (path, *_entries(path)):
+        with suppress(OSError):
+            status = place.lstat()
+            times += [status.st_mtime, 0.0 if place.is_dir() else status.st_atime]
+    return max(times)
+
+
+def _is_removed(item: Item) -> bool:
+    with suppress(OSError):
+        clean.delete(item.path)
+        return True
+    return False
