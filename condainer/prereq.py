@@ -35,15 +35,19 @@ class Check:
     version: str = ""
     can: tuple[tuple[str, bool], ...] = ()
 
+    @property
+    def mark(self) -> str:
+        """In one word: `ok`, `missing`, or `no` for what one can do without."""
+        return "ok" if not self.problem else "missing" if self.required else "no"
+
     def line(self) -> str:
         """Return the line that `cnd prereq` prints."""
-        mark = "ok" if not self.problem else "missing" if self.required else "no"
         version = f" ({self.version})" if self.version else ""
         abilities = ", ".join(
             what if able else WITHOUT.get(what, f"no {what}") for what, able in self.can
         )
         more = f"{version}: {abilities}" if abilities else version
-        return f"{self.name:18} {mark:8} {self.problem or self.found + more}"
+        return f"{self.name:18} {self.mark:8} {self.problem or self.found + more}"
 
     def report(self) -> dict[str, object]:
         """Return what `cnd prereq --json` prints of it."""

@@ -14,7 +14,7 @@ from condainer.cli.main import Call, cli
 from condainer.images import profile
 from condainer.mount.mounts import Image
 from condainer.settings.config import Settings
-from condainer.system.text import human_size
+from condainer.system.text import human_rate, human_size
 
 
 @cli.command("cache")
@@ -66,17 +66,13 @@ def _record(call: Call, entry: Entry) -> None:
 
 def _read_all(call: Call, entry: Entry) -> None:
     seconds = project.read_into_page_cache(entry.image, call.reporter())
-    rate = _rate(entry.manifest.size, seconds)
+    rate = human_rate(entry.manifest.size, seconds)
     call.say(f"Read {entry.image} ({human_size(entry.manifest.size)}, {rate})")
 
 
 def _read_files(call: Call, use: Use, names: Sequence[str]) -> None:
     run.claim(use)
     found = profile.load(use.entry.prefix, names, use.reporter)
-    size, rate = human_size(found.size), _rate(found.size, found.seconds)
+    size, rate = human_size(found.size), human_rate(found.size, found.seconds)
     missing = f"; {found.missing} are not in it" if found.missing else ""
     call.say(f"Read {found.files} files of {use.entry.image} ({size}, {rate}){missing}")
-
-
-def _rate(size: int, seconds: float) -> str:
-    return f"{human_size(int(size / max(seconds, 1e-6)))}/s"

@@ -22,8 +22,12 @@ if TYPE_CHECKING:
 
     from rich.progress import Progress, TaskID
 
-# As the escape sequences of terminals have it: bold red.
-RED = "1;31"
+# As the escape sequences of terminals have it; the first for what is wrong.
+BOLD_RED, RED, GREEN, YELLOW, BOLD = "1;31", "31", "32", "33", "1"
+# The colour of a line of a comparison, by its sign.
+SIGNS = {"-": RED, "+": GREEN, "~": YELLOW}
+# And that of what is needed.
+MARKS = {"ok": "", "missing": RED, "no": YELLOW}
 # Whether a command with `--json` has printed its answer.
 _answered = False
 
@@ -36,14 +40,15 @@ def reporter_for(quiet: bool, stream: TextIO | None = None) -> Reporter:
     return Bars() if stream.isatty() else Lines(stream)
 
 
-def say(text: str, stream: TextIO | None = None) -> None:
+def say(text: str, stream: TextIO | None = None, colour: str = "") -> None:
     """Print a message for people; on stderr, unless it is for another stream."""
-    print(harmless(text), file=sys.stderr if stream is None else stream, flush=True)
+    stream = sys.stderr if stream is None else stream
+    print(_coloured(harmless(text), colour, stream), file=stream, flush=True)
 
 
-def show(text: str) -> None:
+def show(text: str, colour: str = "") -> None:
     """Print for people, on stdout, what they asked for."""
-    say(text, sys.stdout)
+    say(text, sys.stdout, colour)
 
 
 def answer(text: str) -> None:
@@ -53,7 +58,7 @@ def answer(text: str) -> None:
 
 def _coloured(text: str, colour: str, stream: TextIO) -> str:
     """Return a text in a colour where a person sees it; see https://no-color.org."""
-    wanted = stream.isatty() and not os.environ.get("NO_COLOR")
+    wanted = colour and stream.isatty() and not os.environ.get("NO_COLOR")
     return f"\033[{colour}m{text}\033[0m" if wanted else text
 
 
@@ -70,7 +75,7 @@ def show_error(error: CondainerError, arguments: Sequence[str] = ()) -> None:
     Parameters: `arguments` are those of the command line.
     """
     text = harmless(error.message + (f"\n     {error.hint}" if error.hint else ""))
-    print(_coloured("cnd:", RED, sys.stderr), text, file=sys.stderr, flush=True)
+    print(_coloured("cnd:", BOLD_RED, sys.stderr), text, file=sys.stderr, flush=True)
     answer_failure(error.message, error.hint, error.exit_code, arguments)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from condainer.cli.console import answer, print_json, show
+from condainer.cli.console import BOLD, RED, SIGNS, answer, print_json, show
 from condainer.cli.main import JSON, Call, cli
 
 LIST_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
@@ -83,7 +83,10 @@ def list_images(call: Call, as_json: bool) -> None:
         print_json([item.report() for item in items])
     elif items:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-        show("\n".join(tables.images(items, width)))
+        titles, *rows = tables.images(items, width)
+        show(titles, BOLD)
+        for row in rows:
+            show(row, RED if tables.BROKEN in row else "")
     else:
         call.say("No images yet: `cnd build` makes one")
 
@@ -131,7 +134,8 @@ def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
     elif difference.is_empty:
         call.say("No difference")
     else:
-        show("\n".join(tables.changes(difference)))
+        for line in tables.changes(difference):
+            show(line, SIGNS[line[0]])
 
 
 @cli.command("rm")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import click
 
 from condainer.cli import words
-from condainer.cli.console import answer, print_json, reporter_for, say, show
+from condainer.cli.console import MARKS, answer, print_json, reporter_for, say, show
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.startup import find_project
@@ -86,10 +86,10 @@ class Call:
         click.get_current_context().call_on_close(reporter.close)
         return reporter
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, colour: str = "") -> None:
         """Print a message for people, unless they want quiet."""
         if not self.quiet:
-            say(text)
+            say(text, colour=colour)
 
     def warn_if_behind(self, entry: Entry) -> None:
         """Say that a shell gets the last image that was built, although it has asked for quiet."""
@@ -507,7 +507,7 @@ def prereq(call: Call, install: bool, as_json: bool) -> None:
         print_json(report | ({"installed": installed.report()} if installed else {}))
     else:
         for check in checks:
-            show(check.line())
+            show(check.line(), MARKS[check.mark])
     prereq.demand(checks)
     if told := prereq.instead(checks):
         call.say(told)

@@ -26,6 +26,8 @@ UNITS = ((365 * 86400, "y"), (86400, "d"), (3600, "h"), (60, "min"))
 # A column that has to give way keeps this much.
 LEAST = 8
 NAME = 1
+# What is said of an image that is not whole.
+BROKEN = "(broken)"
 
 
 def aligned(rows: Sequence[Sequence[str]], width: int = 0, elastic: int = 0) -> Iterator[str]:
@@ -70,7 +72,7 @@ def images(items: Sequence[Item], width: int) -> Iterator[str]:
 def _image(item: Item, now: float) -> list[str]:
     used = ago(item.last_used, now)
     if item.entry is None:
-        return [item.address[:SHORT], "(broken)", "-", "-", "-", used, "-", "-"]
+        return [item.address[:SHORT], BROKEN, "-", "-", "-", used, "-", "-"]
     manifest = item.entry.manifest
     return [
         item.address[:SHORT],

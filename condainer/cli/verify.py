@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from condainer.cli.console import print_json
+from condainer.cli.console import GREEN, print_json
 from condainer.cli.main import JSON, Call, cli
 from condainer.system.text import human_size
 
@@ -43,7 +43,7 @@ def verify(
     if as_json:
         print_json(reports if everything else reports[0])
     for line in verification.lines(verdicts):
-        call.say(line)
+        call.say(line, GREEN if line == verification.OK else "")
     verify.demand(verdicts)
 
 

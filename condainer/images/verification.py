@@ -14,7 +14,10 @@ from condainer.images import rebuild
 from condainer.settings.config import Settings
 from condainer.system.errors import CondainerError, ConfigError, NotBuiltError
 from condainer.system.reporter import Reporter
-from condainer.system.text import human_size
+from condainer.system.text import human_rate, human_size
+
+# The last line about images without damage.
+OK = "OK"
 
 
 def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]:
@@ -86,15 +89,15 @@ def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
     """Yield what is to be told of images without damage, and a sum for several."""
     whole = [verdict for verdict in verdicts if not verdict.problems]
     for verdict in whole:
-        amount = f"{human_size(verdict.size)} at {verdict.rate:.0f} MB/s"
+        amount = f"{human_size(verdict.size)} at {human_rate(verdict.size, verdict.seconds)}"
         yield f"{verdict.address}: {', '.join(verdict.checked)} ({amount})"
         yield from (f"  {note}" for note in verdict.notes)
     if len(verdicts) != 1:
         size, seconds = sum(v.size for v in verdicts), sum(v.seconds for v in verdicts)
-        rate = f"{size / max(seconds, 1e-6) / 1e6:.0f} MB/s"
-        yield f"{len(whole)} of {len(verdicts)} images whole, {human_size(size)} at {rate}"
+        amount = f"{human_size(size)} at {human_rate(size, seconds)}"
+        yield f"{len(whole)} of {len(verdicts)} images whole, {amount}"
     if len(whole) == len(verdicts):
-        yield "OK"
+        yield OK
 
 
 def entries(settings: Settings) -> Iterator[Path]:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from condainer.settings.config import SILENCE
 from condainer.system.errors import NetworkError
 from condainer.system.reporter import Reporter
-from condainer.system.text import human_size
+from condainer.system.text import human_rate, human_size
 
 T = TypeVar("T")
 
@@ -72,8 +72,8 @@ async def watched(work: Awaitable[T], urls: Sequence[str], reporter: Reporter) -
             if now - since >= limit():
                 raise _silent(urls, sorted({peer for _, peer, _ in connections if peer}))
             if total > shown:
-                rate = human_size(round(total / (now - begun)))
-                reporter.receiving(f"{host}: {human_size(total)}, {rate}/s")
+                rate = human_rate(total, now - begun)
+                reporter.receiving(f"{host}: {human_size(total)}, {rate}")
                 shown = total
     finally:
         task.cancel()

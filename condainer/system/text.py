@@ -11,3 +11,8 @@ def human_size(size: int) -> str:
             break
         value, unit = value / 1000, larger
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def human_rate(size: int, seconds: float) -> str:
+    """Return how fast so many bytes went in so many seconds: `148.1 MB/s`."""
+    return f"{human_size(round(size / max(seconds, 1e-6)))}/s"

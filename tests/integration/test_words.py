@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -102,16 +104,49 @@ def test_verify_says_ok(project: Project) -> None:
     assert "OK" not in project.cnd("verify", status=9).stderr
 
 
-@pytest.mark.parametrize(("more", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
-def test_errors_have_colour_on_a_terminal_only(
-    project: Project, more: dict[str, str], coloured: bool
-) -> None:
+def on_terminal(project: Project, *arguments: str, **more: str) -> bytes:
+    """Return what a command prints where a person sees it."""
     parent, child = pty.openpty()
-    argv = [sys.executable, "-m", "condainer", "exec", "true"]
+    argv = [sys.executable, "-m", "condainer", *arguments]
     environment = {**project.environment, **more}
-    subprocess.run(argv, cwd=project.path, env=environment, stderr=child, check=False)
-    os.close(child)
-    said = os.read(parent, 10_000)
+    with subprocess.Popen(
+        argv, cwd=project.path, env=environment, stdout=child, stderr=child
+    ) as running:
+        os.close(child)
+        said = b""
+        # The end of a terminal is an error.
+        with contextlib.suppress(OSError):
+            while part := os.read(parent, 10_000):
+                said += part
     os.close(parent)
-    assert (b"\x1b[1;31mcnd:\x1b[0m" in said) == coloured
-    assert "\x1b" not in project.cnd("exec", "true", status=125).stderr
+    assert running.returncode is not None
+    return said
+
+
+def test_people_get_colours_on_a_terminal_only(project: Project, tmp_path: Path) -> None:
+    def seen(*arguments: str, **more: str) -> bytes:
+        without = on_terminal(project, *arguments, NO_COLOR="1", **more)
+        assert not re.search(rb"\x1b\[(1;)?3[1-3]m", without)
+        plain = project.cnd(*arguments, status=None, **more)
+        assert "\x1b" not in plain.stdout + plain.stderr
+        return on_terminal(project, *arguments, **more)
+
+    assert b"\x1b[1;31mcnd:\x1b[0m" in seen("exec", "true")
+    first = project.json("build")["address"]
+    project.write("dependencies: [probe-prefix, probe-old]\n")
+    second = project.json("build")["address"]
+    changes = seen("diff", first, second)
+    assert re.search(rb"\x1b\[31m-  conda     probe-files .*\x1b\[0m", changes)
+    assert re.search(rb"\x1b\[32m\+  conda     probe-old .*\x1b\[0m", changes)
+    assert b"\x1b[32mOK\x1b[0m" in seen("verify")
+    lines = seen("list").splitlines()
+    assert lines[0].startswith(b"\x1b[1mADDRESS ")
+    assert b"\x1b" not in lines[1]
+    Path(project.json("status")["image"]).unlink()
+    assert any(
+        line.startswith(b"\x1b[31m") and b"(broken)" in line for line in seen("list").splitlines()
+    )
+    tools = seen("prereq", PATH=str(tmp_path))
+    assert b"\x1b[31mmksquashfs         missing" in tools
+    assert b"\x1b[33mfusermount3        no" in tools
+    assert b"\nuv                 ok" in tools
