@@ -469,6 +469,58 @@ def test_interrupting_a_prompt_of_python_leaves_the_mount(make_project: Any) -> 
     assert wait_until(lambda: not mounted(prefix))
 
 
+# Each with a prompt of its own.
+INTERACTIVE = {
+    "bash": (["bash", "--norc", "--noprofile", "-i"], "PS1='mine> '"),
+    "zsh": (["zsh", "-f", "-i"], "PS1='mine> '"),
+    "fish": (["fish", "-N", "-i"], "function fish_prompt; echo 'mine> '; end"),
+    "tcsh": (["tcsh", "-f", "-i"], "set prompt = 'mine> '"),
+}
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("shell", INTERACTIVE)
+def test_a_session_at_a_terminal(built: Project, shell: str) -> None:
+    """Activate, edit, build, activate again, leave from elsewhere: as a person types it."""
+    needs(shell)
+    argv, prompt = INTERACTIVE[shell]
+    _, enter, leave, _ = SHELLS[shell]
+    # What is typed is shown as well, and must not be taken for what it prints.
+    greet = "printf '%s-%s\\n' said $GREETING; true"
+    first, project = prefix_of(built), str(built.path)
+    built.environment["PATH"] = f"{Path(sys.executable).parent}:{built.environment['PATH']}"
+    with terminal(built, *argv) as screen:
+        screen.type(f"{prompt}\n")
+        screen.wait_for("\\smine> ")
+        screen.type(f"{enter}\n")
+        screen.wait_for(r"\(project\) mine> ")
+        screen.type(f"{greet}\n")
+        screen.wait_for(r"said-hello\s")
+        screen.type("sed -i s/hello/changed/ environment.yml\n")
+        screen.type('cnd -q build && echo bu""ilt\n')
+        screen.wait_for(r"built\s")
+        second = prefix_of(built)
+        assert mounted(first)
+        screen.type(f"{enter}\n")
+        screen.wait_for(r"cnd: switched from project \(\w+\) to project \(\w+\)")
+        screen.wait_for(r"\(project\) mine> ")
+        screen.type(f"cd /\n{greet}\n")
+        screen.wait_for(r"said-changed\s")
+        screen.type(f"{leave}\n")
+        screen.type('echo now outs""ide\n')
+        shown = screen.wait_for(r"now outside\s[^>]*mine> ")
+        assert "(project)" not in shown
+        screen.type('which probe-prefix || echo go""ne\n')
+        screen.wait_for(r"gone\s")
+        screen.type(f"cd {project}\n{enter}\n")
+        screen.wait_for(r"\(project\) mine> ")
+        # The shell ends without leaving.
+        screen.type("exit\n")
+        screen.end()
+    for prefix in (first, second):
+        assert wait_until(lambda prefix=prefix: not mounted(prefix))
+
+
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("within", ["exec", "shell"])
 def test_job_control_reaches_the_command(built: Project, within: str) -> None:
