@@ -70,9 +70,17 @@ class Activation:
 
         All is named, so that neither an edited environment.yml nor another shell's settings matter.
         """
+        return [*self._mounting, "--shell"]
+
+    @property
+    def warn(self) -> str:
+        """The command that says whether the image is not that of the inputs any more."""
+        return shlex.join([*self._mounting, "--warn"])
+
+    @property
+    def _mounting(self) -> list[str]:
         pinned = ["--set", f"address={self.address}", "--set", f"cache_directory={self.cache}"]
-        options = ["--quiet", "-d", str(self.project), *pinned]
-        return [self.command, *options, "mount", "--shell"]
+        return [self.command, "--quiet", "-d", str(self.project), *pinned, "mount"]
 
     def packaged(self, syntax: str) -> str:
         """Return the command that prints, for a shell, how to set the packages' variables.
@@ -224,6 +232,7 @@ if [ "$__condainer_active$__condainer_mounted${CONDAINER_ADDRESS-}" = \\
     "$__condainer_shell$__condainer_shell"@address ]; then
     unset __condainer_active __condainer_mounted __condainer_shell
     printf '%s\\n' "cnd: ${CONDA_DEFAULT_ENV-the environment} is already active" >&2
+    @warn || :
     return 0
 fi
 unset __condainer_mounted
@@ -331,6 +340,7 @@ def activation_script(of: Activation) -> str:
         name=shlex.quote(of.name),
         marks=MARKS,
         mount=shlex.join(of.mount),
+        warn=of.warn,
         quick=of.quick,
         packaged=of.packaged("sh"),
         prefix=shlex.quote(str(of.prefix)),

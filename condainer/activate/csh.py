@@ -32,6 +32,7 @@ if ( $?CONDAINER_ADDRESS ) then
 endif
 if ( $__condainer_mounted && "$__condainer_active" == '@address' ) then
     /bin/sh -c @say sh @already
+    /bin/sh -c @warn
     unset __condainer_newline __condainer_active __condainer_mounted
     set __condainer_status = 0
 else
@@ -224,6 +225,7 @@ def activation_script(of: Activation) -> str:
     return Script(ACTIVATE).substitute(
         say=quoted(SAY),
         already=quoted(ALREADY),
+        warn=quoted(of.warn),
         switched=quoted(Script(SWITCHED).substitute(address=of.address)),
         name=quoted(of.name),
         address=of.address,

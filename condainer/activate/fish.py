@@ -26,6 +26,7 @@ end
 if test -n "$mounted"; and test "$active" = @address
     set -q CONDA_DEFAULT_ENV; or set -l CONDA_DEFAULT_ENV 'the environment'
     printf '%s\\n' "cnd: $CONDA_DEFAULT_ENV is already active" >&2
+    command /bin/sh -c @warn
     # A virtual environment that was left takes the function with it.
     if functions -q __condainer_leave; and not functions -q deactivate
 @deactivate
@@ -183,6 +184,7 @@ def activation_script(of: Activation) -> str:
     lines += [f"set -gx {name} {fish_word(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
         mount=fish_word(for_others(of.quick, of.mount)),
+        warn=fish_word(of.warn),
         packaged=fish_word(of.packaged("fish")),
         prefix=fish_word(str(of.prefix)),
         address=of.address,

@@ -414,8 +414,11 @@ def subshell(call: Call, frozen: bool, address: str | None, verify: bool) -> Non
 @VERIFY
 @click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
 @click.option("--shell", type=int, metavar="PID", help="For this shell; print its claim's file.")
+@click.option("--warn", is_flag=True, hidden=True)
 @click.pass_obj
-def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: int | None) -> None:
+def mount_image(
+    call: Call, show: bool, verify: bool, all_users: bool, shell: int | None, warn: bool
+) -> None:
     """Mount the image, until `cnd umount`.
 
     With --all-users, the kernel mounts it where all users of this machine see it: for a prolog,
@@ -435,9 +438,12 @@ def mount_image(call: Call, show: bool, verify: bool, all_users: bool, shell: in
             answer(plan.prefix)
         return
     entry, _ = pipeline.current_entry(settings)
-    image = run.wanted(entry, settings, verify)
-    if shell is not None:
+    if shell is not None or warn:
         call.warn_if_behind(entry)
+    if warn:
+        # For a shell in which it is active already.
+        return
+    image = run.wanted(entry, settings, verify)
     reporter = call.reporter()
     run.check_brought(entry, settings, reporter)
     claim = mounts.mount(image, mounts.Options.of(settings), reporter, shell)

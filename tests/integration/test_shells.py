@@ -322,6 +322,13 @@ def test_activation_says_that_the_image_is_not_that_of_the_inputs(
         # CONDAINER_FROZEN turns the warning off.
         frozen = {**built.environment, "CONDAINER_FROZEN": "1"}
         assert Project(built.path, frozen).bash(text, shell).stderr == ""
+    # In a shell in which it is active, too, and not if nothing has changed.
+    inputs.write_text(whole)
+    for edit, count in (("true", 0), ("sed -i s/hello/changed/ environment.yml", 1)):
+        done = built.bash(f"{enter}\n{edit}\n{enter}\necho {status}\n{leave}\n", shell)
+        assert done.stdout == "0\n"
+        assert "is already active\n" in done.stderr
+        assert done.stderr.count("environment.yml changed since it was locked") == count
     # As after `git pull`.
     inputs.write_text(whole)
     built.lockfile.write_text(locked.replace("hello", "pulled"))
