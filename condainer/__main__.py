@@ -88,9 +88,9 @@ def _told(error: OSError) -> Exception:
 
 
 def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
-    ours = _own_words(sys.argv[1:] if arguments is None else arguments)
+    ours, executes = _own_words(sys.argv[1:] if arguments is None else arguments)
     from condainer.startup.launch import CommandNotStarted
-    from condainer.system.errors import CondainerError
+    from condainer.system.errors import EXEC_FAILED, CondainerError
 
     if isinstance(error, CommandNotStarted):
         from condainer.cli.console import show_error
@@ -100,6 +100,9 @@ def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
     if isinstance(error, CondainerError):
         from condainer.cli.console import show_error
 
+        if executes:
+            # The user's command may end with any of the other numbers.
+            error.exit_code = EXEC_FAILED
         show_error(error, ours)
         return error.exit_code
     if "click" in sys.modules:
@@ -117,15 +120,19 @@ def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
             return error.exit_code
         if isinstance(error, click.Abort):
             return _interrupted()
-    return _unexpected()
+    return _unexpected(ours)
 
 
-def _own_words(words: "Sequence[str]") -> "Sequence[str]":
-    """Return the words of a command line that are ours: none where they are of a user's command."""
+def _own_words(words: "Sequence[str]") -> "tuple[Sequence[str], bool]":
+    """Return the words of a command line that are ours, and whether it runs a user's command.
+
+    Of such a one none is ours.
+    """
     place = 0
     while words[place : place + 1] and words[place].startswith("-"):
         place += 2 if words[place] in ("-d", "--directory", "--set") else 1
-    return () if words[place : place + 1] in (["exec"], ["run"]) else words
+    executes = list(words[place : place + 1]) in (["exec"], ["run"])
+    return () if executes else words, executes
 
 
 def _interrupted() -> int:
@@ -134,13 +141,13 @@ def _interrupted() -> int:
     return 130
 
 
-def _unexpected() -> int:
+def _unexpected(ours: "Sequence[str]") -> int:
     """Keep the traceback of a bug in a file, where it does not frighten but can be sent."""
     import tempfile
     import traceback
 
     from condainer import __version__
-    from condainer.cli.console import say
+    from condainer.cli.console import answer_failure, say
 
     with tempfile.NamedTemporaryFile(
         "w", prefix="condainer-error-", suffix=".log", delete=False, encoding="utf-8"
@@ -152,6 +159,7 @@ def _unexpected() -> int:
         f"cnd: unexpected error: {problem}\n"
         f"     This is a bug in Condainer. Please report it with the file {log.name}"
     )
+    answer_failure(f"unexpected error: {problem}", f"Please report it: {log.name}", 70, ours)
     return 70
 
 

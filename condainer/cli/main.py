@@ -18,7 +18,7 @@ from condainer.cli.console import MARKS, answer, print_json, reporter_for, say, 
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.startup import find_project
-from condainer.system.errors import EXEC_FAILED, CondainerError, ConfigError
+from condainer.system.errors import ConfigError
 from condainer.system.plain import printable
 from condainer.system.reporter import Reporter
 
@@ -376,18 +376,14 @@ def execute(
     from condainer import pipeline, project
     from condainer.activate import run
 
-    try:
-        settings = call.using(frozen, address)
-        if call.dry:
-            plan = project.use_plan(settings)
-            mounted = f"mount {plan.image} at {plan.prefix}"
-            call.would(*plan.steps, mounted, f"run {shlex.join(command)}")
-            return
-        entry, lock = pipeline.current_entry(settings)
-        run.command(command, run.Use(entry, lock, settings, call.reporter(), verify))
-    except CondainerError as error:
-        error.exit_code = EXEC_FAILED
-        raise
+    settings = call.using(frozen, address)
+    if call.dry:
+        plan = project.use_plan(settings)
+        mounted = f"mount {plan.image} at {plan.prefix}"
+        call.would(*plan.steps, mounted, f"run {shlex.join(command)}")
+        return
+    entry, lock = pipeline.current_entry(settings)
+    run.command(command, run.Use(entry, lock, settings, call.reporter(), verify))
 
 
 @cli.command("shell")

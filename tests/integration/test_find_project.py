@@ -185,10 +185,19 @@ def test_a_variable_names_the_project(project: Project, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [("build",), ("exec", "true"), ("status",), ("init",)])
 def test_a_variable_that_names_nothing(project: Project, command: tuple[str, ...]) -> None:
+    status = 125 if command[0] == "exec" else 3
     for value in (MISSING, "no-such-directory", "environment.yml"):
-        said = project.cnd(*command, status=3, CONDAINER_PROJECT=value).stderr
+        said = project.cnd(*command, status=status, CONDAINER_PROJECT=value).stderr
         assert said.startswith(f"cnd: CONDAINER_PROJECT={value}: no such directory\n")
         assert said.count("CONDAINER_PROJECT") == 2
+
+
+@pytest.mark.parametrize("word", ["exec", "run"])
+def test_a_directory_that_is_missing_is_no_answer_of_the_command(
+    project: Project, word: str
+) -> None:
+    for arguments in (("-d", MISSING, word), (word, "-d", MISSING), ("-q", "-d", MISSING, word)):
+        assert MISSING in project.cnd(*arguments, "true", status=125).stderr
 
 
 def test_commands_that_need_no_project(project: Project) -> None:
