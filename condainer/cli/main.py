@@ -21,6 +21,7 @@ from condainer.startup import find_project
 from condainer.system.errors import ConfigError
 from condainer.system.plain import printable
 from condainer.system.reporter import Reporter
+from condainer.system.text import human_size
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -549,4 +550,8 @@ def _print_table(rows: dict[str, Any]) -> None:
             value = "yes" if value else "no"
         if isinstance(value, dict):
             value = f"{value['with']}: {value['why']}"
+        if name == "size" and value is not None:
+            value = human_size(value)
+        if name == "packages":
+            value = f"{value} (`cnd clean` removes what can be made again)"
         show(f"{name:{width}}  {'-' if value is None else printable(str(value))}")

@@ -15,6 +15,7 @@ import pytest
 
 from condainer.cli import words
 from condainer.cli.main import cli
+from condainer.system.text import human_size
 from tests.integration.conftest import Project
 from tests.integration.test_quick import quick
 
@@ -150,3 +151,11 @@ def test_people_get_colours_on_a_terminal_only(project: Project, tmp_path: Path)
     assert b"\x1b[31mmksquashfs         missing" in tools
     assert b"\x1b[33mfusermount3        no" in tools
     assert b"\nuv                 ok" in tools
+
+
+def test_status_says_sizes_as_all_commands_do(project: Project) -> None:
+    project.cnd("build")
+    (size,) = re.findall(r"\nsize +(.+)\n", project.cnd("status").stdout)
+    assert size == human_size(project.json("status")["size"])
+    assert size in project.cnd("list").stdout
+    assert re.search(r"\npackages .* \(`cnd clean` removes ", project.cnd("status").stdout)
