@@ -15,7 +15,7 @@ from pathlib import Path
 from condainer import pipeline, project
 from condainer.activate import default_variables, shell
 from condainer.activate.scripts import SCRIPTS
-from condainer.cache import entries, project_register, trust
+from condainer.cache import entries, names, project_register, trust
 from condainer.cache.entries import Entry
 from condainer.lock.explicit import completed_path, lockfile_path
 from condainer.lock.locks import Lock
@@ -41,17 +41,19 @@ KEPT = 90 * 86400
 SECONDS = '"seconds": '
 
 
-def remember(settings: Settings, built: Built | None, told: bool = False) -> bool:
+def remember(settings: Settings, built: Built | None, told: bool = False, env: str = "") -> bool:
     """Write the stamp of a project whose image was found or built just now, if it can have one.
 
     Parameters: without `built`, or when something was `told` that is to be told again, it serves
-    to run commands only. Whether it was written is returned. What we have seen must be what it was
+    to run commands only. The image that has the name `env` has a stamp of its own, and the settings
+    its address. Whether it was written is returned. What we have seen must be what it was
     found by: so it is looked for once more, and what it depends on seen before and afterwards.
     """
-    directory = str(settings.project)
+    directory = stamp.named(str(settings.project), env)
     path = stamp.path_of(directory)
     # A signature is verified each time; a pin is a choice among all that a cache holds.
-    if path is None or settings.trust == "signed" or settings.address is not None:
+    pinned = settings.address is not None and not env
+    if path is None or settings.trust == "signed" or pinned:
         return False
     # A ValueError is a path that this encoding cannot say.
     with suppress(OSError, ValueError, CondainerError):
@@ -60,10 +62,12 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         )
         # Not every caller has: what runs inside of a private mount was trusted outside.
         trust.demand(entry, settings)
-        plan = list(_plan(entry, lock, settings, Path(path).parent))
+        plan = list(_plan(entry, lock, settings, Path(path).parent, env))
         known = dict(_known(plan, settings))
         seen = stamp.observed(directory, plan, known)
         again = load_settings(settings.project, files=settings.files)
+        if env:
+            again = replace(again, address=names.find(env, again).address)
         if again.of_user() != replace(settings, locked=again.locked).of_user():
             # The command line, which a later call need not have, or the moment since then.
             return False
@@ -73,7 +77,7 @@ def remember(settings: Settings, built: Built | None, told: bool = False) -> boo
         if built is not None and not told:
             found |= _as_told(built)
         # Without a lockfile, the lock was read from other files, which are not in the plan.
-        locked = settings.files.is_file(lockfile_path(settings.project, this_platform()))
+        locked = env or settings.files.is_file(lockfile_path(settings.project, this_platform()))
         same = stamp.observed(directory, plan, known) == seen
         if locked and same and _is_first(entry, settings):
             return _put(Path(path), stamp.render(found, plan, seen))
@@ -102,12 +106,14 @@ def _is_first(entry: Entry, settings: Settings) -> bool:
     return next((place for place in places if os.path.lexists(place)), None) == entry.directory
 
 
-def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path) -> Iterator[bytes]:
+def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path, env: str) -> Iterator[bytes]:
     """Yield what to look at: all that decides which image a project has, and whether it is run.
 
     Whoever may change the way to the stamps could put others in their place.
     """
-    places = dict.fromkeys(_places(entry, lock, settings))
+    places = dict.fromkeys(_places(entry, settings))
+    more = _leading_to(env, settings) if env else _of_project(lock, settings)
+    places |= dict.fromkeys(more)
     places |= dict.fromkeys((PLACE, path) for path, _ in ownership.way_to(stamps))
     if any(kind in (PLACE, TARGET, DATED) and _is_shared(path) for kind, path in places):
         yield from (FILE + os.fsencode(path) for path in ACCOUNTS)
@@ -128,7 +134,29 @@ def _is_shared(path: Path | str) -> bool:
     return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
 
 
-def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
+def _of_project(lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
+    """Yield what decides that this is the lock of the project, and its activation current."""
+    where = settings.project
+    yield DATED, where / SCRIPTS[0]
+    yield from ((CONTENT, path) for path in _inputs(lock, settings))
+    yield PLACE, settings.requirements_txt
+    yield from ((CONTENT, where / name) for name in SCRIPTS)
+
+
+def _leading_to(env: str, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
+    """Yield what decides to which address a name leads: the first cache that has it."""
+    for root in entries.roots(settings):
+        path = names.path_of(root, env)
+        yield from ((kind, path) for kind in (PLACE, CONTENT))
+        yield PLACE, path.parent
+        if names.read(root, env) is not None:
+            # It may be another cache than that of the image.
+            yield from ((PLACE, place) for place, _ in ownership.way_to(root))
+            yield TARGET, root
+            break
+
+
+def _places(entry: Entry, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
     where = settings.project
     real = Path(os.path.realpath(where))
     yield from ((NUMBER, path) for path in (where, real, real.parent))
@@ -137,10 +165,6 @@ def _places(entry: Entry, lock: Lock, settings: Settings) -> Iterator[tuple[byte
         # Whose it is decides which keys are taken from it; activate is to be younger.
         yield DATED, path
     yield DATED, config.user_file().parent
-    yield DATED, where / SCRIPTS[0]
-    yield from ((CONTENT, path) for path in _inputs(lock, settings))
-    yield PLACE, settings.requirements_txt
-    yield from ((CONTENT, where / name) for name in SCRIPTS)
     for root in entries.roots(settings):
         if root == entry.root:
             break

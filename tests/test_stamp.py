@@ -481,7 +481,7 @@ def test_where_others_own_a_place_their_groups_matter(monkeypatch: pytest.Monkey
         monkeypatch.setattr(ownership, "ours", lambda: frozenset({4711}))
         lock = world.lock(OLD)
         entry, _ = pipeline.current_entry(world.settings())
-        plan = list(remember._plan(entry, lock, world.settings(), world.top))
+        plan = list(remember._plan(entry, lock, world.settings(), world.top, ""))
         assert stamp.FILE + os.fsencode(accounts) in plan
 
 

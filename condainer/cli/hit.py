@@ -6,6 +6,7 @@ whatever they do not know is for the long way.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from condainer import pipeline
@@ -15,7 +16,6 @@ from condainer.pipeline import Built
 from condainer.settings.config import Settings, load_settings
 from condainer.startup.answer import Call, use
 from condainer.startup.find_project import note
-from condainer.system.errors import EXEC_FAILED, CondainerError
 from condainer.system.reporter import Attentive, Reporter
 from condainer.system.text import human_size
 
@@ -38,11 +38,7 @@ def answer(call: Call) -> int | None:
     if call.command == "activation-variables":
         _tell_variables(*call.words)
         return 0
-    try:
-        _execute(project, call)
-    except CondainerError as error:
-        error.exit_code = EXEC_FAILED
-        raise
+    _execute(project, call)
     return None
 
 
@@ -83,15 +79,19 @@ def _execute(project: Path, call: Call) -> None:
     from condainer.activate import run
 
     settings = load_settings(project).of_user()
+    if call.env:
+        from condainer.cache import names
+
+        settings = replace(settings, address=names.find(call.env, settings).address)
     entry, lock = pipeline.current_entry(settings)
     use = run.Use(entry, lock, settings, reporter_for(call.quiet))
-    run.command(call.words, use, lambda: None if call.found else _stamp(settings))
+    run.command(call.words, use, lambda: None if call.found else _stamp(settings, call.env))
 
 
-def _stamp(settings: Settings) -> None:
+def _stamp(settings: Settings, env: str) -> None:
     from condainer import remember
 
-    remember.remember(settings, None)
+    remember.remember(settings, None, env=env)
 
 
 def tell(built: Built, quiet: bool, as_json: bool) -> None:

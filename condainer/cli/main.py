@@ -6,8 +6,9 @@ import copy
 import difflib
 import functools
 import importlib
+import os
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,6 +37,7 @@ FROZEN = click.option(
     "--frozen", is_flag=True, help="Use the image of the lock, whatever the other files say."
 )
 ADDRESS = click.option("--address", metavar="ADDRESS", help="Use this image of a cache.")
+ENV = click.option("--env", metavar="NAME", help="Use the image that has this name in a cache.")
 
 
 @dataclass(frozen=True)
@@ -72,10 +74,24 @@ class Call:
         """Return the settings for all but builds: programs that a project names are not run."""
         return self.building(*more).of_user()
 
-    def using(self, frozen: bool, address: str | None) -> Settings:
-        """Return the settings for a command in the image of the lock, or of an address."""
+    def using(
+        self, *more: str, frozen: bool = False, address: str | None = None, env: str | None = None
+    ) -> Settings:
+        """Return the settings for the image of the lock, of an address, or of a name.
+
+        CONDAINER_ENV is such a name, unless another image is named on the command line.
+        """
+        if address is not None and env is not None:
+            raise click.UsageError("--address and --env both name an image: give one of them")
         pinned = [] if address is None else [f"address={address}"]
-        return self.settings(*["frozen=true"] * frozen, *pinned)
+        settings = self.settings(*more, *["frozen=true"] * frozen, *pinned)
+        if env is None and not any(text.startswith("address=") for text in self.overrides):
+            env = None if pinned else os.environ.get("CONDAINER_ENV") or None
+        if env is None:
+            return settings
+        from condainer.cache import names
+
+        return replace(settings, address=names.find(env, settings).address)
 
     def building(self, *more: str) -> Settings:
         """Return the settings for a build, or for what prepares one."""
@@ -161,6 +177,7 @@ class Commands(click.Group):
         "cache": "condainer.cli.cache",
         "clean": "condainer.cli.clean",
         "diff": "condainer.cli.images",
+        "tag": "condainer.cli.images",
         "export": "condainer.cli.verify",
         "fetch": "condainer.cli.fetch",
         "gc": "condainer.cli.gc",
@@ -363,11 +380,17 @@ def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bo
 )
 @FROZEN
 @ADDRESS
+@ENV
 @VERIFY
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
 def execute(
-    call: Call, command: tuple[str, ...], frozen: bool, address: str | None, verify: bool
+    call: Call,
+    command: tuple[str, ...],
+    frozen: bool,
+    address: str | None,
+    env: str | None,
+    verify: bool,
 ) -> None:
     """Run a command in the environment.
 
@@ -377,7 +400,7 @@ def execute(
     from condainer import pipeline, project
     from condainer.activate import run
 
-    settings = call.using(frozen, address)
+    settings = call.using(frozen=frozen, address=address, env=env)
     if call.dry:
         plan = project.use_plan(settings)
         mounted = f"mount {plan.image} at {plan.prefix}"
@@ -390,14 +413,15 @@ def execute(
 @cli.command("shell")
 @FROZEN
 @ADDRESS
+@ENV
 @VERIFY
 @click.pass_obj
-def subshell(call: Call, frozen: bool, address: str | None, verify: bool) -> None:
+def subshell(call: Call, frozen: bool, address: str | None, env: str | None, verify: bool) -> None:
     """Start a shell with the environment active."""
     from condainer import pipeline, project
     from condainer.activate import run
 
-    settings = call.using(frozen, address)
+    settings = call.using(frozen=frozen, address=address, env=env)
     if call.dry:
         plan = project.use_plan(settings)
         call.would(*plan.steps, f"mount {plan.image} at {plan.prefix} and start a shell")
@@ -408,13 +432,20 @@ def subshell(call: Call, frozen: bool, address: str | None, verify: bool) -> Non
 
 @cli.command("mount")
 @click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
+@ENV
 @VERIFY
 @click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
 @click.option("--shell", type=int, metavar="PID", help="For this shell; print its claim's file.")
 @click.option("--warn", is_flag=True, hidden=True)
 @click.pass_obj
 def mount_image(
-    call: Call, show: bool, verify: bool, all_users: bool, shell: int | None, warn: bool
+    call: Call,
+    show: bool,
+    env: str | None,
+    verify: bool,
+    all_users: bool,
+    shell: int | None,
+    warn: bool,
 ) -> None:
     """Mount the image, until `cnd umount`.
 
@@ -425,7 +456,7 @@ def mount_image(
     from condainer.activate import run
     from condainer.mount import mounts
 
-    settings = call.settings(*(["mount=kernel"] if all_users else []))
+    settings = call.using(*["mount=kernel"] * all_users, env=env)
     if call.dry:
         plan = project.use_plan(settings)
         if plan.entry is not None:
@@ -455,8 +486,9 @@ def mount_image(
 @cli.command("umount")
 @click.option("--force", is_flag=True, help="Unmount even while it is in use.")
 @click.option("--all", "everything", is_flag=True, help="Unmount all of yours on this machine.")
+@ENV
 @click.pass_obj
-def unmount_image(call: Call, force: bool, everything: bool) -> None:
+def unmount_image(call: Call, force: bool, everything: bool, env: str | None) -> None:
     """Unmount the image.
 
     Refuses while processes use it, and names them.
@@ -464,7 +496,7 @@ def unmount_image(call: Call, force: bool, everything: bool) -> None:
     from condainer import pipeline, project
     from condainer.mount import unmount
 
-    settings = call.settings()
+    settings = call.settings() if everything else call.using(env=env)
     if everything:
         if call.dry:
             call.would("unmount every image of yours on this machine")

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from condainer.lock.locks import escape
+from condainer.system.files import user_name
 from condainer.system.plain import printable
 from condainer.system.text import human_size
 
 if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.
     from condainer.cache.entries import Manifest
+    from condainer.cache.names import Name
     from condainer.images.collection import Collected
     from condainer.images.collection_choice import Image
     from condainer.images.inventory import Item
@@ -61,12 +63,24 @@ def ago(seconds: float, now: float) -> str:
 def images(items: Sequence[Item], width: int) -> Iterator[str]:
     """Yield a line for each image, below a line of titles."""
     several = len({item.root for item in items}) > 1
+    named = any(item.names for item in items)
     now = time.time()
     titles = ["ADDRESS", "NAME", "SIZE", "BUILDER", "AGE", "USED", "MOUNTED", "PINNED"]
-    rows = [titles + (["CACHE"] if several else [])]
+    rows = [titles + ["TAGS"] * named + ["CACHE"] * several]
     for item in items:
-        rows.append(_image(item, now) + ([printable(str(item.root))] if several else []))
+        tags = [" ".join(item.names) or "-"] * named
+        rows.append(_image(item, now) + tags + [printable(str(item.root))] * several)
     return aligned(rows, width, NAME)
+
+
+def names(found: Sequence[Name]) -> Iterator[str]:
+    """Yield a line for each name, below a line of titles."""
+    rows = [["TAG", "ADDRESS", "OWNER", "SINCE", "BEFORE"]]
+    for name in found:
+        before = " ".join(past.address[:SHORT] for past in name.before)
+        owner = printable(user_name(name.user))
+        rows.append([name.name, name.address[:SHORT], owner, printable(name.since), before or "-"])
+    return aligned(rows)
 
 
 def _image(item: Item, now: float) -> list[str]:
@@ -121,6 +135,7 @@ def _manifest(item: Item | None) -> list[tuple[str, str]]:
         ("mounted", "yes" if item.mounted else "no"),
         *(("leased", f"by {lease}") for lease in item.leases),
         *(("pinned", f"by {project}") for project in item.pinned_by),
+        *(("tag", name) for name in item.names),
     ]
 
 
@@ -156,6 +171,7 @@ LARGEST = 20
 # Why an image stays, as people say it.
 STAYS = {
     "project": "named by projects",
+    "name": "that have names",
     "lease": "mounted on some node",
     "mounted": "mounted here",
     "building": "being built",

@@ -58,10 +58,11 @@ def export(call: Call, address: str, file: Path, as_json: bool) -> None:
     The file is a squashfs image that can be mounted as it is; `cnd import` puts it into the cache
     of another system. It appears when all of it is written and checked.
     """
-    from condainer.cache import entries
+    from condainer.cache import entries, names
     from condainer.transfer import exchange
 
     settings = call.settings()
+    address = names.address(address, settings)
     if call.dry:
         image = entries.find(address, settings).image
         call.would(f"write {image} with its manifest and lock to {file}", as_json=as_json)

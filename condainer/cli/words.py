@@ -23,7 +23,7 @@ INSTEAD = {
 # Commands by what people want.
 GROUPS = {
     "Environment": ["init", "lock", "build", "exec", "shell", "mount", "umount", "status"],
-    "Images": ["list", "show", "diff", "verify", "sign", "rm", "gc", "clean", "cache"],
+    "Images": ["list", "show", "diff", "tag", "verify", "sign", "rm", "gc", "clean", "cache"],
     "Sharing": ["share", "fetch", "bundle", "export", "import"],
     "System": ["prereq", "version"],
 }

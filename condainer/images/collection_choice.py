@@ -111,6 +111,8 @@ def why_it_stays(image: Image, records: Records, built: set[str]) -> tuple[str, 
         return "mounted", str(item.entry.prefix)
     if projects and item.entry:
         return "project", _and_more([str(project) for project in projects])
+    if item.names and item.entry:
+        return "name", _and_more(item.names)
     if item.address in built or _is_locked(item):
         return "building", ""
     if idle < (RECENT if item.entry else DAY) or records.now - _modified(directory) < RECENT:

@@ -38,7 +38,7 @@ class Item:
 
     `last_used` is when the image was last read, written or noted to be used, as far as its file
     system records it. `mounted` says that it is at its prefix in this process's view, `leases` are
-    its mounts on any node, and `pinned_by` the projects that name it.
+    its mounts on any node, `pinned_by` the projects that name it, and `names` those of the cache.
     """
 
     address: str
@@ -49,6 +49,7 @@ class Item:
     mounted: bool
     leases: tuple[Lease, ...] = ()
     pinned_by: tuple[Project, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -73,6 +74,7 @@ class Item:
             "mounted": self.mounted,
             "leases": [lease.report() for lease in self.leases],
             "pinned_by": [str(project.directory) for project in self.pinned_by],
+            "names": list(self.names),
         }
 
 
@@ -126,7 +128,8 @@ def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> 
     mounted = entry is not None and mounts.has(entry.prefix)
     leases = tuple(records.leases.get(address, ()))
     projects = tuple(records.projects.get(address, ()))
-    return Item(address, root, directory, entry, used, mounted, leases, projects)
+    names = tuple(name.name for name in records.names.get(address, ()))
+    return Item(address, root, directory, entry, used, mounted, leases, projects, names)
 
 
 def _last_read(directory: Path, now: float) -> float:
@@ -168,7 +171,9 @@ def unknown(text: str, settings: Settings) -> NotBuiltError:
     if is_address(text):
         problem = f"No image with the address {text} in {roots}"
     else:
-        problem = f"{text} is neither a file nor an address of {LEAST_DIGITS} to {DIGITS} digits"
+        problem = (
+            f"{text} is neither a file, a name, nor an address of {LEAST_DIGITS} to {DIGITS} digits"
+        )
     chosen = {address: names[address] for address in near}
     return NotBuiltError(problem, _shown(chosen) if chosen else "`cnd list` shows all images.")
 

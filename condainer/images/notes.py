@@ -1,16 +1,18 @@
-"""What the users of a cache noted in it: mounts that live, times of use, projects."""
+"""What the users of a cache noted in it: mounts that live, times of use, projects, names."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from condainer.cache import leases, project_register
+from condainer.cache import leases, names, project_register
 from condainer.cache.leases import Lease
+from condainer.cache.names import Name
 from condainer.cache.project_register import PATIENCE, Project, Sight
 
 
@@ -26,6 +28,7 @@ class Records:
     uses: dict[str, float] = field(default_factory=dict)
     projects: dict[str, list[Project]] = field(default_factory=dict)
     gone: list[Project] = field(default_factory=list)
+    names: dict[str, list[Name]] = field(default_factory=dict)
 
     def last_use(self, address: str) -> float:
         """Return when somebody last noted to use an image, 0 for never."""
@@ -45,7 +48,15 @@ def read_records(root: Path, now: float, patience: float = PATIENCE) -> Records:
         leases.last_uses(root),
         project_register.named(sighted, now),
         [project for project, sight in sighted if sight is Sight.GONE],
+        _by_address(names.read_all(root)),
     )
+
+
+def _by_address(found: Iterable[Name]) -> dict[str, list[Name]]:
+    by_address: dict[str, list[Name]] = {}
+    for name in found:
+        by_address.setdefault(name.address, []).append(name)
+    return by_address
 
 
 def clock(place: Path, dry: bool = False) -> float:

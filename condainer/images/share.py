@@ -238,6 +238,7 @@ def _layout(wanted: Wanted) -> tuple[Level, ...]:
         Level("|".join(("tmp", publish.QUARANTINE, *publish.NOTES)), wanted),
         Level("locks", wanted, (_file(".+[.]lock", lock),)),
         Level(publish.SIGNATURES, wanted, (_file(".+[.]sig", file),)),
+        Level(publish.NAMES, wanted, (_file("[A-Za-z0-9].*", file),)),
         Level("images", wanted, (Level("[0-9a-f]{2}", wanted, (entry,)),)),
     )
 

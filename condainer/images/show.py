@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from condainer.cache import entries, squashfs
+from condainer.cache import entries, names, squashfs
 from condainer.images import inventory
 from condainer.images.inventory import Item
 from condainer.images.notes import read_records
@@ -86,7 +87,7 @@ def difference_report(old: Subject, new: Subject, difference: Difference) -> dic
 
 
 def subject_of(text: str, settings: Settings, base: Path) -> Subject:
-    """Return what an argument names: hexadecimal digits an address, all else a path.
+    """Return what an argument names: digits an address, what is there a path, all else a name.
 
     Parameters: `base` is the directory from which paths are relative. Raises NotBuiltError for
     what names nothing, LockfileError and IntegrityError for files that are not what they should be.
@@ -95,6 +96,9 @@ def subject_of(text: str, settings: Settings, base: Path) -> Subject:
         return _of_item(inventory.named(text, settings)[0])
     path = base / text
     if not text or not path.exists():
+        if names.NAME.fullmatch(text):
+            with suppress(NotBuiltError):
+                return _of_item(inventory.named(names.find(text, settings).address, settings)[0])
         raise inventory.unknown(text, settings)
     directory = path if path.is_dir() else path.parent
     if path.is_dir() or path.name in (entries.IMAGE, entries.MANIFEST, entries.LOCK):

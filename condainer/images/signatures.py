@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer import project
-from condainer.cache import entries, signing, trust, verify
+from condainer.cache import entries, names, signing, trust, verify
 from condainer.cache.entries import Entry
 from condainer.cache.verify import Verdict
 from condainer.images import verification
@@ -44,9 +44,10 @@ def choose(addresses: Sequence[str], everything: bool, settings: Settings) -> li
         if addresses:
             raise ConfigError(f"`--all` and {addresses[0]}", "Name some images, or all of them.")
         return list(entries.entry_directories(settings.cache_directory))
-    return [verification.served(text.lower(), settings) for text in addresses] or [
-        verification.served(None, settings)
-    ]
+    if not addresses:
+        return [verification.served(None, settings)]
+    named = (names.address(text, settings) for text in addresses)
+    return [verification.served(digits, settings) for digits in named]
 
 
 def planned(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from condainer import pipeline, project
 from condainer.cache import entries as cached
-from condainer.cache import verify
+from condainer.cache import names, verify
 from condainer.cache.entries import IMAGE
 from condainer.cache.verify import Verdict
 from condainer.images import rebuild
@@ -31,7 +32,9 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
         return list(entries(settings))
     if what is None or verify.DIGITS.fullmatch(what.lower()):
         return [served(what and what.lower(), settings)]
-    return [Path(what).absolute()]
+    if os.path.lexists(what) or not names.NAME.fullmatch(what):
+        return [Path(what).absolute()]
+    return [served(names.find(what, settings).address, settings)]
 
 
 def planned(

@@ -14,20 +14,22 @@ from condainer.startup import find_project, stamp
 class Call:
     """A `cnd build` or `cnd exec` with nothing unusual about it, or what activation asks.
 
-    `directory` is the project's, `named` if `-d` gave it; `found` is what its stamp says, None if
-    that is not valid any more.
+    `directory` is the project's, `named` if `-d` gave it; `env` is the name of an image, empty for
+    the project's own; `found` is what the stamp says, None if that is not valid any more.
     """
 
     def __init__(
-        self, command: str, words: list[str], directory: str, named: bool, quiet: bool
+        self, command: str, words: list[str], directory: str, named: bool, quiet: bool, env: str
     ) -> None:
         self.command = command
         self.words = words
         self.directory = directory
         self.named = named
         self.quiet = quiet
+        self.env = env
         # What activation asks is about an image, not about a project.
-        self.found = None if command == "activation-variables" else _found(directory)
+        asked = command == "activation-variables"
+        self.found = None if asked else _found(stamp.named(directory, env))
 
 
 def parsed(arguments: list[str]) -> "Call | None":
@@ -44,14 +46,26 @@ def parsed(arguments: list[str]) -> "Call | None":
             place += 1
         else:
             command = "exec" if word == "run" else word
-            words = _words(command, arguments[place:])
+            env, rest = _env(command, arguments[place:])
+            words = _words(command, rest)
             # Not for a shell that completes.
             if words is None or "_CND_COMPLETE" in os.environ:
                 return None
             directory = _directory(command, given)
             named = given is not None
-            return Call(command, words, directory, named, quiet) if directory else None
+            return Call(command, words, directory, named, quiet, env) if directory else None
     return None
+
+
+def _env(command: str, words: list[str]) -> tuple[str, list[str]]:
+    """Return the name of the image that a command is to run in, if any, and the other words."""
+    if command != "exec":
+        return "", words
+    if words[:1] == ["--env"] and words[1:2] > [""]:
+        return words[1], words[2:]
+    if words and words[0].startswith("--env=") and words[0] != "--env=":
+        return words[0][6:], words[1:]
+    return os.environ.get("CONDAINER_ENV", ""), words
 
 
 def _words(command: str, words: list[str]) -> list[str] | None:

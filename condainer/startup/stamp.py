@@ -38,6 +38,14 @@ FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 CONTENT, DIGEST, FILE, PLACE, TARGET, DATED, NUMBER = b"c", b"d", b"f", b"p", b"t", b"w", b"n"
 
 
+def named(project: str, name: str) -> str:
+    """Return what the stamp is of that a named image has, used from a project directory.
+
+    No path of a project has two slashes in a row.
+    """
+    return f"{project}//{name}" if name else project
+
+
 def path_of(project: str) -> str | None:
     """Return where the stamp of a project directory is, None for a user without a directory."""
     cache = os.environ.get("XDG_CACHE_HOME", "")

@@ -25,6 +25,7 @@ ALWAYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "fetch": ((), ("--json",)),
     "bundle": (("bundled",),),
     "verify": ((), ("--all",), ("--rebuild",), ("--keep",), ("--json",)),
+    "tag": (("named",), ("named", "--delete")),
     "sign": (("--key", "KEY"), ("--all", "--key", "KEY"), ("--rebuild", "--key", "KEY")),
     "clean": ((), ("--all",)),
     "gc": ((), ("--older-than", "1d")),
