@@ -178,6 +178,8 @@ class Commands(click.Group):
         "clean": "condainer.cli.clean",
         "diff": "condainer.cli.images",
         "tag": "condainer.cli.images",
+        "add": "condainer.cli.edit",
+        "remove": "condainer.cli.edit",
         "export": "condainer.cli.verify",
         "fetch": "condainer.cli.fetch",
         "gc": "condainer.cli.gc",

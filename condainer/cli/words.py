@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 # What other tools call a command of ours.
-ALIASES = {"info": "status", "ls": "list", "remove": "rm", "run": "exec"}
+ALIASES = {
+    "info": "status",
+    "install": "add",
+    "ls": "list",
+    "run": "exec",
+    "uninstall": "remove",
+}
 
-_ADD = "Add the package to environment.yml, then run `cnd build`."
 _ENTER = "Run `source ./activate` in your shell, or start a new one with `cnd shell`."
 # What stands in the place of a command that we do not have.
 INSTEAD = {
     "activate": _ENTER,
-    "add": _ADD,
     "create": "Run `cnd init`, edit environment.yml, then run `cnd build`.",
     "deactivate": "Run `deactivate` in the activated shell; leave `cnd shell` with `exit`.",
     "env": "`cnd list` lists images, `cnd init` begins a project, `cnd build` builds its image.",
-    "install": _ADD,
     "sync": "Run `cnd build`: it builds the image of the lock, unless a cache has it.",
-    "uninstall": "Remove the package from environment.yml, then run `cnd build`.",
     "update": "Run `cnd lock --update PACKAGE` or `cnd lock --upgrade`, then `cnd build`.",
     "upgrade": "Run `cnd lock --update PACKAGE` or `cnd lock --upgrade`, then `cnd build`.",
 }
 # Commands by what people want.
 GROUPS = {
-    "Environment": ["init", "lock", "build", "exec", "shell", "mount", "umount", "status"],
+    "Environment": [
+        "init",
+        "add",
+        "remove",
+        "lock",
+        "build",
+        "exec",
+        "shell",
+        "mount",
+        "umount",
+        "status",
+    ],
     "Images": ["list", "show", "diff", "tag", "verify", "sign", "rm", "gc", "clean", "cache"],
     "Sharing": ["share", "fetch", "bundle", "export", "import"],
     "System": ["prereq", "version"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.system.files import open_regular, publish_text
@@ -78,6 +78,10 @@ class ProjectFiles:
         """Write a file as files.publish_text() does; from now on, this is what was read of it."""
         publish_text(path, text)
         self._seen[str(path)] = Seen(text.encode("utf-8", "surrogateescape"), os.stat(path))
+
+    def imagine(self, path: Path, text: str) -> None:
+        """Let a file be read as if this stood in it; nothing is written."""
+        self._seen[str(path)] = replace(self._look(path), content=text.encode())
 
     def remove(self, path: Path) -> None:
         """Delete a file, if it is there; from now on, it is not."""

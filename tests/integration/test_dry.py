@@ -25,6 +25,8 @@ ALWAYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "fetch": ((), ("--json",)),
     "bundle": (("bundled",),),
     "verify": ((), ("--all",), ("--rebuild",), ("--keep",), ("--json",)),
+    "add": (("probe-old",),),
+    "remove": (("probe-files",),),
     "tag": (("named",), ("named", "--delete")),
     "sign": (("--key", "KEY"), ("--all", "--key", "KEY"), ("--rebuild", "--key", "KEY")),
     "clean": ((), ("--all",)),

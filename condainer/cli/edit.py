@@ -1,0 +1,78 @@
+"""`cnd add` and `cnd remove`: packages of the environment."""
+
+from __future__ import annotations
+
+import click
+
+from condainer.cli.console import SIGNS
+from condainer.cli.main import JSON, Call, cli
+from condainer.inputs.edit import Change
+from condainer.settings import config
+from condainer.settings.config import Settings
+
+PIP = click.option("--pip", is_flag=True, help="Packages of PyPI, not of conda channels.")
+
+
+@cli.command("add")
+@click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
+@PIP
+@JSON
+@click.pass_obj
+def add(call: Call, specs: tuple[str, ...], pip: bool, as_json: bool) -> None:
+    """Add packages to the environment, and build it.
+
+    Writes them into environment.yml, or with --pip into requirements.txt if there is one. A version
+    takes the place of what is asked of the same package there. Comments and order stay as they are,
+    and nothing is written if it cannot be solved. The lock changes as little as possible.
+    """
+    from condainer.solve import package_edit
+
+    settings = call.building()
+    _make(call, package_edit.added(specs, pip, settings), settings, as_json)
+
+
+@cli.command("remove")
+@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@PIP
+@JSON
+@click.pass_obj
+def remove(call: Call, names: tuple[str, ...], pip: bool, as_json: bool) -> None:
+    """Remove packages from the environment, and build it.
+
+    As `cnd add`. Images are removed by `cnd rm`.
+    """
+    from condainer.solve import package_edit
+
+    settings = call.building()
+    _make(call, package_edit.removed(names, pip, settings), settings, as_json)
+
+
+def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) -> None:
+    """Lock what the inputs are to say, write both, and build."""
+    from condainer.cli import hit, lock_tables
+    from condainer.solve import package_edit
+
+    lines = [line for change in changes for line in change.lines()]
+    if call.dry:
+        steps = [f"write {change.path}" for change in changes]
+        call.would(*steps, "solve, and build the image", as_json=as_json)
+        if not as_json:
+            _show(call, lines)
+        return
+    reporter = call.reporter()
+    if changes:
+        made = package_edit.solved(changes, settings, reporter)
+        package_edit.write(changes, made, settings, reporter)
+        reporter.finish()
+        _show(call, lines)
+        for line in lock_tables.summary(made):
+            call.say(line)
+    else:
+        call.say("The environment says so already")
+    fresh = config.load_settings(call.directory, call.overrides)
+    hit.make(fresh, call.reporter(), call.quiet, as_json, stamped=not call.overrides)
+
+
+def _show(call: Call, lines: list[str]) -> None:
+    for line in lines:
+        call.say(line, SIGNS[line.partition(": ")[2][0]])

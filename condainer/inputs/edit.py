@@ -1,0 +1,308 @@
+"""Edits of environment.yml and requirements files: a package more, or one less, and no more.
+
+What is replaced is found by where YAML says that it stands, so that comments, order, quotation
+marks and indentation stay as they are; what comes out is read again before it is believed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from condainer.inputs.conda_specs import PACKAGE_URL
+from condainer.system import yaml_file
+from condainer.system.errors import InputError
+
+BY_HAND = "Edit the file by hand, then run `cnd build`."
+# Where the name of a conda spec, or of a requirement, ends.
+END = re.compile(r"[\s=<>!~\[;|@(]")
+# A line of a requirements file that has a comment at its end.
+COMMENT = re.compile(r"(\s+#.*)?$")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A file of a project, and what is to stand in it."""
+
+    path: Path
+    old: str
+    new: str
+
+    def lines(self) -> list[str]:
+        """Return what goes and what comes, each line with its sign."""
+        found = difflib.ndiff(self.old.splitlines(), self.new.splitlines())
+        return [f"{self.path.name}: {line}" for line in found if line[:1] in "+-"]
+
+
+def name_of(spec: str) -> str:
+    """Return the name of the package that a conda spec or a requirement is about."""
+    text = spec.strip()
+    if PACKAGE_URL.match(text):
+        return text.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0].lower()
+    bare = END.split(text.rpartition("::")[2].strip(), maxsplit=1)[0]
+    return bare.lower()
+
+
+def is_bare(spec: str) -> bool:
+    """Tell whether a spec is the name of a package, and no more."""
+    return name_of(spec) == spec.strip().lower()
+
+
+def normal(name: str) -> str:
+    """Return a name as the index of Python packages compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+class Environment:
+    """The text of an environment file, which is edited step by step.
+
+    Raises InputError for what is no environment file, or is written in a way that only a person can
+    edit.
+    """
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        self.text = text
+        self._composed: tuple[str, yaml.MappingNode] | None = None
+
+    def add(self, spec: str, pip: bool) -> None:
+        """Put a conda spec, or a line below `pip:`, in the place of the package's own, or last."""
+        items = self._named(name_of(spec), pip)
+        if items and is_bare(spec):
+            # What is asked of it there is more than this.
+            return
+        if len(items) > 1:
+            raise self._by_hand(items[1], f"{name_of(spec)} stands there more than once")
+        before = self._content()
+        sequence = self._pip() if pip else self._dependencies()
+        if items:
+            flow = sequence is not None and bool(sequence.flow_style)
+            self._splice(items[0], _scalar(spec, flow))
+        elif sequence is None:
+            self._begin(spec, pip)
+        else:
+            self._append(sequence, spec)
+        old = {item.value for item in items}
+        after = [item for item in before[pip] if item not in old] + [spec]
+        self._check(before, after, pip)
+
+    def remove(self, name: str, pip: bool) -> bool:
+        """Remove a package's conda specs, or its lines below `pip:`; False if it has none."""
+        removed = False
+        while items := self._named(name, pip):
+            before = self._content()
+            sequence = self._pip() if pip else self._dependencies()
+            assert sequence is not None
+            if pip and len(sequence.value) == 1:
+                dependencies = self._dependencies()
+                assert dependencies is not None
+                (item,) = (i for i in dependencies.value if isinstance(i, yaml.MappingNode))
+                self._cut(dependencies, item)
+            else:
+                self._cut(sequence, items[0])
+            after = list(before[pip])
+            after.remove(items[0].value)
+            self._check(before, after, pip)
+            removed = True
+        return removed
+
+    def names(self) -> list[str]:
+        """Return the names of all packages of the file."""
+        conda, pip = self._content()[False], self._content()[True]
+        return [name_of(text) for text in (*conda, *pip)]
+
+    def _root(self) -> yaml.MappingNode:
+        if self._composed is not None and self._composed[0] == self.text:
+            return self._composed[1]
+        # This one knows of limits, and tells of errors.
+        yaml_file.load(self.path, self.text, InputError)
+        root = yaml.compose(self.text, yaml.SafeLoader)
+        if not isinstance(root, yaml.MappingNode):
+            raise InputError(f"{self.path}:1: not an environment file", BY_HAND)
+        self._composed = self.text, root
+        return root
+
+    def _dependencies(self) -> yaml.SequenceNode | None:
+        for key, value in self._root().value:
+            if key.value == "dependencies":
+                if isinstance(value, yaml.SequenceNode):
+                    return value
+                if value.tag == "tag:yaml.org,2002:null":
+                    return None
+                raise self._by_hand(value, "`dependencies` is not a list")
+        return None
+
+    def _pip(self) -> yaml.SequenceNode | None:
+        dependencies = self._dependencies()
+        for item in dependencies.value if dependencies else ():
+            if isinstance(item, yaml.MappingNode):
+                for key, value in item.value:
+                    if key.value == "pip" and isinstance(value, yaml.SequenceNode):
+                        return value
+                raise self._by_hand(item, "there is no list below `pip:`")
+        return None
+
+    def _named(self, name: str, pip: bool) -> list[yaml.ScalarNode]:
+        sequence = self._pip() if pip else self._dependencies()
+        wanted = normal(name) if pip else name
+        found = []
+        for item in sequence.value if sequence else ():
+            if isinstance(item, yaml.ScalarNode):
+                own = name_of(item.value)
+                if (normal(own) if pip else own) == wanted:
+                    found.append(item)
+        return found
+
+    def _content(self) -> dict[bool, list[str]]:
+        """Return the conda specs and the lines below `pip:`."""
+        dependencies, pip = self._dependencies(), self._pip()
+        return {
+            False: [i.value for i in dependencies.value if isinstance(i, yaml.ScalarNode)]
+            if dependencies
+            else [],
+            True: [i.value for i in pip.value] if pip else [],
+        }
+
+    def _check(self, before: dict[bool, list[str]], after: list[str], pip: bool) -> None:
+        """Believe an edit only if the file says afterwards what it should."""
+        now = self._content()
+        if sorted(now[pip]) != sorted(after) or now[not pip] != before[not pip]:
+            raise InputError(f"{self.path} is written in a way that cannot be edited here", BY_HAND)
+
+    def _splice(self, node: yaml.Node, new: str) -> None:
+        start, end = node.start_mark.index, node.end_mark.index
+        self.text = self.text[:start] + new + self.text[end:]
+
+    def _append(self, sequence: yaml.SequenceNode, spec: str) -> None:
+        """Put an item behind the last one that is none of `pip:`."""
+        plain = [item for item in sequence.value if isinstance(item, yaml.ScalarNode)]
+        if sequence.flow_style:
+            at = plain[-1].end_mark.index if plain else sequence.start_mark.index + 1
+            rest = ", " if sequence.value and not plain else ""
+            new = f"{', ' if plain else ''}{_scalar(spec, flow=True)}{rest}"
+            self.text = self.text[:at] + new + self.text[at:]
+            return
+        first = sequence.value[0]
+        dash = self._dash(first)
+        if plain:
+            at = self._end_of_line(plain[-1].end_mark.index)
+            self._insert(at, f"{dash}{_scalar(spec)}")
+        else:
+            at = self._start_of_line(first.start_mark.index)
+            self.text = f"{self.text[:at]}{dash}{_scalar(spec)}\n{self.text[at:]}"
+
+    def _begin(self, spec: str, pip: bool) -> None:
+        """Write the first item of a list that is not there yet."""
+        dependencies = self._dependencies()
+        if not pip:
+            keys = [key for key, _ in self._root().value if key.value == "dependencies"]
+            if keys:
+                self._insert(self._end_of_line(keys[0].end_mark.index), f"  - {_scalar(spec)}")
+            else:
+                self._insert(len(self.text.rstrip("\n")), f"dependencies:\n  - {_scalar(spec)}")
+        elif dependencies is None or not dependencies.value:
+            raise InputError(
+                f"{self.path} has no dependencies", "Add python first: `cnd add python`."
+            )
+        elif dependencies.flow_style:
+            at = dependencies.value[-1].end_mark.index
+            new = f", {{pip: [{_scalar(spec, flow=True)}]}}"
+            self.text = self.text[:at] + new + self.text[at:]
+        else:
+            dash = self._dash(dependencies.value[0])
+            inner = " " * len(dash) + "  "
+            at = self._end_of_line(dependencies.value[-1].end_mark.index)
+            self._insert(at, f"{dash}pip:\n{inner}- {_scalar(spec)}")
+
+    def _cut(self, sequence: yaml.SequenceNode, item: yaml.Node) -> None:
+        """Remove an item with its line, or from between its commas."""
+        place = sequence.value.index(item)
+        if sequence.flow_style:
+            start, end = item.start_mark.index, item.end_mark.index
+            if place + 1 < len(sequence.value):
+                end = sequence.value[place + 1].start_mark.index
+            elif place:
+                start = sequence.value[place - 1].end_mark.index
+            self.text = self.text[:start] + self.text[end:]
+            return
+        start = self._start_of_line(item.start_mark.index)
+        last = item.end_mark.index
+        # The end of a collection is where the next token begins.
+        last = start + len(self.text[start:last].rstrip())
+        self.text = self.text[:start] + self.text[self._end_of_line(last) + 1 :]
+
+    def _dash(self, item: yaml.Node) -> str:
+        """Return what stands before an item of a list that has a line for each."""
+        start = self._start_of_line(item.start_mark.index)
+        before = self.text[start : item.start_mark.index]
+        if not re.fullmatch(r" *- +", before):
+            raise self._by_hand(item, "an item does not stand on a line of its own")
+        return before
+
+    def _insert(self, at: int, line: str) -> None:
+        """Put a line behind the one that ends at an index."""
+        self.text = f"{self.text[:at]}\n{line}{self.text[at:] or chr(10)}"
+
+    def _start_of_line(self, index: int) -> int:
+        return self.text.rfind("\n", 0, index) + 1
+
+    def _end_of_line(self, index: int) -> int:
+        end = self.text.find("\n", index)
+        return len(self.text) if end < 0 else end
+
+    def _by_hand(self, node: yaml.Node, why: str) -> InputError:
+        return InputError(f"{self.path}:{node.start_mark.line + 1}: {why}", BY_HAND)
+
+
+def _scalar(text: str, flow: bool = False) -> str:
+    """Return a text as YAML writes it in a list."""
+    plain = f"[{text}]" if flow else f"- {text}"
+    try:
+        if yaml.safe_load(plain) == [text]:
+            return text
+    except yaml.YAMLError:
+        pass
+    return "'" + text.replace("'", "''") + "'"
+
+
+def add_requirement(path: Path, text: str, requirement: str) -> str:
+    """Return the text of a requirements file with one that takes the place of its own, or last."""
+    rows = text.split("\n")
+    found = _rows(rows, name_of(requirement))
+    if len(found) > 1 or any(rows[number].rstrip().endswith("\\") for number in found):
+        raise InputError(
+            f"{path}:{found[-1] + 1}: {name_of(requirement)} takes more than one line", BY_HAND
+        )
+    if found and is_bare(requirement):
+        return text
+    if found:
+        comment = COMMENT.search(rows[found[0]])
+        rows[found[0]] = requirement + (comment[0] if comment else "")
+        return "\n".join(rows)
+    return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{requirement}\n"
+
+
+def remove_requirement(path: Path, text: str, name: str) -> str | None:
+    """Return the text of a requirements file without a package, None if it is not there."""
+    rows = text.split("\n")
+    found = _rows(rows, name)
+    if not found:
+        return None
+    for number in found:
+        if rows[number].rstrip().endswith("\\"):
+            raise InputError(f"{path}:{number + 1}: {name} takes more than one line", BY_HAND)
+    return "\n".join(row for number, row in enumerate(rows) if number not in found)
+
+
+def _rows(rows: Sequence[str], name: str) -> list[int]:
+    wanted = normal(name)
+    return [
+        number
+        for number, row in enumerate(rows)
+        if row.strip() and row.lstrip()[0] not in "#-" and normal(name_of(row)) == wanted
+    ]

@@ -1,0 +1,119 @@
+"""What `cnd add` and `cnd remove` do: edit the inputs, and lock what they say then.
+
+Nothing is written before it is solved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from condainer.inputs import edit
+from condainer.inputs.edit import Change, Environment
+from condainer.inputs.missing import no_environment_file
+from condainer.settings.config import Settings
+from condainer.solve import relock
+from condainer.solve.relock import Relocked, Wish
+from condainer.system.errors import InputError
+from condainer.system.reporter import Reporter
+
+
+def added(specs: Sequence[str], pip: bool, settings: Settings) -> list[Change]:
+    """Return the edits that add packages, or change what is asked of them; raises InputError."""
+    environment = _environment(settings)
+    path = settings.requirements_txt
+    old = text = _requirements(settings)
+    for spec in specs:
+        if not edit.name_of(spec) or "\n" in spec:
+            raise InputError(f"{spec!r} names no package", "Write it as `name` or `name>=1.2`.")
+        if pip and text is not None:
+            text = edit.add_requirement(path, text, spec)
+        else:
+            environment.add(spec, pip)
+    return _changes(environment, settings, old, text)
+
+
+def removed(names: Sequence[str], pip: bool, settings: Settings) -> list[Change]:
+    """Return the edits that remove packages; raises InputError for one that is not there."""
+    environment = _environment(settings)
+    path = settings.requirements_txt
+    old = text = _requirements(settings)
+    for name in names:
+        found = not pip and environment.remove(edit.name_of(name), pip=False)
+        if not found:
+            found = environment.remove(edit.name_of(name), pip=True)
+            without = None if text is None else edit.remove_requirement(path, text, name)
+            text = text if without is None else without
+            found = found or without is not None
+        if not found:
+            raise _not_there(name, environment, settings)
+    return _changes(environment, settings, old, text)
+
+
+def solved(changes: Sequence[Change], settings: Settings, reporter: Reporter) -> Sequence[Relocked]:
+    """Return the lock of the inputs as they are to be; nothing is written. Raises as relock()."""
+    for change in changes:
+        settings.files.imagine(change.path, change.new)
+    return relock.relock(settings, Wish(), reporter)
+
+
+def write(
+    changes: Sequence[Change], made: Sequence[Relocked], settings: Settings, reporter: Reporter
+) -> None:
+    """Write the inputs and their lock; the inputs are as they were if that fails."""
+    done: list[Change] = []
+    try:
+        for change in changes:
+            done.append(change)
+            settings.files.publish(change.path, change.new)
+        relock.write(made, settings, reporter)
+    except BaseException:
+        for change in done:
+            with suppress(OSError):
+                settings.files.publish(change.path, change.old)
+        raise
+
+
+def _environment(settings: Settings) -> Environment:
+    path = settings.environment_yml
+    if not settings.files.is_file(path):
+        raise no_environment_file(path)
+    return Environment(path, _text(path, settings))
+
+
+def _requirements(settings: Settings) -> str | None:
+    path = settings.requirements_txt
+    return _text(path, settings) if settings.files.is_file(path) else None
+
+
+def _text(path: Path, settings: Settings) -> str:
+    try:
+        return settings.files.read_text(path)
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _changes(
+    environment: Environment, settings: Settings, old: str | None, text: str | None
+) -> list[Change]:
+    path = settings.environment_yml
+    found = [Change(path, _text(path, settings), environment.text)]
+    if old is not None and text is not None:
+        found.append(Change(settings.requirements_txt, old, text))
+    return [change for change in found if change.old != change.new]
+
+
+def _not_there(name: str, environment: Environment, settings: Settings) -> InputError:
+    import difflib
+
+    near = difflib.get_close_matches(name, environment.names())
+    if re.fullmatch("[0-9a-f]{8,32}", name):
+        return InputError(f"{name} is no package of this project", "`cnd rm` removes images.")
+    return InputError(
+        f"{name} is in neither {settings.environment_yml} nor {settings.requirements_txt}",
+        f"Did you mean {', '.join(near)}?" if near else "`cnd show` lists what the image has.",
+    )

@@ -1,0 +1,93 @@
+"""`cnd add` and `cnd remove`: the environment is edited, locked and built, or nothing happens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import Project
+
+TEXT = """\
+# Ours.
+dependencies:
+  - probe-prefix   # shows where it is
+"""
+
+
+@pytest.fixture
+def edited(make_project: Any) -> Project:
+    made: Project = make_project(text=TEXT)
+    made.cnd("build")
+    return made
+
+
+def environment(project: Project) -> str:
+    return (project.path / "environment.yml").read_text()
+
+
+def test_a_package_comes_and_goes(edited: Project) -> None:
+    first = edited.json("status")["address"]
+    told = edited.cnd("add", "probe-files").stderr
+    assert "environment.yml: +   - probe-files\n" in told
+    assert "Built " in told
+    assert environment(edited) == f"{TEXT}  - probe-files\n"
+    assert edited.json("status")["lock"] == "current"
+    assert {
+        package["name"]
+        for package in edited.json("show", edited.json("status")["address"])["packages"]
+    } == {"probe-prefix", "probe-files"}
+    report = edited.json("remove", "probe-files")
+    assert (report["hit"], report["address"]) == (True, first)
+    assert environment(edited) == TEXT
+    told = edited.cnd("add", "probe-prefix").stderr
+    assert told.startswith("The environment says so already\nFound ")
+    assert environment(edited) == TEXT
+    # As other tools call them.
+    edited.cnd("install", "probe-old")
+    edited.cnd("uninstall", "probe-old")
+    assert environment(edited) == TEXT
+
+
+def test_what_cannot_be_solved_changes_nothing(edited: Project) -> None:
+    before = {path: path.read_bytes() for path in edited.path.iterdir() if path.is_file()}
+    for words in (
+        ("add", "nummpy"),
+        ("add", "probe-files", "probe-prefix>99"),
+        ("add", "probe-files=>1"),
+        ("remove", "probe-prefix"),
+    ):
+        refused = edited.cnd(*words, status=None)
+        assert refused.returncode in (4, 5), refused.stderr
+    assert "Did you mean probe-prefix?" in edited.cnd("remove", "probe-prefx", status=4).stderr
+    for words in (("-y", "add", "probe-files"), ("-y", "remove", "probe-prefix")):
+        told = edited.cnd(*words).stderr
+        assert f"Would write {edited.path}/environment.yml\n" in told
+    assert {path: path.read_bytes() for path in before} == before
+    assert edited.json("build")["hit"]
+
+
+def test_packages_of_pypi(make_project: Any) -> None:
+    project: Project = make_project(text="dependencies:\n  - python\n")
+    project.cnd("add", "--pip", "six==1.16.0")
+    assert environment(project) == "dependencies:\n  - python\n  - pip:\n      - six==1.16.0\n"
+    assert project.cnd("exec", "--", "python", "-c", "import six").returncode == 0
+    # Where there is a requirements file, that is the place.
+    project.write("# web\n", "requirements.txt")
+    project.cnd("add", "--pip", "tabulate")
+    assert (project.path / "requirements.txt").read_text() == "# web\ntabulate\n"
+    project.cnd("remove", "tabulate", "six")
+    assert (project.path / "requirements.txt").read_text() == "# web\n"
+    assert environment(project) == "dependencies:\n  - python\n"
+
+
+def test_without_an_environment_file(make_project: Any) -> None:
+    project: Project = make_project(text="")
+    assert "`cnd init`" in project.cnd("add", "python", status=None).stderr
+
+
+def test_a_lock_that_cannot_be_written_leaves_the_inputs(edited: Project) -> None:
+    (edited.path / "conda-lock.yml").unlink()
+    (edited.path / "conda-lock.yml").mkdir()
+    edited.cnd("add", "probe-files", status=None)
+    assert environment(edited) == TEXT
