@@ -35,9 +35,15 @@ def help_text(name: str) -> str:
     if not name:
         text = main.cli.get_help(parent)
     else:
-        command = main.cli.get_command(parent, name)
+        context, command = parent, main.cli.get_command(parent, name.split()[0])
+        for word in name.split():
+            if context is not parent:
+                assert isinstance(command, click.Group)
+                command = command.get_command(context, word)
+            assert command is not None
+            context = click.Context(command, parent=context, info_name=word)
         assert command is not None
-        text = command.get_help(click.Context(command, parent=parent, info_name=name))
+        text = command.get_help(context)
     return f"```\n{text}\n```"
 
 

@@ -252,13 +252,25 @@ def read_recipe(path: Path, settings: Settings) -> str:
         ) from None
 
 
-def unpack(path: Path, directory: Path, settings: Settings) -> None:
-    """Unpack an image into a new directory; raises IntegrityError if that is not possible."""
+def unpack(path: Path, directory: Path, settings: Settings, below: str = "") -> None:
+    """Unpack an image, or what is below one of its directories, into a new directory.
+
+    Raises IntegrityError if that is not possible, StorageError when the disk does not take it.
+    """
     tool = process.find_tool("unsquashfs", settings.tool_directory)
     if tool is None:
         raise ToolError("unsquashfs is not installed", HINT)
+    unpack_by(tool, path, directory, below)
+
+
+def unpack_by(tool: str, path: Path, directory: Path, below: str = "") -> None:
+    """Unpack as unpack() does, by the unsquashfs that is given."""
     command = [tool, "-no-progress", "-no-xattrs", "-quiet", "-d", str(directory), str(path)]
     try:
-        process.run(command)
+        process.run([*command, *filter(None, [below])])
     except CommandFailed as error:
-        raise IntegrityError(f"{path} cannot be unpacked: {error.stderr.strip()[:500]}") from None
+        told = error.stderr.strip()
+        raise storage_error_told(f"unpack {path} into {directory}", told) or IntegrityError(
+            f"{path} cannot be unpacked: {told[:500]}",
+            "`cnd verify` tells whether it is damaged.",
+        ) from None

@@ -177,6 +177,7 @@ class Commands(click.Group):
         "cache": "condainer.cli.cache",
         "clean": "condainer.cli.clean",
         "diff": "condainer.cli.images",
+        "kernel": "condainer.cli.kernel",
         "tag": "condainer.cli.images",
         "add": "condainer.cli.edit",
         "remove": "condainer.cli.edit",

@@ -37,6 +37,7 @@ GROUPS = {
         "status",
     ],
     "Images": ["list", "show", "diff", "tag", "verify", "sign", "rm", "gc", "clean", "cache"],
+    "Elsewhere": ["kernel"],
     "Sharing": ["share", "fetch", "bundle", "export", "import"],
     "System": ["prereq", "version"],
 }

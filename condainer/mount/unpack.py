@@ -11,7 +11,6 @@ from condainer.startup.command_environment import SENTINEL
 from condainer.system import files, process
 from condainer.system.errors import IntegrityError, MountError, ToolError
 from condainer.system.private_directory import claimed_directory, reclaim
-from condainer.system.process import CommandFailed
 
 # What an unpacked copy has besides the content of the image, since it is complete.
 MARK = ".condainer/unpacked"
@@ -50,7 +49,7 @@ def put(image: Path, tree_sha256: str, prefix: Path, program: str) -> None:
     when it is not what the manifest says, StorageError when the disk does not take it.
     """
     # The standard library is enough to mount, but not to look at every file of an image.
-    from condainer.cache.squashfs import tree_digest
+    from condainer.cache import squashfs
 
     base = prefix.parent
     if os.statvfs(base).f_flag & os.ST_NOEXEC:
@@ -66,14 +65,8 @@ def put(image: Path, tree_sha256: str, prefix: Path, program: str) -> None:
         claimed_directory(workshop, PARTIAL) as scratch,
     ):
         copy = scratch / prefix.name
-        try:
-            process.run([program, "-no-progress", "-dest", str(copy), str(image)])
-        except CommandFailed as error:
-            told = error.stderr.strip()
-            raise files.storage_error_told(f"unpack {image} at {prefix}", told) or MountError(
-                f"{image} cannot be unpacked: {told}", "`cnd verify` tells whether it is damaged."
-            ) from error
-        if tree_digest(copy) != tree_sha256:
+        squashfs.unpack_by(program, image, copy)
+        if squashfs.tree_digest(copy) != tree_sha256:
             raise IntegrityError(
                 f"{image} does not hold the files that its manifest describes",
                 "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",

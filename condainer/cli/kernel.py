@@ -1,0 +1,109 @@
+"""`cnd kernel`: Jupyter kernels that run in an image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from condainer.cli.console import print_json, show
+from condainer.cli.main import ADDRESS, ENV, JSON, Call, Command, cli
+
+PREFIX = click.option(
+    "--prefix", type=click.Path(path_type=Path), metavar="DIR", help="Below DIR, not for you alone."
+)
+
+
+@cli.group("kernel")
+def kernel() -> None:
+    """Make Jupyter kernels of images, list and remove them."""
+
+
+@kernel.command("install", cls=Command)
+@click.option("--name", metavar="NAME", help="By which Jupyter knows it; else the environment's.")
+@click.option("--display-name", metavar="TEXT", help="What JupyterLab shows.")
+@click.option("--user", is_flag=True, help="For you alone, which is the default.")
+@PREFIX
+@ADDRESS
+@ENV
+@JSON
+@click.pass_obj
+def install(
+    call: Call,
+    name: str | None,
+    display_name: str | None,
+    user: bool,
+    prefix: Path | None,
+    address: str | None,
+    env: str | None,
+    as_json: bool,
+) -> None:
+    """Make a kernel of the project's image, or of the one named by --env or --address.
+
+    It starts the image's own kernels (ipykernel, IRkernel, …) by `cnd exec`, with absolute paths.
+    That of a project follows its lock: after the next build, it starts the new image.
+    """
+    from condainer import pipeline
+    from condainer.integrations import jupyter
+    from condainer.integrations.own_command import exec_in
+
+    if user and prefix is not None:
+        raise click.UsageError("--user and --prefix both say where: give one of them")
+    settings = call.using(frozen=True, address=address, env=env)
+    entry, lock = pipeline.current_entry(settings)
+    found = jupyter.kernels_of(entry, settings)
+    place = jupyter.directory_of(prefix and prefix.absolute())
+    done = []
+    for item, own in zip(found, jupyter.chosen_names(found, name, lock.name), strict=True):
+        directory = place / own
+        if settings.address is None:
+            before = exec_in(call.directory.absolute(), ["--frozen"])
+        else:
+            # Its own directory has no configuration, wherever a notebook is.
+            named = ["--env", env] if env else ["--address", entry.address]
+            before = exec_in(directory, named)
+        shown = display_name or f"{item.spec.get('display_name', item.name)} [{lock.name}]"
+        if call.dry:
+            call.would(f"write {directory}", as_json=as_json and item is found[-1])
+            continue
+        done.append(jupyter.install(item, directory, shown, before, entry.address))
+        call.say(f"Wrote {directory}: {shown}")
+    if as_json and not call.dry:
+        print_json([item.report() for item in done])
+
+
+@kernel.command("list", cls=Command)
+@PREFIX
+@JSON
+@click.pass_obj
+def list_kernels(call: Call, prefix: Path | None, as_json: bool) -> None:
+    """List the kernels that run in images."""
+    from condainer.cli import tables
+    from condainer.integrations import jupyter
+
+    found = list(jupyter.installed(jupyter.directory_of(prefix)))
+    if as_json:
+        print_json([item.report() for item in found])
+    elif found:
+        rows = [["NAME", "ADDRESS", "SHOWN AS", "DIRECTORY"]]
+        for item in found:
+            address = item.address[: tables.SHORT]
+            rows.append([item.name, address, item.display_name, str(item.directory)])
+        show("\n".join(tables.aligned(rows)))
+    else:
+        call.say("No kernels yet: `cnd kernel install` makes one")
+
+
+@kernel.command("remove", cls=Command)
+@click.argument("name", metavar="NAME")
+@PREFIX
+@click.pass_obj
+def remove(call: Call, name: str, prefix: Path | None) -> None:
+    """Remove a kernel that `cnd kernel install` has made."""
+    from condainer.integrations import jupyter
+
+    place = jupyter.directory_of(prefix)
+    if call.dry:
+        call.would(f"remove {place / name}")
+        return
+    call.say(f"Removed {jupyter.remove(place, name).directory}")

@@ -1,0 +1,187 @@
+"""Jupyter kernels that run in an image: written where JupyterLab and JupyterHub look for them.
+
+https://jupyter-client.readthedocs.io/en/stable/kernels.html says what a kernel specification is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from condainer.cache import squashfs
+from condainer.cache.entries import Entry
+from condainer.integrations.own_command import environment
+from condainer.settings.config import STAGE, Settings
+from condainer.system.errors import ConfigError, InputError, LockfileError
+from condainer.system.files import (
+    make_directory,
+    publish_text,
+    published_file,
+    read_bytes,
+    read_text,
+    remove_tree,
+    storage_errors,
+)
+from condainer.system.private_directory import claimed_directory
+
+# Where packages of kernels put their specifications, in an image as everywhere.
+BELOW = "share/jupyter/kernels"
+SPEC = "kernel.json"
+# What Jupyter takes as the name of a kernel.
+NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+# Under this key of a specification stands what is ours.
+OURS = "condainer"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel in an image: its name there, its specification, and its logos by file name."""
+
+    name: str
+    spec: dict[str, Any]
+    logos: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A kernel of ours, as Jupyter sees it; `address` is that of the image that it was made of."""
+
+    directory: Path
+    display_name: str
+    address: str
+
+    @property
+    def name(self) -> str:
+        """By which Jupyter knows it."""
+        return self.directory.name
+
+    def report(self) -> dict[str, str]:
+        """Return what `--json` prints of it."""
+        return {
+            "name": self.name,
+            "display_name": self.display_name,
+            "directory": str(self.directory),
+            "address": self.address,
+        }
+
+
+def kernels_of(entry: Entry, settings: Settings) -> list[Kernel]:
+    """Return the kernels that an image has.
+
+    Raises InputError with the remedy if there is none, ToolError without unsquashfs.
+    """
+    staging = settings.staging_directory
+    with storage_errors(f"read {entry.image}"), claimed_directory(staging, STAGE) as scratch:
+        squashfs.unpack(entry.image, scratch / "image", settings, BELOW)
+        found = [_read(path.parent) for path in sorted(scratch.glob(f"image/{BELOW}/*/{SPEC}"))]
+    if not found:
+        raise InputError(
+            f"The image {entry.address} has no Jupyter kernel",
+            "Add the package of one, for Python `cnd add ipykernel`.",
+        )
+    return found
+
+
+def _read(directory: Path) -> Kernel:
+    path = directory / SPEC
+    try:
+        spec = json.loads(read_text(path))
+        argv = spec["argv"]
+        if not argv or not all(isinstance(word, str) for word in argv):
+            raise TypeError("argv")
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise LockfileError(
+            f"{BELOW}/{directory.name}/{SPEC} in the image is not a kernel specification",
+            "Choose another version of the package that has it.",
+        ) from None
+    logos = {item.name: read_bytes(item) for item in directory.glob("logo-*") if item.is_file()}
+    return Kernel(directory.name, spec, logos)
+
+
+def directory_of(prefix: Path | None) -> Path:
+    """Return where kernels are installed: below a prefix, or else the user's own place."""
+    if prefix is not None:
+        return prefix / BELOW
+    own = os.environ.get("JUPYTER_DATA_DIR")
+    data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return (Path(own) if own else Path(data, "jupyter")) / "kernels"
+
+
+def chosen_names(kernels: Sequence[Kernel], wish: str | None, environment: str) -> list[str]:
+    """Return by which names kernels are installed; several of one image get their own added.
+
+    Raises ConfigError for a wish that Jupyter would not take.
+    """
+    if wish is not None and NAME.fullmatch(wish) is None:
+        raise ConfigError(f"{wish!r} is not the name of a kernel", "Use letters, digits and . _ -")
+    base = wish or re.sub(r"[^a-z0-9._-]+", "-", environment.lower()).strip("-") or OURS
+    return [base if len(kernels) == 1 else f"{base}-{kernel.name}" for kernel in kernels]
+
+
+def install(
+    kernel: Kernel, directory: Path, display_name: str, before: Sequence[str], address: str
+) -> Installed:
+    """Write the specification of a kernel that is started by `before` and its own command.
+
+    Raises ConfigError where another kernel has the name, StorageError.
+    """
+    if directory.is_dir() and _ours(directory) is None:
+        raise ConfigError(
+            f"{directory} is a kernel that `cnd` has not made", "Choose another name by `--name`."
+        )
+    metadata, variables = (
+        value if isinstance(value := kernel.spec.get(key), dict) else {}
+        for key in ("metadata", "env")
+    )
+    spec = {
+        # The command becomes the kernel: a signal to its process is one to the kernel.
+        "interrupt_mode": "signal",
+        **kernel.spec,
+        "argv": [*before, *kernel.spec["argv"]],
+        # Whoever starts it need not have the settings of this shell.
+        "env": {**environment(), **variables},
+        "display_name": display_name,
+        "metadata": {**metadata, OURS: {"address": address}},
+    }
+    with storage_errors(f"write {directory}"):
+        make_directory(directory, 0o755)
+        for name, content in kernel.logos.items():
+            with published_file(directory / name, 0o644) as stream:
+                stream.write(content)
+        publish_text(directory / SPEC, json.dumps(spec, indent=1) + "\n", 0o644)
+    return Installed(directory, display_name, address)
+
+
+def installed(place: Path) -> Iterator[Installed]:
+    """Yield the kernels of ours in a directory of kernels."""
+    for directory in sorted(place.glob("*")):
+        found = _ours(directory)
+        if found is not None:
+            yield found
+
+
+def remove(place: Path, name: str) -> Installed:
+    """Remove a kernel of ours; raises ConfigError if there is no such one."""
+    found = next((item for item in installed(place) if item.name == name), None)
+    if found is None:
+        raise ConfigError(
+            f"{place} has no kernel {name} that `cnd` has made", "`cnd kernel list` shows all."
+        )
+    with storage_errors(f"remove {found.directory}"):
+        remove_tree(found.directory)
+    return found
+
+
+def _ours(directory: Path) -> Installed | None:
+    with suppress(OSError, ValueError, TypeError, KeyError, RecursionError):
+        spec = json.loads(read_text(directory / SPEC))
+        return Installed(
+            directory, str(spec["display_name"]), str(spec["metadata"][OURS]["address"])
+        )
+    return None
