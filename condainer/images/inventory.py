@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from condainer.cache import entries
+from condainer.cache import entries, names
 from condainer.cache.leases import LIVE, Lease
 from condainer.cache.project_register import Project
 from condainer.images.notes import Records, read_records
@@ -161,12 +161,20 @@ def named(digits: str, settings: Settings) -> list[Item]:
     return items
 
 
+def address_of(name: str, settings: Settings) -> str:
+    """Return the address to which a name leads that is no file; raises as named(), TrustError."""
+    try:
+        return names.find(name, settings).address
+    except NotBuiltError:
+        raise unknown(name, settings) from None
+
+
 def unknown(text: str, settings: Settings) -> NotBuiltError:
     """Return the error about what names nothing, with what might have been meant."""
-    names = {item.address: item.name for item in inventory(settings)}
-    heads = {address[: len(text)]: address for address in names}
+    known = {item.address: item.name for item in inventory(settings)}
+    heads = {address[: len(text)]: address for address in known}
     near = [heads[head] for head in difflib.get_close_matches(text.lower(), heads, SHOWN)]
-    near += [address for address, name in names.items() if name == text]
+    near += [address for address, name in known.items() if name == text]
     roots = ", ".join(str(root) for root in dict.fromkeys(entries.roots(settings)))
     if is_address(text):
         problem = f"No image with the address {text} in {roots}"
@@ -174,7 +182,7 @@ def unknown(text: str, settings: Settings) -> NotBuiltError:
         problem = (
             f"{text} is neither a file, a name, nor an address of {LEAST_DIGITS} to {DIGITS} digits"
         )
-    chosen = {address: names[address] for address in near}
+    chosen = {address: known[address] for address in near}
     return NotBuiltError(problem, _shown(chosen) if chosen else "`cnd list` shows all images.")
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
-from condainer.cache import entries, names, squashfs
+from condainer.cache import entries, squashfs
 from condainer.images import inventory
 from condainer.images.inventory import Item
 from condainer.images.notes import read_records
@@ -96,10 +95,7 @@ def subject_of(text: str, settings: Settings, base: Path) -> Subject:
         return _of_item(inventory.named(text, settings)[0])
     path = base / text
     if not text or not path.exists():
-        if names.NAME.fullmatch(text):
-            with suppress(NotBuiltError):
-                return _of_item(inventory.named(names.find(text, settings).address, settings)[0])
-        raise inventory.unknown(text, settings)
+        return _of_item(inventory.named(inventory.address_of(text, settings), settings)[0])
     directory = path if path.is_dir() else path.parent
     if path.is_dir() or path.name in (entries.IMAGE, entries.MANIFEST, entries.LOCK):
         found = _entry_at(directory.resolve())

@@ -11,7 +11,7 @@ from condainer.cache import entries as cached
 from condainer.cache import names, verify
 from condainer.cache.entries import IMAGE
 from condainer.cache.verify import Verdict
-from condainer.images import rebuild
+from condainer.images import inventory, rebuild
 from condainer.settings.config import Settings
 from condainer.system.errors import CondainerError, ConfigError, NotBuiltError
 from condainer.system.reporter import Reporter
@@ -34,7 +34,7 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
         return [served(what and what.lower(), settings)]
     if os.path.lexists(what) or not names.NAME.fullmatch(what):
         return [Path(what).absolute()]
-    return [served(names.find(what, settings).address, settings)]
+    return [served(inventory.address_of(what, settings), settings)]
 
 
 def planned(

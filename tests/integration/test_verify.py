@@ -331,7 +331,9 @@ def test_the_image_of_an_entry_is_checked_with_what_stands_beside_it(
 def test_wrong_use_is_said_clearly(project: Project, entry: Path) -> None:
     project.cnd("verify", "--all", entry.name, status=3)
     assert "0123" in project.cnd("verify", "0123", status=15).stderr
-    assert "no-such" in project.cnd("verify", "no-such-file", status=12).stderr
+    told = project.cnd("verify", "no-such-file", status=15).stderr
+    assert "no-such-file is neither a file, a name, nor an address" in told
+    assert "No such file" in project.cnd("verify", "./no-such-file", status=12).stderr
     assert "environment.yml" in project.cnd("verify", "environment.yml", status=9).stderr
     project.cnd("verify", "/dev/null", status=12)
 
