@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,8 +252,10 @@ def read_recipe(path: Path, settings: Settings) -> str:
         ) from None
 
 
-def unpack(path: Path, directory: Path, settings: Settings, below: str = "") -> None:
-    """Unpack an image, or what is below one of its directories, into a new directory.
+def unpack(path: Path, directory: Path, settings: Settings, below: Sequence[str] = ()) -> None:
+    """Unpack an image, or what is at or below some paths in it, into a new directory.
+
+    A path may have wildcards.
 
     Raises IntegrityError if that is not possible, StorageError when the disk does not take it.
     """
@@ -263,11 +265,11 @@ def unpack(path: Path, directory: Path, settings: Settings, below: str = "") -> 
     unpack_by(tool, path, directory, below)
 
 
-def unpack_by(tool: str, path: Path, directory: Path, below: str = "") -> None:
+def unpack_by(tool: str, path: Path, directory: Path, below: Sequence[str] = ()) -> None:
     """Unpack as unpack() does, by the unsquashfs that is given."""
     command = [tool, "-no-progress", "-no-xattrs", "-quiet", "-d", str(directory), str(path)]
     try:
-        process.run([*command, *filter(None, [below])])
+        process.run([*command, *below])
     except CommandFailed as error:
         told = error.stderr.strip()
         raise storage_error_told(f"unpack {path} into {directory}", told) or IntegrityError(

@@ -51,8 +51,12 @@ def install(
         raise click.UsageError("--user and --prefix both say where: give one of them")
     settings = call.using(frozen=True, address=address, env=env)
     entry, lock = pipeline.current_entry(settings)
-    found = jupyter.kernels_of(entry, settings)
     place = jupyter.directory_of(prefix and prefix.absolute())
+    if call.dry:
+        read = f"read which kernels {entry.image} has"
+        call.would(read, f"write them below {place}", as_json=as_json)
+        return
+    found = jupyter.kernels_of(entry, settings)
     done = []
     for item, own in zip(found, jupyter.chosen_names(found, name, lock.name), strict=True):
         directory = place / own
@@ -63,12 +67,9 @@ def install(
             named = ["--env", env] if env else ["--address", entry.address]
             before = exec_in(directory, named)
         shown = display_name or f"{item.spec.get('display_name', item.name)} [{lock.name}]"
-        if call.dry:
-            call.would(f"write {directory}", as_json=as_json and item is found[-1])
-            continue
         done.append(jupyter.install(item, directory, shown, before, entry.address))
         call.say(f"Wrote {directory}: {shown}")
-    if as_json and not call.dry:
+    if as_json:
         print_json([item.report() for item in done])
 
 

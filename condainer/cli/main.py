@@ -179,6 +179,8 @@ class Commands(click.Group):
         "diff": "condainer.cli.images",
         "kernel": "condainer.cli.kernel",
         "tag": "condainer.cli.images",
+        "tree": "condainer.cli.tree",
+        "why": "condainer.cli.tree",
         "add": "condainer.cli.edit",
         "remove": "condainer.cli.edit",
         "export": "condainer.cli.verify",

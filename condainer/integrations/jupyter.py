@@ -78,7 +78,7 @@ def kernels_of(entry: Entry, settings: Settings) -> list[Kernel]:
     """
     staging = settings.staging_directory
     with storage_errors(f"read {entry.image}"), claimed_directory(staging, STAGE) as scratch:
-        squashfs.unpack(entry.image, scratch / "image", settings, BELOW)
+        squashfs.unpack(entry.image, scratch / "image", settings, (BELOW,))
         found = [_read(path.parent) for path in sorted(scratch.glob(f"image/{BELOW}/*/{SPEC}"))]
     if not found:
         raise InputError(

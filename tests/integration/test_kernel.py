@@ -86,7 +86,7 @@ def test_a_kernel_starts_is_interrupted_restarted_and_ended(
 def test_kernels_are_listed_and_removed(kernel: Project, tmp_path: Path) -> None:
     place = tmp_path / "jupyter/kernels"
     assert "No kernels yet" in kernel.cnd("kernel", "list").stderr
-    assert f"Would write {place}/my-env\n" == kernel.cnd("-y", "kernel", "install").stderr
+    assert f"Would write them below {place}\n" in kernel.cnd("-y", "kernel", "install").stderr
     assert not place.exists()
     kernel.cnd("tag", "tools/1")
     kernel.cnd("kernel", "install")

@@ -1,0 +1,72 @@
+"""`cnd tree` and `cnd why`: what needs what in an image."""
+
+from __future__ import annotations
+
+import click
+
+from condainer.cli.console import print_json, show
+from condainer.cli.main import ADDRESS, ENV, Call, cli
+from condainer.images.dependencies import Graph
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+
+
+@cli.command("tree")
+@click.argument("package", metavar="[PKG]", required=False)
+@ADDRESS
+@ENV
+@JSON
+@click.pass_obj
+def tree(
+    call: Call, package: str | None, address: str | None, env: str | None, as_json: bool
+) -> None:
+    """Show what each package needs, from those that no other one needs.
+
+    Or what PKG needs. Conda and PyPI packages stand in one tree; `(*)` marks what was shown before.
+    """
+    from condainer.images import dependencies
+
+    graph = _graph(call, address, env, as_json)
+    if graph is None:
+        return
+    chosen = None if package is None else graph.find(package)
+    if as_json:
+        print_json(graph.report([chosen] if chosen else list(graph.packages.values())))
+        return
+    for line in dependencies.tree(graph, chosen):
+        show(line)
+
+
+@cli.command("why")
+@click.argument("package", metavar="PKG")
+@ADDRESS
+@ENV
+@JSON
+@click.pass_obj
+def why(call: Call, package: str, address: str | None, env: str | None, as_json: bool) -> None:
+    """Show what needs a package, and what that asks of it."""
+    from condainer.images import dependencies
+
+    graph = _graph(call, address, env, as_json)
+    if graph is None:
+        return
+    found = graph.find(package)
+    if as_json:
+        print_json(graph.report(graph.above(found)))
+        return
+    for line in dependencies.why(graph, found):
+        show(line)
+
+
+def _graph(call: Call, address: str | None, env: str | None, as_json: bool) -> Graph | None:
+    """Return what the packages of an image need, None if that is not to be read now."""
+    from condainer import pipeline
+    from condainer.images import dependencies
+
+    settings = call.using(frozen=True, address=address, env=env)
+    entry, lock = pipeline.current_entry(settings)
+    if call.dry:
+        # It takes a directory to unpack into.
+        call.would(f"read what the packages in {entry.image} need", as_json=as_json)
+        return None
+    return dependencies.read(entry, lock, settings)
