@@ -45,8 +45,8 @@ def remember(settings: Settings, built: Built | None, told: bool = False, env: s
     """Write the stamp of a project whose image was found or built just now, if it can have one.
 
     Parameters: without `built`, or when something was `told` that is to be told again, it serves
-    to run commands only. The image that has the name `env` has a stamp of its own, and the settings
-    its address. Whether it was written is returned. What we have seen must be what it was
+    to run commands only. The image of the name or address `env` has a stamp of its own, and the
+    settings its address. Whether it was written is returned. What we have seen must be what it was
     found by: so it is looked for once more, and what it depends on seen before and afterwards.
     """
     directory = stamp.named(str(settings.project), env)
@@ -67,7 +67,7 @@ def remember(settings: Settings, built: Built | None, told: bool = False, env: s
         seen = stamp.observed(directory, plan, known)
         again = load_settings(settings.project, files=settings.files)
         if env:
-            again = replace(again, address=names.find(env, again).address)
+            again = replace(again, address=names.address(env, again))
         if again.of_user() != replace(settings, locked=again.locked).of_user():
             # The command line, which a later call need not have, or the moment since then.
             return False
@@ -145,7 +145,7 @@ def _of_project(lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | 
 
 def _leading_to(env: str, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
     """Yield what decides to which address a name leads: the first cache that has it."""
-    for root in entries.roots(settings):
+    for root in () if names.DIGITS.fullmatch(env) else entries.roots(settings):
         path = names.path_of(root, env)
         yield from ((kind, path) for kind in (PLACE, CONTENT))
         yield PLACE, path.parent

@@ -82,7 +82,7 @@ def _execute(project: Path, call: Call) -> None:
     if call.env:
         from condainer.cache import names
 
-        settings = replace(settings, address=names.find(call.env, settings).address)
+        settings = replace(settings, address=names.address(call.env, settings))
     entry, lock = pipeline.current_entry(settings)
     use = run.Use(entry, lock, settings, reporter_for(call.quiet))
     run.command(call.words, use, lambda: None if call.found else _stamp(settings, call.env))

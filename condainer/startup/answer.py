@@ -14,8 +14,9 @@ from condainer.startup import find_project, stamp
 class Call:
     """A `cnd build` or `cnd exec` with nothing unusual about it, or what activation asks.
 
-    `directory` is the project's, `named` if `-d` gave it; `env` is the name of an image, empty for
-    the project's own; `found` is what the stamp says, None if that is not valid any more.
+    `directory` is the project's, `named` if `-d` gave it; `env` is the name of an image, or its
+    whole address, empty for the project's own; `found` is what the stamp says, None if that is not
+    valid any more.
     """
 
     def __init__(
@@ -58,13 +59,16 @@ def parsed(arguments: list[str]) -> "Call | None":
 
 
 def _env(command: str, words: list[str]) -> tuple[str, list[str]]:
-    """Return the name of the image that a command is to run in, if any, and the other words."""
+    """Return the name or whole address of the image of a command, if any, and the other words."""
     if command != "exec":
         return "", words
-    if words[:1] == ["--env"] and words[1:2] > [""]:
-        return words[1], words[2:]
-    if words and words[0].startswith("--env=") and words[0] != "--env=":
-        return words[0][6:], words[1:]
+    option, equals, value = (words or [""])[0].partition("=")
+    rest = words[1:]
+    if option in ("--env", "--address") and not equals and rest:
+        value, *rest = rest
+    # The beginning of an address may be that of several.
+    if value and (option == "--env" or (option == "--address" and len(value) == stamp.DIGITS)):
+        return value, rest
     return os.environ.get("CONDAINER_ENV", ""), words
 
 

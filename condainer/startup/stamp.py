@@ -16,6 +16,8 @@ MAGIC = b"condainer-stamp-2"
 DIRECTORY = "condainer-stamps"
 # What is larger is remembered by its sha256, in bytes.
 LARGE = 1 << 20
+# Of a whole address.
+DIGITS = 32
 # How long a stamp is believed, in seconds: then a build touches the project's note, too.
 LIFE = 20 * 3600
 # Besides CONDAINER_*, on which settings depend; without what an activation sets, and what names the
@@ -39,7 +41,7 @@ CONTENT, DIGEST, FILE, PLACE, TARGET, DATED, NUMBER = b"c", b"d", b"f", b"p", b"
 
 
 def named(project: str, name: str) -> str:
-    """Return what the stamp is of that a named image has, used from a project directory.
+    """Return what the stamp is of that an image has, by name or address, in a project directory.
 
     No path of a project has two slashes in a row.
     """

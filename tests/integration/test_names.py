@@ -146,6 +146,11 @@ def test_names_are_answered_the_short_way(named: Project, nowhere: Project) -> N
     for words in (("--env", "tools/1.0"), ("--env=tools/1.0",)):
         assert quick(nowhere, "exec", *words, "probe-prefix").stdout == f"{prefix}\n"
         assert quick(nowhere, "exec", *words, "--", "probe-prefix").stdout == f"{prefix}\n"
+    address = named.json("status")["address"]
+    nowhere.cnd("exec", "--address", address, "true")
+    for words in (("--address", address), (f"--address={address}",)):
+        assert quick(nowhere, "exec", *words, "--", "probe-prefix").stdout == f"{prefix}\n"
+    quick(nowhere, "exec", "--address", address[:8], "true", status=LONG)
     # By the variable there is another stamp, since what is found may depend on variables.
     quick(nowhere, "exec", "true", status=LONG, CONDAINER_ENV="tools/1.0")
     nowhere.cnd("exec", "true", CONDAINER_ENV="tools/1.0")
