@@ -149,6 +149,42 @@ def test_what_only_a_person_can_edit(text: str, told: str | None) -> None:
     assert told in caught.value.message
 
 
+def test_what_has_no_name_stands_for_itself() -> None:
+    text = (
+        "dependencies:\n- pip:\n  - git+ssh://git@example.org/one.git\n  - -r base.txt\n"
+        "  - -e ./mine\n"
+    )
+    for line in ("git+ssh://git@example.org/two.git", "-r dev.txt", "-e ./other"):
+        assert added(text, line, True) == f"{text}  - {line}\n"
+        assert not Environment(PATH, text).remove(line, True)
+    assert removed(text, "-r base.txt", True) == text.replace("  - -r base.txt\n", "")
+    more = "git+https://example.org/one.git\n"
+    new = edit.add_requirement(Path("r"), more, "git+https://example.org/two.git")
+    assert new == f"{more}git+https://example.org/two.git\n"
+
+
+def test_comments_after_the_last_of_pip_stay() -> None:
+    head, tail = "dependencies:\n  - a\n", "\n# why:\n# ask\nvariables: {A: b}\n"
+    for pip in ("  - pip:\n    - b  # b\n", "  - pip: [b]\n"):
+        assert removed(head + pip + tail, "b", True) == head + tail
+
+
+def test_line_ends_and_tabs_stay() -> None:
+    text = "dependencies:\r\n  - a\r\n  - b\r\n"
+    assert added(text, "c") == f"{text}  - c\r\n"
+    assert added(text, "c", True) == f"{text}  - pip:\r\n      - c\r\n"
+    assert removed(text, "a") == "dependencies:\r\n  - b\r\n"
+    assert edit.add_requirement(Path("r"), "a\r\nb\r\n", "b>1") == "a\r\nb>1\r\n"
+    assert edit.add_requirement(Path("r"), "a\r\n", "b") == "a\r\nb\r\n"
+    assert added("dependencies:\n  - a\t# c\n", "b") == "dependencies:\n  - a\t# c\n  - b\n"
+
+
+@pytest.mark.parametrize("row", ["a==1 --hash=sha256:00", "\ufeffa==1", "a==1 \\"])
+def test_requirements_that_are_not_simply_replaced(row: str) -> None:
+    with pytest.raises(InputError, match="a has hashes, or more than one line"):
+        edit.add_requirement(Path("r"), f"{row}\n", "a==2")
+
+
 def test_requirements_files() -> None:
     path, text = Path("requirements.txt"), "# ours\nrequests>2  # web\n-r more.txt\nFlask_Login\n"
     assert edit.add_requirement(path, text, "rich") == f"{text}rich\n"
@@ -158,7 +194,7 @@ def test_requirements_files() -> None:
     assert new == text.replace("requests>2", "requests==2.5")
     assert edit.remove_requirement(path, text, "flask-login") == text.replace("Flask_Login\n", "")
     assert edit.remove_requirement(path, text, "rich") is None
-    with pytest.raises(InputError, match=r"requirements.txt:1: a takes more than one line"):
+    with pytest.raises(InputError, match=r"requirements.txt:1: a has hashes"):
         edit.add_requirement(path, "a \\\n --hash=sha256:0\n", "a>1")
 
 

@@ -141,6 +141,12 @@ def give(name: str, address: str, settings: Settings) -> Name:
     """
     root = settings.cache_directory
     old = _own(check(name), settings)
+    first = next((r for r in entries.roots(settings) if r != root and read(r, name)), None)
+    if first is not None:
+        raise ConfigError(
+            f"{first}, which is looked into first, has the name {name} already",
+            "Choose another name, or have it moved there.",
+        )
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     before: tuple[Past, ...] = ()
     if old is not None:

@@ -9,6 +9,7 @@ from condainer.cli.main import JSON, Call, cli
 from condainer.inputs.edit import Change
 from condainer.settings import config
 from condainer.settings.config import Settings
+from condainer.system.errors import ConfigError
 
 PIP = click.option("--pip", is_flag=True, help="Packages of PyPI, not of conda channels.")
 
@@ -50,6 +51,12 @@ def remove(call: Call, names: tuple[str, ...], pip: bool, as_json: bool) -> None
 def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) -> None:
     """Lock what the inputs are to say, write both, and build."""
     from condainer.cli import hit, lock_tables
+
+    if settings.address is not None:
+        raise ConfigError(
+            f"The project is pinned to the image {settings.address}, and goes on using that",
+            "Remove `address:` from condainer.yml first.",
+        )
     from condainer.solve import package_edit
 
     lines = [line for change in changes for line in change.lines()]

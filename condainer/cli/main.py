@@ -83,14 +83,21 @@ class Call:
         """
         if address is not None and env is not None:
             raise click.UsageError("--address and --env both name an image: give one of them")
-        pinned = [] if address is None else [f"address={address}"]
-        settings = self.settings(*more, *["frozen=true"] * frozen, *pinned)
-        if env is None and not any(text.startswith("address=") for text in self.overrides):
-            env = None if pinned else os.environ.get("CONDAINER_ENV") or None
-        if env is None:
-            return settings
         from condainer.cache import names
 
+        if (
+            address is not None
+            and not names.DIGITS.fullmatch(address)
+            and names.NAME.fullmatch(address)
+        ):
+            address, env = None, address
+        pinned = [] if address is None else [f"address={address}"]
+        settings = self.settings(*more, *["frozen=true"] * frozen, *pinned)
+        chosen = frozen or pinned or any(text.startswith("address=") for text in self.overrides)
+        if env is None and not chosen:
+            env = os.environ.get("CONDAINER_ENV") or None
+        if env is None:
+            return settings
         return replace(settings, address=names.find(env, settings).address)
 
     def building(self, *more: str) -> Settings:

@@ -23,6 +23,8 @@ BY_HAND = "Edit the file by hand, then run `cnd build`."
 END = re.compile(r"[\s=<>!~\[;|@(]")
 # A line of a requirements file that has a comment at its end.
 COMMENT = re.compile(r"(\s+#.*)?$")
+# What a new text cannot simply take the place of.
+HARD = re.compile(r"\\\s*$|\s--hash[= ]|\ufeff")
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,9 @@ def name_of(spec: str) -> str:
     text = spec.strip()
     if PACKAGE_URL.match(text):
         return text.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0].lower()
+    if text.startswith("-") or "://" in text.partition(" @ ")[0].partition(" ")[0]:
+        # An option, or a place without a name: it stands for itself.
+        return text
     bare = END.split(text.rpartition("::")[2].strip(), maxsplit=1)[0]
     return bare.lower()
 
@@ -111,6 +116,10 @@ class Environment:
             removed = True
         return removed
 
+    def has(self, name: str, pip: bool) -> bool:
+        """Tell whether a package is among the conda specs, or below `pip:`."""
+        return bool(self._named(name, pip))
+
     def names(self) -> list[str]:
         """Return the names of all packages of the file."""
         conda, pip = self._content()[False], self._content()[True]
@@ -121,7 +130,10 @@ class Environment:
             return self._composed[1]
         # This one knows of limits, and tells of errors.
         yaml_file.load(self.path, self.text, InputError)
-        root = yaml.compose(self.text, yaml.SafeLoader)
+        try:
+            root = yaml.compose(self.text, yaml_file.Loader)
+        except yaml.YAMLError:
+            raise InputError(f"{self.path} cannot be edited here", BY_HAND) from None
         if not isinstance(root, yaml.MappingNode):
             raise InputError(f"{self.path}:1: not an environment file", BY_HAND)
         self._composed = self.text, root
@@ -194,7 +206,7 @@ class Environment:
             self._insert(at, f"{dash}{_scalar(spec)}")
         else:
             at = self._start_of_line(first.start_mark.index)
-            self.text = f"{self.text[:at]}{dash}{_scalar(spec)}\n{self.text[at:]}"
+            self.text = f"{self.text[:at]}{dash}{_scalar(spec)}{self._line_end}{self.text[at:]}"
 
     def _begin(self, spec: str, pip: bool) -> None:
         """Write the first item of a list that is not there yet."""
@@ -204,7 +216,7 @@ class Environment:
             if keys:
                 self._insert(self._end_of_line(keys[0].end_mark.index), f"  - {_scalar(spec)}")
             else:
-                self._insert(len(self.text.rstrip("\n")), f"dependencies:\n  - {_scalar(spec)}")
+                self._insert(len(self.text.rstrip("\r\n")), f"dependencies:\n  - {_scalar(spec)}")
         elif dependencies is None or not dependencies.value:
             raise InputError(
                 f"{self.path} has no dependencies", "Add python first: `cnd add python`."
@@ -231,9 +243,7 @@ class Environment:
             self.text = self.text[:start] + self.text[end:]
             return
         start = self._start_of_line(item.start_mark.index)
-        last = item.end_mark.index
-        # The end of a collection is where the next token begins.
-        last = start + len(self.text[start:last].rstrip())
+        last = _end(item)
         self.text = self.text[:start] + self.text[self._end_of_line(last) + 1 :]
 
     def _dash(self, item: yaml.Node) -> str:
@@ -246,7 +256,14 @@ class Environment:
 
     def _insert(self, at: int, line: str) -> None:
         """Put a line behind the one that ends at an index."""
-        self.text = f"{self.text[:at]}\n{line}{self.text[at:] or chr(10)}"
+        end = self._line_end
+        before = self.text[:at].removesuffix("\r")
+        rest = self.text[len(before) :] or end
+        self.text = f"{before}{end}{line.replace(chr(10), end)}{rest}"
+
+    @property
+    def _line_end(self) -> str:
+        return "\r\n" if "\r\n" in self.text else "\n"
 
     def _start_of_line(self, index: int) -> int:
         return self.text.rfind("\n", 0, index) + 1
@@ -257,6 +274,14 @@ class Environment:
 
     def _by_hand(self, node: yaml.Node, why: str) -> InputError:
         return InputError(f"{self.path}:{node.start_mark.line + 1}: {why}", BY_HAND)
+
+
+def _end(node: yaml.Node) -> int:
+    """Return where the text of a node ends; the mark of a block is where the next token begins."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(last, tuple) else last)
+    return int(node.end_mark.index)
 
 
 def _scalar(text: str, flow: bool = False) -> str:
@@ -272,31 +297,34 @@ def _scalar(text: str, flow: bool = False) -> str:
 
 def add_requirement(path: Path, text: str, requirement: str) -> str:
     """Return the text of a requirements file with one that takes the place of its own, or last."""
-    rows = text.split("\n")
+    end = "\r\n" if "\r\n" in text else "\n"
+    rows = text.split(end)
     found = _rows(rows, name_of(requirement))
-    if len(found) > 1 or any(rows[number].rstrip().endswith("\\") for number in found):
+    if len(found) > 1 or any(HARD.search(rows[number]) for number in found):
         raise InputError(
-            f"{path}:{found[-1] + 1}: {name_of(requirement)} takes more than one line", BY_HAND
+            f"{path}:{found[-1] + 1}: {name_of(requirement)} has hashes, or more than one line",
+            BY_HAND,
         )
     if found and is_bare(requirement):
         return text
     if found:
         comment = COMMENT.search(rows[found[0]])
         rows[found[0]] = requirement + (comment[0] if comment else "")
-        return "\n".join(rows)
-    return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{requirement}\n"
+        return end.join(rows)
+    return f"{text}{'' if text.endswith(end) or not text else end}{requirement}{end}"
 
 
 def remove_requirement(path: Path, text: str, name: str) -> str | None:
     """Return the text of a requirements file without a package, None if it is not there."""
-    rows = text.split("\n")
+    end = "\r\n" if "\r\n" in text else "\n"
+    rows = text.split(end)
     found = _rows(rows, name)
     if not found:
         return None
     for number in found:
         if rows[number].rstrip().endswith("\\"):
             raise InputError(f"{path}:{number + 1}: {name} takes more than one line", BY_HAND)
-    return "\n".join(row for number, row in enumerate(rows) if number not in found)
+    return end.join(row for number, row in enumerate(rows) if number not in found)
 
 
 def _rows(rows: Sequence[str], name: str) -> list[int]:
@@ -304,5 +332,7 @@ def _rows(rows: Sequence[str], name: str) -> list[int]:
     return [
         number
         for number, row in enumerate(rows)
-        if row.strip() and row.lstrip()[0] not in "#-" and normal(name_of(row)) == wanted
+        if (line := row.strip("\ufeff \t\r"))
+        and not line.startswith("#")
+        and normal(name_of(COMMENT.sub("", line))) == wanted
     ]

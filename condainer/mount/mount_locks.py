@@ -21,7 +21,7 @@ from condainer.startup.attach import JOBS
 from condainer.startup.command_environment import STAND_INS
 from condainer.system import files
 from condainer.system.errors import MountError, StorageError
-from condainer.system.private_directory import this_boot
+from condainer.system.private_directory import reclaim, this_boot
 
 NAMES = 10
 # The end of the name of what a keeper says of itself to shells.
@@ -312,6 +312,24 @@ def shells(locks: Locks) -> list[int]:
             else:
                 path.unlink()
     return found
+
+
+def shells_anywhere(prefix: Path) -> bool:
+    """Tell whether a shell uses what is at a prefix, in whichever mount namespace."""
+    directory = _existing_directory(prefix.parent)
+    for path in directory.glob(f"{_stem(prefix)}-*.shells.*") if directory else ():
+        with suppress(OSError, ValueError):
+            started = _started(int(path.suffix[1:]))
+            if started is not None and path.read_text(encoding="ascii") in (started, ""):
+                return True
+    return False
+
+
+def reclaim_below(base: Path) -> None:
+    """Remove what killed processes have begun to unpack, or to remove, below a directory."""
+    directory = _existing_directory(base)
+    if directory is not None:
+        reclaim(directory)
 
 
 def _started(pid: int) -> str | None:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from condainer.cache import leases
 from condainer.mount import backends, choice, guard, keeper, mount_locks, unpack
 from condainer.mount.backends import State
 from condainer.mount.choice import Way
@@ -118,6 +119,8 @@ def provide(work: Work) -> None:
         if state is State.MOUNTED:
             # Also a mount that is kept: its keeper refreshes the lease.
             _look_after(work)
+        elif work.image.cache is not None:
+            leases.use(work.image.cache, work.image.address)
         return
     turn = mount_locks.wait_for(work.locks.mount, exclusive=True)
     try:
@@ -243,16 +246,20 @@ def work_in(work: Work, place: Place | None = None) -> None:
 def _unpack(work: Work, way: Way) -> None:
     """Unpack the image at the prefix, where it stays until it is unmounted. Raises Taken."""
     image, locks = work.image, work.locks
+    if probe(image) is State.DEAD:
+        _clear(image, work.options.tool_directory)
     if probe(image) is not State.ABSENT:
         raise Taken
     guard.remove(image.prefix)
+    locks.verified.unlink(missing_ok=True)
     work.report.note(f"The image is not mounted, but unpacked: {way.reason}")
     work.report.step(f"Unpacking the image at {image.prefix}")
     with _file_of(work) as path:
         unpack.put(path, image.tree_sha256, image.prefix, way.unsquashfs)
-    locks.verified.unlink(missing_ok=True)
     if image.sha256 is not None:
         mount_locks.write(locks.verified, image.sha256)
+    if image.cache is not None:
+        leases.use(image.cache, image.address)
     work.report.finish()
 
 

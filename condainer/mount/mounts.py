@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from condainer.mount import backends, choice, mount_locks, private
+from condainer.mount import backends, choice, mount_locks, private, unpack
 from condainer.mount.backends import Refused, State
 from condainer.mount.choice import Way
 from condainer.mount.mount_table import mounted_at
@@ -224,6 +224,8 @@ def _hold_shared(image: Image, options: Options, report: Reporter, way: Way | No
     claim = mount_locks.claim(locks)
     try:
         provide(Work(image, options, locks, report, way))
+        if probe(image) is State.UNPACKED:
+            unpack.claim(image.prefix)
     except BaseException:
         os.close(claim)
         raise

@@ -96,6 +96,7 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
         except CondainerError as error:
             cleared.append(Cleared(prefix, error.message))
     for place in sorted({base, *(prefix.parent for prefix in prefixes)}):
+        mount_locks.reclaim_below(place)
         cleared += _private_ones_cleared(place, force)
         cleared += _left_ones_removed(place)
         mount_locks.forget_earlier_boots(place)
@@ -113,10 +114,11 @@ def copies(base: Path) -> list[Path]:
 def unused_copies(settings: Settings) -> list[Path]:
     """Return where unpacked copies of ours are that nobody uses."""
     found = []
+    mount_locks.reclaim_below(settings.mount_base_directory)
     for prefix in copies(settings.mount_base_directory):
         locks = mount_locks.locks_for(prefix)
         with mount_locks.all_taken((locks.users,)) as alone:
-            if alone and not mount_locks.shells(locks) and not users_of(prefix, locks):
+            if alone and not _is_used(prefix, locks):
                 found.append(prefix)
     return found
 
@@ -195,9 +197,15 @@ def _left_ones_removed(base: Path) -> list[Cleared]:
 
 def _remove_copy(image: Image, locks: Locks, force: bool) -> None:
     """Remove an unpacked copy; raises Busy while it is used."""
-    if users_of(image.prefix, locks) and not force:
+    if force:
+        unpack.take_away(image.prefix)
+    elif _is_used(image.prefix, locks) or not unpack.remove(image.prefix):
         raise Busy(f"{image.prefix} is in use")
-    unpack.remove(image.prefix)
+
+
+def _is_used(prefix: Path, locks: Locks) -> bool:
+    """Tell whether a shell or process uses an unpacked copy, in whichever mount namespace."""
+    return bool(mount_locks.shells_anywhere(prefix) or users_of(prefix, locks, everywhere=True))
 
 
 def _take_alone(locks: Locks) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -14,6 +15,8 @@ from condainer.system.private_directory import claimed_directory, reclaim
 
 # What an unpacked copy has besides the content of the image, since it is complete.
 MARK = ".condainer/unpacked"
+# Of the directory itself, which nobody else needs to see.
+READ_ONLY = 0o500
 # What a copy that is being made, or removed, is called.
 PARTIAL, REMOVED = "unpacking", "removed"
 
@@ -72,26 +75,69 @@ def put(image: Path, tree_sha256: str, prefix: Path, program: str) -> None:
                 "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",
             )
         (copy / MARK).touch()
+        _make_read_only(copy)
+        # Who moves a directory has to be able to write to it.
         copy.chmod(stat.S_IRWXU)
-        os.rename(copy, prefix)
-    _make_read_only(prefix)
+        try:
+            os.rename(copy, prefix)
+        except OSError:
+            # A process in another mount namespace, whose locks are others, was quicker.
+            if not is_there(prefix, mount_locks.address_at(prefix)):
+                raise
+        prefix.chmod(READ_ONLY)
 
 
-def _make_read_only(prefix: Path) -> None:
+def _make_read_only(copy: Path) -> None:
     """Let nobody change by mistake what all commands share."""
-    for directory, _, names in os.walk(prefix):
+    for directory, _, names in os.walk(copy):
         for path in (directory, *(os.path.join(directory, name) for name in names)):
             mode = os.lstat(path).st_mode
             if not stat.S_ISLNK(mode):
                 os.chmod(path, stat.S_IMODE(mode) & ~0o222)
 
 
-def remove(prefix: Path) -> None:
-    """Remove an unpacked copy, which is gone from its prefix at once; raises StorageError."""
+def claim(prefix: Path) -> None:
+    """Keep an unpacked copy until this process, and what it becomes, have ended.
+
+    The lock files of mounts tell mount namespaces apart; a copy is the same in all of them. Raises
+    MountError if it is just being removed.
+    """
+    descriptor = -1
+    try:
+        descriptor = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), prefix.lstat()):
+            os.set_inheritable(descriptor, True)
+            return
+    except OSError:
+        pass
+    if descriptor >= 0:
+        os.close(descriptor)
+    raise MountError(f"{prefix} is being removed just now", "Try again.")
+
+
+def remove(prefix: Path) -> bool:
+    """Remove an unpacked copy, which is gone from its prefix at once; False if it is claimed.
+
+    Raises StorageError.
+    """
+    with files.storage_errors(f"remove {prefix}"):
+        descriptor = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_away(prefix)
+            return True
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+
+
+def take_away(prefix: Path) -> None:
+    """Remove an unpacked copy, also under processes that use it; raises StorageError."""
     with (
         files.storage_errors(f"remove {prefix}"),
         claimed_directory(mount_locks.private_directory(prefix.parent), REMOVED) as aside,
     ):
-        # Who moves a directory has to be able to write to it.
         prefix.chmod(stat.S_IRWXU)
         os.rename(prefix, aside / prefix.name)

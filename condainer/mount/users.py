@@ -24,11 +24,15 @@ class User:
 
 
 def users_of(
-    prefix: Path, locks: Locks | None = None, shells: frozenset[int] = frozenset()
+    prefix: Path,
+    locks: Locks | None = None,
+    shells: frozenset[int] = frozenset(),
+    everywhere: bool = False,
 ) -> list[User]:
     """Return the processes that use a mount or have claimed it, as far as we may see them.
 
-    Parameters: `shells` are the numbers of processes that have claimed it by a file.
+    Parameters: `shells` are the numbers of processes that have claimed it by a file; `everywhere`
+    looks also into other mount namespaces, which have the same files, but not the same mounts.
     """
     view = os.readlink("/proc/self/ns/mnt")
     claimed = str(locks.users) if locks else None
@@ -37,7 +41,7 @@ def users_of(
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
         try:
-            if os.readlink(process / "ns/mnt") != view:
+            if not everywhere and os.readlink(process / "ns/mnt") != view:
                 continue
             paths = set(_paths(process))
             if locks and str(locks.keeper) in paths:

@@ -74,9 +74,9 @@ class ProjectFiles:
             return seen.error is None
         return seen.status is None or _identity(now) != _identity(seen.status)
 
-    def publish(self, path: Path, text: str) -> None:
+    def publish(self, path: Path, text: str, mode: int | None = None) -> None:
         """Write a file as files.publish_text() does; from now on, this is what was read of it."""
-        publish_text(path, text)
+        publish_text(path, text, mode)
         self._seen[str(path)] = Seen(text.encode("utf-8", "surrogateescape"), os.stat(path))
 
     def imagine(self, path: Path, text: str) -> None:

@@ -6,8 +6,10 @@ Nothing is written before it is solved.
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from condainer.inputs import edit
@@ -28,7 +30,8 @@ def added(specs: Sequence[str], pip: bool, settings: Settings) -> list[Change]:
     for spec in specs:
         if not edit.name_of(spec) or "\n" in spec:
             raise InputError(f"{spec!r} names no package", "Write it as `name` or `name>=1.2`.")
-        if pip and text is not None:
+        # One that stands below `pip:` already is changed there.
+        if pip and text is not None and not environment.has(edit.name_of(spec), pip=True):
             text = edit.add_requirement(path, text, spec)
         else:
             environment.add(spec, pip)
@@ -56,23 +59,30 @@ def solved(changes: Sequence[Change], settings: Settings, reporter: Reporter) ->
     """Return the lock of the inputs as they are to be; nothing is written. Raises as relock()."""
     for change in changes:
         settings.files.imagine(change.path, change.new)
-    return relock.relock(settings, Wish(), reporter)
+    # What a frozen lock says is not asked for here.
+    return relock.relock(replace(settings, frozen=False), Wish(), reporter)
 
 
 def write(
     changes: Sequence[Change], made: Sequence[Relocked], settings: Settings, reporter: Reporter
 ) -> None:
     """Write the inputs and their lock; the inputs are as they were if that fails."""
+    modes = {change.path: stat.S_IMODE(change.path.stat().st_mode) for change in changes}
+    for change in changes:
+        if settings.files.has_changed(change.path):
+            raise InputError(
+                f"{change.path} was changed while this was solved", "Run the command again."
+            )
     done: list[Change] = []
     try:
         for change in changes:
             done.append(change)
-            settings.files.publish(change.path, change.new)
+            settings.files.publish(change.path, change.new, modes[change.path])
         relock.write(made, settings, reporter)
     except BaseException:
         for change in done:
             with suppress(OSError):
-                settings.files.publish(change.path, change.old)
+                settings.files.publish(change.path, change.old, modes[change.path])
         raise
 
 

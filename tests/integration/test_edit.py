@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -91,3 +93,49 @@ def test_a_lock_that_cannot_be_written_leaves_the_inputs(edited: Project) -> Non
     (edited.path / "conda-lock.yml").mkdir()
     edited.cnd("add", "probe-files", status=None)
     assert environment(edited) == TEXT
+
+
+def test_the_mode_of_a_file_stays(edited: Project) -> None:
+    (edited.path / "environment.yml").chmod(0o600)
+    edited.cnd("add", "probe-files")
+    assert (edited.path / "environment.yml").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_somebody_else_writes_meanwhile_is_not_lost(edited: Project) -> None:
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "condainer", "-q", "add", name],
+            cwd=edited.path,
+            env=edited.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in ("probe-files", "probe-old")
+    ]
+    told = [child.communicate()[1] for child in children]
+    text = environment(edited)
+    for child, name, said in zip(children, ("probe-files", "probe-old"), told, strict=True):
+        # Who comes second either sees the first one's, or says so.
+        assert (name in text) == (child.returncode == 0), (text, told)
+        assert child.returncode == 0 or "was changed while this was solved" in said
+
+
+def test_a_frozen_lock_and_a_pin(edited: Project) -> None:
+    before = environment(edited)
+    edited.cnd("add", "no-such-package", status=5, CONDAINER_FROZEN="1")
+    assert environment(edited) == before
+    edited.cnd("add", "probe-files", CONDAINER_FROZEN="1")
+    assert edited.json("status")["lock"] == "current"
+    edited.write(f"address: {edited.json('status')['address']}\n", "condainer.yml")
+    told = edited.cnd("add", "probe-old", status=3).stderr
+    assert "pinned" in told
+    assert "Remove `address:`" in told
+
+
+def test_a_requirement_below_pip_is_changed_there(make_project: Any) -> None:
+    project: Project = make_project(text="dependencies: [python, {pip: [six==1.16.0]}]\n")
+    project.write("# none\n", "requirements.txt")
+    project.cnd("-y", "add", "--pip", "six==1.17.0")
+    told = project.cnd("-y", "add", "--pip", "six==1.17.0").stderr
+    assert "environment.yml: + dependencies: [python, {pip: [six==1.17.0]}]" in told
+    assert "requirements.txt" not in told

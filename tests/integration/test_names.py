@@ -200,3 +200,26 @@ def test_only_its_owner_moves_a_name(members: tuple[Member, Member]) -> None:  #
     assert second["address"] != first["address"]
     listed = private.cnd("tag", "--list").stdout.splitlines()
     assert [line.split()[0] for line in listed] == ["TAG", "shared", "shared/2"]
+
+
+def test_a_name_of_a_cache_that_is_looked_into_first(named: Project, tmp_path: Path) -> None:
+    shutil.copytree(named.cache, tmp_path / "first")
+    named.write(OTHER)
+    named.cnd("build")
+    named.environment["CONDAINER_READONLY_CACHES"] = str(tmp_path / "first")
+    told = named.cnd("tag", "tools/1.0", status=3).stderr
+    assert f"{tmp_path}/first, which is looked into first, has the name tools/1.0" in told
+    named.cnd("tag", "other")
+
+
+def test_names_stand_wherever_addresses_do(named: Project, nowhere: Project) -> None:
+    prefix = named.json("status")["prefix"]
+    done = nowhere.cnd("exec", "--address", "tools/1.0", "probe-prefix")
+    assert done.stdout == f"{prefix}\n"
+    assert "has the name" in nowhere.cnd("rm", "tools/1.0", status=None).stderr
+    # What is said on the command line comes before the variable.
+    named.write(OTHER)
+    own = named.json("build")["prefix"]
+    done = named.cnd("exec", "--frozen", "probe-prefix", CONDAINER_ENV="tools/1.0")
+    assert done.stdout == f"{own}\n"
+    named.cnd("rm", "--force", "tools/1.0")

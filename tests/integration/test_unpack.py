@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -20,7 +21,8 @@ import pytest
 
 from tests.accounts import Account, accounts
 from tests.integration.conftest import PYTHON, Project, needs
-from tests.mounting import until
+from tests.integration.test_quick import daemon_of
+from tests.mounting import processes, until
 
 # The interpreter of the tests may stand in a directory that is closed to ordinary users.
 SEARCH = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
@@ -152,8 +154,10 @@ def test_where_mounting_is_forbidden_all_goes_on(make_project: Any) -> None:
 
 
 @pytest.fixture
-def unpacking(make_project: Any) -> Project:
-    made: Project = make_project(text=PYTHON, CONDAINER_MOUNT="unpack")
+def unpacking(make_project: Any, empty_packages: Path) -> Project:
+    made: Project = make_project(
+        text=PYTHON, CONDAINER_MOUNT="unpack", CONDAINER_PACKAGE_CACHE=str(empty_packages)
+    )
     made.cnd("build")
     return made
 
@@ -276,3 +280,68 @@ def test_without_unsquashfs_it_is_told(unpacking: Project, tmp_path: Path) -> No
     empty.mkdir()
     told = unpacking.cnd("exec", "true", status=125, PATH=str(empty)).stderr
     assert "unsquashfs is needed to unpack images" in told
+
+
+# Where the mounts are others, and so are their lock files; a copy is the same.
+ELSEWHERE = ("unshare", "-Urm")
+
+
+def test_a_copy_is_one_for_all_mount_namespaces(unpacking: Project) -> None:
+    prefix = prefix_of(unpacking)
+
+    def started(*before: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*before, *CND, "-q", "exec", "--", "sh", "-c", "echo begun; read line"],
+            cwd=unpacking.path,
+            env=unpacking.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    # All unpack at once; the first one's copy is everybody's.
+    children = [started(*ELSEWHERE), started(*ELSEWHERE), started()]
+    for child in children:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begun\n"
+    children[2].communicate("\n")
+    assert f"{prefix} is in use" in unpacking.cnd("umount", status=14).stderr
+    unpacking.cnd("clean")
+    assert (prefix / "bin/python").exists()
+    assert unpacking.json("list")[0]["mounted"]
+    for child in children[:2]:
+        child.communicate("\n")
+        assert child.returncode == 0
+    unpacking.cnd("umount")
+    assert not prefix.exists()
+
+
+def test_a_dead_mount_makes_way(unpacking: Project) -> None:
+    prefix = prefix_of(unpacking)
+    unpacking.cnd("mount", CONDAINER_MOUNT="direct")
+    for number in (*processes(str(prefix), "condainer.mount.keep"), daemon_of(prefix)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
+    done = unpacking.cnd("exec", "--", "python", "-c", "import sys; print(sys.prefix)")
+    assert done.stdout == f"{prefix}\n"
+    assert unpacking.json("status")["mount"]["with"] == "unsquashfs"
+
+
+def test_what_a_killed_command_began_is_cleaned(unpacking: Project) -> None:
+    place = prefix_of(unpacking).parent
+    for command in (("clean",), ("umount", "--all")):
+        child = subprocess.Popen(
+            [*CND, "-q", "exec", "true"], cwd=unpacking.path, env=unpacking.environment
+        )
+        until(lambda: [*place.glob(".condainer-*/unpacking.*")])
+        child.kill()
+        child.wait()
+        unpacking.cnd(*command)
+        assert not [*place.glob(".condainer-*/unpacking.*")]
+
+
+def test_a_copy_that_was_verified_does_not_vouch_for_the_next(unpacking: Project) -> None:
+    unpacking.cnd("exec", "--verify", "true")
+    unpacking.cnd("umount")
+    unpacking.cnd("exec", "true")
+    assert "without verification" in unpacking.cnd("exec", "--verify", "true", status=125).stderr
