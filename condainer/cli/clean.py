@@ -42,7 +42,7 @@ def clean(
     items = package_cache.removable(own, packages or everything)
     if not dry:
         package_cache.remove(items, own)
-        unmount.remove_copies(copy.path for copy in copies)
+        unmount.remove_copies((copy.path for copy in copies), settings)
     items += copies
     collected = None
     if images or everything:

@@ -51,14 +51,13 @@ def remove(call: Call, names: tuple[str, ...], pip: bool, as_json: bool) -> None
 def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) -> None:
     """Lock what the inputs are to say, write both, and build."""
     from condainer.cli import hit, lock_tables
+    from condainer.solve import package_edit
 
     if settings.address is not None:
         raise ConfigError(
             f"The project is pinned to the image {settings.address}, and goes on using that",
             "Remove `address:` from condainer.yml first.",
         )
-    from condainer.solve import package_edit
-
     lines = [line for change in changes for line in change.lines()]
     if call.dry:
         steps = [f"write {change.path}" for change in changes]

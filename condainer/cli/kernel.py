@@ -7,8 +7,9 @@ from pathlib import Path
 import click
 
 from condainer.cli.console import print_json, show
-from condainer.cli.main import ADDRESS, ENV, JSON, Call, Command, cli
+from condainer.cli.main import ADDRESS, ENV, Call, Command, cli
 
+JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 PREFIX = click.option(
     "--prefix", type=click.Path(path_type=Path), metavar="DIR", help="Below DIR, not for you alone."
 )

@@ -114,7 +114,6 @@ def copies(base: Path) -> list[Path]:
 def unused_copies(settings: Settings) -> list[Path]:
     """Return where unpacked copies of ours are that nobody uses."""
     found = []
-    mount_locks.reclaim_below(settings.mount_base_directory)
     for prefix in copies(settings.mount_base_directory):
         locks = mount_locks.locks_for(prefix)
         with mount_locks.all_taken((locks.users,)) as alone:
@@ -123,8 +122,9 @@ def unused_copies(settings: Settings) -> list[Path]:
     return found
 
 
-def remove_copies(prefixes: Iterable[Path]) -> None:
-    """Remove unpacked copies, except those that somebody uses by now."""
+def remove_copies(prefixes: Iterable[Path], settings: Settings) -> None:
+    """Remove unpacked copies that nobody uses by now either, and what was begun of others."""
+    mount_locks.reclaim_below(settings.mount_base_directory)
     for prefix in prefixes:
         with suppress(MountError):
             unmount(Image(Path(), mount_locks.address_at(prefix), prefix))

@@ -59,7 +59,7 @@ def find(file: File, settings: Settings) -> Path | None:
     if path is not None:
         with suppress(OSError):
             # Where reading does not do so, or nobody else's: what is not used goes (limits).
-            os.utime(path, (time.time(), path.stat().st_mtime))
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     return path
 
 
