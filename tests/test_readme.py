@@ -18,7 +18,7 @@ from condainer.system import errors, process
 
 TOP = Path(__file__).resolve().parents[1]
 README = TOP / "README.md"
-BLOCK = re.compile(r"(<!-- (?P<name>[\w ]+) -->\n)(?P<text>.*?)(\n<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (?P<name>[\w -]+) -->\n)(?P<text>.*?)(\n<!-- end -->)", re.DOTALL)
 CONTEXT = click.Context(main.cli)
 COMMANDS = [name for name in main.cli.list_commands(CONTEXT) if name != "help"]
 

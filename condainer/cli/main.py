@@ -185,6 +185,7 @@ class Commands(click.Group):
         "clean": "condainer.cli.clean",
         "diff": "condainer.cli.images",
         "kernel": "condainer.cli.kernel",
+        "shell-hook": "condainer.cli.hook",
         "tag": "condainer.cli.images",
         "tree": "condainer.cli.tree",
         "why": "condainer.cli.tree",
@@ -211,7 +212,7 @@ class Commands(click.Group):
             commands = [(name, self.get_command(context, name)) for name in names]
             with formatter.section(title):
                 # As wide everywhere, for one column of descriptions.
-                rows = [(f"{name:8}", c.get_short_help_str(66)) for name, c in commands if c]
+                rows = [(f"{name:10}", c.get_short_help_str(64)) for name, c in commands if c]
                 formatter.write_dl(rows)
 
     def resolve_command(

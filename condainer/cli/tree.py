@@ -20,9 +20,10 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON arra
 def tree(
     call: Call, package: str | None, address: str | None, env: str | None, as_json: bool
 ) -> None:
-    """Show what each package needs, from those that no other one needs.
+    """Show what each package needs, or what PKG needs.
 
-    Or what PKG needs. Conda and PyPI packages stand in one tree; `(*)` marks what was shown before.
+    It begins with those that no other one needs. Conda and PyPI packages stand in one tree; `(*)`
+    marks what was shown before.
     """
     from condainer.images import dependencies
 

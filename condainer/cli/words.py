@@ -50,7 +50,7 @@ GROUPS = {
         "clean",
         "cache",
     ],
-    "Elsewhere": ["kernel"],
+    "Elsewhere": ["kernel", "shell-hook"],
     "Sharing": ["share", "fetch", "bundle", "export", "import"],
     "System": ["prereq", "version"],
 }

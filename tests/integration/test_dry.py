@@ -27,6 +27,7 @@ ALWAYS: dict[str, tuple[tuple[str, ...], ...]] = {
     "verify": ((), ("--all",), ("--rebuild",), ("--keep",), ("--json",)),
     "add": (("probe-old",),),
     "remove": (("probe-files",),),
+    "shell-hook": ((), ("fish",)),
     "kernel": (("remove", "any"),),
     "tag": (("named",), ("named", "--delete")),
     "sign": (("--key", "KEY"), ("--all", "--key", "KEY"), ("--rebuild", "--key", "KEY")),

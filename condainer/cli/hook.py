@@ -1,0 +1,60 @@
+"""`cnd shell-hook`: an image in a shell's variables, for direnv."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from condainer.cli.console import answer
+from condainer.cli.main import ADDRESS, ENV, Call, cli
+from condainer.integrations.shell_hook import SHELLS
+
+
+@cli.command("shell-hook")
+@click.argument("shell", type=click.Choice(SHELLS), default=SHELLS[0])
+@ADDRESS
+@ENV
+@click.pass_obj
+def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> None:
+    """Print what a shell evaluates to be in the image.
+
+    For direnv, write `eval "$(cnd shell-hook)"` into .envrc. The image stays mounted until that
+    shell ends. In a shell of your own, `source ./activate` does more: it can be left.
+    """
+    from condainer import pipeline, project
+    from condainer.activate import run
+    from condainer.activate.shell import environment
+    from condainer.integrations import shell_hook
+    from condainer.lock.explicit import lockfile_path
+    from condainer.mount import mounts
+    from condainer.startup import command_environment
+    from condainer.system.platforms import this_platform
+
+    settings = call.using(frozen=True, address=address, env=env)
+    if call.dry:
+        plan = project.use_plan(settings)
+        call.would(*plan.steps, f"mount {plan.image} at {plan.prefix}, and print variables")
+        return
+    entry, lock = pipeline.current_entry(settings)
+    call.warn_if_behind(entry)
+    image = run.wanted(entry, settings, verify=False)
+    reporter = call.reporter()
+    run.check_brought(entry, settings, reporter)
+    options = mounts.Options.of(settings)
+    mounts.mount(image, options, reporter, shell_hook.shell_of_caller())
+    after = environment(
+        entry.prefix,
+        dict(lock.variables),
+        os.environ,
+        name=lock.name,
+        address=entry.address,
+        user_site=settings.user_site,
+        on_output=command_environment.tell,
+    )
+    found = list(shell_hook.lines(os.environ, after, shell))
+    if shell == "bash" and settings.address is None:
+        lockfile = lockfile_path(settings.project, this_platform())
+        inputs = (settings.environment_yml, settings.requirements_txt, lockfile)
+        found.append(shell_hook.watching(inputs))
+    answer("\n".join(found))

@@ -1,0 +1,74 @@
+"""What a shell evaluates to be in an image, as direnv's `.envrc` does it: variables, and no more.
+
+direnv takes back by itself what was set, when the directory is left.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from condainer.activate.shell import IDENTIFIER, fish_word
+from condainer.startup.command_environment import SHELL_OWN
+
+SHELLS = ("bash", "zsh", "fish")
+DIRENV = "direnv"
+
+
+def lines(before: Mapping[str, str], after: Mapping[str, str], shell: str) -> Iterator[str]:
+    """Yield, in the words of a shell, what leads from one environment to another."""
+    for name in sorted({*before, *after}):
+        if before.get(name) == after.get(name) or name in SHELL_OWN or not IDENTIFIER.match(name):
+            continue
+        value = after.get(name)
+        if shell != "fish":
+            yield f"unset {name}" if value is None else f"export {name}={shlex.quote(value)}"
+        elif value is None:
+            yield f"set -e {name}"
+        else:
+            words = value.split(os.pathsep) if name == "PATH" else [value]
+            yield f"set -gx {name} {' '.join(map(fish_word, words))}"
+
+
+def watching(paths: Sequence[Path]) -> str:
+    """Return what has direnv evaluate its file again after a change of others."""
+    return f"! type watch_file >/dev/null 2>&1 || watch_file {shlex.join(map(str, paths))}"
+
+
+def shell_of_caller() -> int:
+    """Return the number of the process that is the user's shell.
+
+    direnv is a child of it, which starts a shell of its own; a command substitution is a copy of
+    it, with the same command line.
+    """
+    ancestors = list(_ancestors())
+    for number, pid in enumerate(ancestors[:-1]):
+        if _read(pid, "comm").strip() == DIRENV:
+            return ancestors[number + 1]
+    place = 0
+    while place + 1 < len(ancestors) and _command(ancestors[place]) == _command(
+        ancestors[place + 1]
+    ):
+        place += 1
+    return ancestors[place]
+
+
+def _ancestors() -> Iterator[int]:
+    pid = os.getppid()
+    while pid > 1:
+        yield pid
+        # The name, in parentheses, may hold anything.
+        pid = int((_read(pid, "stat").rpartition(")")[2].split() or ["", "0"])[1])
+
+
+def _command(pid: int) -> str:
+    return _read(pid, "cmdline")
+
+
+def _read(pid: int, what: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{what}").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
