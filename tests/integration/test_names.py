@@ -156,6 +156,7 @@ def test_names_are_answered_the_short_way(named: Project, nowhere: Project) -> N
     nowhere.cnd("exec", "true", CONDAINER_ENV="tools/1.0")
     quick(nowhere, "exec", "true", CONDAINER_ENV="tools/1.0")
     # A name that has moved, or is gone, is not answered from memory.
+    named.cnd("umount")
     named.write(OTHER)
     second = named.json("build")["prefix"]
     named.cnd("tag", "tools/1.0")
