@@ -53,6 +53,9 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     except ToolError as error:
         if not fast and wish == AUTO and not taken:
             return unpacked_for(error, tool_directory)
+        if not fast and wish == AUTO:
+            # An unpacked copy is where everybody sees it.
+            error.message += "; and the mount point, where it could be unpacked, is somebody else's"
         if not fast:
             raise
         private = taken or wish == PRIVATE

@@ -119,6 +119,12 @@ def test_without_fuse_all_goes_on(machine: Machine) -> None:
     assert prefix.exists()
     assert f"Removed {prefix}: " in machine.cnd("clean").stderr
     assert not prefix.exists()
+    # What is at the prefix of somebody else stays, and is told.
+    (prefix / "theirs").mkdir(parents=True)
+    told = machine.cnd("exec", "true", status=125).stderr
+    assert "the mount point, where it could be unpacked, is somebody else's" in told
+    assert "--device /dev/fuse" in told
+    assert (prefix / "theirs").is_dir()
 
 
 # Root of a container: it may mount nothing, neither itself nor in a namespace of its own.
