@@ -32,8 +32,10 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
         return list(entries(settings))
     if what is None or verify.DIGITS.fullmatch(what.lower()):
         return [served(what and what.lower(), settings)]
-    if os.path.lexists(what) or not names.NAME.fullmatch(what):
-        return [Path(what).absolute()]
+    # Where the working directory was deleted, this says so.
+    path = Path(what).absolute()
+    if os.path.lexists(path) or not names.NAME.fullmatch(what):
+        return [path]
     return [served(inventory.address_of(what, settings), settings)]
 
 
