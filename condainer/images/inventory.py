@@ -18,7 +18,7 @@ from condainer.cache.leases import LIVE, Lease
 from condainer.cache.project_register import Project
 from condainer.images.notes import Records, read_records
 from condainer.lock.address import DIGITS
-from condainer.mount import mount_table, unpack
+from condainer.mount import mount_table
 from condainer.settings.config import Settings
 from condainer.system.errors import NotBuiltError
 from condainer.system.plain import printable
@@ -125,9 +125,7 @@ def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> 
     entry = entries.read_entry(directory)
     address = entries.address_in(directory)
     used = max(_last_read(directory, records.now), records.last_use(address))
-    mounted = entry is not None and (
-        mounts.has(entry.prefix) or unpack.is_there(entry.prefix, entry.address)
-    )
+    mounted = entry is not None and mounts.has(entry.prefix)
     leases = tuple(records.leases.get(address, ()))
     projects = tuple(records.projects.get(address, ()))
     names = tuple(name.name for name in records.names.get(address, ()))
