@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,20 +159,41 @@ def test_mount_upgrades_a_mount_that_only_lingers(image: Image) -> None:
     until(lambda: is_gone(image))
 
 
+@contextmanager
+def keepers_stopped(image: Image) -> Iterator[None]:
+    """Let a dead mount be seen: its keeper repairs it at once otherwise."""
+    until(lambda: keepers(image))
+    stopped = keepers(image)
+
+    def send(number: signal.Signals) -> None:
+        for pid in stopped:
+            # A child that asked the daemon has ended.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    send(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        send(signal.SIGCONT)
+
+
 def test_dead_mount_is_recognised_and_repaired(image: Image) -> None:
     mounts.mount(image)
     inside = os.open(image.prefix / "data", os.O_RDONLY)
     try:
-        os.kill(daemons(image)[0], signal.SIGKILL)
-        until(lambda: mounts.probe(image) is State.DEAD)
-        done = ME.hold(image, "cat", str(image.prefix / ".condainer/address"))
-        assert done.stdout == f"shared\n{ADDRESS}\n"
+        with keepers_stopped(image):
+            os.kill(daemons(image)[0], signal.SIGKILL)
+            until(lambda: mounts.probe(image) is State.DEAD)
+            done = ME.hold(image, "cat", str(image.prefix / ".condainer/address"))
+            assert done.stdout == f"shared\n{ADDRESS}\n"
         # It was kept before, so it is kept now.
         time.sleep(3 * LINGER)
         assert mounts.probe(image) is State.MOUNTED
-        os.kill(daemons(image)[0], signal.SIGKILL)
-        until(lambda: mounts.probe(image) is State.DEAD)
-        assert unmount.unmount(image)
+        with keepers_stopped(image):
+            os.kill(daemons(image)[0], signal.SIGKILL)
+            until(lambda: mounts.probe(image) is State.DEAD)
+            assert unmount.unmount(image)
     finally:
         os.close(inside)
     until(lambda: is_gone(image))
