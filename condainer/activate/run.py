@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from condainer.activate import shell
 from condainer.cache import trust
@@ -65,10 +66,26 @@ def claim(use: Use) -> None:
     mounts.hold(wanted(entry, settings, use.verify), options, use.reporter)
 
 
+def mount(
+    entry: Entry, settings: Settings, reporter: Reporter, verify: bool, shell: int | None
+) -> Path | None:
+    """Have an image mounted that is trusted; parameters, and what it returns, as mounts.mount()."""
+    image = wanted(entry, settings, verify)
+    check_brought(entry, settings, reporter)
+    return mounts.mount(image, mounts.Options.of(settings), reporter, shell)
+
+
 def _enter(use: Use) -> dict[str, str]:
     """Claim the mount of an image that is trusted, and return what activation sets."""
-    entry, lock, settings = use.entry, use.lock, use.settings
     claim(use)
+    return environment(use.entry, use.lock, use.settings)
+
+
+def environment(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
+    """Return what activation of a mounted image makes of the environment of this process.
+
+    Raises as shell.environment().
+    """
     return shell.environment(
         entry.prefix,
         dict(lock.variables),

@@ -1,7 +1,7 @@
 """Names of images in a cache, one small file each: `names/<NAME>` or `names/<NAME>@<VERSION>`.
 
 Members of a group write them for each other: a name leads to an address, and what has that is
-confirmed as ever. It is moved by whoever owns it.
+confirmed as ever. Only its owner moves it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ from typing import Any
 from condainer.cache import entries, publish, trust
 from condainer.cache.entries import UNREADABLE
 from condainer.cache.leases import ADDRESS
+from condainer.lock.address import DIGITS as WHOLE
 from condainer.settings.config import Settings
 from condainer.system.errors import ConfigError, NotBuiltError, StorageError
 from condainer.system.files import publish_text, read_small, storage_errors, user_name
 
 PART = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
 NAME = re.compile(rf"{PART}(/{PART})?")
-# As addresses.LEAST_DIGITS: what could be the beginning of an address.
-DIGITS = re.compile(r"[0-9a-fA-F]{4,32}")
+# As for a pin in condainer.yml: fewer digits are rather a word than an address.
+LEAST_DIGITS = 4
+DIGITS = re.compile(rf"[0-9a-fA-F]{{{LEAST_DIGITS},{WHOLE}}}")
 # How many earlier addresses of a name are kept, and what its file may hold at most, in bytes.
 KEPT, LIMIT = 50, 65_536
 
@@ -137,7 +139,7 @@ def find(text: str, settings: Settings) -> Name:
 def give(name: str, address: str, settings: Settings) -> Name:
     """Let a name of the writable cache lead to an address, and return it as it is then.
 
-    Raises ConfigError for what is no name, StorageError for one of somebody else.
+    Raises ConfigError for what is no name, StorageError for a name that belongs to somebody else.
     """
     root = settings.cache_directory
     old = _own(check(name), settings)

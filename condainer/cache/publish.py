@@ -60,6 +60,8 @@ QUARANTINE, TRASH = "quarantine", "trash"
 NOTES = (LEASES, USES, PROJECTS, TRASH)
 # Where members give names to images.
 NAMES = "names"
+# Older caches lack these, and so does one that cannot be written.
+OPTIONAL = (*NOTES, NAMES)
 # What a cache's owner lets `cnd gc` do.
 POLICY = "policy.yml"
 # Where those who vouch for entries put their signatures.
@@ -101,11 +103,7 @@ def prepare(root: Path) -> None:
         publish_text(root / name, PAPERS[name], 0o444)
     mode = stat.S_IMODE(root.stat().st_mode)
     for path in missing(root):
-        with (
-            contextlib.suppress(OSError)
-            if path.name in (*NOTES, NAMES)
-            else contextlib.nullcontext()
-        ):
+        with contextlib.suppress(OSError) if path.name in OPTIONAL else contextlib.nullcontext():
             make_directory(path, mode)
 
 
@@ -135,7 +133,7 @@ def _check_writable(place: Path) -> None:
 def missing(root: Path) -> list[Path]:
     """Return the directories that a cache should have and has not."""
     paths = [root / name for name in ("images", "tmp", "locks", SIGNATURES)]
-    notes = [root / name for name in (*NOTES, NAMES)]
+    notes = [root / name for name in OPTIONAL]
     absent = [path for path in paths if not path.is_dir()]
     return absent + [path for path in notes if not os.path.lexists(path)]
 
@@ -146,7 +144,7 @@ def refuse_other_content(root: Path, hidden: bool = False) -> None:
     Parameters: `hidden` looks at hidden files as well, except at a file system's snapshots.
     """
     known = {"images", "tmp", "locks", "packages", "engines", QUARANTINE, "format", "CACHEDIR.TAG"}
-    known |= {*NOTES, NAMES, POLICY, SIGNATURES}
+    known |= {*OPTIONAL, POLICY, SIGNATURES}
     known |= {".snapshot", ".snapshots", ".zfs"}
     strangers = sorted(path.name for path in root.iterdir() if path.name not in known)
     strangers = [name for name in strangers if hidden or not name.startswith(".")]

@@ -8,6 +8,7 @@ import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +16,7 @@ from typing import BinaryIO
 import xxhash
 
 from condainer.lock.address import OURS
-from condainer.settings.config import Settings
+from condainer.settings.config import STAGE, Settings
 from condainer.system import process
 from condainer.system.errors import BuildError, IntegrityError, StorageError, ToolError
 from condainer.system.files import (
@@ -26,6 +27,7 @@ from condainer.system.files import (
     storage_errors,
     sync_file,
 )
+from condainer.system.private_directory import claimed_directory
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter, Silent
 
@@ -252,12 +254,25 @@ def read_recipe(path: Path, settings: Settings) -> str:
         ) from None
 
 
+@contextmanager
+def parts(path: Path, settings: Settings, below: Sequence[str]) -> Iterator[Path]:
+    """Unpack what is at or below some paths in an image, for as long as it is read.
+
+    Yields the directory that holds them. Raises as unpack().
+    """
+    with (
+        storage_errors(f"read {path}"),
+        claimed_directory(settings.staging_directory, STAGE) as scratch,
+    ):
+        unpack(path, scratch / "image", settings, below)
+        yield scratch / "image"
+
+
 def unpack(path: Path, directory: Path, settings: Settings, below: Sequence[str] = ()) -> None:
     """Unpack an image, or what is at or below some paths in it, into a new directory.
 
-    A path may have wildcards.
-
-    Raises IntegrityError if that is not possible, StorageError when the disk does not take it.
+    A path may have wildcards. Raises IntegrityError if that is not possible, StorageError when the
+    disk does not take it.
     """
     tool = process.find_tool("unsquashfs", settings.tool_directory)
     if tool is None:

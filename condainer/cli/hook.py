@@ -24,11 +24,8 @@ def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
     """
     from condainer import pipeline, project
     from condainer.activate import run
-    from condainer.activate.shell import environment
     from condainer.integrations import shell_hook
     from condainer.lock.explicit import lockfile_path
-    from condainer.mount import mounts
-    from condainer.startup import command_environment
     from condainer.system.platforms import this_platform
 
     settings = call.using(frozen=True, address=address, env=env)
@@ -38,20 +35,8 @@ def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
         return
     entry, lock = pipeline.current_entry(settings)
     call.warn_if_behind(entry)
-    image = run.wanted(entry, settings, verify=False)
-    reporter = call.reporter()
-    run.check_brought(entry, settings, reporter)
-    options = mounts.Options.of(settings)
-    mounts.mount(image, options, reporter, shell_hook.shell_of_caller())
-    after = environment(
-        entry.prefix,
-        dict(lock.variables),
-        os.environ,
-        name=lock.name,
-        address=entry.address,
-        user_site=settings.user_site,
-        on_output=command_environment.tell,
-    )
+    run.mount(entry, settings, call.reporter(), False, shell_hook.shell_of_caller())
+    after = run.environment(entry, lock, settings)
     found = list(shell_hook.lines(os.environ, after, shell))
     if shell == "bash" and settings.address is None:
         lockfile = lockfile_path(settings.project, this_platform())

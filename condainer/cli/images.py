@@ -163,8 +163,10 @@ def tag(
     if listed or name is None:
         if delete or address is not None:
             raise click.UsageError("--list takes a name at most")
-        found = [item for root in entries.roots(settings) for item in names.read_all(root)]
-        chosen = [names.find(name, settings)] if name is not None else found
+        if name is not None:
+            chosen = [names.find(name, settings)]
+        else:
+            chosen = [item for root in entries.roots(settings) for item in names.read_all(root)]
         if as_json:
             print_json([item.report() for item in chosen])
         elif chosen:

@@ -467,7 +467,6 @@ def mount_image(
     """
     from condainer import pipeline, project
     from condainer.activate import run
-    from condainer.mount import mounts
 
     settings = call.using(*["mount=kernel"] * all_users, env=env)
     if call.dry:
@@ -484,10 +483,7 @@ def mount_image(
     if warn:
         # For a shell in which it is active already.
         return
-    image = run.wanted(entry, settings, verify)
-    reporter = call.reporter()
-    run.check_brought(entry, settings, reporter)
-    claim = mounts.mount(image, mounts.Options.of(settings), reporter, shell)
+    claim = run.mount(entry, settings, call.reporter(), verify, shell)
     if claim is not None:
         # What `deactivate` deletes.
         answer(str(claim))

@@ -15,12 +15,11 @@ from typing import Any
 
 from condainer.cache import squashfs
 from condainer.cache.entries import Entry
-from condainer.inputs.edit import name_of, normal
-from condainer.lock.locks import Lock
-from condainer.settings.config import STAGE, Settings
+from condainer.inputs.edit import name_of
+from condainer.lock.locks import Lock, pip_name
+from condainer.settings.config import Settings
 from condainer.system.errors import InputError
-from condainer.system.files import read_text, storage_errors
-from condainer.system.private_directory import claimed_directory
+from condainer.system.files import read_text
 
 METADATA = "lib/python3*/site-packages/*.dist-info/METADATA"
 RECORDS = "conda-meta"
@@ -69,7 +68,7 @@ class Graph:
 
     def find(self, name: str) -> Package:
         """Return a package by its name; raises InputError that tells of near ones."""
-        for key in (name.lower(), f"pip:{normal(name)}"):
+        for key in (name.lower(), f"pip:{pip_name(name)}"):
             if key in self.packages:
                 return self.packages[key]
         import difflib
@@ -108,10 +107,7 @@ class Graph:
 
 def read(entry: Entry, lock: Lock, settings: Settings) -> Graph:
     """Return what the packages of an image need; raises ToolError without unsquashfs."""
-    staging = settings.staging_directory
-    with storage_errors(f"read {entry.image}"), claimed_directory(staging, STAGE) as scratch:
-        tree = scratch / "image"
-        squashfs.unpack(entry.image, tree, settings, (RECORDS, METADATA))
+    with squashfs.parts(entry.image, settings, (RECORDS, METADATA)) as tree:
         records = [json.loads(read_text(path)) for path in sorted(tree.glob(f"{RECORDS}/*.json"))]
         wheels = {
             str(path.relative_to(tree)): HeaderParser().parsestr(read_text(path))
@@ -120,7 +116,7 @@ def read(entry: Entry, lock: Lock, settings: Settings) -> Graph:
     owner = {file: record["name"] for record in records for file in record["files"]}
     # Of each distribution, the package that has it.
     keys = {
-        normal(head["Name"]): owner.get(path) or f"pip:{normal(head['Name'])}"
+        pip_name(head["Name"]): owner.get(path) or f"pip:{pip_name(head['Name'])}"
         for path, head in wheels.items()
     }
     python = next((r["version"] for r in records if r["name"] == "python"), "3")
@@ -129,7 +125,7 @@ def read(entry: Entry, lock: Lock, settings: Settings) -> Graph:
     }
     for path, head in wheels.items():
         if path not in owner:
-            key = f"pip:{normal(head['Name'])}"
+            key = f"pip:{pip_name(head['Name'])}"
             asked = tuple(_requirements(head.get_all("Requires-Dist") or (), python, lock.platform))
             needs = tuple(Need(keys[name], text) for name, text in asked if name in keys)
             found[key] = Package(key, "pip", head["Name"], head["Version"], needs)
@@ -159,7 +155,7 @@ def _requirements(lines: Sequence[str], python: str, platform: str) -> Iterator[
         marker = requirement.marker
         if marker is None or marker.evaluate({**linux, **version, **machine, "extra": ""}):
             asked = f"{requirement.name}{requirement.specifier}"
-            yield normal(requirement.name), asked
+            yield pip_name(requirement.name), asked
 
 
 def tree(graph: Graph, package: Package | None = None) -> Iterator[str]:

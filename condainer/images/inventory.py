@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,9 +22,6 @@ from condainer.settings.config import Settings
 from condainer.system.errors import NotBuiltError
 from condainer.system.plain import printable
 
-# As for a pin in condainer.yml: fewer digits are rather a word than an address.
-LEAST_DIGITS = 4
-ADDRESS = re.compile(rf"[0-9a-fA-F]{{{LEAST_DIGITS},{DIGITS}}}")
 # How many addresses are shown to somebody who mistyped one.
 SHOWN = 8
 # How long a file system with projects may take to answer somebody who lists images, in seconds.
@@ -128,8 +124,8 @@ def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> 
     mounted = entry is not None and mounts.has(entry.prefix)
     leases = tuple(records.leases.get(address, ()))
     projects = tuple(records.projects.get(address, ()))
-    names = tuple(name.name for name in records.names.get(address, ()))
-    return Item(address, root, directory, entry, used, mounted, leases, projects, names)
+    given = tuple(name.name for name in records.names.get(address, ()))
+    return Item(address, root, directory, entry, used, mounted, leases, projects, given)
 
 
 def _last_read(directory: Path, now: float) -> float:
@@ -144,7 +140,7 @@ def _last_read(directory: Path, now: float) -> float:
 
 def is_address(text: str) -> bool:
     """Tell whether an argument is an address, perhaps shortened, rather than a path or a word."""
-    return ADDRESS.fullmatch(text) is not None
+    return names.DIGITS.fullmatch(text) is not None
 
 
 def named(digits: str, settings: Settings) -> list[Item]:
@@ -179,9 +175,8 @@ def unknown(text: str, settings: Settings) -> NotBuiltError:
     if is_address(text):
         problem = f"No image with the address {text} in {roots}"
     else:
-        problem = (
-            f"{text} is neither a file, a name, nor an address of {LEAST_DIGITS} to {DIGITS} digits"
-        )
+        digits = f"{names.LEAST_DIGITS} to {DIGITS} digits"
+        problem = f"{text} is neither a file, a name, nor an address of {digits}"
     chosen = {address: known[address] for address in near}
     return NotBuiltError(problem, _shown(chosen) if chosen else "`cnd list` shows all images.")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from condainer.inputs.conda_specs import PACKAGE_URL
+from condainer.lock.locks import pip_name
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
 
@@ -56,11 +57,6 @@ def name_of(spec: str) -> str:
 def is_bare(spec: str) -> bool:
     """Tell whether a spec is the name of a package, and no more."""
     return name_of(spec) == spec.strip().lower()
-
-
-def normal(name: str) -> str:
-    """Return a name as the index of Python packages compares it."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 class Environment:
@@ -161,12 +157,12 @@ class Environment:
 
     def _named(self, name: str, pip: bool) -> list[yaml.ScalarNode]:
         sequence = self._pip() if pip else self._dependencies()
-        wanted = normal(name) if pip else name
+        wanted = pip_name(name) if pip else name
         found = []
         for item in sequence.value if sequence else ():
             if isinstance(item, yaml.ScalarNode):
                 own = name_of(item.value)
-                if (normal(own) if pip else own) == wanted:
+                if (pip_name(own) if pip else own) == wanted:
                     found.append(item)
         return found
 
@@ -206,7 +202,9 @@ class Environment:
             self._insert(at, f"{dash}{_scalar(spec)}")
         else:
             at = self._start_of_line(first.start_mark.index)
-            self.text = f"{self.text[:at]}{dash}{_scalar(spec)}{self._line_end}{self.text[at:]}"
+            self.text = (
+                f"{self.text[:at]}{dash}{_scalar(spec)}{_line_end(self.text)}{self.text[at:]}"
+            )
 
     def _begin(self, spec: str, pip: bool) -> None:
         """Write the first item of a list that is not there yet."""
@@ -256,14 +254,10 @@ class Environment:
 
     def _insert(self, at: int, line: str) -> None:
         """Put a line behind the one that ends at an index."""
-        end = self._line_end
+        end = _line_end(self.text)
         before = self.text[:at].removesuffix("\r")
         rest = self.text[len(before) :] or end
         self.text = f"{before}{end}{line.replace(chr(10), end)}{rest}"
-
-    @property
-    def _line_end(self) -> str:
-        return "\r\n" if "\r\n" in self.text else "\n"
 
     def _start_of_line(self, index: int) -> int:
         return self.text.rfind("\n", 0, index) + 1
@@ -274,6 +268,10 @@ class Environment:
 
     def _by_hand(self, node: yaml.Node, why: str) -> InputError:
         return InputError(f"{self.path}:{node.start_mark.line + 1}: {why}", BY_HAND)
+
+
+def _line_end(text: str) -> str:
+    return "\r\n" if "\r\n" in text else "\n"
 
 
 def _end(node: yaml.Node) -> int:
@@ -297,7 +295,7 @@ def _scalar(text: str, flow: bool = False) -> str:
 
 def add_requirement(path: Path, text: str, requirement: str) -> str:
     """Return the text of a requirements file with one that takes the place of its own, or last."""
-    end = "\r\n" if "\r\n" in text else "\n"
+    end = _line_end(text)
     rows = text.split(end)
     found = _rows(rows, name_of(requirement))
     if len(found) > 1 or any(HARD.search(rows[number]) for number in found):
@@ -316,7 +314,7 @@ def add_requirement(path: Path, text: str, requirement: str) -> str:
 
 def remove_requirement(path: Path, text: str, name: str) -> str | None:
     """Return the text of a requirements file without a package, None if it is not there."""
-    end = "\r\n" if "\r\n" in text else "\n"
+    end = _line_end(text)
     rows = text.split(end)
     found = _rows(rows, name)
     if not found:
@@ -328,11 +326,11 @@ def remove_requirement(path: Path, text: str, name: str) -> str | None:
 
 
 def _rows(rows: Sequence[str], name: str) -> list[int]:
-    wanted = normal(name)
+    wanted = pip_name(name)
     return [
         number
         for number, row in enumerate(rows)
         if (line := row.strip("\ufeff \t\r"))
         and not line.startswith("#")
-        and normal(name_of(COMMENT.sub("", line))) == wanted
+        and pip_name(name_of(COMMENT.sub("", line))) == wanted
     ]

@@ -17,7 +17,7 @@ from typing import Any
 from condainer.cache import squashfs
 from condainer.cache.entries import Entry
 from condainer.integrations.own_command import environment
-from condainer.settings.config import STAGE, Settings
+from condainer.settings.config import Settings
 from condainer.system.errors import ConfigError, InputError, LockfileError
 from condainer.system.files import (
     make_directory,
@@ -28,7 +28,6 @@ from condainer.system.files import (
     remove_tree,
     storage_errors,
 )
-from condainer.system.private_directory import claimed_directory
 
 # Where packages of kernels put their specifications, in an image as everywhere.
 BELOW = "share/jupyter/kernels"
@@ -76,10 +75,8 @@ def kernels_of(entry: Entry, settings: Settings) -> list[Kernel]:
 
     Raises InputError with the remedy if there is none, ToolError without unsquashfs.
     """
-    staging = settings.staging_directory
-    with storage_errors(f"read {entry.image}"), claimed_directory(staging, STAGE) as scratch:
-        squashfs.unpack(entry.image, scratch / "image", settings, (BELOW,))
-        found = [_read(path.parent) for path in sorted(scratch.glob(f"image/{BELOW}/*/{SPEC}"))]
+    with squashfs.parts(entry.image, settings, (BELOW,)) as tree:
+        found = [_read(path.parent) for path in sorted(tree.glob(f"{BELOW}/*/{SPEC}"))]
     if not found:
         raise InputError(
             f"The image {entry.address} has no Jupyter kernel",
@@ -144,7 +141,7 @@ def install(
         "interrupt_mode": "signal",
         **kernel.spec,
         "argv": [*before, *kernel.spec["argv"]],
-        # Whoever starts it need not have the settings of this shell.
+        # The program that starts the kernel may lack the settings of this shell.
         "env": {**environment(), **variables},
         "display_name": display_name,
         "metadata": {**metadata, OURS: {"address": address}},

@@ -303,24 +303,28 @@ def shells(locks: Locks) -> list[int]:
     """Return the shells that use a mount; the claims of those that have ended are deleted."""
     found = []
     for path in locks.shells.parent.glob(f"{locks.shells.name}.*"):
-        pid = path.suffix[1:]
         with suppress(OSError):
-            started = _started(int(pid)) if pid.isdigit() else None
-            # An empty one is just being written.
-            if started is not None and path.read_text(encoding="ascii") in (started, ""):
-                found.append(int(pid))
+            if _is_of_a_shell(path):
+                found.append(int(path.suffix[1:]))
             else:
                 path.unlink()
     return found
+
+
+def _is_of_a_shell(claim: Path) -> bool:
+    """Tell whether the shell that made a claim still lives; raises OSError."""
+    pid = claim.suffix[1:]
+    started = _started(int(pid)) if pid.isdigit() else None
+    # An empty one is just being written.
+    return started is not None and claim.read_text(encoding="ascii") in (started, "")
 
 
 def shells_anywhere(prefix: Path) -> bool:
     """Tell whether a shell uses what is at a prefix, in whichever mount namespace."""
     directory = _existing_directory(prefix.parent)
     for path in directory.glob(f"{_stem(prefix)}-*.shells.*") if directory else ():
-        with suppress(OSError, ValueError):
-            started = _started(int(path.suffix[1:]))
-            if started is not None and path.read_text(encoding="ascii") in (started, ""):
+        with suppress(OSError, UnicodeDecodeError):
+            if _is_of_a_shell(path):
                 return True
     return False
 

@@ -56,7 +56,7 @@ def removed(names: Sequence[str], pip: bool, settings: Settings) -> list[Change]
 
 
 def solved(changes: Sequence[Change], settings: Settings, reporter: Reporter) -> Sequence[Relocked]:
-    """Return the lock of the inputs as they are to be; nothing is written. Raises as relock()."""
+    """Return the lock of the edited inputs without writing anything; raises as relock()."""
     for change in changes:
         settings.files.imagine(change.path, change.new)
     # What a frozen lock says is not asked for here.

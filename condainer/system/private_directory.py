@@ -16,7 +16,7 @@ from condainer.startup.lease_files import this_host as this_host
 from condainer.system.files import remove_tree
 
 _until_exit = ExitStack()
-# For whoever uses the package without `cnd`, which ends otherwise and calls leave().
+# For programs that import the package: `cnd` itself skips this and calls leave().
 atexit.register(_until_exit.close)
 
 

@@ -119,7 +119,7 @@ def test_without_fuse_all_goes_on(machine: Machine) -> None:
     assert prefix.exists()
     assert f"Removed {prefix}: " in machine.cnd("clean").stderr
     assert not prefix.exists()
-    # What is at the prefix of somebody else stays, and is told.
+    # Another file at the prefix stays, and the message says so.
     (prefix / "theirs").mkdir(parents=True)
     told = machine.cnd("exec", "true", status=125).stderr
     assert "the mount point, where it could be unpacked, is somebody else's" in told
