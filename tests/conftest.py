@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -27,8 +27,19 @@ UV_CACHE = os.environ.get("UV_CACHE_DIR") or str(
 
 
 @pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """End with the test what the product sets in this process, which others would inherit."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
 def isolated_user(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    own_environment: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
     """Give each test an empty home directory, and no setting of Condainer; return the home."""
     home = tmp_path_factory.mktemp("home")
@@ -38,10 +49,6 @@ def isolated_user(
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     monkeypatch.setenv("UV_CACHE_DIR", UV_CACHE)
-    if "SSL_CERT_FILE" not in os.environ:
-        # What the product sets in this process ends with the test.
-        monkeypatch.setenv("SSL_CERT_FILE", "")
-        monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setattr(config, "SITE_FILE", home / "site" / "condainer.yml")
     return home
 

@@ -18,7 +18,7 @@ import pytest
 from condainer.activate import bash, csh, fish, shell
 from condainer.activate.bash import Activation
 
-ADDRESS = "00112233445566778899aabbccddeeff"
+ADDRESS = "ac71fa7e112233445566778899aabbcc"
 VARIABLES = {
     "ODD": 'it\'s $HOME "quoted" \\ \\\\ \\! !x {a,b} *.c ~ `echo` größe %d \\\nendif\nend \\',
     "EMPTY": "",

@@ -8,7 +8,7 @@ import pytest
 
 from condainer.activate import default_variables
 
-ADDRESS = "00112233445566778899aabbccddeeff"
+ADDRESS = "c0f027e0112233445566778899aabbcc"
 
 
 def of(environ: dict[str, str], user_site: bool = False) -> dict[str, str]:

@@ -20,7 +20,8 @@ from condainer.activate.bash import Activation
 from condainer.startup import command_environment
 from condainer.system.errors import ToolError
 
-ADDRESS = "00112233445566778899aabbccddeeff"
+# Not that of any image which a test running beside mounts: the scripts look at the mount table.
+ADDRESS = "5e11ac70112233445566778899aabbcc"
 VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
 CACHE = Path("/group's cache/größe")
 # Notes how it is called, and makes a claim as `cnd mount --shell PID` does.

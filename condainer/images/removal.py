@@ -58,17 +58,17 @@ def _check_owner(item: Item) -> None:
 
 
 def _check_unused(item: Item) -> None:
-    if item.mounted:
-        assert item.entry is not None
-        raise MountError(
-            f"{item.address} is mounted at {item.entry.prefix}",
-            "Unmount it first, in its project with `cnd umount`; `--force` removes it even so.",
-        )
     if item.names:
         raise CondainerError(
             f"{item.address} has the name {', '.join(item.names)}",
             "`cnd tag --delete` takes a name away, `cnd tag NAME ADDRESS` gives it to another "
             "image; `--force` removes this one even so.",
+        )
+    if item.mounted:
+        assert item.entry is not None
+        raise MountError(
+            f"{item.address} is mounted at {item.entry.prefix}",
+            "Unmount it first, in its project with `cnd umount`; `--force` removes it even so.",
         )
     elsewhere = [lease for lease in item.leases if lease.host != this_host()]
     if elsewhere:
