@@ -85,6 +85,9 @@ def examine(prefix: Path, address: str) -> State:
 def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
     if top is None or top.kind == PLACE:
         return _of_directory(prefix, address)
+    if top.kind != KERNEL and not top.kind.startswith("fuse"):
+        # Only we and root can show a directory of a disk here, and only ours alone has the mark.
+        return State.UNPACKED if unpack.is_there(prefix, address) else State.FOREIGN
     if top.kind != KERNEL and top.owner != os.geteuid():
         return State.FOREIGN
     # A daemon can stop at any moment: we do not touch what it serves.

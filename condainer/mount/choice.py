@@ -43,7 +43,7 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     """
     taken = state is State.FOREIGN
     if wish == UNPACK:
-        return _unpacked("`mount: unpack` says so", tool_directory)
+        return _unpacked("`mount: unpack` says so", tool_directory, taken)
     if wish == KERNEL:
         return _by_kernel(taken, tool_directory)
     quick = tool_paths.kernel_is_safe(str(image)) and wish != DIRECT
@@ -51,11 +51,8 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     try:
         fuse = backends.find_fuse(tool_directory)
     except ToolError as error:
-        if not fast and wish == AUTO and not taken:
-            return unpacked_for(error, tool_directory)
         if not fast and wish == AUTO:
-            # An unpacked copy is where everybody sees it.
-            error.message += "; and the mount point, where it could be unpacked, is somebody else's"
+            return unpacked_for(error, tool_directory, taken)
         if not fast:
             raise
         private = taken or wish == PRIVATE
@@ -104,14 +101,21 @@ def for_everybody_of_ours(wish: str, image: Path, state: State, tool_directory: 
     return way
 
 
-def _unpacked(reason: str, tool_directory: Path | None) -> Way:
-    return Way((), False, reason, unpack.tool(tool_directory))
+def _unpacked(reason: str, tool_directory: Path | None, taken: bool = False) -> Way:
+    """Return the way of a copy, which is shown to our commands alone where the prefix is taken."""
+    if taken and not namespace.available():
+        raise MountError(
+            "The mount point, where the image would be unpacked, is somebody else's, and this "
+            "machine does not allow to show a copy there in a user namespace",
+            namespace.REMEDY,
+        )
+    return Way((), taken, reason, unpack.tool(tool_directory))
 
 
-def unpacked_for(error: CondainerError, tool_directory: Path | None) -> Way:
+def unpacked_for(error: CondainerError, tool_directory: Path | None, taken: bool = False) -> Way:
     """Return the way for a machine that cannot mount, as an error says; raises that without it."""
     try:
-        return _unpacked(error.message, tool_directory)
+        return _unpacked(error.message, tool_directory, taken)
     except ToolError:
         raise error from None
 

@@ -198,6 +198,8 @@ def hold(
                 return _hold_shared(image, options, report, way)
             state = State.FOREIGN
     way = choice.choose(options.way, image.path, state, options.tool_directory)
+    if way.private and way.unsquashfs:
+        return _hold_aside(image, options, way, report)
     if way.private:
         return _hold_private(image, options, way, report)
     # A job, on a machine that does not allow namespaces, or what cannot be mounted at all.
@@ -247,6 +249,25 @@ def _hold_provided(image: Image) -> Hold:
         os.close(descriptor)
         raise MountError(f"{image.prefix} has been unmounted just now", "Try again.")
     return _held(descriptor, private=False)
+
+
+def _hold_aside(image: Image, options: Options, way: Way, report: Reporter) -> Hold:
+    """Claim a copy of ours that is elsewhere, and enter a namespace in which it is at the prefix.
+
+    The namespace is this process's own, and ends with it: there is nothing to look after.
+    """
+    copy = replace(image, prefix=unpack.aside(image.prefix))
+    files.make_directory(copy.prefix.parent, 0o700)
+    try:
+        held = _hold_shared(copy, options, report, replace(way, private=False))
+    except Taken:
+        raise _taken(copy, options) from None
+    try:
+        private.show(copy.prefix, image.prefix, options.trusted)
+    except BaseException:
+        held.release()
+        raise
+    return replace(held, private=True)
 
 
 def _hold_private(image: Image, options: Options, way: Way, report: Reporter) -> Hold:

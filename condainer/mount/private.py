@@ -110,6 +110,31 @@ def enter(prefix: Path, locks: Locks, trusted: Callable[[int], bool]) -> Place:
     return Place(notice, announced, cover)
 
 
+def show(copy: Path, prefix: Path, trusted: Callable[[int], bool]) -> None:
+    """Let an unpacked copy appear at `prefix` for this process, and for what it starts, alone.
+
+    The process must have one thread. Parameters: as of enter(). Raises MountError when the machine
+    does not allow it, or when others could put something else there meanwhile.
+    """
+    if not _is_safe(prefix, trusted):
+        raise MountError(
+            f"{prefix} is taken by {owner(prefix)}, who could replace it while it is used",
+            "Set `mount_base_directory` to a directory of your own and build again.",
+        )
+    notice, announced = mount_locks.announce(prefix)
+    try:
+        namespace.enter()
+        namespace.bind(copy, prefix)
+    except OSError as error:
+        os.close(announced)
+        notice.unlink(missing_ok=True)
+        raise MountError(
+            f"{copy} cannot be shown at {prefix}: {error.strerror}", namespace.REMEDY
+        ) from error
+    # Locked until the command has ended.
+    os.set_inheritable(announced, True)
+
+
 def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:
     """Put the place back that was taken away from outside; raises MountError, or as lay()."""
     if not mount_table.has_place(prefix) and not _is_safe(prefix, trusted):

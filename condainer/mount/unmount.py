@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,14 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
     Parameters: `force` takes it away from the processes that use it. Raises MountError that names
     those processes when there are any.
     """
+    done = _unmount(image, force, tool_directory)
+    copy = replace(image, prefix=unpack.aside(image.prefix))
+    if unpack.is_there(copy.prefix, copy.address):
+        return _unmount(copy, force, tool_directory)
+    return done
+
+
+def _unmount(image: Image, force: bool, tool_directory: Path | None) -> bool:
     check_base(image.prefix.parent)
     locks = mount_locks.locks_for(image.prefix)
     sole = _take_alone(locks)
@@ -95,7 +103,7 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
             cleared.append(Cleared(prefix))
         except CondainerError as error:
             cleared.append(Cleared(prefix, error.message))
-    for place in sorted({base, *(prefix.parent for prefix in prefixes)}):
+    for place in sorted({base, unpack.own_base(base), *(prefix.parent for prefix in prefixes)}):
         mount_locks.reclaim_below(place)
         cleared += _private_ones_cleared(place, force)
         cleared += _left_ones_removed(place)
@@ -106,7 +114,10 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
 def copies(base: Path) -> list[Path]:
     """Return where unpacked copies of ours are below a directory."""
     found = (
-        path for path in base.glob("condainer-*") if mount_locks.MOUNT_POINT.fullmatch(path.name)
+        path
+        for place in (base, unpack.own_base(base))
+        for path in place.glob("condainer-*")
+        if mount_locks.MOUNT_POINT.fullmatch(path.name)
     )
     return [path for path in sorted(found) if unpack.is_there(path, mount_locks.address_at(path))]
 
@@ -124,7 +135,9 @@ def unused_copies(settings: Settings) -> list[Path]:
 
 def remove_copies(prefixes: Iterable[Path], settings: Settings) -> None:
     """Remove unpacked copies that nobody uses by now either, and what was begun of others."""
-    mount_locks.reclaim_below(settings.mount_base_directory)
+    base = settings.mount_base_directory
+    for place in (base, unpack.own_base(base)):
+        mount_locks.reclaim_below(place)
     for prefix in prefixes:
         with suppress(MountError):
             unmount(Image(Path(), mount_locks.address_at(prefix), prefix))
@@ -205,7 +218,8 @@ def _remove_copy(image: Image, locks: Locks, force: bool) -> None:
 
 def _is_used(prefix: Path, locks: Locks) -> bool:
     """Tell whether a shell or process uses an unpacked copy, in whichever mount namespace."""
-    return bool(mount_locks.shells_anywhere(prefix) or users_of(prefix, locks, everywhere=True))
+    claimed = mount_locks.shells_anywhere(prefix) or mount_locks.visitors(prefix)
+    return bool(claimed or users_of(prefix, locks, everywhere=True))
 
 
 def _take_alone(locks: Locks) -> int | None:

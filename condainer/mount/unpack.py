@@ -19,6 +19,18 @@ MARK = ".condainer/unpacked"
 READ_ONLY = 0o500
 # What a copy that is being made, or removed, is called.
 PARTIAL, REMOVED = "unpacking", "removed"
+# What holds the copies that are shown at prefixes of others.
+OWN = "copies"
+
+
+def aside(prefix: Path) -> Path:
+    """Return where our copy is of an image at whose prefix somebody else's is."""
+    return own_base(prefix.parent) / prefix.name
+
+
+def own_base(base: Path) -> Path:
+    """Return where our copies are for which there was no place below a directory."""
+    return mount_locks.private_directory(base) / OWN
 
 
 def is_there(prefix: Path, address: str) -> bool:

@@ -119,11 +119,11 @@ def test_without_fuse_all_goes_on(machine: Machine) -> None:
     assert prefix.exists()
     assert f"Removed {prefix}: " in machine.cnd("clean").stderr
     assert not prefix.exists()
-    # Another file at the prefix stays, and the message says so.
+    # What else is at the prefix stays.
     (prefix / "theirs").mkdir(parents=True)
-    told = machine.cnd("exec", "true", status=125).stderr
-    assert "the mount point, where it could be unpacked, is somebody else's" in told
-    assert "--device /dev/fuse" in told
+    done = machine.cnd("exec", "--", "python", "-c", "import sys, click; print(sys.prefix)")
+    assert done.stdout == f"{prefix}\n"
+    assert machine.cnd("umount").stderr == f"Unmounted {prefix}\n"
     assert (prefix / "theirs").is_dir()
 
 
@@ -157,6 +157,13 @@ def test_where_mounting_is_forbidden_all_goes_on(make_project: Any) -> None:
     assert done.stdout == f"{prefix}\n{prefix}\n", done.stderr
     contained("cnd", "umount", "--all")
     assert not Path(prefix).exists()
+    # Without namespaces either, a copy cannot be shown where something else is.
+    (Path(prefix) / "theirs").mkdir(parents=True)
+    done = contained("cnd", "exec", "true")
+    assert done.returncode == 125
+    assert "this machine does not allow a private one" in done.stderr
+    assert (Path(prefix) / "theirs").is_dir()
+    shutil.rmtree(prefix)
 
 
 @pytest.fixture
@@ -166,6 +173,10 @@ def unpacking(make_project: Any, empty_packages: Path) -> Project:
     )
     made.cnd("build")
     return made
+
+
+def copies_of(project: Project) -> list[Path]:
+    return [*(project.path.parent / "m").rglob(".condainer/unpacked")]
 
 
 def prefix_of(project: Project) -> Path:
@@ -252,12 +263,13 @@ def test_a_mount_is_demanded_where_a_copy_is(unpacking: Project) -> None:
 
 def test_what_was_unpacked_by_itself_is_not_verified(unpacking: Project) -> None:
     unpacking.cnd("exec", "true")
-    told = unpacking.cnd("exec", "--verify", "true", status=125).stderr
-    assert "without verification" in told
-    assert "`cnd umount`" in told
+    for told in ("Unpacking the image", ""):
+        assert told in unpacking.cnd("exec", "--verify", "true").stderr
+    assert len(copies_of(unpacking)) == 2
     unpacking.cnd("umount")
+    assert not copies_of(unpacking)
     unpacking.cnd("exec", "--verify", "true")
-    unpacking.cnd("exec", "--verify", "true")
+    assert len(copies_of(unpacking)) == 1
 
 
 def test_where_no_program_may_run_nothing_is_unpacked(make_project: Any, tmp_path: Path) -> None:
@@ -275,10 +287,64 @@ def test_where_no_program_may_run_nothing_is_unpacked(make_project: Any, tmp_pat
 def test_what_is_not_ours_is_not_replaced(unpacking: Project) -> None:
     prefix = prefix_of(unpacking)
     (prefix / "mine").mkdir(parents=True)
-    told = unpacking.cnd("exec", "true", status=125).stderr
-    assert f"{prefix} is taken by something of " in told
+    # It is shown there to our commands alone, and to those that they start.
+    again = 'cnd -q exec pwd; cnd umount; cnd umount --all; ls "$CONDA_PREFIX/bin/python"'
+    done = unpacking.bash(f"cnd -q exec sh -c '{again}'")
+    assert done.stdout == f"{unpacking.path}\n{prefix}/bin/python\n", done.stderr
+    assert "is in use" in done.stderr
+    assert "Unmounted" not in done.stderr
     assert (prefix / "mine").is_dir()
+    assert len(copies_of(unpacking)) == 1
+    assert "Would remove " in unpacking.cnd("clean", "--dry-run").stderr
+    unpacking.cnd("clean")
+    assert not copies_of(unpacking)
+    told = unpacking.cnd("mount", status=14).stderr
+    assert f"{prefix} is taken by something of " in told
     shutil.rmtree(prefix)
+
+
+@pytest.mark.xdist_group("accounts")
+def test_a_second_user_has_a_copy_of_their_own(machine: Machine, make_project: Any) -> None:
+    account = machine.account
+    base = account.home.parent / "base"
+    base.mkdir()
+    base.chmod(0o1777)
+    cache = account.home.parent / "cache"
+    theirs: Project = make_project(
+        text=PYTHON,
+        CONDAINER_MOUNT="unpack",
+        CONDAINER_MOUNT_BASE=str(base),
+        CONDAINER_CACHE=str(cache),
+    )
+    report = theirs.json("build")
+    address, prefix = report["address"], Path(report["prefix"])
+    theirs.cnd("exec", "true")
+    machine.environment.update(CONDAINER_MOUNT_BASE=str(base), CONDAINER_READONLY_CACHES=str(cache))
+    own = base / f".condainer-{account.uid}" / "copies" / prefix.name
+    script = "import os, sys, click; print(sys.prefix, os.stat(sys.prefix).st_uid, flush=True)"
+    command = (*CND, "exec", "--address", address, "--", "python", "-c", f"{script}; input()")
+    child = account.start(*SEARCH, *command, environment=machine.environment, before=machine.before)
+    assert child.stdout is not None
+    assert child.stdout.readline() == f"{prefix} {account.uid}\n"
+    assert "is in use" in theirs.cnd("umount", status=14).stderr
+    assert "is in use" in machine.cnd("umount", "--all", status=14).stderr
+    child.communicate("\n")
+    assert child.returncode == 0
+    assert theirs.cnd("umount").stderr == f"Unmounted {prefix}\n"
+    assert own.exists()
+    machine.cnd("umount", "--all")
+    assert not own.exists()
+    assert not [*base.glob("*.visitor-*")]
+
+
+@pytest.mark.xdist_group("accounts")
+def test_a_copy_is_not_shown_at_a_place_that_others_can_replace(machine: Machine) -> None:
+    prefix = Path(machine.json("build")["prefix"])
+    prefix.mkdir()
+    shutil.chown(prefix, 12345)
+    told = machine.cnd("exec", "true", status=125).stderr
+    assert "who could replace it while it is used" in told
+    assert "mount_base_directory" in told
 
 
 def test_without_unsquashfs_it_is_told(unpacking: Project, tmp_path: Path) -> None:
@@ -349,4 +415,4 @@ def test_a_copy_that_was_verified_does_not_vouch_for_the_next(unpacking: Project
     unpacking.cnd("exec", "--verify", "true")
     unpacking.cnd("umount")
     unpacking.cnd("exec", "true")
-    assert "without verification" in unpacking.cnd("exec", "--verify", "true", status=125).stderr
+    assert "Unpacking the image" in unpacking.cnd("exec", "--verify", "true").stderr
