@@ -138,6 +138,8 @@ def _of_project(lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | 
     """Yield what decides that this is the lock of the project, and its activation current."""
     where = settings.project
     yield DATED, where / SCRIPTS[0]
+    if settings.wrappers is not None:
+        yield PLACE, settings.wrappers / "bin"
     yield from ((CONTENT, path) for path in _inputs(lock, settings))
     yield PLACE, settings.requirements_txt
     yield from ((CONTENT, where / name) for name in SCRIPTS)

@@ -46,6 +46,8 @@ MEMORY = "256M"
 NONE_KNOWN: Mapping[str, str] = {}
 # No recipe is as large, in characters: it names the packages of a lock.
 LARGEST_RECIPE = 16 << 20
+# A line of a listing: what can be executed, or a link, in `bin`.
+PROGRAM = re.compile(r"^(?:-..[xs]|l).* \d\d:\d\d /bin/([^/\n]+?)(?: -> .*)?$", re.MULTILINE)
 INFO = re.compile(r", uncompressed size (\d+) bytes")
 
 
@@ -237,9 +239,7 @@ def read_recipe(path: Path, settings: Settings) -> str:
     Raises IntegrityError if the file is no image of ours, StorageError if it cannot be read,
     ToolError without unsquashfs.
     """
-    tool = process.find_tool("unsquashfs", settings.tool_directory)
-    if tool is None:
-        raise ToolError("unsquashfs is not installed", HINT)
+    tool = _unsquashfs(settings)
     try:
         with access_time_kept(path):
             command = [tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]
@@ -252,6 +252,23 @@ def read_recipe(path: Path, settings: Settings) -> str:
         raise storage_error_told(f"read {path}", error.stderr) or IntegrityError(
             f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"
         ) from None
+
+
+def programs(path: Path, settings: Settings) -> list[str]:
+    """Return the names of the programs in `bin` of an image.
+
+    Links count whatever they lead to. Raises IntegrityError, ToolError.
+    """
+    command = [_unsquashfs(settings), "-no-progress", "-lls", "-d", "", str(path), "bin"]
+    try:
+        with access_time_kept(path):
+            listed = process.run(command).stdout
+    except CommandFailed as error:
+        raise storage_error_told(f"read {path}", error.stderr) or IntegrityError(
+            f"{path} cannot be read: {error.stderr.strip()[:500]}",
+            "`cnd verify` tells whether it is damaged.",
+        ) from None
+    return sorted({match[1] for match in PROGRAM.finditer(listed)})
 
 
 @contextmanager
@@ -274,10 +291,14 @@ def unpack(path: Path, directory: Path, settings: Settings, below: Sequence[str]
     A path may have wildcards. Raises IntegrityError if that is not possible, StorageError when the
     disk does not take it.
     """
+    unpack_by(_unsquashfs(settings), path, directory, below)
+
+
+def _unsquashfs(settings: Settings) -> str:
     tool = process.find_tool("unsquashfs", settings.tool_directory)
     if tool is None:
         raise ToolError("unsquashfs is not installed", HINT)
-    unpack_by(tool, path, directory, below)
+    return tool
 
 
 def unpack_by(tool: str, path: Path, directory: Path, below: Sequence[str] = ()) -> None:

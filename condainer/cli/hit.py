@@ -62,7 +62,7 @@ def make(
     """
     told = Attentive(reporter)
     try:
-        built = pipeline.ensure(settings, told)
+        built = _built(settings, told)
     finally:
         reporter.close()
     from condainer import remember
@@ -72,6 +72,19 @@ def make(
     tell(built, quiet, as_json)
     if not (quiet or as_json):
         say(use(str(settings.project)))
+
+
+def _built(settings: Settings, reporter: Reporter) -> Built:
+    """Find or make the image of a project, and the wrappers that it asks for."""
+    if settings.wrappers is None:
+        return pipeline.ensure(settings, reporter)
+    from condainer.integrations import wrappers
+
+    wrappers.check(settings.wrappers, settings.project)
+    built = pipeline.ensure(settings, reporter)
+    if done := wrappers.of_project(built.entry, settings.wrappers, settings):
+        reporter.note(f"Wrote {len(done.programs)} wrappers into {done.path}")
+    return built
 
 
 def _execute(project: Path, call: Call) -> None:

@@ -189,6 +189,7 @@ class Commands(click.Group):
         "tag": "condainer.cli.images",
         "tree": "condainer.cli.tree",
         "why": "condainer.cli.tree",
+        "wrap": "condainer.cli.wrap",
         "add": "condainer.cli.edit",
         "remove": "condainer.cli.edit",
         "export": "condainer.cli.verify",

@@ -50,7 +50,7 @@ GROUPS = {
         "clean",
         "cache",
     ],
-    "Elsewhere": ["kernel", "shell-hook"],
+    "Elsewhere": ["wrap", "kernel", "shell-hook"],
     "Sharing": ["share", "fetch", "bundle", "export", "import"],
     "System": ["prereq", "version"],
 }

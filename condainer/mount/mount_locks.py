@@ -76,7 +76,7 @@ def of_our_namespace(prefix: Path) -> Locks | None:
         # Numbers of namespaces are used again, and records of killed ones stay.
         return None
     ours = os.readlink("/proc/self/ns/mnt")
-    directory = _existing_directory(prefix.parent)
+    directory = existing_directory(prefix.parent)
     if directory is None:
         return None
     for path in directory.glob(f"{_stem(prefix)}-*.namespace"):
@@ -100,7 +100,7 @@ def prefix_of(locks: Locks) -> Path:
 
 def private_ones(base: Path) -> list[Locks]:
     """Return the lock files of our private mounts below a directory."""
-    directory = _existing_directory(base)
+    directory = existing_directory(base)
     return [locks_of(path) for path in sorted(directory.glob("*.namespace"))] if directory else []
 
 
@@ -108,7 +108,7 @@ def forget_earlier_boots(base: Path) -> None:
     """Delete lock files that no process can hold any more; what else stands there stays."""
     boot = this_boot()
     kinds = {READY, *(f".{field.name}" for field in fields(Locks))}
-    directory = _existing_directory(base)
+    directory = existing_directory(base)
     for path in directory.iterdir() if directory else []:
         if path.suffix in kinds and f"-{boot}-" not in path.name:
             path.unlink(missing_ok=True)
@@ -129,7 +129,7 @@ def private_directory(base: Path) -> Path:
     Somebody may have taken the name in a directory that all can write. Then it is the next name;
     one that is there and ours always wins, so that all our processes agree.
     """
-    found = _existing_directory(base)
+    found = existing_directory(base)
     if found is not None:
         return found
     candidates = _candidates(base)
@@ -154,13 +154,14 @@ def _candidates(base: Path) -> list[Path]:
     return [base / name, *(base / f"{name}.{number}" for number in range(1, NAMES))]
 
 
-def _existing_directory(base: Path) -> Path | None:
+def existing_directory(base: Path) -> Path | None:
+    """Return our directory of lock files below `base`, if it is there."""
     return next((path for path in _candidates(base) if files.is_private_directory(path)), None)
 
 
 def stand_ins(prefix: Path) -> str:
     """Return where the stand-ins of an image's commands are; empty without a directory of ours."""
-    directory = _existing_directory(prefix.parent)
+    directory = existing_directory(prefix.parent)
     return f"{directory}/{prefix.name}{STAND_INS}" if directory else ""
 
 
@@ -321,7 +322,7 @@ def _is_of_a_shell(claim: Path) -> bool:
 
 def shells_anywhere(prefix: Path) -> bool:
     """Tell whether a shell uses what is at a prefix, in whichever mount namespace."""
-    directory = _existing_directory(prefix.parent)
+    directory = existing_directory(prefix.parent)
     for path in directory.glob(f"{_stem(prefix)}-*.shells.*") if directory else ():
         with suppress(OSError, UnicodeDecodeError):
             if _is_of_a_shell(path):
@@ -331,7 +332,7 @@ def shells_anywhere(prefix: Path) -> bool:
 
 def reclaim_below(base: Path) -> None:
     """Remove what killed processes have begun to unpack, or to remove, below a directory."""
-    directory = _existing_directory(base)
+    directory = existing_directory(base)
     if directory is not None:
         reclaim(directory)
 

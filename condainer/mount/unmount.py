@@ -103,7 +103,7 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
             cleared.append(Cleared(prefix))
         except CondainerError as error:
             cleared.append(Cleared(prefix, error.message))
-    for place in sorted({base, unpack.own_base(base), *(prefix.parent for prefix in prefixes)}):
+    for place in sorted({*unpack.bases(base), *(prefix.parent for prefix in prefixes)}):
         mount_locks.reclaim_below(place)
         cleared += _private_ones_cleared(place, force)
         cleared += _left_ones_removed(place)
@@ -115,7 +115,7 @@ def copies(base: Path) -> list[Path]:
     """Return where unpacked copies of ours are below a directory."""
     found = (
         path
-        for place in (base, unpack.own_base(base))
+        for place in unpack.bases(base)
         for path in place.glob("condainer-*")
         if mount_locks.MOUNT_POINT.fullmatch(path.name)
     )
@@ -135,8 +135,7 @@ def unused_copies(settings: Settings) -> list[Path]:
 
 def remove_copies(prefixes: Iterable[Path], settings: Settings) -> None:
     """Remove unpacked copies that nobody uses by now either, and what was begun of others."""
-    base = settings.mount_base_directory
-    for place in (base, unpack.own_base(base)):
+    for place in unpack.bases(settings.mount_base_directory):
         mount_locks.reclaim_below(place)
     for prefix in prefixes:
         with suppress(MountError):

@@ -25,12 +25,13 @@ OWN = "copies"
 
 def aside(prefix: Path) -> Path:
     """Return where our copy is of an image at whose prefix somebody else's is."""
-    return own_base(prefix.parent) / prefix.name
+    return mount_locks.private_directory(prefix.parent) / OWN / prefix.name
 
 
-def own_base(base: Path) -> Path:
-    """Return where our copies are for which there was no place below a directory."""
-    return mount_locks.private_directory(base) / OWN
+def bases(base: Path) -> list[Path]:
+    """Return where our copies are whose prefixes are in a directory: there, or aside."""
+    own = mount_locks.existing_directory(base)
+    return [base, own / OWN] if own else [base]
 
 
 def is_there(prefix: Path, address: str) -> bool:

@@ -169,6 +169,9 @@ class Settings:
         "CONDAINER_INSTALLER",
     )
     address: str | None = key(None, "pin: use this image of the cache instead of the lock's")
+    wrappers: Path | None = key(
+        None, "a directory in the project into which builds write what `cnd wrap` does"
+    )
     post_link_scripts: bool = key(False, "run the post-link scripts of packages")
     locked: bool = key(False, "never solve: refuse a missing or stale lock", "CONDAINER_LOCKED")
     frozen: bool = key(

@@ -1,0 +1,48 @@
+"""`cnd wrap`: the programs of an image in a directory for PATH."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from condainer.cli.console import print_json
+from condainer.cli.main import ADDRESS, ENV, JSON, Call, cli
+
+
+@cli.command("wrap")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--only", metavar="NAMES", default="", help="These programs, with commas between.")
+@ADDRESS
+@ENV
+@JSON
+@click.pass_obj
+def wrap(
+    call: Call, directory: Path, only: str, address: str | None, env: str | None, as_json: bool
+) -> None:
+    """Write scripts into DIR/bin that run the image's programs.
+
+    With DIR/bin in PATH, they run from anywhere, and mount the image while they do; DIR/bin/python
+    is an interpreter for editors and virtual environments. They stay those of this image: run it
+    again after a build, or set `wrappers: DIR` in condainer.yml.
+    """
+    from condainer import pipeline
+    from condainer.integrations import own_command, wrappers
+
+    settings = call.using(frozen=True, address=address, env=env)
+    entry, _ = pipeline.current_entry(settings)
+    place = Path(os.path.abspath(directory))
+    if call.dry:
+        call.would(f"write scripts for the programs of {entry.image} into {place}", as_json=as_json)
+        return
+    project = call.directory.absolute() if settings.address is None else place
+    before = own_command.exec_in(project, ["--address", entry.address])
+    names = [name for name in only.split(",") if name]
+    done = wrappers.write(entry, place, before, names, settings)
+    if as_json:
+        print_json(done.report())
+        return
+    call.say(f"Wrote {len(done.programs)} wrappers into {done.path}")
+    for gone in done.removed:
+        call.say(f"Removed those of {gone}, whose image is in no cache any more")

@@ -1,0 +1,210 @@
+"""Wrappers: programs of an image that run by their names, from wherever they are called."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import PYTHON, Project
+from tests.integration.test_run import mounted, wait_until
+
+OTHER = "dependencies: [probe-prefix, probe-old]\n"
+BARE = "/usr/local/bin:/usr/bin:/bin"
+
+
+def run(*argv: str | Path, cwd: Path = Path("/"), **variables: Any) -> str:
+    """Run a command without anything of the project's environment, and return what it prints."""
+    done = subprocess.run(
+        argv,
+        cwd=cwd,
+        env={"PATH": BARE, "HOME": os.environ["HOME"], **variables},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def wrapped(project: Project, tmp_path: Path) -> Path:
+    """The directory for PATH, of a small image."""
+    project.cnd("build")
+    told = project.cnd("wrap", "../tools").stderr
+    assert told.endswith(f"wrappers into {tmp_path}/tools/bin\n")
+    return tmp_path / "tools/bin"
+
+
+@pytest.fixture
+def python(make_project: Any, tmp_path: Path) -> Path:
+    """The wrapper of an image's Python."""
+    made: Project = make_project(text=PYTHON)
+    made.cnd("build")
+    made.cnd("wrap", str(tmp_path / "tools"))
+    return tmp_path / "tools/bin/python"
+
+
+def test_a_program_runs_from_anywhere(project: Project, wrapped: Path) -> None:
+    prefix = Path(project.json("status")["prefix"])
+    assert run("probe-prefix", PATH=f"{wrapped}:{BARE}") == f"{prefix}\n"
+    assert wait_until(lambda: not mounted(prefix))
+    # All variables reach it, also those of which other shells drop the names.
+    report = project.json("wrap", str(wrapped.parent))
+    assert report["path"] == str(wrapped)
+    assert "probe-prefix" in report["programs"]
+    assert set(os.listdir(wrapped)) == {*report["programs"]}
+
+
+def test_a_program_gets_words_and_variables_as_they_are(python: Path, tmp_path: Path) -> None:
+    script = "import os, sys; print(sys.argv[1:], os.environ['odd.name'], os.environ['BASH_ENV'])"
+    sourced = tmp_path / "sourced"
+    sourced.write_text("echo sourced\n")
+    given: dict[str, Any] = {"odd.name": "kept", "BASH_ENV": str(sourced)}
+    words = ["two words", "", "$HOME", "'"]
+    assert run(python, "-c", script, *words, **given) == f"{words} kept {sourced}\n"
+
+
+def test_an_active_image_is_used_without_a_second_mount(project: Project, wrapped: Path) -> None:
+    prefix = project.json("status")["prefix"]
+    program = (wrapped / "probe-prefix").resolve()
+    # Whatever needs `cnd` would fail.
+    program.write_text(program.read_text().replace("/cnd ", "/no-cnd "))
+    assert project.cnd("exec", "--", str(program)).stdout == f"{prefix}\n"
+    assert subprocess.run([program], capture_output=True).returncode == 127
+
+
+def test_wrappers_of_what_mounts_do_not_call_themselves(
+    make_project: Any, tmp_path: Path, channel: Path
+) -> None:
+    text = "dependencies: [probe-prefix, squashfuse, squashfs-tools]\n"
+    project: Project = make_project(text=text)
+    project.cnd("build")
+    project.cnd("wrap", str(tmp_path / "tools"))
+    first = f"{tmp_path}/tools/bin:{BARE}"
+    assert "squashfuse" in os.listdir(tmp_path / "tools/bin")
+    prefix = project.json("status")["prefix"]
+    assert run("probe-prefix", PATH=first, CONDAINER_MOUNT="direct") == f"{prefix}\n"
+
+
+def test_python_is_a_stable_interpreter(python: Path, tmp_path: Path) -> None:
+    prefix = json.loads(
+        run(python, "-c", "import json, os; print(json.dumps(os.environ['CONDA_PREFIX']))")
+    )
+    # What editors ask an interpreter for.
+    asked = (
+        "import json, sys; print(json.dumps([sys.executable, sys.prefix, sys.version_info[:2]]))"
+    )
+    executable, own, version = json.loads(run(python, "-I", "-c", asked))
+    assert wait_until(lambda: not mounted(Path(prefix)))
+    assert Path(executable).read_text().startswith("#!")
+    assert json.loads(run(executable, "-c", asked)) == [executable, own, version]
+    assert (python.parent / f"python{version[0]}.{version[1]}").exists()
+    script = tmp_path / "spawn.py"
+    script.write_text(
+        "import multiprocessing, sys, click\n"
+        "def which(_): return sys.executable\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(2) as pool:\n"
+        "        print(*pool.map(which, range(2)))\n"
+    )
+    assert run(python, script) == f"{executable} {executable}\n"
+
+
+@pytest.mark.parametrize("maker", ["venv", "uv"])
+def test_virtual_environments_live_on_without_the_mount(
+    python: Path, tmp_path: Path, maker: str
+) -> None:
+    made = tmp_path / "made"
+    if maker == "venv":
+        run(python, "-m", "venv", "--without-pip", "--system-site-packages", made)
+    else:
+        uv = Path(sys.executable).with_name("uv")
+        run(uv, "--offline", "venv", "--system-site-packages", "--python", python, made)
+    (made / "bin/tool").write_text(f"#!{made}/bin/python\nimport sys, click\nprint(sys.prefix)\n")
+    (made / "bin/tool").chmod(0o755)
+    script = "import sys; print(sys.prefix, sys.executable)"
+    assert run(made / "bin/python", "-c", script) == f"{made} {made}/bin/python\n"
+    assert run("bin/python3", "-c", script, cwd=made) == f"{made} {made}/bin/python3\n"
+    assert run(made / "bin/tool") == f"{made}\n"
+
+
+def test_some_programs_only(project: Project, wrapped: Path) -> None:
+    assert len(os.listdir(wrapped)) > 1
+    project.cnd("wrap", "../tools", "--only", "probe-prefix")
+    assert os.listdir(wrapped) == ["probe-prefix"]
+    told = project.cnd("wrap", "../tools", "--only", "probe-prefix,absent", status=4).stderr
+    assert "has no program absent" in told
+    assert "probe-prefix" in told
+
+
+def test_wrappers_move_at_once_and_leave_with_their_image(
+    project: Project, wrapped: Path, tmp_path: Path
+) -> None:
+    first = project.json("status")["address"]
+    old = (wrapped / "probe-prefix").resolve()
+    project.write(OTHER)
+    project.cnd("build")
+    # Pinned: a build alone changes nothing.
+    assert first in run(wrapped / "probe-prefix")
+    project.cnd("wrap", "../tools")
+    second = project.json("status")["address"]
+    assert second in run(wrapped / "probe-prefix")
+    assert first in run(old)
+    project.cnd("rm", "--force", first)
+    told = subprocess.run([old], capture_output=True, text=True)
+    assert told.returncode == 125
+    assert first in told.stderr
+    assert f"Removed those of {first}" in project.cnd("wrap", "../tools").stderr
+    assert not old.exists()
+
+
+def test_wrappers_of_a_name(project: Project, wrapped: Path, tmp_path: Path) -> None:
+    project.cnd("tag", "tools/1.0")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = Project(elsewhere, project.environment)
+    other.cnd("wrap", "shared", "--env", "tools/1.0")
+    expected = run(wrapped / "probe-prefix")
+    assert run(elsewhere / "shared/bin/probe-prefix") == expected
+
+
+def test_what_is_not_ours_stays(project: Project, tmp_path: Path) -> None:
+    project.cnd("build")
+    (tmp_path / "own/bin").mkdir(parents=True)
+    (tmp_path / "own/bin/tool").touch()
+    assert "not from `cnd wrap`" in project.cnd("wrap", "../own", status=3).stderr
+    # A link that somebody has put there leads nowhere else.
+    address = project.json("status")["address"]
+    (tmp_path / "linked/.condainer-wrappers" / address).mkdir(parents=True)
+    (tmp_path / "linked/.condainer-wrappers" / address / "bin").symlink_to(tmp_path / "own/bin")
+    assert "leads elsewhere" in project.cnd("wrap", "../linked", status=3).stderr
+    assert os.listdir(tmp_path / "own/bin") == ["tool"]
+
+
+def test_a_build_keeps_the_wrappers_of_its_project(project: Project, tmp_path: Path) -> None:
+    project.write("wrappers: tools\n", "condainer.yml")
+    program = project.path / "tools/bin/probe-prefix"
+    assert f"wrappers into {program.parent}" in project.cnd("build").stderr
+    assert "wrappers" not in project.cnd("build").stderr
+    first = run(program)
+    program.parent.unlink()
+    project.cnd("build")
+    assert run(program) == first
+    project.write(OTHER)
+    project.cnd("build")
+    assert run(program) not in ("", first)
+
+
+@pytest.mark.parametrize("place", ["../out", "/tmp/out", "link/out"])
+def test_a_project_writes_no_wrappers_outside(project: Project, tmp_path: Path, place: str) -> None:
+    (project.path / "link").symlink_to(tmp_path)
+    project.write(f"wrappers: {place}\n", "condainer.yml")
+    assert "outside of the project" in project.cnd("build", status=3).stderr
+    assert not list(project.path.glob("*.lock"))
