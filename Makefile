@@ -56,4 +56,4 @@ channel: setup
 	@.venv/bin/python -m tests.channel serve
 
 clean:
-	rm -rf .venv .venv-latest .channel .demo .benchmarks .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf .venv .venv-latest .channel .modules .demo .benchmarks .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -185,6 +185,7 @@ class Commands(click.Group):
         "clean": "condainer.cli.clean",
         "diff": "condainer.cli.images",
         "kernel": "condainer.cli.kernel",
+        "module": "condainer.cli.module",
         "shell-hook": "condainer.cli.hook",
         "tag": "condainer.cli.images",
         "tree": "condainer.cli.tree",

@@ -50,7 +50,7 @@ GROUPS = {
         "clean",
         "cache",
     ],
-    "Elsewhere": ["wrap", "kernel", "shell-hook"],
+    "Elsewhere": ["wrap", "module", "kernel", "shell-hook"],
     "Sharing": ["share", "fetch", "bundle", "export", "import"],
     "System": ["prereq", "version"],
 }

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from condainer.cache.entries import Entry
 from condainer.settings import config
 
 
@@ -16,6 +17,12 @@ def exec_in(project: Path, options: Sequence[str] = ()) -> list[str]:
     Parameters: `project` is the directory whose configuration counts, `options` those of `exec`.
     """
     return [*_cnd(), "--quiet", "-d", str(project), "exec", *options, "--"]
+
+
+def mount_for_shell(project: Path, entry: Entry) -> list[str]:
+    """Return the words before the number of a shell that mount an image until that ends."""
+    pinned = ["--set", f"address={entry.address}", "--set", f"cache_directory={entry.root}"]
+    return [*_cnd(), "--quiet", "-d", str(project), *pinned, "mount", "--shell"]
 
 
 def environment() -> dict[str, str]:

@@ -47,6 +47,7 @@ BUILT: dict[str, tuple[tuple[str, ...], ...]] = {
     "rm": (("ADDRESS",), ("--force", "ADDRESS")),
     "show": (("ADDRESS",),),
     "tree": (("--address", "ADDRESS"),),
+    "module": (("tools/1.0", "--dir", "modules", "--address", "ADDRESS"),),
     "wrap": (("wrapped", "--address", "ADDRESS"),),
     "why": (("probe-prefix", "--address", "ADDRESS"),),
     "diff": (("ADDRESS", "FILE"),),

@@ -1,0 +1,74 @@
+"""`cnd module`: an image for `module load`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from condainer.cli.console import print_json
+from condainer.cli.main import ADDRESS, ENV, JSON, Call, cli
+
+
+@cli.command("module")
+@click.argument("name", metavar="NAME/VERSION")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="MODULEPATH",
+    help="The directory of modules.",
+)
+@click.option("--tcl", is_flag=True, help="In Tcl, for every module system; else for Lmod, in Lua.")
+@click.option("--activate", is_flag=True, help="Set all that activation does, and mount at load.")
+@ADDRESS
+@ENV
+@JSON
+@click.pass_obj
+def module(
+    call: Call,
+    name: str,
+    directory: Path,
+    tcl: bool,
+    activate: bool,
+    address: str | None,
+    env: str | None,
+    as_json: bool,
+) -> None:
+    """Write a module file of an image.
+
+    Loading it puts wrappers of the image's programs (`cnd wrap`) before the others in PATH: nothing
+    is mounted until one runs. With --activate, the image stays mounted until the shell ends.
+    """
+    from condainer import pipeline
+    from condainer.activate import run
+    from condainer.integrations import modules, own_command, wrappers
+
+    modules.check_name(name)
+    settings = call.using(frozen=True, address=address, env=env)
+    entry, lock = pipeline.current_entry(settings)
+    place = Path(os.path.abspath(directory))
+    if call.dry:
+        call.would(f"write the module {name} of {entry.image} into {place}", as_json=as_json)
+        return
+    project = call.directory.absolute() if settings.address is None else place
+    packages = f"{len(lock.conda)} conda and {len(lock.pip)} pip packages"
+    text = f"The environment {lock.name}: {packages}\nThe image {entry.address}, by Condainer."
+    if activate:
+        run.claim(run.Use(entry, lock, settings, call.reporter()))
+        paths, variables = modules.activated(
+            os.environ, run.environment(entry, lock, settings), entry.prefix
+        )
+        command = modules.mounting(own_command.mount_for_shell(project, entry))
+    else:
+        before = own_command.exec_in(project, ["--address", entry.address])
+        done = wrappers.write(entry, place / modules.BESIDE / name, before, (), settings)
+        paths, variables, command = [str(done.path)], {}, ""
+    made = modules.Module(name, text, entry.address, tuple(paths), variables, command)
+    path = modules.write(made, place, tcl)
+    if as_json:
+        print_json({"name": name, "module": str(path), "address": entry.address})
+    else:
+        call.say(f"Wrote {path}: `module use {place}`, `module load {name}`")
