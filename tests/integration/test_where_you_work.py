@@ -1,0 +1,79 @@
+"""docs/where-you-work.md: its blocks are run in their order, as they are written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import TOP, Project, needs
+from tests.integration.test_modules import LMOD
+from tests.slurm import Account, Cluster, Site
+
+PAGE = TOP / "docs/where-you-work.md"
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+# What an interactive shell of a site with modules has.
+BEFORE = {"sh": "", "modules": f". {LMOD}\n"}
+
+
+def blocks(*kinds: str) -> list[tuple[str, str]]:
+    """Return the blocks of these kinds: the kind and the text of each."""
+    found = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
+    return [(kind, text) for kind, text in found if kind in kinds]
+
+
+def test_every_block_is_of_a_kind_that_is_run() -> None:
+    assert {kind for kind, _ in BLOCK.findall(PAGE.read_text(encoding="utf-8"))} == {
+        *BEFORE,
+        "slurm",
+    }
+
+
+@pytest.mark.timeout(600)
+def test_a_person_types_it(make_project: Any, tmp_path: Path, isolated_user: Path) -> None:
+    if not LMOD.exists():
+        needs("lmod")
+    project: Project = make_project("anywhere", text="")
+    # One shell, as a person has it; after each block, it says which one that was.
+    script = "set -e\n"
+    for number, (kind, text) in enumerate(blocks(*BEFORE)):
+        script += f"{BEFORE[kind]}{text}echo end of {number}\n"
+    done = project.bash(script)
+    *said, _ = re.split(r"^end of \d+\n", done.stdout, flags=re.MULTILINE)
+    assert done.returncode == 0, f"block {len(said)}: {done.stdout}\n{done.stderr}"
+    assert len(said) == len(blocks(*BEFORE))
+
+    def said_by(words: str) -> str:
+        """Return the last line that the first block with these words says."""
+        texts = [text for _, text in blocks(*BEFORE)]
+        number = next(i for i, text in enumerate(texts) if words in text)
+        return str(said[number].splitlines()[-1])
+
+    assert ".condainer-wrappers" in said_by("numpy.__file__")
+    assert said_by("-m venv") == f"{isolated_user}/own"
+    assert said_by("direnv").startswith(f"{tmp_path}/m/condainer-")
+    assert "Climate" in said_by("kernel list")
+
+
+@pytest.mark.xdist_group("accounts")
+def test_jobs_run(site: Site, users: list[Account], harsh: Cluster) -> None:
+    user = users[0]
+    environment = {**os.environ, **site.environment}
+    subprocess.run([site.cnd, "tag", "climate/2026.1"], env=environment, check=True)
+    for number, (_, text) in enumerate(blocks("slurm")):
+        script = user.home / f"job-{number}.sh"
+        script.write_text(text)
+        more = {"PATH": f"{Path(site.cnd).parent}:/usr/bin:/bin"}
+        done = harsh.run(
+            "sbatch", "--parsable", "--output=%A.%a.out", str(script), account=user, more=more
+        )
+        job = done.stdout.strip()
+        harsh.wait(job)
+        said = "".join(path.read_text() for path in sorted(user.home.glob(f"{job}.*.out")))
+        assert said.count(f"{site.prefix}\n") == (4 if number == 0 else 3), said
+    subprocess.run([site.cnd, "tag", "--delete", "climate/2026.1"], env=environment, check=True)
+    site.tidy()
