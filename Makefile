@@ -23,6 +23,9 @@ pins:
 	.venv-latest/bin/uv pip compile --quiet --universal --python-version 3.10 --extra test --extra bench \
 	    --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
 	    --custom-compile-command 'make pins' --output-file tools/pins.txt pyproject.toml
+	echo snakemake | .venv-latest/bin/uv pip compile --quiet --universal --python-version 3.11 \
+	    --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
+	    --custom-compile-command 'make pins' --output-file tools/snakemake-pins.txt -
 
 demo: setup
 	@.venv/bin/python -m demo

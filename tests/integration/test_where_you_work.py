@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ def blocks(*kinds: str) -> list[tuple[str, str]]:
 def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert {kind for kind, _ in BLOCK.findall(PAGE.read_text(encoding="utf-8"))} == {
         *BEFORE,
+        "snakemake",
         "slurm",
     }
 
@@ -57,6 +59,35 @@ def test_a_person_types_it(make_project: Any, tmp_path: Path, isolated_user: Pat
     assert said_by("-m venv") == f"{isolated_user}/own"
     assert said_by("direnv").startswith(f"{tmp_path}/m/condainer-")
     assert "Climate" in said_by("kernel list")
+
+
+@pytest.mark.timeout(600)
+def test_snakemake_runs_rules(make_project: Any, tmp_path: Path, channel: Path) -> None:
+    if not LMOD.exists():
+        needs("lmod")
+    if sys.version_info < (3, 11):
+        needs("Python 3.11, for Snakemake")
+    uv = Path(sys.executable).with_name("uv")
+    made = tmp_path / "snakemake"
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, made], check=True)
+    pins = ("--require-hashes", "-r", TOP / "tools/snakemake-pins.txt")
+    subprocess.run([uv, "pip", "install", "-q", "--python", made / "bin/python", *pins], check=True)
+    project: Project = make_project(text="dependencies: [python, numpy]\n")
+    project.cnd("build")
+    project.cnd("tag", "climate/2026.1")
+    project.cnd("module", "climate/2026.1", "--dir", "../modules", "--env", "climate/2026.1")
+    expected = project.cnd("exec", "--", "python", "-c", "import numpy; print(numpy.__version__)")
+    methods = ("", "--software-deployment-method env-modules")
+    for (_, text), method in zip(blocks("snakemake"), methods, strict=True):
+        project.write(text, "Snakefile")
+        done = project.bash(
+            f"{BEFORE['modules']}module use ../modules\n"
+            f"{made}/bin/snakemake version.txt --cores 1 {method}",
+        )
+        assert done.returncode == 0, done.stderr
+        result = project.path / "version.txt"
+        assert result.read_text() == expected.stdout
+        result.unlink()
 
 
 @pytest.mark.xdist_group("accounts")
