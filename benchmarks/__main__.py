@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import bulk, charts, crowd, imports, locking, miss, startup, table
+from benchmarks import bulk, charts, crowd, elsewhere, imports, locking, miss, startup, table
 from benchmarks.machine import machine, versions
 from benchmarks.place import ROOT, TOP, Place, ensure_place
 from benchmarks.results import Report, Row
@@ -29,6 +29,8 @@ ROWS: dict[str, Measurement] = {
     "exec_mounted": startup.exec_mounted,
     "exec_unmounted": startup.exec_unmounted,
     "activate": startup.activate,
+    "wrapper": elsewhere.wrapper,
+    "module": elsewhere.module,
     "crowd": crowd.execs,
     "imports_warm": imports.imports,
     "miss": _miss_and_size,

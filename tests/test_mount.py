@@ -667,6 +667,6 @@ def test_those_who_begin_at_once_agree_on_the_lock_files(
     def before_another(base: Path) -> None:
         (base / f".condainer-{os.geteuid()}").mkdir(0o700)
 
-    monkeypatch.setattr(mount_locks, "_existing_directory", before_another)
+    monkeypatch.setattr(mount_locks, "existing_directory", before_another)
     found = mount_locks.private_directory(tmp_path)
     assert found == tmp_path / f".condainer-{os.geteuid()}"

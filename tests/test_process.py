@@ -204,6 +204,8 @@ def test_an_interruption_ends_the_command(tmp_path: Path, on_line: str) -> None:
     )
     with subprocess.Popen(python(program, str(note)), stdout=subprocess.PIPE, text=True) as child:
         until(note.exists)
+        # A command that is started gets a thread that watches it.
+        until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) > 1)
         child.send_signal(signal.SIGINT)
         assert child.communicate(timeout=20)[0] == "interrupted\n"
     assert not alive(int(note.read_text()))

@@ -447,6 +447,7 @@ def subshell(call: Call, frozen: bool, address: str | None, env: str | None, ver
 
 @cli.command("mount")
 @click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
+@ADDRESS
 @ENV
 @VERIFY
 @click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
@@ -456,6 +457,7 @@ def subshell(call: Call, frozen: bool, address: str | None, env: str | None, ver
 def mount_image(
     call: Call,
     show: bool,
+    address: str | None,
     env: str | None,
     verify: bool,
     all_users: bool,
@@ -470,7 +472,7 @@ def mount_image(
     from condainer import pipeline, project
     from condainer.activate import run
 
-    settings = call.using(*["mount=kernel"] * all_users, env=env)
+    settings = call.using(*["mount=kernel"] * all_users, address=address, env=env)
     if call.dry:
         plan = project.use_plan(settings)
         if plan.entry is not None:
@@ -480,7 +482,7 @@ def mount_image(
             answer(plan.prefix)
         return
     entry, _ = pipeline.current_entry(settings)
-    if shell is not None or warn:
+    if (shell is not None or warn) and not (address or env):
         call.warn_if_behind(entry)
     if warn:
         # For a shell in which it is active already.
@@ -497,9 +499,12 @@ def mount_image(
 @cli.command("umount")
 @click.option("--force", is_flag=True, help="Unmount even while it is in use.")
 @click.option("--all", "everything", is_flag=True, help="Unmount all of yours on this machine.")
+@ADDRESS
 @ENV
 @click.pass_obj
-def unmount_image(call: Call, force: bool, everything: bool, env: str | None) -> None:
+def unmount_image(
+    call: Call, force: bool, everything: bool, address: str | None, env: str | None
+) -> None:
     """Unmount the image.
 
     Refuses while processes use it, and names them.
@@ -507,7 +512,7 @@ def unmount_image(call: Call, force: bool, everything: bool, env: str | None) ->
     from condainer import pipeline, project
     from condainer.mount import unmount
 
-    settings = call.settings() if everything else call.using(env=env)
+    settings = call.settings() if everything else call.using(address=address, env=env)
     if everything:
         if call.dry:
             call.would("unmount every image of yours on this machine")

@@ -53,7 +53,6 @@ def module(
     if call.dry:
         call.would(f"write the module {name} of {entry.image} into {place}", as_json=as_json)
         return
-    project = call.directory.absolute() if settings.address is None else place
     packages = f"{len(lock.conda)} conda and {len(lock.pip)} pip packages"
     text = f"The environment {lock.name}: {packages}\nThe image {entry.address}, by Condainer."
     if activate:
@@ -61,8 +60,9 @@ def module(
         paths, variables = modules.activated(
             os.environ, run.environment(entry, lock, settings), entry.prefix
         )
-        command = modules.mounting(own_command.mount_for_shell(project, entry))
+        command = modules.mounting(own_command.mount_for_shell(place, entry))
     else:
+        project = call.directory.absolute() if settings.address is None else place
         before = own_command.exec_in(project, ["--address", entry.address])
         done = wrappers.write(entry, place / modules.BESIDE / name, before, (), settings)
         paths, variables, command = [str(done.path)], {}, ""

@@ -82,7 +82,9 @@ def activated(
 
 def mounting(before: Sequence[str]) -> str:
     """Return the command by which the shell that loads a module mounts the image for itself."""
-    return f'{shlex.join(before)} "$$" >/dev/null'
+    # Shells name their own number differently; that of its parent each sh knows.
+    inner = f'exec {shlex.join(before)} "$PPID"'
+    return f"sh -c {shlex.quote(inner)} >/dev/null"
 
 
 def write(module: Module, directory: Path, tcl: bool) -> Path:
@@ -124,7 +126,10 @@ def _lua(module: Module) -> Iterator[str]:
     for path in reversed(module.paths):
         yield f'prepend_path("PATH", {_lua_word(path)})'
     if module.command:
-        yield f'execute{{cmd={_lua_word(module.command)}, modeA={{"load"}}}}'
+        yield f"local command = {_lua_word(module.command)}"
+        # It has looked into the directories in PATH before the image was mounted.
+        yield 'if myShellName():find("csh") then command = command .. "; rehash" end'
+        yield 'execute{cmd=command, modeA={"load"}}'
 
 
 def _tcl(module: Module) -> Iterator[str]:
@@ -144,7 +149,10 @@ def _tcl(module: Module) -> Iterator[str]:
     for path in reversed(module.paths):
         yield f"prepend-path PATH {_tcl_word(path)}"
     if module.command:
-        yield f"if {{[module-info mode load]}} {{ puts stdout {_tcl_word(f'{module.command};')} }}"
+        yield "if {[module-info mode load]} {"
+        yield f"    puts stdout {_tcl_word(f'{module.command};')}"
+        yield "    if {[module-info shelltype csh] in {1 csh}} { puts stdout {rehash;} }"
+        yield "}"
 
 
 def _whatis(module: Module) -> Iterator[tuple[str, str]]:

@@ -19,10 +19,13 @@ def exec_in(project: Path, options: Sequence[str] = ()) -> list[str]:
     return [*_cnd(), "--quiet", "-d", str(project), "exec", *options, "--"]
 
 
-def mount_for_shell(project: Path, entry: Entry) -> list[str]:
-    """Return the words before the number of a shell that mount an image until that ends."""
-    pinned = ["--set", f"address={entry.address}", "--set", f"cache_directory={entry.root}"]
-    return [*_cnd(), "--quiet", "-d", str(project), *pinned, "mount", "--shell"]
+def mount_for_shell(directory: Path, entry: Entry) -> list[str]:
+    """Return the words before the number of a shell that mount an image until that ends.
+
+    Parameters: `directory` is one without a project.
+    """
+    where = ["-d", str(directory), "--set", f"cache_directory={entry.root}"]
+    return [*_cnd(), "--quiet", *where, "mount", "--address", entry.address, "--shell"]
 
 
 def environment() -> dict[str, str]:

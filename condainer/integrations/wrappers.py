@@ -12,12 +12,12 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.cache import entries, squashfs
 from condainer.cache.entries import Entry
-from condainer.cache.names import DIGITS
 from condainer.integrations import own_command
 from condainer.settings.config import Settings
 from condainer.startup.command_environment import SENTINEL
@@ -29,6 +29,8 @@ BIN = "bin"
 # What programs find from their own place, as Python its library; conda-meta would make the place
 # a conda environment for editors, which then activate it.
 BESIDE = ("etc", "include", "lib", "lib64", "libexec", "share", "ssl")
+# The link to the image in its cache.
+IMAGE = "image"
 # What is sourced: a wrapper would take the place of the shell.
 SOURCED = ("activate", "deactivate", "conda")
 PYTHON = re.compile(r"(python|pypy)[0-9.]*")
@@ -109,6 +111,7 @@ def write(
         make_directory(place / BIN, 0o755)
         if os.path.realpath(place / BIN) != os.path.join(os.path.realpath(directory), own / BIN):
             raise ConfigError(f"{place} leads elsewhere by links", "Remove it.")
+        _link(entry.directory, place / IMAGE)
         for name in BESIDE:
             _link(entry.prefix / name, place / name)
         for name in programs:
@@ -118,7 +121,7 @@ def write(
             if path.name not in programs:
                 path.unlink()
         _link(own / BIN, directory / BIN)
-        removed = tuple(_removed(directory / KEPT, entry, settings))
+        removed = tuple(_removed(directory / KEPT))
     return Wrapped(directory, entry.address, programs, removed)
 
 
@@ -187,15 +190,14 @@ def _link(target: Path, path: Path) -> None:
     os.replace(new, path)
 
 
-def _removed(kept: Path, entry: Entry, settings: Settings) -> list[str]:
-    """Remove the wrappers of images that are in no cache any more, and return their addresses."""
+def _removed(kept: Path) -> list[str]:
+    """Remove the wrappers of images that have left their cache, and return their addresses."""
     gone = []
     for path in sorted(kept.iterdir()):
-        known = any(
-            entries.entry_directory(root, path.name).exists()
-            for root in (entry.root, *entries.roots(settings))
-        )
-        if DIGITS.fullmatch(path.name) and not known and not path.is_symlink():
-            remove_tree(path)
-            gone.append(path.name)
+        with suppress(OSError):
+            image = Path(os.readlink(path / IMAGE))
+            # A cache that is not to be seen may come back.
+            if entries.root_of(image).is_dir() and not os.path.lexists(image):
+                remove_tree(path)
+                gone.append(path.name)
     return gone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,31 @@ def test_full_activation(built: Project, system: tuple[str, list[str]]) -> None:
     assert inside == f"{prefix} hello"
     assert outside == f" {own}"
     assert before == after
+    assert wait_until(lambda: not mounted(prefix))
+
+
+@pytest.mark.parametrize("kind", ["zsh", "fish", "tcsh"])
+def test_full_activation_in_other_shells(built: Project, tmp_path: Path, kind: str) -> None:
+    if shutil.which(kind) is None or not LMOD.exists():
+        needs(f"{kind} and lmod")
+    write(built, "tools/1.0", "--activate")
+    prefix = Path(built.json("status")["prefix"])
+    script = tmp_path / "script"
+    script.write_text(
+        f"source {LMOD.with_name(kind)}\nmodule use {tmp_path}/modules\nmodule load tools/1.0\n"
+        "sleep 0.5\nprobe-prefix\nmodule unload tools/1.0\nenv\n"
+    )
+    done = subprocess.run(
+        [kind, *["-f"] * (kind != "fish"), script],
+        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": built.environment["HOME"]},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    said, *after = done.stdout.splitlines()
+    assert (said, done.stderr) == (str(prefix), "")
+    assert not any(line.startswith(("CONDA_", "CONDAINER_")) for line in after)
     assert wait_until(lambda: not mounted(prefix))
 
 
