@@ -120,6 +120,8 @@ def ensure_place(quick: bool) -> Place:
     """Set up what the suite needs, as far as it is not there from the last run."""
     ROOT.mkdir(exist_ok=True)
     (ROOT / ".gitignore").write_text("*\n")
+    # Without a home directory, nobody has stamps.
+    (ROOT / "home").mkdir(exist_ok=True)
     channel = ensure_large_channel(ROOT, TOP / ".channel")
     wheels = ensure_wheels(ROOT / "pip")
     return Place(ROOT, _installed(ROOT / "venv"), channel, wheels, quick)
@@ -127,8 +129,8 @@ def ensure_place(quick: bool) -> Place:
 
 def _installed(venv: Path) -> Path:
     """Install the project as a user would, not editable; with what it was installed from noted."""
-    sources = [TOP / "pyproject.toml", *sorted((TOP / "condainer").iterdir())]
-    contents = b"".join(path.read_bytes() for path in sources if path.is_file())
+    sources = [TOP / "pyproject.toml", *sorted((TOP / "condainer").rglob("*.py"))]
+    contents = b"".join(path.read_bytes() for path in sources)
     key = hashlib.sha256(contents).hexdigest()
     stamp = venv / "installed"
     if stamp.is_file() and stamp.read_text() == key:
