@@ -42,7 +42,9 @@ TEXT = """\
 #!/bin/bash -p
 # Made by `cnd wrap`: runs a program of the image @address.
 @named
+# Nobody but us and root can have mounted this; a directory there may be anybody's.
 if [ "${CONDAINER_ADDRESS-}" = @address ] &&
+    command grep -qsE @mount"user_id=$EUID(,|\\$))" /proc/self/mountinfo &&
     { IFS= read -r __condainer_found <@sentinel; } 2>/dev/null &&
     [ "$__condainer_found" = @address ]; then
     unset __condainer_found
@@ -108,15 +110,16 @@ def write(
     own = Path(KEPT, entry.address)
     place = directory / own
     with storage_errors(f"write {place}"):
-        make_directory(place / BIN, 0o755)
+        # A link in a project that was cloned could lead anywhere.
         if os.path.realpath(place / BIN) != os.path.join(os.path.realpath(directory), own / BIN):
             raise ConfigError(f"{place} leads elsewhere by links", "Remove it.")
+        make_directory(place / BIN, 0o755)
         _link(entry.directory, place / IMAGE)
         for name in BESIDE:
             _link(entry.prefix / name, place / name)
         for name in programs:
             text = script(name, entry, directory, before)
-            publish_text(place / BIN / name, text, 0o755, durable=False)
+            publish_text(place / BIN / name, text, 0o755, durable=False, follow=False)
         for path in (place / BIN).iterdir():
             if path.name not in programs:
                 path.unlink()
@@ -169,6 +172,9 @@ def script(program: str, entry: Entry, directory: Path, before: Sequence[str]) -
     words = {
         "@address": entry.address,
         "@named": named,
+        "@mount": shlex.quote(
+            f" {re.escape(str(entry.prefix))} .* - (squashfs |fuse[^ ]* [^ ]* ([^ ]*,)?"
+        ),
         "@sentinel": shlex.quote(str(entry.prefix / SENTINEL)),
         "@directories": shlex.join((str(directory / BIN), str(place))),
         "@direct": direct,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -186,6 +187,29 @@ def test_what_is_not_ours_stays(project: Project, tmp_path: Path) -> None:
     (tmp_path / "linked/.condainer-wrappers" / address / "bin").symlink_to(tmp_path / "own/bin")
     assert "leads elsewhere" in project.cnd("wrap", "../linked", status=3).stderr
     assert os.listdir(tmp_path / "own/bin") == ["tool"]
+    # A link in the place of a script is replaced, and not what it leads to.
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / "third/.condainer-wrappers" / address / "bin").mkdir(parents=True)
+    program = tmp_path / "third/.condainer-wrappers" / address / "bin/probe-prefix"
+    program.symlink_to(victim)
+    project.cnd("wrap", "../third")
+    assert victim.read_text() == "mine"
+    assert not program.is_symlink()
+
+
+def test_a_planted_directory_is_not_taken_for_the_image(project: Project, wrapped: Path) -> None:
+    status = project.json("status")
+    prefix = Path(status["prefix"])
+    wait_until(lambda: not prefix.exists())
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / ".condainer").mkdir()
+    (prefix / ".condainer/address").write_text(f"{status['address']}\n")
+    (prefix / "bin/probe-prefix").write_text("#!/bin/sh\necho planted\n")
+    (prefix / "bin/probe-prefix").chmod(0o755)
+    said = run(wrapped / "probe-prefix", CONDAINER_ADDRESS=status["address"])
+    assert said == f"{prefix}\n"
+    shutil.rmtree(prefix)
 
 
 def test_a_build_keeps_the_wrappers_of_its_project(project: Project, tmp_path: Path) -> None:
