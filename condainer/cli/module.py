@@ -63,8 +63,7 @@ def module(
         command = modules.mounting(own_command.mount_for_shell(place, entry))
     else:
         project = call.directory.absolute() if settings.address is None else place
-        before = own_command.exec_in(project, ["--address", entry.address])
-        done = wrappers.write(entry, place / modules.BESIDE / name, before, (), settings)
+        done = wrappers.write(entry, place / modules.BESIDE / name, project, (), settings)
         paths, variables, command = [str(done.path)], {}, ""
     made = modules.Module(name, text, entry.address, tuple(paths), variables, command)
     path = modules.write(made, place, tcl)

@@ -28,7 +28,7 @@ def wrap(
     again after a build, or set `wrappers: DIR` in condainer.yml.
     """
     from condainer import pipeline
-    from condainer.integrations import own_command, wrappers
+    from condainer.integrations import wrappers
 
     settings = call.using(frozen=True, address=address, env=env)
     entry, _ = pipeline.current_entry(settings)
@@ -37,12 +37,11 @@ def wrap(
         call.would(f"write scripts for the programs of {entry.image} into {place}", as_json=as_json)
         return
     project = call.directory.absolute() if settings.address is None else place
-    before = own_command.exec_in(project, ["--address", entry.address])
     names = [name for name in only.split(",") if name]
-    done = wrappers.write(entry, place, before, names, settings)
+    done = wrappers.write(entry, place, project, names, settings)
     if as_json:
         print_json(done.report())
         return
     call.say(f"Wrote {len(done.programs)} wrappers into {done.path}")
     for gone in done.removed:
-        call.say(f"Removed those of {gone}, whose image is in no cache any more")
+        call.say(f"Removed those of {gone}, whose image has left its cache")

@@ -92,9 +92,8 @@ def write(module: Module, directory: Path, tcl: bool) -> Path:
 
     Raises ConfigError where a file that we have not made has the name, StorageError.
     """
-    path, other = (
-        directory / f"{module.name}{suffix}" for suffix in (("", ".lua")[:: 1 if tcl else -1])
-    )
+    in_tcl, in_lua = directory / module.name, directory / f"{module.name}.lua"
+    path, other = (in_tcl, in_lua) if tcl else (in_lua, in_tcl)
     for present in (path, other):
         if os.path.lexists(present) and not _is_ours(present):
             raise ConfigError(

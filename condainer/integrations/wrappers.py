@@ -3,7 +3,7 @@
 `DIR/bin` leads to `DIR/.condainer-wrappers/ADDRESS/bin`, in which each script is for one program of
 one image. Beside that `bin` there are links to the other directories of the image, because Python
 looks for its library there, by the name that it is called by. Scripts of other images stay, for
-the virtual environments made with them, as long as their image is in a cache.
+the virtual environments made with them, as long as their image is in its cache.
 """
 
 from __future__ import annotations
@@ -91,12 +91,12 @@ class Wrapped:
 
 
 def write(
-    entry: Entry, directory: Path, before: Sequence[str], only: Collection[str], settings: Settings
+    entry: Entry, directory: Path, project: Path, only: Collection[str], settings: Settings
 ) -> Wrapped:
     """Write the wrappers of an image's programs, and let `DIR/bin` lead to them.
 
-    Parameters: `before` are the words that run a command in the image, `only` the programs to
-    write them for, all if it is empty. Raises InputError for a program that the image does not
+    Parameters: `project` is the directory whose configuration counts, `only` the programs to write
+    them for, all if it is empty. Raises InputError for a program that the image does not
     have, ConfigError where something else is, StorageError, ToolError.
     """
     _check_place(directory)
@@ -107,6 +107,7 @@ def write(
             f"It has {', '.join(found) or 'none'}.",
         )
     programs = tuple(name for name in found if not only or name in only)
+    before = own_command.exec_in(project, ["--address", entry.address])
     own = Path(KEPT, entry.address)
     place = directory / own
     with storage_errors(f"write {place}"):
@@ -145,8 +146,7 @@ def of_project(entry: Entry, directory: Path, settings: Settings) -> Wrapped | N
     link = directory / BIN
     if link.is_symlink() and os.readlink(link) == str(Path(KEPT, entry.address, BIN)):
         return None
-    before = own_command.exec_in(settings.project.absolute(), ["--address", entry.address])
-    return write(entry, directory, before, (), settings)
+    return write(entry, directory, settings.project.absolute(), (), settings)
 
 
 def _check_place(directory: Path) -> None:

@@ -105,8 +105,8 @@ def _unpacked(reason: str, tool_directory: Path | None, taken: bool = False) -> 
     """Return the way of a copy, which is shown to our commands alone where the prefix is taken."""
     if taken and not namespace.available():
         raise MountError(
-            "The mount point, where the image would be unpacked, is somebody else's, and this "
-            "machine does not allow to show a copy there in a user namespace",
+            "Something else is at the mount point, and this machine does not let an unpacked copy "
+            "be shown there in a user namespace",
             namespace.REMEDY,
         )
     return Way((), taken, reason, unpack.tool(tool_directory))

@@ -24,7 +24,7 @@ OWN = "copies"
 
 
 def aside(prefix: Path) -> Path:
-    """Return where our copy is of an image at whose prefix somebody else's is."""
+    """Return where our copy of an image is when something else is at its prefix."""
     return mount_locks.private_directory(prefix.parent) / OWN / prefix.name
 
 
