@@ -15,6 +15,8 @@ import os
 import py_compile
 import sys
 import traceback
+from collections.abc import Callable
+from functools import partial
 
 # Files after which a worker says how far it is.
 BATCH = 20
@@ -43,13 +45,14 @@ def compile_file(path: str) -> None:
             os.unlink(stale)
 
 
-def work(paths: list[str], pipe: int) -> None:
+def work(paths: list[str], reader: int, writer: int) -> None:
     """Compile files, and write a byte for each into the pipe."""
+    os.close(reader)
     for start in range(0, len(paths), BATCH):
         batch = paths[start : start + BATCH]
         for path in batch:
             compile_file(path)
-        os.write(pipe, b"." * len(batch))
+        os.write(writer, b"." * len(batch))
 
 
 def end_with_parent() -> None:
@@ -64,16 +67,15 @@ def end_with_parent() -> None:
         return
 
 
-def start_worker(paths: list[str], reader: int, writer: int) -> int:
-    """Start a worker process and return its number."""
+def start_worker(job: Callable[[], None]) -> int:
+    """Start a process that does a job, and return its number."""
     child = os.fork()
     if child:
         return child
     status = 1
     try:
         end_with_parent()
-        os.close(reader)
-        work(paths, writer)
+        job()
         status = 0
     except OSError as error:
         print(error, file=sys.stderr)
@@ -89,7 +91,7 @@ def main() -> int:
     paths = sources(sys.argv[2])
     reader, writer = os.pipe()
     # Every jobs-th file for each: neighbours are alike, so that all have about the same work.
-    workers = [start_worker(paths[n::jobs], reader, writer) for n in range(jobs)]
+    workers = [start_worker(partial(work, paths[n::jobs], reader, writer)) for n in range(jobs)]
     os.close(writer)
     done = 0
     while True:

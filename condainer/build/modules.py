@@ -76,7 +76,7 @@ def compile_all(
         for source, status in _sources(prefix.directory, libraries)
     }
     ready.wait(reporter)
-    found = ready.put(prefix.directory, digests, lambda s: bool(_compiled(prefix.directory, s)))
+    found = ready.put(prefix.directory, digests, lambda s: bool(_ByteCode(prefix.directory).of(s)))
     restored = {source for one in found if one is not None for source in one.sources}
     rest = [source for source in digests if source not in restored]
     reporter.progress(len(restored), len(digests))
@@ -181,13 +181,14 @@ def _keep(
 ) -> None:
     """Put what was compiled of packages on their shelves; a cache that cannot be written stays."""
     fresh = frozenset(compiled)
+    made = _ByteCode(prefix.directory)
     try:
-        if not missing and all(_module(prefix, source, digests) is None for source in fresh):
+        if not missing and all(_module(prefix, s, digests, made) is None for s in compiled):
             # Such as a module that holds the prefix: it is compiled in each build.
             return
         for sha256, sources in own_sources.of_packages(prefix.directory, lock, digests):
             if sha256 in places:
-                modules = (_module(prefix, s, digests) for s in sources if s in fresh)
+                modules = (_module(prefix, s, digests, made) for s in sources if s in fresh)
                 new = [module for module in modules if module is not None]
                 if new or sha256 in missing:
                     bytecode_shelf.add(places[sha256], new, str(prefix.final))
@@ -195,29 +196,40 @@ def _keep(
         reporter.warn(f"Compiled modules cannot be kept in the package cache: {error}")
 
 
-def _module(prefix: Prefix, source: str, digests: Mapping[str, str]) -> Module | None:
+def _module(
+    prefix: Prefix, source: str, digests: Mapping[str, str], compiled: _ByteCode
+) -> Module | None:
     """Return a module as it is kept, or None where that is not possible."""
     if source not in digests:
         return None
-    compiled = _compiled(prefix.directory, source)
-    if len(compiled) > 1:
+    targets = compiled.of(source)
+    if len(targets) > 1:
         return None
-    target = compiled[0] if compiled else ""
-    code = (prefix.directory / target).read_bytes() if compiled else None
+    target = targets[0] if targets else ""
+    code = (prefix.directory / target).read_bytes() if targets else None
     return bytecode_shelf.kept(source, digests[source], target, code, str(prefix.final))
 
 
-def _compiled(directory: Path, source: str) -> list[str]:
-    """Return the .pyc files of a source, of whatever interpreter."""
-    folder, name = os.path.split(source)
-    cache = os.path.join(folder, "__pycache__")
-    try:
-        names = os.listdir(directory / cache)
-    except FileNotFoundError:
-        return []
-    stem = name.removesuffix("py")
-    return [
-        os.path.join(cache, n)
-        for n in names
-        if n.startswith(stem) and n.endswith(".pyc") and n.count(".") == stem.count(".") + 1
-    ]
+class _ByteCode:
+    """The .pyc files of sources, of whatever interpreter.
+
+    A directory is read once for all sources in it that are asked for one after the other.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._cache = ""
+        self._names: dict[str, list[str]] = {}
+
+    def of(self, source: str) -> list[str]:
+        folder, name = os.path.split(source)
+        cache = os.path.join(folder, "__pycache__")
+        if cache != self._cache:
+            self._cache, self._names = cache, {}
+            with contextlib.suppress(FileNotFoundError):
+                for path in os.listdir(self._directory / cache):
+                    # Behind the module's name stands that of the interpreter.
+                    module, *rest = path.rsplit(".", 2)
+                    if rest[1:] == ["pyc"]:
+                        self._names.setdefault(module, []).append(os.path.join(cache, path))
+        return self._names.get(name.removesuffix(".py"), [])

@@ -15,7 +15,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ LONGEST = 127
 COPIED = 1 << 20
 # Where the engine puts the files of packages that another package has, too.
 CLOBBERED = "__clobbers__"
+# What it says of such a file in the record of its package.
+TAKEN = b'"original_path"'
 
 
 def metadata(directory: Path, prefix: Path) -> None:
@@ -45,12 +47,18 @@ def metadata(directory: Path, prefix: Path) -> None:
     Parameters: `directory` is where the prefix is staged; `prefix` where it will be mounted.
     """
     meta = directory / "conda-meta"
-    records = {path: json.loads(path.read_text("utf-8")) for path in sorted(meta.glob("*.json"))}
-    _shared(list(records.values()), directory)
-    for path, record in records.items():
+    records = sorted(meta.glob("*.json"))
+    shared = {name for path in records for name in _taken(path)}
+    # One at a time: they name every file of the environment.
+    for path in records:
+        record = json.loads(path.read_text("utf-8"))
+        _sort(record, shared)
         _scripts(record, directory, prefix)
         _sizes(record, directory)
         replace(path, json.dumps(_record(record), sort_keys=True))
+    for root, _, _ in os.walk(directory / CLOBBERED, topdown=False):
+        with suppress(OSError):
+            os.rmdir(root)
     # The engine's advice to backup programs is about a directory on disk, not about an image.
     (directory / "CACHEDIR.TAG").unlink(missing_ok=True)
     # conda takes a directory for an environment if it has this file; its content is a log.
@@ -64,21 +72,24 @@ def metadata(directory: Path, prefix: Path) -> None:
             _dist_info(path.parent)
 
 
-def _shared(records: Sequence[dict[str, Any]], directory: Path) -> None:
-    """Sort the files of packages that have one in common, and remove directories without any.
+def _taken(record: Path) -> Iterator[str]:
+    """Yield the names that files of a package would have if another package had none of them."""
+    content = record.read_bytes()
+    if TAKEN in content:
+        found = json.loads(content).get("paths_data", {}).get("paths", [])
+        yield from (path["original_path"] for path in found if path.get("original_path"))
 
-    Which package came first decides about both, though not about whose file it is in the end.
+
+def _sort(record: dict[str, Any], shared: Collection[str]) -> None:
+    """Sort the files of a package that has one in common with another.
+
+    Which package came first decides about their order, though not about whose file it is in the
+    end.
     """
-    paths = {id(record): record.get("paths_data", {}).get("paths", []) for record in records}
-    shared = {path.get("original_path") for found in paths.values() for path in found} - {None}
-    for record in records if shared else ():
-        found = paths[id(record)]
-        if any(path.get("original_path") or path["_path"] in shared for path in found):
-            found.sort(key=lambda path: str(path["_path"]))
-            record["files"] = sorted(record.get("files", ()))
-    for root, _, _ in os.walk(directory / CLOBBERED, topdown=False):
-        with suppress(OSError):
-            os.rmdir(root)
+    found = record.get("paths_data", {}).get("paths", [])
+    if any(path.get("original_path") or path["_path"] in shared for path in found):
+        found.sort(key=lambda path: str(path["_path"]))
+        record["files"] = sorted(record.get("files", ()))
 
 
 def _record(record: dict[str, Any]) -> dict[str, Any]:
@@ -96,10 +107,7 @@ def _scripts(record: dict[str, Any], directory: Path, prefix: Path) -> None:
 
     Engines write `#!/usr/bin/env interpreter arguments`, which the kernel hands on as one word.
     """
-    for path in record.get("paths_data", {}).get("paths", ()):
-        file = directory / path["_path"]
-        if not path.get("prefix_placeholder") or not file.is_file() or file.is_symlink():
-            continue
+    for path, file in _with_prefix(record, directory):
         with file.open("rb") as stream:
             # Whatever bytes these are.
             found = SPLIT.fullmatch(stream.read(SHEBANG).decode("latin-1"))
@@ -121,10 +129,18 @@ def _fits(prefix: Path, command: str) -> bool:
 
 def _sizes(record: dict[str, Any], directory: Path) -> None:
     """Record the size of what the prefix was written into; the engine does not when it retries."""
+    for path, file in _with_prefix(record, directory):
+        path["size_in_bytes"] = file.stat().st_size
+
+
+def _with_prefix(record: dict[str, Any], directory: Path) -> Iterator[tuple[dict[str, Any], Path]]:
+    """Yield what a record says of each file into which the prefix was written, and the file."""
     for path in record.get("paths_data", {}).get("paths", ()):
-        file = directory / path["_path"]
-        if path.get("prefix_placeholder") and file.is_file() and not file.is_symlink():
-            path["size_in_bytes"] = file.stat().st_size
+        # First of all, for nearly all others are left out.
+        if path.get("prefix_placeholder"):
+            file = directory / path["_path"]
+            if file.is_file() and not file.is_symlink():
+                yield path, file
 
 
 def _dist_info(directory: Path) -> None:

@@ -11,13 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from condainer.build import mark, modules, normalise, prepared
+from condainer.build import mark, modules, needs, normalise, prepared
 from condainer.build.prepared import Prepared
-from condainer.inputs.environment_yml import logins
+from condainer.inputs.read import logins
 from condainer.lock.address import MARKED, OURS, Address
 from condainer.lock.locks import CondaPackage, Lock
-from condainer.packages import build_requirements, conda_packages, needs, network, wheels
+from condainer.packages import client_settings, conda_packages, forbidden, installed
 from condainer.packages.linked_files import Vouched
+from condainer.pypi import build_requirements, wheels
 from condainer.settings.config import STAGE, Settings
 from condainer.system import namespace, process
 from condainer.system.errors import BuildError, OfflineError, StorageError, ToolError
@@ -61,7 +62,7 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     Raises BuildError, IntegrityError or NetworkError when a package cannot be installed,
     StorageError when the disk does not take it.
     """
-    network.prepare(settings, reporter)
+    client_settings.prepare(settings, reporter)
     with contextlib.ExitStack() as stack:
         scratch = stack.enter_context(_scratch(settings))
         places = modules.places_of(lock, settings)
@@ -134,6 +135,9 @@ def _fill(
                 logins(settings),
                 build_requirements.gathered(lock, stage.scratch / "tools", settings),
             )
+        if settings.policy:
+            found = installed.read(stage.directory).licenses()
+            forbidden.demand_licenses(found, str(settings.project), settings)
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
         place = modules.Prefix(

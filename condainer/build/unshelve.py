@@ -15,8 +15,8 @@ import hashlib
 import json
 import os
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +24,7 @@ import xxhash
 
 from condainer.build import bytecode_shelf
 from condainer.build.bytecode_shelf import Module
-from condainer.build.compile_tree import end_with_parent
+from condainer.build.compile_tree import end_with_parent, start_worker
 
 SHELVES = "shelves"
 # What can be said of a module: its source, the source's sha256, its target and the sha256 of what
@@ -128,24 +128,6 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _forked(directory: Path, prefix: str, share: Sequence[tuple[int, Path]]) -> int:
-    """Start a worker and return its number."""
-    child = os.fork()
-    if child:
-        return child
-    status = 1
-    try:
-        end_with_parent()
-        _work(directory, prefix, share)
-        status = 0
-    except OSError as error:
-        print(error, file=sys.stderr)
-    except Exception:
-        traceback.print_exc()
-    finally:
-        os._exit(status)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Do what the command line says; the status is 1 if something could not be written."""
     # Killed, a build cannot end us.
@@ -154,7 +136,7 @@ def main(arguments: Sequence[str]) -> int:
     listed = (directory / SHELVES).read_bytes().split(b"\0")
     shelves = [Path(os.fsdecode(path)) for path in listed if path]
     first, *others = _shares(shelves, workers)
-    children = [_forked(directory, prefix, share) for share in others]
+    children = [start_worker(partial(_work, directory, prefix, share)) for share in others]
     try:
         _work(directory, prefix, first)
     except OSError as error:

@@ -12,14 +12,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from urllib.parse import unquote, urlsplit
 
-from condainer.inputs.environment_yml import Inputs, read_inputs
+from condainer.inputs.inputs import Inputs
+from condainer.inputs.read import read_inputs
 from condainer.lock.locks import VCS, Lock
+from condainer.packages import forbidden
 from condainer.settings import condarc
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError, LockfileError
 from condainer.system.hosts import NO_HOST, host_of, near
 from condainer.system.platforms import this_platform
-from condainer.system.urls import INDEX_VARIABLES
+from condainer.system.urls import PLACE_VARIABLES
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"']+", re.IGNORECASE)
 FIND_LINKS = re.compile(r"--find-links (?P<path>/.+)")
@@ -30,8 +32,9 @@ def admit(lock: Lock, settings: Settings) -> None:
 
     A file, this machine and link-local addresses have to be named by the project's own environment
     file and requirements, or by the settings; so has every host that is asked by http. Raises
-    LockfileError before anything is fetched.
+    LockfileError before anything is fetched, PolicyError for what the user's policy forbids.
     """
+    forbidden.demand_lock(lock, str(settings.project), settings)
     urls = [package.url for package in lock.conda] + [package.url for package in lock.pip]
     doubtful = [url for url in urls if near(url) or _scheme(url) == "http"]
     if not doubtful:
@@ -65,7 +68,7 @@ def _named(settings: Settings) -> Iterator[str]:
     for channel, urls in settings.mirrors:
         yield from (channel, *urls)
     yield from condarc.in_force().urls()
-    for variable in (*INDEX_VARIABLES, "UV_FIND_LINKS"):
+    for variable in PLACE_VARIABLES:
         for word in os.environ.get(variable, "").split():
             yield from _of_text(f"--find-links {word}" if word.startswith("/") else word)
     try:

@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from condainer.system.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from rattler import PathsJson
 
 
 async def check(archives: Sequence[Path], scratch: Path) -> None:
@@ -21,13 +25,12 @@ async def check(archives: Sequence[Path], scratch: Path) -> None:
     Parameters: `scratch` is a private directory, for archives so old that they have to be unpacked.
     Raises IntegrityError with the archive and the path.
     """
-    found = await asyncio.gather(*(asyncio.to_thread(_paths, item) for item in archives))
-    for archive, paths in zip(archives, found, strict=True):
-        known = paths if paths is not None else await _unpacked(archive, scratch)
-        bad = next((path for path in known if not is_inside(path)), None)
-        if bad is not None:
+    found = await asyncio.gather(*(asyncio.to_thread(_outside, item) for item in archives))
+    for archive, listed in zip(archives, found, strict=True):
+        bad = await _unpacked(archive, scratch) if listed is None else listed
+        if bad:
             raise IntegrityError(
-                f"{archive.name} would install a file outside of the environment: {bad!r}",
+                f"{archive.name} would install a file outside of the environment: {bad[0]!r}",
                 "Do not use it, and tell the maintainers of the channel that it came from.",
             )
 
@@ -39,25 +42,29 @@ def is_inside(path: str) -> bool:
     )
 
 
-def _paths(archive: Path) -> Iterable[str] | None:
-    """Return the paths that an archive installs, or None if it has no list of them."""
+def _outside(archive: Path) -> list[str] | None:
+    """Return what an archive would install outside, or None if it has no list of its files."""
     from rattler import PathsJson
 
     try:
-        return [str(entry.relative_path) for entry in PathsJson.from_package_archive(archive).paths]
+        return _bad(PathsJson.from_package_archive(archive))
     except Exception:
         return None
 
 
-async def _unpacked(archive: Path, scratch: Path) -> Iterable[str]:
+def _bad(listed: PathsJson) -> list[str]:
+    paths = (str(entry.relative_path) for entry in listed.paths)
+    return [path for path in paths if not is_inside(path)]
+
+
+async def _unpacked(archive: Path, scratch: Path) -> list[str]:
     from rattler import PathsJson
     from rattler.package_streaming import extract
 
     with tempfile.TemporaryDirectory(dir=scratch) as directory:
         try:
             extract(archive, Path(directory))
-            found = PathsJson.from_package_directory_with_deprecated_fallback(Path(directory))
-            return [str(entry.relative_path) for entry in found.paths]
+            return _bad(PathsJson.from_package_directory_with_deprecated_fallback(Path(directory)))
         except Exception as error:
             raise IntegrityError(
                 f"{archive} is not a readable conda package: {error}",

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from condainer.settings.config import Settings, user_cache
 from condainer.system.errors import IntegrityError, LockfileError
-from condainer.system.file_systems import is_on_network
 from condainer.system.files import make_directory, published_file, sha256_of
+from condainer.system.mount_table import is_on_network
 from condainer.system.private_directory import claimed_directory, reclaim
 
 # What the private directories are called in which files are downloaded.

@@ -13,10 +13,11 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from condainer.inputs.conda_specs import Spec
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.lock.explicit import CONDA_FILENAME
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
+from condainer.packages import forbidden
 from condainer.settings.config import Settings
 from condainer.system.errors import CondainerError, InputError, IntegrityError, NetworkError
 from condainer.system.files import md5_of, storage_errors
@@ -41,6 +42,12 @@ class Wanted:
     where: str
     md5: str = ""
     sha256: str = ""
+
+
+def named(inputs: Inputs) -> list[Wanted]:
+    """Return the archives that specs name by their URLs; raises as wanted_of()."""
+    found = (wanted_of(spec, inputs.platform) for spec in inputs.specs)
+    return [item for item in found if item is not None]
 
 
 def wanted_of(spec: Spec, platform: str) -> Wanted | None:
@@ -105,12 +112,14 @@ class OnDisk:
 def on_disk(inputs: Inputs, settings: Settings, reporter: Reporter) -> OnDisk:
     """Fetch the packages that the inputs name by URL, so that exactly these are solved for.
 
-    Raises InputError, NetworkError or IntegrityError for one that is not what it should be.
+    Raises InputError, NetworkError or IntegrityError for one that is not what it should be,
+    PolicyError for one from a forbidden channel.
     """
     found = [wanted_of(spec, inputs.platform) for spec in inputs.specs]
     wanted = [item for item in found if item is not None]
     if not wanted:
         return OnDisk(inputs, {})
+    forbidden.demand_channels(((item.url, item.where) for item in wanted), settings)
     local = [item.url for item in wanted if item.url.startswith("file:")]
     if local:
         reporter.warn(f"{', '.join(local)} can be installed only on machines that have the file")
@@ -173,7 +182,8 @@ def _fetch_all(
 ) -> list[CondaPackage]:
     if not wanted:
         return []
-    from condainer.packages import archives, http
+    from condainer.network import http
+    from condainer.packages import archives
 
     reporter.step("Downloading packages by their URL", "packages")
     found = []

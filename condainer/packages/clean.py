@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from condainer.packages.archives import private_root
+from condainer.packages.client_settings import IN_USE
 from condainer.packages.conda_packages import UNPACKED
-from condainer.packages.network import IN_USE
 from condainer.settings.config import STAGE, Settings
 from condainer.system.errors import StorageError
 from condainer.system.files import remove_tree, storage_errors
@@ -101,15 +101,19 @@ def delete(path: Path) -> None:
 
 def measured(path: Path) -> Item:
     """Return a directory or file with the number and the size of its files."""
+    if not path.is_dir() or path.is_symlink():
+        with suppress(OSError):
+            return Item(path, 1, path.lstat().st_size)
+        return Item(path, 0, 0)
     files = size = 0
     left = [os.fspath(path)]
     while left:
-        with suppress(OSError):
-            here = left.pop()
-            status = os.lstat(here)
-            if os.path.isdir(here) and not os.path.islink(here):
-                left += [entry.path for entry in os.scandir(here)]
-            else:
-                files += 1
-                size += status.st_size
+        with suppress(OSError), os.scandir(left.pop()) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                    continue
+                with suppress(FileNotFoundError):
+                    size += entry.stat(follow_symlinks=False).st_size
+                    files += 1
     return Item(path, files, size)

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condainer.lock.locks import CondaPackage
-from condainer.packages import archive_paths, downloads, linked_files, rattler_client
+from condainer.network import rattler_client
+from condainer.packages import archive_paths, downloads, linked_files
 from condainer.packages import archives as package_caches
 from condainer.packages.archives import File
 from condainer.packages.channels import channel_of
 from condainer.packages.linked_files import Linked
 from condainer.settings.config import Settings
+from condainer.system import machine
 from condainer.system.errors import BuildError, IntegrityError
 from condainer.system.files import storage_error_told, storage_errors
 from condainer.system.platforms import this_platform
@@ -77,6 +79,8 @@ def link(
     reporter.step("Linking conda packages", "packages")
     target = _Target(directory, prefix, hard_links, platform or this_platform())
     records, before = asyncio.run(_link(archives, target, scratch, settings, reporter))
+    # The engine held more than a kilobyte for each file.
+    machine.give_back_memory()
     return Linked(tuple(ordered(records)), linked_files.check(directory, before))
 
 

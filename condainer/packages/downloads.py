@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import BinaryIO
 
-from condainer.packages import archives, http, pages, rattler_client, silence
+from condainer.network import http, rattler_client, silence
+from condainer.packages import archives, pages
 from condainer.packages.archives import File
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, NetworkError, OfflineError

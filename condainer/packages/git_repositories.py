@@ -202,6 +202,17 @@ def damaged_configuration(told: str) -> ConfigError | None:
     )
 
 
+def has_own_ssh() -> bool:
+    """Tell whether the user has said how git calls ssh."""
+    if os.environ.get("GIT_SSH") or os.environ.get("GIT_SSH_COMMAND"):
+        return True
+    try:
+        # Not a project's own configuration, which clones do not follow either.
+        return bool(_git("--git-dir=/dev/null", "config", "core.sshCommand").strip())
+    except (CommandFailed, ToolError, ConfigError):
+        return False
+
+
 def _git(*arguments: str) -> str:
     tool = process.find_tool("git")
     if tool is None:

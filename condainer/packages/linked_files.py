@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import stat
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,25 +62,33 @@ def check(directory: Path, before: States = NONE) -> Mapping[str, Vouched]:
     before it did so, for it compares nothing of what it unpacks anew. Raises StorageError if one is
     not as recorded.
     """
-    records = [json.loads(path.read_text("utf-8")) for path in directory.glob("conda-meta/*.json")]
-    paths = [path for record in records for path in record["paths_data"]["paths"]]
-    # Where several packages bring one file, the records do not tell whose it is.
-    owners = Counter(path["_path"] for path in paths)
-    moved = {path.get("original_path") for path in paths} - {None}
     after = states(Path(name) for name in before)
-    wrong, vouched = [], {}
-    for record in records:
+    wrong: list[str] = []
+    vouched: dict[str, Vouched] = {}
+    # Where several packages bring one file, the records do not tell whose it is.
+    names: set[str] = set()
+    shared: set[str] = set()
+    moved: set[str] = set()
+    # One record at a time: all of them together are the largest thing that a build holds.
+    for file in directory.glob("conda-meta/*.json"):
+        record = json.loads(file.read_text("utf-8"))
         unpacked = str(record.get("extracted_package_dir"))
         compared = unpacked in before and before[unpacked] == after.get(unpacked)
         for path in record["paths_data"]["paths"]:
             name = path["_path"]
-            if owners[name] != 1 or path["path_type"] not in (FILE, LINK, SCRIPT):
+            (shared if name in names else names).add(name)
+            if original := path.get("original_path"):
+                moved.add(original)
+            if path["path_type"] not in (FILE, LINK, SCRIPT):
                 continue
             status = _right(os.path.join(directory, name), path)
             if status is None:
                 wrong.append(name)
-            elif compared and name not in moved and _is_as_unpacked(path, status):
+            elif compared and _is_as_unpacked(path, status):
                 vouched[name] = Vouched(path["sha256"], status.st_ino, status.st_mtime_ns)
+    wrong = [name for name in wrong if name not in shared]
+    for name in (shared | moved) & vouched.keys():
+        del vouched[name]
     if wrong:
         more = f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         raise StorageError(

@@ -7,7 +7,7 @@ import threading
 from html.parser import HTMLParser
 from urllib.parse import unquote, urljoin, urlsplit
 
-from condainer.packages import http
+from condainer.network import http
 
 
 def find(page: str, filename: str, stop: threading.Event) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from condainer.inputs.conda_specs import Spec
-from condainer.inputs.environment_yml import Inputs
-from condainer.packages import silence
+from condainer.inputs.inputs import Inputs
+from condainer.network import silence
 from condainer.packages.channels import rattler_channel
 from condainer.settings.config import Settings
 from condainer.system.reporter import Reporter

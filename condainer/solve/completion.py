@@ -1,7 +1,8 @@
-"""Locks of other tools that have md5 sums only: completed with the sha256 of their channel.
+"""Locks of other tools without the sha256 of all packages: completed with that of their channel.
 
 An md5 proves nothing against somebody who wants another file to have it, so it is used once: to
-find the package in the channel's index. What was found is kept in a file of ours beside the lock.
+find the package in the channel's index. Without any hash, that is taken which the channel has now.
+What was found is kept in a file of ours beside the lock.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from pathlib import Path
 
 from condainer.lock.explicit import (
     checked,
-    completed_path,
     is_ours,
-    lockfile_path,
     read_explicit,
     render_explicit,
 )
+from condainer.lock.lock_paths import completed_path, lockfile_path
 from condainer.lock.locks import CondaPackage, Lock, source_of
-from condainer.packages import by_url, downloads, network, silence
+from condainer.network import silence
+from condainer.packages import by_url, client_settings, downloads
 from condainer.packages.admission import admit
 from condainer.packages.by_url import Wanted
 from condainer.packages.channels import channel_of
@@ -31,33 +32,36 @@ from condainer.system.errors import IntegrityError, LockfileError, NetworkError,
 from condainer.system.reporter import Reporter, Silent
 
 
-def path_of(lock: Lock, project: Path) -> Path:
+def path_of(lock: Lock, settings: Settings) -> Path:
     """Return where the completed form of a lock stands, which is never a file of another tool."""
-    theirs = lockfile_path(project, lock.platform)
-    return completed_path(project, lock.platform) if lock.origin == theirs.name else theirs
+    theirs = lockfile_path(settings, lock.platform)
+    return completed_path(settings, lock.platform) if lock.origin == theirs.name else theirs
 
 
 def kept(lock: Lock, settings: Settings) -> Lock | None:
     """Return what an earlier completion of this lock found, if it is still the same packages."""
     try:
         read = settings.files.read
-        found = read_explicit(path_of(lock, settings.project), lock.platform, read=read)
+        found = read_explicit(path_of(lock, settings), lock.platform, read=read)
     except (FileNotFoundError, LockfileError):
         return None
     theirs = source_of(settings.project / lock.origin, settings.project, read)
     # Somebody can have edited it.
     same = [p.url for p in found.conda] == [p.url for p in lock.conda] and found.pip == lock.pip
-    return found if same and found.origin == lock.origin and theirs in found.sources else None
+    same = same and (found.origin, found.environment) == (lock.origin, lock.environment)
+    return found if same and theirs in found.sources else None
 
 
 def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
     """Return a lock with the sha256 of every package, and keep it beside the project's own files.
 
     Raises IntegrityError when the channel has a file of that name with another md5, NetworkError
-    when a package is neither in its index nor can be downloaded.
+    when a package is neither in its index nor can be downloaded, LockfileError for packages without
+    any hash where only what is locked may be built.
     """
+    _tell_hashless(lock, settings, reporter)
     admit(lock, settings)
-    network.prepare(settings, reporter)
+    client_settings.prepare(settings, reporter)
     without = [package for package in lock.conda if not package.sha256]
     if settings.offline and (remote := [p for p in without if not _is_at_hand(p, settings)]):
         raise downloads.offline_error([f"the sha256 of {package.url}" for package in remote])
@@ -71,7 +75,7 @@ def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
         digests |= {package.url: package.sha256 for package in fetched}
     conda = tuple(CondaPackage(p.url, p.sha256 or digests[p.url]) for p in lock.conda)
     whole = checked(replace(lock, conda=conda), lock.origin)
-    path = path_of(lock, settings.project)
+    path = path_of(lock, settings)
     try:
         if settings.files.is_there(path) and not is_ours(path, settings.files.read):
             raise OSError(0, "it is another tool's")
@@ -81,6 +85,19 @@ def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
         reporter.warn(f"{path} cannot be written: {error.strerror}")
     reporter.finish()
     return whole
+
+
+def _tell_hashless(lock: Lock, settings: Settings, reporter: Reporter) -> None:
+    bare = [package for package in lock.conda if not (package.sha256 or package.md5)]
+    if not bare:
+        return
+    place = path_of(lock, settings).name
+    message = f"{lock.origin}: {len(bare)} packages have no hash, such as {bare[0].url}"
+    if settings.locked:
+        raise LockfileError(
+            message, f"Run `cnd build` without --locked, and commit {place}, which has them then."
+        )
+    reporter.warn(f"{message}: what the channel has now is taken, and noted in {place}")
 
 
 def _is_at_hand(package: CondaPackage, settings: Settings) -> bool:
@@ -126,18 +143,18 @@ async def _of_channel(
         found = {}
         for record in (record for group in records for record in group):
             package = wanted.get((str(record.subdir), record.file_name))
-            if package is not None and record.sha256 is not None and record.md5 is not None:
-                _compare(package, record.md5.hex())
+            if package is not None and record.sha256 is not None:
+                _compare(package, record.md5.hex() if record.md5 else "")
                 found[package.url] = record.sha256.hex()
         return found
     raise NetworkError(
-        f"The channel {url} cannot be read, and its packages are locked by md5 only: {problem}",
+        f"The channel {url} cannot be read, and its packages are locked without sha256: {problem}",
         "Check the network, or name a mirror (`mirrors:` in condainer.yml).",
     )
 
 
 def _compare(package: CondaPackage, md5: str) -> None:
-    if package.md5 != md5:
+    if package.md5 and md5 and package.md5 != md5:
         raise IntegrityError(
             f"{package.url} is locked with the md5 {package.md5}, but the channel has {md5}",
             "Do not use it before the channel's maintainers have explained the difference.",

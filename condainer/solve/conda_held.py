@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
 # How the solver says that a held package stands in the way.
 IN_THE_WAY = re.compile(r"(\S+) \S+ is locked, but another version is required")
-ROUNDS = 20
 
 
 @dataclass(frozen=True)
@@ -31,28 +31,33 @@ class Problem:
 async def solve_holding(problem: Problem, held: Sequence[CondaPackage]) -> list[RepoDataRecord]:
     """Solve with the held packages fixed, and let go only of those that stand in the way.
 
-    Where it does not show which do, all are preferred rather than fixed. Raises what
+    A failed solve costs as much as one that succeeds, and names one package or two. So what
+    depends on them and would not do with what comes in their place goes with them, and there are
+    three solves at most; in the last, all are preferred rather than fixed. Raises what
     rattler.solve() does.
     """
     from rattler import exceptions
 
-    records = await _records(problem, held) if held else []
-    fixed = {_name(record) for record in records if _fits(record, problem.specs)}
-    for _ in range(ROUNDS if fixed else 0):
+    records = await _records(problem, held)
+    unfit = {name for name, record in records.items() if not _fits(record, problem.specs)}
+    free = await _with_dependants(problem, records, unfit)
+    for _ in range(2):
+        if free == records.keys():
+            break
         try:
-            return await _solve(problem, records, fixed)
+            return await _solve(problem, records, free)
         except exceptions.SolverError as error:
-            in_the_way = fixed.intersection(IN_THE_WAY.findall(str(error)))
+            in_the_way = (records.keys() - free).intersection(IN_THE_WAY.findall(str(error)))
         if not in_the_way:
             break
-        fixed -= in_the_way
-    return await _solve(problem, records, set())
+        free |= await _with_dependants(problem, records, in_the_way)
+    return await _solve(problem, records, set(records))
 
 
 async def _solve(
-    problem: Problem, records: list[RepoDataRecord], fixed: set[str]
+    problem: Problem, records: Mapping[str, RepoDataRecord], free: AbstractSet[str]
 ) -> list[RepoDataRecord]:
-    """Solve with those of the records fixed whose names are given, and the others preferred."""
+    """Solve with the records fixed but for those whose names are given, which are preferred."""
     import rattler
 
     return await rattler.solve(
@@ -61,27 +66,87 @@ async def _solve(
         gateway=problem.gateway,
         platforms=[problem.platform, "noarch"],  # type: ignore[list-item]
         virtual_packages=problem.virtual_packages,
-        pinned_packages=[record for record in records if _name(record) in fixed],
-        locked_packages=[record for record in records if _name(record) not in fixed],
+        pinned_packages=[record for name, record in records.items() if name not in free],
+        locked_packages=[record for name, record in records.items() if name in free],
     )
 
 
-async def _records(problem: Problem, held: Sequence[CondaPackage]) -> list[RepoDataRecord]:
-    """Return what the channels still have of the held packages, byte for byte."""
+async def _with_dependants(
+    problem: Problem, records: Mapping[str, RepoDataRecord], moving: AbstractSet[str]
+) -> set[str]:
+    """Return what is to move, and those of the records that cannot stay when it does."""
+    import rattler
+
+    place: dict[str, list[RepoDataRecord]] = {name: [] for name in moving}
+    if moving:
+        for record in await _query(problem, [rattler.MatchSpec(name) for name in moving]):
+            place[_name(record)].append(record)
+    place = {name: _in_place_of(records[name], place[name], problem.specs) for name in moving}
+    free, reached = set(moving), set(moving)
+    while reached:
+        reached = {
+            name
+            for name, record in records.items()
+            if name not in free
+            and any(
+                _goes_with(text, reached, place) for text in (*record.depends, *record.constrains)
+            )
+        }
+        free |= reached
+    return free
+
+
+def _in_place_of(
+    record: RepoDataRecord, found: Sequence[RepoDataRecord], specs: Sequence[MatchSpec]
+) -> list[RepoDataRecord]:
+    """Return what can come in a package's place: as the specs say, or the newest other version."""
+    fitting = [other for other in found if _fits(other, specs)]
+    if not _fits(record, specs):
+        return fitting
+    others = [other for other in fitting if other.version != record.version]
+    return [max(others or fitting, key=lambda other: other.version)] if fitting else []
+
+
+def _goes_with(
+    text: str, reached: AbstractSet[str], place: Mapping[str, Sequence[RepoDataRecord]]
+) -> bool:
+    """Tell whether what depends on a package in this way has to move when that does."""
+    import rattler
+
+    words = text.split()
+    if words[0] not in reached:
+        return False
+    if words[0] not in place:
+        # It may move to another build of the same version only.
+        return len(words) == 3 and "*" not in words[2]
+    try:
+        spec = rattler.MatchSpec(text, strict=False)
+    except Exception:
+        # What cannot be read cannot be ruled out: the solver says more of it.
+        return False
+    return not any(spec.matches(record) for record in place[words[0]])
+
+
+async def _records(problem: Problem, held: Sequence[CondaPackage]) -> dict[str, RepoDataRecord]:
+    """Return what the channels still have of the held packages, byte for byte, by name."""
     wanted = {(package.filename, package.sha256) for package in held}
+    specs = [spec for package in held if (spec := _exact(package)) is not None]
+    return {
+        _name(record): record
+        for record in (await _query(problem, specs) if specs else ())
+        if record.sha256 and (record.file_name, record.sha256.hex()) in wanted
+    }
+
+
+async def _query(problem: Problem, specs: Sequence[MatchSpec]) -> list[RepoDataRecord]:
+    """Return what the channels have that matches one of the specs, without its dependencies."""
     found = await problem.gateway.query(
         problem.channels,
         [problem.platform, "noarch"],  # type: ignore[list-item]
-        [spec for package in held if (spec := _exact(package)) is not None],
+        specs,
         recursive=False,
     )
-    records = {
-        _name(record): record
-        for of_one_source in found
-        for record in of_one_source
-        if record.sha256 and (record.file_name, record.sha256.hex()) in wanted
-    }
-    return list(records.values())
+    return [record for of_one_source in found for record in of_one_source]
 
 
 def _exact(package: CondaPackage) -> MatchSpec | None:

@@ -6,6 +6,8 @@ import than a small environment to solve.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.lock import conda_lock
 from condainer.lock.contents import pip_parts
 from condainer.lock.locks import ABSENT, VCS, Lock, PipPackage
@@ -26,6 +28,10 @@ HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
 NEEDED = ("platform", "manager", "name", "url", "hash")
 # In C where PyYAML was built with it.
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+# What YAML writes as it is, unless it looks like a number; and lines that stay lines in a mapping:
+# without escapes, and short or without a blank at which they could be broken.
+PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+/~%@=-]*(?::[A-Za-z0-9_.+/~%@=-]+)*")
+PLAIN_LINE = re.compile(r"([ -\[\]-~]{1,78}|  [a-z]+: [!-\[\]-~]+)\n")
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,14 @@ class Solution:
     lock: Lock
     inputs: Inputs
     conda: tuple[Solved, ...]
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What an explicit lockfile does not say of a conda package; `depends` is None if unknown."""
+
+    md5: str
+    depends: tuple[str, ...] | None
 
 
 def render(solutions: Sequence[Solution], existing: Mapping[str, Any]) -> str:
@@ -80,7 +94,47 @@ def only(content: Mapping[str, Any], platforms: Sequence[str]) -> str:
 
 
 def _text(content: Mapping[str, Any]) -> str:
-    return HEAD + str(yaml.dump(dict(content), Dumper=Dumper, sort_keys=False))
+    *first, last = content
+    if last != "package" or not content[last]:
+        return HEAD + _yaml(dict(content))
+    items = [_item(package) for package in content[last]]
+    return "".join((HEAD, _yaml({key: content[key] for key in first}), "package:\n", *items))
+
+
+def _yaml(content: Any) -> str:
+    return str(yaml.dump(content, Dumper=Dumper, sort_keys=False))
+
+
+def _item(package: Mapping[str, Any]) -> str:
+    """Return what YAML makes of a list of one package, which takes it ten times as long."""
+    lines = []
+    for key, value in package.items():
+        if not isinstance(value, dict):
+            lines.append(f"  {key}: {_scalar(value)}\n")
+        elif value:
+            lines.append(f"  {key}:\n")
+            lines += [f"    {_scalar(k)}: {_scalar(v)}\n" for k, v in value.items()]
+        else:
+            lines.append(f"  {key}: {{}}\n")
+    if not all(PLAIN_LINE.fullmatch(line) for line in lines):
+        # Only YAML knows where it breaks long texts, and what it escapes.
+        return _yaml([dict(package)])
+    return "- " + "".join(lines)[2:]
+
+
+def _scalar(value: str | bool) -> str:
+    """Return what YAML makes of a value by itself."""
+    if isinstance(value, str) and PLAIN.fullmatch(value):
+        resolvers = Dumper.yaml_implicit_resolvers.get(value[0], ())
+        # A text that looks like a number has quotation marks.
+        return f"'{value}'" if any(known.match(value) for _, known in resolvers) else value
+    return _scalar_of_yaml(value)
+
+
+# The same requirements come again and again.
+@functools.lru_cache(maxsize=10_000)
+def _scalar_of_yaml(value: str | bool) -> str:
+    return _yaml(value).removesuffix("...\n").removesuffix("\n")
 
 
 def parse(path: Path, read: Read = read_bytes) -> Mapping[str, Any]:
@@ -107,14 +161,19 @@ def existing_hashes(content: Mapping[str, Any]) -> dict[str, str]:
     return {str(platform): str(digest) for platform, digest in hashes.items()}
 
 
-def md5s(path: Path, read: Read = read_bytes) -> dict[str, str]:
-    """Return the md5 of each conda package in a conda-lock.yml, by its URL."""
+def details(path: Path, read: Read = read_bytes) -> dict[str, Detail]:
+    """Return what a conda-lock.yml says of each conda package, by its URL; nothing if damaged."""
     try:
         content = conda_lock.content_of(path, read)
-        packages = [p for p in content["package"] if p["manager"] == "conda"]
-        return {p["url"]: p["hash"]["md5"] for p in packages if p["hash"].get("md5")}
+        return {p["url"]: _detail(p) for p in content["package"] if p["manager"] == "conda"}
     except (OSError, LockfileError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _detail(package: Mapping[str, Any]) -> Detail:
+    depends = package["dependencies"].items()
+    specs = tuple(f"{name} {rest}".rstrip() for name, rest in depends)
+    return Detail(package["hash"].get("md5") or "", specs)
 
 
 def agrees(content: Mapping[str, Any], lock: Lock) -> bool:

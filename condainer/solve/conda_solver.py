@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from condainer.inputs.conda_specs import remedy_of, spelled_out
-from condainer.inputs.environment_yml import Inputs, Spec
+from condainer.inputs.conda_specs import Spec, remedy_of, spelled_out
+from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
-from condainer.packages import network, rattler_client, silence
+from condainer.network import rattler_client, silence
+from condainer.packages import client_settings, forbidden, installed
 from condainer.packages.archives import private_root
 from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel
+from condainer.packages.installed import Licensed
 from condainer.settings import condarc, virtual
 from condainer.settings.config import STAGE, Settings
 from condainer.solve.conda_held import Problem, solve_holding
-from condainer.solve.engine import Engine
 from condainer.system.errors import (
     CondainerError,
     InputError,
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     import rattler
     from rattler import MatchSpec, RepoDataRecord
 
+    from condainer.solve.engines import Engine
+
 
 def solve(
     inputs: Inputs,
@@ -51,19 +54,38 @@ def solve(
 
     Parameters: `held` are packages of an older lock, which stay where that is possible. Raises
     InputError for a spec that is not valid, SolveError with the solver's explanation, NetworkError
-    when a channel cannot be reached.
+    when a channel cannot be reached, PolicyError for a forbidden channel or license.
     """
     specs = [_match_spec(spec) for spec in inputs.specs]
-    channels = [channel_of(name, settings) for name in expanded(inputs.channels)]
-    for channel in _spec_channels(specs):
-        if channel not in [known.url for known in channels]:
-            channels.append(channel_of(channel, settings))
+    channels = asked_channels(inputs, settings)
     if unused := condarc.in_force().unused(inputs.channels):
-        network.warn_once(unused, reporter)
+        client_settings.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
     records = _solve_from_mirrors(channels, specs, inputs, settings, reporter, engine, held)
     reporter.finish()
-    return tuple(_solved(record, channels) for record in _sorted(records))
+    solved = tuple(_solved(record, channels) for record in _sorted(records))
+    licenses = [Licensed("conda", item.name, item.version, item.license) for item in solved]
+    forbidden.demand_licenses(licenses, str(settings.environment_yml), settings)
+    return solved
+
+
+def asked_channels(inputs: Inputs, settings: Settings) -> list[Channel]:
+    """Return the channels that the inputs ask for, by themselves or before `::`.
+
+    Raises PolicyError for a forbidden one, InputError for what is none, and for specs.
+    """
+    places = dict(inputs.places)
+    asked = [
+        (channel_of(part, settings), places.get(name, str(settings.environment_yml)))
+        for name in inputs.channels
+        for part in expanded([name])
+    ]
+    for spec in inputs.specs:
+        for url in _spec_channels([_match_spec(spec)]):
+            if url not in [known.url for known, _ in asked]:
+                asked.append((channel_of(url, settings), spec.where))
+    forbidden.demand_channels(((channel.url, where) for channel, where in asked), settings)
+    return [channel for channel, _ in asked]
 
 
 def _match_spec(spec: Spec) -> MatchSpec:
@@ -311,9 +333,9 @@ def _explanation(error: Exception) -> str:
 def _sorted(records: list[RepoDataRecord]) -> list[RepoDataRecord]:
     from rattler import PackageRecord
 
-    by_name = sorted(records, key=lambda record: str(record.name.normalized))
-    order = [str(r.name.normalized) for r in PackageRecord.sort_topologically(list(by_name))]
-    return sorted(by_name, key=lambda record: order.index(str(record.name.normalized)))
+    by_name = {str(record.name.normalized): record for record in records}
+    named: list[PackageRecord] = [by_name[name] for name in sorted(by_name)]
+    return [by_name[str(r.name.normalized)] for r in PackageRecord.sort_topologically(named)]
 
 
 def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
@@ -339,6 +361,7 @@ def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
         build=str(record.build),
         md5=md5,
         depends=tuple(record.depends),
+        license=installed.known(record.license),
     )
 
 

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
-from condainer.solve.engine import Engine
 from condainer.system.errors import ToolError
 from condainer.system.reporter import Reporter
 
@@ -26,11 +25,20 @@ EMBEDDED = "embedded"
 PREFERRED = ("mamba", "conda", "micromamba")
 
 
-class Embedded:
-    """rattler, in this process."""
+@dataclass(frozen=True)
+class Engine:
+    """A conda, mamba or micromamba of the site's or the user's; without one, the embedded engine.
+
+    That is rattler, in this process.
+    """
+
+    executable: Executable | None = None
 
     @property
     def tool(self) -> tuple[str, str]:
+        """Its name and version."""
+        if self.executable is not None:
+            return self.executable.name, self.executable.version
         import importlib.metadata
 
         return "py-rattler", importlib.metadata.version("py-rattler")
@@ -44,28 +52,15 @@ class Embedded:
         reporter: Reporter,
         held: Sequence[CondaPackage] = (),
     ) -> list[RepoDataRecord]:
-        return conda_solver.solve_embedded(sources, specs, inputs, settings, reporter, held)
+        """Return the packages that satisfy specs, with the URLs that they have at `sources`.
 
-
-@dataclass(frozen=True)
-class External:
-    """A conda, mamba or micromamba."""
-
-    executable: Executable
-
-    @property
-    def tool(self) -> tuple[str, str]:
-        return self.executable.name, self.executable.version
-
-    def solve(
-        self,
-        sources: Sequence[str],
-        specs: Sequence[MatchSpec],
-        inputs: Inputs,
-        settings: Settings,
-        reporter: Reporter,
-        held: Sequence[CondaPackage] = (),
-    ) -> list[RepoDataRecord]:
+        Parameters: `sources` are the URLs of the channels, or of mirrors in their place; `specs`
+        those of `inputs` for them; `held` are packages of an older lock, which stay where that is
+        possible. Raises SolveError with the solver's explanation, NetworkError
+        when a source cannot be read.
+        """
+        if self.executable is None:
+            return conda_solver.solve_embedded(sources, specs, inputs, settings, reporter, held)
         from condainer.solve.external import solver
 
         return solver.solve(self.executable, sources, specs, inputs, settings, held)
@@ -82,10 +77,10 @@ def chosen(settings: Settings, reporter: Reporter) -> Engine:
     Raises ToolError when the executable does not do, BuildError when the installer fails.
     """
     if not is_external(settings):
-        return Embedded()
+        return Engine()
     from condainer.solve.external import conda_exe
 
-    return External(conda_exe.recognise(_executable(settings, reporter)))
+    return Engine(conda_exe.recognise(_executable(settings, reporter)))
 
 
 def _executable(settings: Settings, reporter: Reporter) -> Path:
@@ -111,7 +106,7 @@ def in_force(settings: Settings) -> str:
     Raises ToolError when its executable does not do.
     """
     if not is_external(settings):
-        name, version = Embedded().tool
+        name, version = Engine().tool
         return f"embedded ({name} {version})"
     from condainer.solve.external import conda_exe, installer
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from condainer.inputs.requirements import Line
 from condainer.lock.locks import PipPackage, pip_name
-from condainer.packages.wheels import name_of_url
+from condainer.pypi.wheels import name_of_url
 from condainer.system.urls import redacted
 
 # After the path of a repository comes a branch, tag or commit, which can have slashes.

@@ -9,15 +9,16 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from condainer.inputs.missing import no_environment_file
 from condainer.lock.explicit import (
     OURS,
     REMEDY,
     checked,
     is_ours,
-    lockfile_path,
     read_explicit,
     render_explicit,
 )
+from condainer.lock.lock_paths import conda_lock_path, lockfile_path
 from condainer.lock.locks import (
     VCS,
     CondaPackage,
@@ -27,8 +28,19 @@ from condainer.lock.locks import (
     source_of,
     sources_unchanged,
 )
+from condainer.settings import environments
 from condainer.settings.config import Settings
-from condainer.system.errors import LockfileError, StaleLockError
+from condainer.settings.input_files import ENVIRONMENT_FILES
+from condainer.solve.other_locks import (
+    check_choice,
+    disagreeing,
+    environment_of,
+    is_of_another_tool,
+    rattler_lock_of,
+    unused_rattler_lock,
+)
+from condainer.system.environments import package_places
+from condainer.system.errors import LockfileError, NotBuiltError, StaleLockError
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
@@ -36,9 +48,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
-    from condainer.inputs.environment_yml import Inputs
+    from condainer.inputs.inputs import Inputs
 
-CONDA_LOCK = "conda-lock.yml"
 # What git leaves in a file that two sides have changed.
 CONFLICT = re.compile(r"^(<{7}|={7}|>{7})", re.MULTILINE)
 
@@ -58,9 +69,9 @@ class LockState:
 
 def read_inputs(settings: Settings, platform: str) -> Inputs:
     """Read the inputs, which is not needed, and YAML neither, while they have the locked bytes."""
-    from condainer.inputs import environment_yml
+    from condainer.inputs import read
 
-    return environment_yml.read_inputs(settings, platform)
+    return read.read_inputs(settings, platform)
 
 
 def lock_state(settings: Settings, platform: str = "") -> LockState:
@@ -76,19 +87,36 @@ def lock_state(settings: Settings, platform: str = "") -> LockState:
     if settings.frozen and (frozen := _frozen(settings, platform)) is not None:
         return LockState("current", frozen)
     state = _state(settings, platform)
-    lock, path = state.lock, settings.project / CONDA_LOCK
+    check_choice(state.lock or state.partial, settings)
+    lock, path = state.lock, conda_lock_path(settings)
     if state.status != "current" or lock is None or not lock.sources or lock.origin:
         return state
-    explicit = lockfile_path(settings.project, lock.platform)
+    explicit = lockfile_path(settings, lock.platform)
     both = settings.files.is_file(explicit) and settings.files.is_file(path)
     if both and not _agrees(path, lock, settings):
-        return LockState("stale", lock, f"{CONDA_LOCK} does not agree with {explicit.name}")
+        return LockState("stale", lock, f"{path.name} does not agree with {explicit.name}")
     return state
+
+
+def demanded(settings: Settings, command: str) -> Lock:
+    """Return the lock of a project, current or not; raises NotBuiltError that names a command."""
+    state = lock_state(settings)
+    if state.lock is None:
+        raise not_current(state, settings, f"Run `cnd {command}{settings.option}` first.")
+    return state.lock
+
+
+def not_current(state: LockState, settings: Settings, hint: str) -> NotBuiltError:
+    """Return the error of a lock that is missing or stale, or of no inputs to make one from."""
+    if state.status == "missing" and not settings.files.is_there(settings.environment_yml):
+        nothing = no_environment_file(settings.environment_yml)
+        return NotBuiltError(f"{nothing.message}, and no lock", nothing.hint)
+    return NotBuiltError(f"The lock of {settings.title} is {state.status}: {state.reason}", hint)
 
 
 def _frozen(settings: Settings, platform: str) -> Lock | None:
     """Return the lock of our own file, without a look at what it was made from."""
-    path = lockfile_path(settings.project, platform)
+    path = lockfile_path(settings, platform)
     with suppress(OSError):
         lock = read_explicit(path, platform, partial=True, read=settings.files.read)
         if lock.origin:
@@ -126,11 +154,11 @@ def _plainly_agrees(text: str, lock: Lock) -> bool:
 
 
 def _state(settings: Settings, platform: str) -> LockState:
-    path = lockfile_path(settings.project, platform)
+    path = lockfile_path(settings, platform)
     try:
         lock = read_explicit(path, platform, partial=True, read=settings.files.read)
     except FileNotFoundError:
-        return _state_of_conda_lock(settings, platform)
+        return _state_of_others(settings, platform)
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
     if not lock.sources:
@@ -141,16 +169,40 @@ def _state(settings: Settings, platform: str) -> LockState:
         return LockState("current", _taken_over(lock, settings))
     if lock.origin:
         lock = replace(lock, post_link_scripts=settings.post_link_scripts)
-        unchanged = _unchanged(lock, settings)
-        return LockState("current", lock) if unchanged else _state_of_conda_lock(settings, platform)
+        if _unchanged(lock, settings) and lock.environment in ("", environment_of(settings)):
+            return LockState("current", lock)
+        return _state_of_others(settings, platform)
     if lock.post_link_scripts != settings.post_link_scripts:
         return LockState("stale", lock, "`post_link_scripts` has changed")
-    if same_files(lock, settings) and not (settings.virtual_packages or lock.virtual):
+    if moved := _moved(lock):
+        return LockState("stale", lock, f"{moved} changed since it was locked")
+    same = same_files(lock, settings) and _is_of_environment(lock, settings)
+    if same and not (settings.virtual_packages or lock.virtual):
         return LockState("current", lock)
+    theirs = rattler_lock_of(settings) if is_of_another_tool(settings) else None
+    if theirs is not None and not same:
+        return _state_of_rattler_lock(theirs, settings, platform)
     inputs = read_inputs(settings, platform)
     if inputs.fingerprint() == lock.inputs:
         return LockState("current", replace(lock, name=inputs.name))
     return LockState("stale", lock, f"{_changed(lock, settings)} changed since it was locked")
+
+
+def _moved(lock: Lock) -> str:
+    """Return the variable that names other places of pip packages than those of a lock.
+
+    One that is not set names none: a clone elsewhere has the lock's own URLs.
+    """
+    known = dict(lock.places)
+    now = package_places() if lock.pip else ()
+    return next((name for name, value in now if value != known.get(name)), "")
+
+
+def _is_of_environment(lock: Lock, settings: Settings) -> bool:
+    """Tell whether a lock of ours is of the environment that is chosen, if there are several."""
+    if not lock.environment:
+        return settings.environment is None
+    return lock.environment == environment_of(settings)
 
 
 def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
@@ -172,11 +224,17 @@ def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
 
 def same_files(lock: Lock, settings: Settings) -> bool:
     """Tell whether the files named by the settings are, byte for byte, those that were locked."""
-    if not _unchanged(lock, settings):
-        return False
+    return _unchanged(lock, settings) and not _unlocked(lock, settings)
+
+
+def _unlocked(lock: Lock, settings: Settings) -> list[str]:
+    """Return the files named by the settings that a lock was not made from."""
     named = {source.path for source in lock.sources}
-    wanted = (settings.environment_yml, settings.requirements_txt)
-    return all(os.path.relpath(path, settings.project) in named for path in wanted)
+    wanted = [settings.environment_yml]
+    if settings.environment_yml.suffix != ".toml":
+        wanted.append(settings.requirements_txt)
+    paths = [os.path.relpath(path, settings.project) for path in wanted]
+    return [path for path in paths if path not in named]
 
 
 def _unchanged(lock: Lock, settings: Settings) -> bool:
@@ -190,15 +248,37 @@ def _changed(lock: Lock, settings: Settings) -> str:
         if file_digest(source.place(settings.project), settings.files.read) != source.sha256
     ]
     if not changed and same_files(lock, settings):
-        return "`virtual_packages`"
-    return " and ".join(changed) or "The names of the input files"
+        same = _is_of_environment(lock, settings)
+        return "`virtual_packages`" if same else "`environment`"
+    return " and ".join(dict.fromkeys((*changed, *_unlocked(lock, settings))))
 
 
-def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
+def _state_of_others(settings: Settings, platform: str) -> LockState:
+    """Take the lock from the first lockfile there is that holds several platforms."""
+    path = conda_lock_path(settings)
+    if settings.files.is_file(path):
+        return _state_of_conda_lock(path, settings, platform)
+    theirs = rattler_lock_of(settings)
+    if theirs is not None:
+        return _state_of_rattler_lock(theirs, settings, platform)
+    reason = f"there is no {lockfile_path(settings, platform).name}"
+    if unused := unused_rattler_lock(settings):
+        reason += f", and {unused}"
+    return LockState("missing", None, reason)
+
+
+def _state_of_rattler_lock(path: Path, settings: Settings, platform: str) -> LockState:
+    """Take the lock from a pixi.lock or conda.lock."""
+    from condainer.lock import rattler_lock
+
+    lock = rattler_lock.read(path, platform, environment_of(settings), True, settings.files.read)
+    if lock.is_partial:
+        return _partial(lock, settings, path.name)
+    return LockState("current", checked(_taken_over(lock, settings, path.name), str(path)))
+
+
+def _state_of_conda_lock(path: Path, settings: Settings, platform: str) -> LockState:
     """Take the lock from a conda-lock.yml: as it is if another tool wrote it."""
-    path = settings.project / CONDA_LOCK
-    if not settings.files.is_file(path):
-        return LockState("missing", None, f"there is no {lockfile_path(Path(), platform)}")
     from condainer.lock import conda_lock
     from condainer.solve import conda_lock_file
 
@@ -206,30 +286,35 @@ def _state_of_conda_lock(settings: Settings, platform: str) -> LockState:
     ours = is_ours(path, read)
     content = conda_lock_file.parse(path, read) if ours else {}
     if content and platform not in conda_lock_file.existing_hashes(content):
-        return LockState("missing", None, f"{CONDA_LOCK} does not lock {platform}")
+        return LockState("missing", None, f"{path.name} does not lock {platform}")
     lock = conda_lock.read(path, platform, partial=True, read=read)
     if not ours:
         if lock.is_partial:
-            return _partial(lock, settings, CONDA_LOCK)
-        return LockState("current", checked(_taken_over(lock, settings, CONDA_LOCK), str(path)))
+            return _partial(lock, settings, path.name)
+        return LockState("current", checked(_taken_over(lock, settings, path.name), str(path)))
     inputs = read_inputs(settings, platform)
     if conda_lock_file.existing_hashes(content).get(platform) != inputs.fingerprint():
-        return LockState("stale", lock, f"{CONDA_LOCK} was made from other inputs")
+        return LockState("stale", lock, f"{path.name} was made from other inputs")
     return LockState("current", checked(described(lock, inputs), str(path)))
 
 
 def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
     """Complete another tool's lock with what such a file does not hold: name and variables."""
-    there = settings.files.is_file(settings.environment_yml)
+    path = settings.environment_yml
+    if path.suffix == ".toml":
+        # It has nothing that goes with a lock; but an environment file that appears would.
+        path = settings.project / ENVIRONMENT_FILES[0]
+    there = settings.files.is_file(path)
     inputs = read_inputs(settings, lock.platform) if there else None
     sources: tuple[Source, ...] = ()
     if origin:
-        files = (settings.project / origin, settings.environment_yml)
+        files = (settings.project / origin, path)
         sources = tuple(source_of(path, settings.project, settings.files.read) for path in files)
     return replace(
         lock,
-        name=inputs.name if inputs else settings.project.name,
+        name=inputs.name if inputs else environments.suffixed(settings.project.name, settings),
         variables=inputs.variables if inputs else (),
+        extras=inputs.extras if inputs else (),
         post_link_scripts=settings.post_link_scripts,
         inputs=inputs.fingerprint() if inputs and origin else "0" * 64 if origin else "",
         sources=sources,
@@ -251,9 +336,10 @@ def ensure_lock(
     """
     state = lock_state(settings)
     if state.status == "current" and state.lock is not None:
-        path = lockfile_path(settings.project, state.lock.platform)
-        if state.lock.sources and not settings.files.is_there(path):
+        path = lockfile_path(settings, state.lock.platform)
+        if state.lock.sources and _is_to_write(path, state.lock, settings):
             admit(state.lock)
+            _tell_disagreeing(state.lock, settings, reporter)
             try:
                 settings.files.publish(path, render_explicit(state.lock))
             except OSError as error:
@@ -265,11 +351,12 @@ def ensure_lock(
         from condainer.solve import completion
 
         admit(None)
+        _tell_disagreeing(state.partial, settings, reporter)
         return completion.complete(state.partial, settings, reporter), False
     if settings.locked:
         raise StaleLockError(
-            f"The lock of {settings.project} is {state.status}: {state.reason}",
-            "Run `cnd lock` where solving is allowed, and commit the lockfiles.",
+            f"The lock of {settings.title} is {state.status}: {state.reason}",
+            f"Run `cnd lock{settings.option}` where solving is allowed, and commit the lockfiles.",
         )
     from condainer.solve import relock
 
@@ -280,8 +367,22 @@ def ensure_lock(
     return made.new, True
 
 
+def _is_to_write(path: Path, lock: Lock, settings: Settings) -> bool:
+    """Tell whether an explicit lockfile is missing, or is what we took from another tool before."""
+    files = settings.files
+    if not files.is_there(path) or not lock.origin:
+        return not files.is_there(path)
+    return is_ours(path, files.read) and files.read(path) != render_explicit(lock).encode()
+
+
+def _tell_disagreeing(lock: Lock, settings: Settings, reporter: Reporter) -> None:
+    """Tell what another lockfile says otherwise, when one is taken over."""
+    for problem in disagreeing(lock, settings):
+        reporter.warn(problem)
+
+
 def described(lock: Lock, inputs: Inputs) -> Lock:
-    """Complete a solution with what the inputs say beside the packages."""
+    """Complete a solution with what inputs and variables say beside the packages."""
     return replace(
         lock,
         variables=inputs.variables,
@@ -289,4 +390,7 @@ def described(lock: Lock, inputs: Inputs) -> Lock:
         inputs=inputs.fingerprint(),
         sources=inputs.sources,
         name=inputs.name,
+        environment=inputs.environment,
+        extras=inputs.extras,
+        places=package_places() if lock.pip else (),
     )

@@ -12,10 +12,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from condainer.inputs import edit
+from condainer.inputs import edit, pip_locks
 from condainer.inputs.edit import Change, Environment
 from condainer.inputs.missing import no_environment_file
 from condainer.settings.config import Settings
+from condainer.settings.input_files import REQUIREMENTS
 from condainer.solve import relock
 from condainer.solve.relock import Relocked, Wish
 from condainer.system.errors import InputError
@@ -90,11 +91,21 @@ def _environment(settings: Settings) -> Environment:
     path = settings.environment_yml
     if not settings.files.is_file(path):
         raise no_environment_file(path)
+    if path.suffix == ".toml":
+        raise InputError(
+            f"{path} is of another tool, and only environment.yml is edited here",
+            "Add or remove the package with that tool, then run `cnd build`.",
+        )
     return Environment(path, _text(path, settings))
 
 
 def _requirements(settings: Settings) -> str | None:
     path = settings.requirements_txt
+    if pip_locks.is_one(path):
+        raise InputError(
+            f"{path} is of another tool, and only {REQUIREMENTS} is edited here",
+            "Lock again with the tool that wrote it, then run `cnd build`.",
+        )
     return _text(path, settings) if settings.files.is_file(path) else None
 
 

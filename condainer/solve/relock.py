@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer.inputs.environment_yml import declared_platforms, read_inputs
-from condainer.lock.explicit import is_ours, lockfile_path, render_explicit
+from condainer.inputs.read import declared_platforms, read_inputs
+from condainer.lock.explicit import is_ours, render_explicit
+from condainer.lock.lock_paths import LOCKFILE, conda_lock_path, lockfile_path
 from condainer.lock.locks import CondaPackage, Lock, PipPackage, pip_name
+from condainer.lock.makers import CONDA_LOCK, MAKERS
 from condainer.settings.config import Settings
 from condainer.solve import conda_lock_file
 from condainer.solve.conda_lock_file import Solution
-from condainer.solve.lock_state import CONDA_LOCK, LockState, lock_state
+from condainer.solve.lock_state import LockState, lock_state
+from condainer.solve.other_locks import rattler_lock_of, unused_rattler_lock
 from condainer.solve.solution import solution
 from condainer.system.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.system.files import stand_somewhere, storage_errors
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
-LOCKFILE = re.compile(r"conda-(?P<platform>[a-z0-9]+-[a-z0-9_]+)\.lock")
 # In an explicit lockfile, so that solving again does not try to make it.
 WITHOUT = f"# without {CONDA_LOCK}:"
 PLATFORMS = (
@@ -84,13 +85,16 @@ def _locked_platforms(settings: Settings) -> list[str]:
     found = set(conda_lock_file.existing_hashes(_unified(settings)))
     for path in settings.project.glob("conda-*.lock"):
         match = LOCKFILE.fullmatch(path.name)
-        if match and settings.files.is_file(path) and is_ours(path, settings.files.read):
+        # Each environment has its own.
+        if not match or path != lockfile_path(settings, match["platform"]):
+            continue
+        if settings.files.is_file(path) and is_ours(path, settings.files.read):
             found.add(match["platform"])
     return sorted(found)
 
 
 def _unified(settings: Settings) -> Mapping[str, Any]:
-    return conda_lock_file.parse(settings.project / CONDA_LOCK, settings.files.read)
+    return conda_lock_file.parse(conda_lock_path(settings), settings.files.read)
 
 
 def check(settings: Settings, platforms: Sequence[str]) -> list[tuple[str, LockState]]:
@@ -104,7 +108,8 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
     if bad:
         reasons = [f"{platform} is {state.status}: {state.reason}" for platform, state in bad]
         raise StaleLockError(
-            f"The lock of {settings.project} for " + "; for ".join(reasons), "Run `cnd lock`."
+            f"The lock of {settings.title} for " + "; for ".join(reasons),
+            f"Run `cnd lock{settings.option}`.",
         )
 
 
@@ -122,15 +127,15 @@ def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked
     if settings.locked and (others or any(reasons.values())):
         raise StaleLockError("Solving is forbidden by `locked`", "Unset CONDAINER_LOCKED.")
     if others:
-        raise LockfileError(
-            f"{others[0]} was written by another tool, and is used as it is",
-            "Delete it or move it away to let Condainer solve and write its own.",
-        )
+        raise _used_as_it_is(others[0])
     if any(reasons.values()):
+        if unused := unused_rattler_lock(settings):
+            reporter.warn(unused)
         # conda-lock.yml is written as a whole.
         there = conda_lock_file.existing_hashes(_unified(settings))
+        name = conda_lock_path(settings).name
         for platform in platforms:
-            absent = "" if platform in there else f"{CONDA_LOCK} does not have it"
+            absent = "" if platform in there else f"{name} does not have it"
             reasons[platform] = reasons[platform] or absent
     made = tuple(
         _relocked(platform, reasons[platform], state.lock, wish, settings, reporter)
@@ -141,18 +146,20 @@ def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked
 
 
 def steps(settings: Settings, wish: Wish) -> list[str]:
-    """Return what relock() and write() would do, without solving."""
+    """Return what relock() and write() would do, without solving; raises LockfileError as they."""
     platforms = wanted_platforms(settings, wish.platforms)
+    if others := _of_another_tool(settings, platforms):
+        raise _used_as_it_is(others[0])
     result = []
     for platform in platforms:
         state = _state_or_none(settings, platform)
-        path = lockfile_path(settings.project, platform)
+        path = lockfile_path(settings, platform)
         if reason := _reason(state, wish, settings):
             result.append(f"solve for {platform}, because {reason}, and write {path}")
         else:
             result.append(f"keep {path}, which is current")
     if any(step.startswith("solve") for step in result):
-        result.append(f"write {settings.project / CONDA_LOCK}")
+        result.append(f"write {conda_lock_path(settings)}")
     return result
 
 
@@ -173,12 +180,12 @@ def _reason(state: LockState, wish: Wish, settings: Settings) -> str:
     if wish.update:
         return f"{', '.join(wish.update)} may move"
     # What it holds beside the explicit lockfile is known to the channels only.
-    if settings.locked or settings.files.is_there(settings.project / CONDA_LOCK):
+    if settings.locked or settings.files.is_there(conda_lock_path(settings)):
         return ""
-    path = lockfile_path(settings.project, state.lock.platform) if state.lock else None
+    path = lockfile_path(settings, state.lock.platform) if state.lock else None
     files = settings.files
     known = path is not None and files.is_file(path) and f"\n{WITHOUT}".encode() in files.read(path)
-    return "" if known else f"there is no {CONDA_LOCK}"
+    return "" if known else f"there is no {conda_lock_path(settings).name}"
 
 
 def _check_names(names: Sequence[str], locks: Sequence[Lock]) -> None:
@@ -230,10 +237,22 @@ def _held(old: Lock | None, wish: Wish) -> tuple[tuple[CondaPackage, ...], tuple
 
 
 def _of_another_tool(settings: Settings, platforms: Sequence[str]) -> list[Path]:
-    files = [lockfile_path(settings.project, platform) for platform in platforms]
-    files.append(settings.project / CONDA_LOCK)
+    files = [lockfile_path(settings, platform) for platform in platforms]
+    files.append(conda_lock_path(settings))
     seen = settings.files
-    return [path for path in files if seen.is_there(path) and not is_ours(path, seen.read)]
+    found = [path for path in files if seen.is_there(path) and not is_ours(path, seen.read)]
+    theirs = rattler_lock_of(settings)
+    if theirs is not None and not found:
+        ours = [seen.read(path) for path in files if seen.is_file(path)]
+        return [theirs] if all(b"\n# from: " in text for text in ours) else []
+    return found
+
+
+def _used_as_it_is(path: Path) -> LockfileError:
+    hint = "Delete it or move it away to let Condainer solve and write its own."
+    if path.name in MAKERS:
+        hint = f"`{MAKERS[path.name]}` makes it; `cnd build` takes what it has."
+    return LockfileError(f"{path} was written by another tool, and is used as it is", hint)
 
 
 def write(relocked: Sequence[Relocked], settings: Settings, reporter: Reporter) -> list[Path]:
@@ -246,27 +265,27 @@ def write(relocked: Sequence[Relocked], settings: Settings, reporter: Reporter) 
             reporter.step("Writing the lockfiles")
             remark = _write_unified(settings, solutions, reporter)
         for item in relocked:
-            path = lockfile_path(settings.project, item.platform)
+            path = lockfile_path(settings, item.platform)
             if item.solved is not None or not settings.files.is_there(path):
                 text = render_explicit(item.new)
                 text = text.replace("\n@EXPLICIT\n", f"\n{remark}@EXPLICIT\n", 1)
                 settings.files.publish(path, text)
         reporter.finish()
-    paths = [lockfile_path(settings.project, item.platform) for item in relocked]
+    paths = [lockfile_path(settings, item.platform) for item in relocked]
     there = settings.files.is_there
-    return [path for path in (*paths, settings.project / CONDA_LOCK) if there(path)]
+    return [path for path in (*paths, conda_lock_path(settings)) if there(path)]
 
 
 def _write_unified(settings: Settings, solutions: Sequence[Solution], reporter: Reporter) -> str:
     """Write conda-lock.yml if that can be; else return the remark for the explicit lockfiles."""
-    path = settings.project / CONDA_LOCK
+    path = conda_lock_path(settings)
     without_md5 = [item.name for solved in solutions for item in solved.conda if not item.md5]
     if not without_md5:
         settings.files.publish(path, conda_lock_file.render(solutions, _unified(settings)))
         return ""
     names = ", ".join(dict.fromkeys(without_md5))
     reporter.warn(
-        f"{CONDA_LOCK} is not written: its format needs an md5, which the channel does "
+        f"{path.name} is not written: its format needs an md5, which the channel does "
         f"not give for {names}"
     )
     settings.files.remove(path)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.lock.explicit import checked
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.lock.solved_package import Solved
-from condainer.packages import by_url, network
+from condainer.packages import by_url, client_settings, forbidden
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings
-from condainer.solve import engines, git_commits, pip_resolver
+from condainer.solve import engines, git_commits
 from condainer.solve.conda_lock_file import Solution
 from condainer.solve.conda_solver import solve
 from condainer.solve.lock_state import described
+from condainer.solve.pip import resolver
 from condainer.system.errors import InputError
 from condainer.system.files import programs_of, storage_errors
 from condainer.system.private_directory import claimed_directory
@@ -35,7 +36,7 @@ def solution(
     Parameters: held packages of an older lock stay where that is possible; `noted` are its
     references. Raises what solve() and wheels.resolve() do.
     """
-    network.prepare(settings, reporter)
+    client_settings.prepare(settings, reporter)
     for note in inputs.notes:
         reporter.warn(note)
     on_disk = by_url.on_disk(inputs, settings, reporter)
@@ -53,6 +54,8 @@ def solution(
         reporter.warn("A commit of the lock cannot stay, so that branches are looked up again")
         pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)
     lock = Lock(inputs.platform, tuple(item.package for item in solved), pip)
+    # A rule can mean less than a channel: what stands below some path of it.
+    forbidden.demand_lock(lock, str(settings.environment_yml), settings)
     chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
     found = git_commits.noted(inputs.requirements, pip)
     lock = replace(described(lock, inputs), virtual=chosen, references=found)
@@ -67,20 +70,23 @@ def _pip(
     reporter: Reporter,
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, shown in a scratch prefix."""
-    if not inputs.requirements:
+    if not inputs.requirements and inputs.pip_lock is None:
         return ()
-    from condainer.packages import git_repositories, index_mirrors
+    from condainer.packages import git_repositories
+    from condainer.pypi import index_mirrors
 
     python = next((item for item in solved if item.name == "python"), None)
     if python is None:
         raise InputError("The environment has pip requirements but no python")
+    if inputs.pip_lock is not None:
+        from condainer.solve.pip import locked
+
+        return locked.packages(inputs.pip_lock, inputs, solved, python, settings, reporter)
     with storage_errors(f"work in {settings.staging_directory}"):
         settings.staging_directory.mkdir(parents=True, exist_ok=True)
         claimed = claimed_directory(settings.staging_directory, STAGE)
         with claimed as scratch, programs_of(settings.staging_directory):
-            resolved = pip_resolver.resolve(
-                inputs, solved, python, held, scratch, settings, reporter
-            )
+            resolved = resolver.resolve(inputs, solved, python, held, scratch, settings, reporter)
     if resolved.replaced:
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)

@@ -7,10 +7,11 @@ what is locked nor the bytes of an image, and lets no tool of the system fail.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from condainer.system.urls import INDEX_VARIABLES
+from condainer.system.urls import PLACE_VARIABLES, without_index_login
 
 # What programs write is read by us: in English, without colour, for no terminal.
 PLAIN = {"LC_ALL": "C.UTF-8", "NO_COLOR": "1", "TERM": "dumb"}
@@ -31,13 +32,15 @@ PERSONAL = (
 )
 # Indexes and logins, and what changes how uv works but not what it gives.
 UV = (
-    *INDEX_VARIABLES,
-    *("UV_FIND_LINKS", "UV_KEYRING_PROVIDER", "UV_OFFLINE", "UV_CACHE_DIR", "UV_NO_CACHE"),
+    *PLACE_VARIABLES,
+    *("UV_KEYRING_PROVIDER", "UV_OFFLINE", "UV_CACHE_DIR", "UV_NO_CACHE"),
     *("UV_HTTP_TIMEOUT", "UV_HTTP_CONNECT_TIMEOUT", "UV_HTTP_RETRIES"),
     *("UV_CONCURRENT_BUILDS", "UV_CONCURRENT_DOWNLOADS", "UV_CONCURRENT_INSTALLS"),
 )
 # `UV_INDEX_<NAME>_USERNAME` and `UV_INDEX_<NAME>_PASSWORD`.
 LOGIN = ("UV_INDEX_", ("_USERNAME", "_PASSWORD"))
+# What credential helpers of registries go by: those of clouds, and pass.
+HELPERS = ("AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "DOCKER_", "PASSWORD_STORE_")
 
 
 def system() -> dict[str, str]:
@@ -62,6 +65,11 @@ def client() -> dict[str, str]:
         personal.pop("HOME", None)
     # git would wait for a password that nobody sees being asked for.
     return {**system(), **network(), **personal, "GIT_TERMINAL_PROMPT": "0"}
+
+
+def helper() -> dict[str, str]:
+    """Return the environment of a program that knows who logs in at registries."""
+    return {**client(), **_of([name for name in os.environ if name.startswith(HELPERS)])}
 
 
 def resolving(scratch: Path, named: Collection[str] = ()) -> dict[str, str]:
@@ -98,6 +106,16 @@ def installing(scratch: Path, named: Collection[str] = ()) -> dict[str, str]:
         netrc.symlink_to(os.path.abspath(variables["NETRC"]))
     kept = {name: value for name, value in variables.items() if name not in PERSONAL}
     return {**kept, "HOME": str(home)}
+
+
+def package_places() -> tuple[tuple[str, str], ...]:
+    """Return the variables that name places of pip packages, without who logs in there."""
+    found = []
+    for name, value in _of(PLACE_VARIABLES).items():
+        # What follows `?` may be a password, too.
+        words = [re.sub(r"[?#].*", "", word) for word in value.replace(",", " ").split()]
+        found.append((name, " ".join(without_index_login(word).rstrip("/") for word in words)))
+    return tuple((name, value) for name, value in found if value)
 
 
 def _of(names: Collection[str]) -> dict[str, str]:

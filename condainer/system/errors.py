@@ -12,7 +12,7 @@ class CondainerError(Exception):
     """An expected failure, shown as one message without a traceback.
 
     Parameters: `message` says what is wrong and where; `hint` what to do about it.
-    `exit_code` is the status of the process; the table in README.md lists them all.
+    `exit_code` is the status of the process; `documented` lists them all.
     """
 
     exit_code = 1
@@ -25,13 +25,13 @@ class CondainerError(Exception):
 
 
 class ConfigError(CondainerError):
-    """condainer.yml, a user or site configuration, or an environment variable is wrong."""
+    """Wrong configuration: condainer.yml, environment variable, `--set`, `-d`."""
 
     exit_code = 3
 
 
 class InputError(CondainerError):
-    """environment.yml or a requirements file is missing or cannot be locked."""
+    """environment.yml or a requirements file is missing or wrong."""
 
     exit_code = 4
 
@@ -43,7 +43,7 @@ class SolveError(CondainerError):
 
 
 class NetworkError(CondainerError):
-    """A channel or package index could not be reached."""
+    """A channel or package index cannot be reached."""
 
     exit_code = 6
 
@@ -53,25 +53,25 @@ class OfflineError(NetworkError):
 
 
 class StaleLockError(CondainerError):
-    """The lock is missing or does not match the inputs, and solving was forbidden."""
+    """The lock is missing or stale, and solving was forbidden."""
 
     exit_code = 7
 
 
 class LockfileError(CondainerError):
-    """A lockfile is damaged, or was made for another platform."""
+    """A lockfile is damaged, or for another platform."""
 
     exit_code = 8
 
 
 class IntegrityError(CondainerError):
-    """Bytes do not have the hash that the lock or the manifest promises."""
+    """A package or image does not have the promised hash."""
 
     exit_code = 9
 
 
 class ToolError(CondainerError):
-    """A system tool or device is missing or too old."""
+    """A system tool or /dev/fuse is missing or too old."""
 
     exit_code = 10
 
@@ -89,24 +89,56 @@ class StorageError(CondainerError):
 
 
 class CollisionError(CondainerError):
-    """Another environment stands under this content address; it is never served."""
+    """Another environment stands under this address; it is never served."""
 
     exit_code = 13
 
 
 class MountError(CondainerError):
-    """An image could not be mounted, verified at its mount point, or unmounted."""
+    """The image could not be mounted, confirmed at its mount point, or unmounted."""
 
     exit_code = 14
 
 
 class NotBuiltError(CondainerError):
-    """The command needs an image that is not in any cache."""
+    """There is no image yet: `cnd build` first."""
 
     exit_code = 15
 
 
 class TrustError(CondainerError):
-    """A cache or an image is not one that the user's configuration trusts; it is never run."""
+    """A cache or an image is not one that your configuration trusts; it is never run."""
 
     exit_code = 16
+
+
+class PolicyError(CondainerError):
+    """A channel or a license is forbidden by `policy:`."""
+
+    exit_code = 17
+
+
+class VulnerableError(CondainerError):
+    """`cnd audit`: packages have known vulnerabilities."""
+
+    exit_code = 18
+
+
+def documented() -> list[tuple[int, str]]:
+    """Return every exit code with its meaning: those of the errors above, and the others."""
+    found = {
+        0: "Done.",
+        1: "Any other expected failure.",
+        2: "Wrong use of the command line.",
+        70: "A bug; the message names a file with the details.",
+        EXEC_FAILED: "`cnd exec`: the environment could not be made available; "
+        "the command was not started.",
+        126: "`cnd exec`: the command cannot be executed.",
+        127: "`cnd exec`: the command was not found.",
+        130: "Interrupted (^C).",
+        143: "Terminated.",
+    }
+    for error in CondainerError.__subclasses__():
+        if "exit_code" in vars(error) and error.__module__ == __name__:
+            found[error.exit_code] = (error.__doc__ or "").partition("\n")[0]
+    return sorted(found.items())

@@ -25,6 +25,8 @@ REMOVALS = 10
 # What a file may hold that is read as a whole, in bytes: a file of a project, say. The kinds of
 # files that others put into a cache have limits of their own.
 LARGEST = 64 << 20
+# How the name of what is being written begins.
+UNFINISHED = "."
 # The keys of condainer.yml that name where builds write.
 PLACES = "(`cache_directory:`, `package_cache:`, `staging_directory:`)"
 
@@ -224,7 +226,7 @@ def published_file(
     """
     target = Path(os.path.realpath(path)) if follow else path
     try:
-        name = f"{target.parent}/.{target.name[:64]}.{os.urandom(6).hex()}"
+        name = f"{target.parent}/{UNFINISHED}{target.name[:64]}.{os.urandom(6).hex()}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600)
     except OSError as error:
@@ -242,6 +244,19 @@ def published_file(
         raise
     if durable:
         sync_directory(target.parent)
+
+
+def publish_link(path: Path, target: Path | str) -> None:
+    """Let a path be a symbolic link, so that it is there at all times; raises OSError."""
+    if path.is_symlink() and os.readlink(path) == str(target):
+        return
+    new = path.with_name(f"{UNFINISHED}{path.name[:64]}.{os.urandom(6).hex()}")
+    new.symlink_to(target)
+    try:
+        os.replace(new, path)
+    except BaseException:
+        new.unlink()
+        raise
 
 
 def put(path: Path, content: bytes) -> None:

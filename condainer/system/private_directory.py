@@ -22,11 +22,15 @@ atexit.register(_until_exit.close)
 
 @dataclass(frozen=True)
 class Claim:
-    """What the name of a claimed directory says: what for, on which host, by which process."""
+    """What the name of a claimed directory says: what for, on which host, by which process.
+
+    `doing` is what that process does there, if it says so.
+    """
 
     purpose: str
     host: str
     pid: int
+    doing: str = ""
 
 
 def read_claim(path: Path) -> Claim | None:
@@ -34,20 +38,21 @@ def read_claim(path: Path) -> Claim | None:
     parts = path.name.rsplit(".", 3)
     if len(parts) != 4 or not re.fullmatch("[0-9]+", parts[2]):
         return None
-    return Claim(parts[0], parts[1], int(parts[2]))
+    return Claim(parts[0], parts[1], int(parts[2]), parts[3].partition("-")[2])
 
 
 @contextmanager
-def claimed_directory(parent: Path, purpose: str) -> Iterator[Path]:
+def claimed_directory(parent: Path, purpose: str, doing: str = "") -> Iterator[Path]:
     """Make a private directory, and remove it at the end.
 
-    Its name is `<purpose>.<host>.<pid>.<random>`. While this process lives it also holds a lock
-    on the directory. Raises OSError when it cannot be made.
+    Its name is `<purpose>.<host>.<pid>.<random>`, with `-<doing>` where that is given. While this
+    process lives it also holds a lock on the directory. Raises OSError when it cannot be made.
     """
     import tempfile
 
+    prefix, suffix = f"{purpose}.{this_host()}.{os.getpid()}.", f"-{doing}" if doing else ""
     while True:
-        path = Path(tempfile.mkdtemp(prefix=f"{purpose}.{this_host()}.{os.getpid()}.", dir=parent))
+        path = Path(tempfile.mkdtemp(suffix, prefix, parent))
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         with suppress(OSError):
             # Where locks do not work, the process's number alone has to do.

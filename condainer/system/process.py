@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from condainer.startup import tool_paths
 from condainer.system import environments
@@ -26,12 +27,13 @@ class CommandFailed(CondainerError):
 
     exit_code = 11
 
-    def __init__(self, argv: Sequence[str], status: int, stderr: str) -> None:
+    def __init__(self, argv: Sequence[str], status: int, stderr: str, stdout: str = "") -> None:
         detail = f":\n{stderr.strip()}" if stderr.strip() else ""
         super().__init__(f"`{shlex.join(argv)}` {_ending(status)}{detail}")
         self.argv = tuple(argv)
         self.status = status
         self.stderr = redacted(stderr)
+        self.stdout = stdout
 
     @property
     def reason(self) -> str:
@@ -71,6 +73,8 @@ def run(
     stdin: int = subprocess.DEVNULL,
     terminal: bool = False,
     limit: int | None = None,
+    given: str | None = None,
+    seconds: float | None = None,
 ) -> Completed:
     """Run a command to its end and return what it wrote.
 
@@ -80,35 +84,62 @@ def run(
     instead of collecting it (a carriage return ends a line too, as progress bars write them),
     `pass_fds` are descriptors that it inherits, `stdin` is the one that it reads. With `terminal`
     it stays in our session instead and shares our stdin, so that it can ask for a passphrase.
-    With `limit`, stdout may have no more characters: for what others determine.
-    Raises CommandFailed when the status is not zero, ToolError when the command cannot be started,
-    TooMuch.
+    With `limit`, stdout may have no more characters: for what others determine. Without `on_line`
+    and `limit`, `given` is what it reads from stdin, and it may run for so many `seconds`.
+    Raises CommandFailed when the status is not zero, ToolError when the command cannot be started
+    or takes too long, TooMuch.
     """
     child = _popen(
         argv,
         env=env,
         cwd=cwd,
-        stdin=None if terminal else stdin,
+        stdin=None if terminal else stdin if given is None else subprocess.PIPE,
         pass_fds=pass_fds,
         start_new_session=not terminal,
     )
-    watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
-    watcher.start()
     with child:
         try:
-            stdout, stderr = _communicate(child, on_line, limit)
+            stdout, stderr = _communicate(child, on_line, limit, given, seconds)
+        except subprocess.TimeoutExpired:
+            _end(child, terminal)
+            raise ToolError(f"{argv[0]} has not ended within {seconds:g} s") from None
         except BaseException:
             _end(child, terminal)
             raise
-    # It ends with the child; whoever enters a namespace next must be alone.
-    watcher.join()
     return _completed(argv, child, stdout, stderr)
+
+
+class _Child(subprocess.Popen[str]):
+    """A command whose end ends also what it left, which would keep our pipes open for ever."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._watcher = threading.Thread(target=self._end_orphans, daemon=True)
+        self._watcher.start()
+
+    def _end_orphans(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            # The zombie stays until wait() takes it, and with it its session's number.
+            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+            _signal_session(self, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the end of the command and of the watcher, as communicate() and `with` do too.
+
+        Parameters: `timeout` in seconds. Raises subprocess.TimeoutExpired.
+        """
+        # Also because who enters a namespace next must have no other thread.
+        self._watcher.join(timeout)
+        if self._watcher.is_alive():
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        return super().wait()
 
 
 class Running:
     """A command that runs beside us; what it writes to stdout and stderr is read by finish()."""
 
-    def __init__(self, argv: Sequence[str], child: subprocess.Popen[str]) -> None:
+    def __init__(self, argv: Sequence[str], child: _Child) -> None:
         self._argv = argv
         self._child = child
         self._done: tuple[str, str] | None = None
@@ -128,8 +159,6 @@ def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Running]:
     ToolError when it cannot be started.
     """
     child = _popen(argv, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
-    watcher = threading.Thread(target=_end_orphans, args=(child,), daemon=True)
-    watcher.start()
     with child:
         try:
             yield Running(argv, child)
@@ -137,7 +166,6 @@ def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Running]:
             # What was waited for has no number of its own any more.
             if child.returncode is None:
                 _end(child)
-    watcher.join()
 
 
 def _popen(
@@ -148,9 +176,9 @@ def _popen(
     stdin: int | None,
     pass_fds: Sequence[int] = (),
     start_new_session: bool,
-) -> subprocess.Popen[str]:
+) -> _Child:
     try:
-        return subprocess.Popen(
+        return _Child(
             argv,
             env=environments.system() if env is None else dict(env),
             cwd=cwd,
@@ -169,7 +197,7 @@ def _popen(
         raise ToolError(f"{argv[0]} cannot be executed: {reason}") from None
 
 
-def _end(child: subprocess.Popen[str], terminal: bool = False) -> None:
+def _end(child: _Child, terminal: bool = False) -> None:
     """End a command, gently at first, and all of its session."""
     _signal_session(child, signal.SIGTERM)
     if terminal:
@@ -180,34 +208,27 @@ def _end(child: subprocess.Popen[str], terminal: bool = False) -> None:
         _signal_session(child, signal.SIGKILL)
 
 
-def _completed(
-    argv: Sequence[str], child: subprocess.Popen[str], stdout: str, stderr: str
-) -> Completed:
+def _completed(argv: Sequence[str], child: _Child, stdout: str, stderr: str) -> Completed:
     if child.returncode:
-        raise CommandFailed(argv, child.returncode, stderr or stdout[-STDERR_LIMIT:])
+        said = stdout[-STDERR_LIMIT:]
+        raise CommandFailed(argv, child.returncode, stderr or said, said)
     return Completed(stdout, stderr)
 
 
-def _end_orphans(child: subprocess.Popen[str]) -> None:
-    """When a command has ended, end what it left: it would keep our pipes open for ever."""
-    with contextlib.suppress(ChildProcessError):
-        # The zombie stays until it is waited for properly, and with it its session's number.
-        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        _signal_session(child, signal.SIGKILL)
-
-
-def _signal_session(child: subprocess.Popen[str], number: int) -> None:
+def _signal_session(child: _Child, number: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)
 
 
 def _communicate(
-    child: subprocess.Popen[str],
+    child: _Child,
     on_line: Callable[[str], None] | None = None,
     limit: int | None = None,
+    given: str | None = None,
+    seconds: float | None = None,
 ) -> tuple[str, str]:
     if on_line is None and limit is None:
-        stdout, stderr = child.communicate()
+        stdout, stderr = child.communicate(given, seconds)
         return stdout, stderr[-STDERR_LIMIT:]
     assert child.stdout is not None
     assert child.stderr is not None

@@ -13,6 +13,15 @@ def human_size(size: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def human_seconds(seconds: float) -> str:
+    """Return a time as people write it: `3 min 20 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def human_rate(size: int, seconds: float) -> str:
     """Return how fast so many bytes went in so many seconds: `148.1 MB/s`."""
     return f"{human_size(round(size / max(seconds, 1e-6)))}/s"

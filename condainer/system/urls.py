@@ -14,6 +14,8 @@ TOKEN = re.compile(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]
 INDEX_TOKEN = re.compile(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
 # By these uv finds its indexes, in the order of their importance.
 INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
+# And by these, all in all, the places where it looks for packages.
+PLACE_VARIABLES = (*INDEX_VARIABLES, "UV_FIND_LINKS")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Begins a place that is a page of a package index, which links to the file.
 PAGE = "page+"

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from condainer.network import silence
 from condainer.system import environments, process
 from condainer.system.errors import ToolError
 from condainer.system.process import CommandFailed
@@ -24,7 +25,7 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 SAID = 4000
 REMEDY = "Name a conda, mamba or micromamba with `conda_exe:`, or remove that line."
 
-# The first that is set names the certificates, as network.prepare() has it.
+# The first that is set names the certificates, as client_settings.prepare() has it.
 AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
 OVERRIDES = "CONDA_OVERRIDE_"
 # One meaning for both families of tools; what differs from one site to the next is settled here.
@@ -39,6 +40,7 @@ FIXED = {
     "PIP_INTEROP_ENABLED": "false",
     "REGISTER_ENVS": "false",
     "REPORT_ERRORS": "false",
+    "REMOTE_MAX_RETRIES": str(silence.TRIES - 1),
 }
 
 
@@ -128,7 +130,14 @@ def environment(
         readers = ["CONDA_SSL_VERIFY", "REQUESTS_CA_BUNDLE"]
         readers += [] if os.path.isdir(authorities) else ["MAMBA_SSL_VERIFY", "CURL_CA_BUNDLE"]
         kept = {**dict.fromkeys(readers, authorities), **kept}
-    fixed = {f"{tool}_{name}": FIXED[name] for tool in ("CONDA", "MAMBA") for name in FIXED}
+    waits = dict.fromkeys(
+        ("REMOTE_CONNECT_TIMEOUT_SECS", "REMOTE_READ_TIMEOUT_SECS"), silence.of_one_try()
+    )
+    fixed = {
+        f"{tool}_{name}": value
+        for tool in ("CONDA", "MAMBA")
+        for name, value in {**FIXED, **waits}.items()
+    }
     return {
         **kept,
         **fixed,

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from condainer.packages import silence
+from condainer.network import silence
 from condainer.settings.config import Settings
 from condainer.solve.conda_solver import gateway_to, unreadable
 from condainer.solve.external.conda_exe import SAID, Executable

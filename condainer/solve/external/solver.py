@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings
@@ -141,7 +141,9 @@ def _virtual_packages(inputs: Inputs) -> dict[str, str]:
     variables = {}
     for name in virtual.NAMES:
         package = there.get(f"__{name}")
-        said = package and (package.build if name == "archspec" else package.version)
+        said = package.build if package and name == "archspec" else package and package.version
+        if package and name == "cuda_arch" and package.build != "0":
+            said = f"{package.version}={package.build}"
         variables[f"{OVERRIDES}{name.upper()}"] = said or ""
     return variables
 

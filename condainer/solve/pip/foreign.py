@@ -11,8 +11,8 @@ from typing import Any
 
 from condainer.lock.solved_package import Solved
 from condainer.settings.virtual import Virtual
-from condainer.solve import standin
-from condainer.solve.conda_metadata import site_packages
+from condainer.solve.pip import standin
+from condainer.solve.pip.conda_metadata import site_packages
 from condainer.system.errors import InputError
 
 # What Python calls the processor there, and what uv calls it where that differs.
@@ -60,26 +60,12 @@ def _answer(
     prefix: Path, platform: str, python: Solved, versions: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return what the Python of that platform would answer otherwise than ours."""
-    system, _, last = platform.partition("-")
-    machine = MACHINES.get(platform, last)
-    os_name, platform_system, sys_platform = SYSTEMS[system]
-    short = ".".join(python.version.split(".")[:2])
+    system = platform.partition("-")[0]
+    machine = machine_of(platform)
     site = str(site_packages(prefix, platform, python))
     program = str(prefix / "bin" / "python")
     return {
-        "markers": {
-            "implementation_name": "cpython",
-            "implementation_version": python.version,
-            "os_name": os_name,
-            "platform_machine": machine,
-            "platform_python_implementation": "CPython",
-            "platform_release": versions.get("__linux", ""),
-            "platform_system": platform_system,
-            "platform_version": "",
-            "python_full_version": python.version,
-            "python_version": short,
-            "sys_platform": sys_platform,
-        },
+        "markers": markers(platform, python, versions),
         **dict.fromkeys(("sys_base_prefix", "sys_base_exec_prefix", "sys_prefix"), str(prefix)),
         **dict.fromkeys(("sys_base_executable", "sys_executable"), program),
         "sys_path": [site],
@@ -92,7 +78,7 @@ def _answer(
             "scripts": str(prefix / "bin"),
             "data": str(prefix),
         },
-        "os": _operating_system(platform, versions),
+        "os": operating_system(platform, versions),
         "arch": ARCHITECTURES.get(machine, machine),
         "manylinux_compatible": system == "linux",
         "gil_disabled": python.build.endswith("t"),
@@ -100,7 +86,38 @@ def _answer(
     }
 
 
-def _operating_system(platform: str, versions: Mapping[str, str]) -> dict[str, Any]:
+def markers(platform: str, python: Solved, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return what the markers of requirements are compared with on a platform.
+
+    Parameters: `versions` are those of its virtual packages, by name.
+    """
+    system = platform.partition("-")[0]
+    os_name, platform_system, sys_platform = SYSTEMS[system]
+    return {
+        "implementation_name": "cpython",
+        "implementation_version": python.version,
+        "os_name": os_name,
+        "platform_machine": machine_of(platform),
+        "platform_python_implementation": "CPython",
+        "platform_release": versions.get("__linux", ""),
+        "platform_system": platform_system,
+        "platform_version": "",
+        "python_full_version": python.version,
+        "python_version": ".".join(python.version.split(".")[:2]),
+        "sys_platform": sys_platform,
+    }
+
+
+def machine_of(platform: str) -> str:
+    """Return what Python calls the processor of a platform."""
+    return MACHINES.get(platform, platform.partition("-")[2])
+
+
+def operating_system(platform: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    """Return name and version of a platform's system, as uv and the tags of wheels have it.
+
+    Parameters: `versions` are those of its virtual packages. Raises InputError where it has none.
+    """
     system = platform.partition("-")[0]
     if system == "win":
         return {"name": "windows"}

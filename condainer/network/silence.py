@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import socket
@@ -26,7 +25,10 @@ BUSY = 0.1
 # Where struct tcp_info of linux/tcp.h has tcpi_bytes_received.
 RECEIVED = 128
 
-# network.prepare() sets it.
+# How often uv, conda and mamba ask a server that fails or is silent.
+TRIES = 4
+
+# client_settings.prepare() sets it.
 _limit = SILENCE
 
 
@@ -41,6 +43,11 @@ def limit() -> float:
     return _limit
 
 
+def of_one_try() -> str:
+    """Return the seconds, a whole number of them, that a client waits which asks TRIES times."""
+    return f"{max(_limit / TRIES, 1.0):.0f}"
+
+
 async def watched(work: Awaitable[T], urls: Sequence[str], reporter: Reporter) -> T:
     """Await work that downloads and computes, and show what comes meanwhile.
 
@@ -48,6 +55,9 @@ async def watched(work: Awaitable[T], urls: Sequence[str], reporter: Reporter) -
     Parameters: `urls` are those that it asks. Raises NetworkError after `limit()` seconds in which
     connections are open, none brings a byte, and this process does not compute either.
     """
+    # Here, because those who only want to know the limit need not wait for it.
+    import asyncio
+
     task = asyncio.ensure_future(work)
     known = {number: size for number, _, size in _connections()}
     total = shown = 0

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage, PipPackage
 from condainer.lock.solved_package import Solved
-from condainer.packages import index_mirrors, uv_options, wheels
-from condainer.packages.wheels import Resolved
+from condainer.pypi import index_mirrors, uv_options, wheels
+from condainer.pypi.wheels import Resolved
 from condainer.settings import virtual
 from condainer.settings.config import Settings
-from condainer.solve import conda_metadata, interpreters
-from condainer.solve.conda_metadata import Files
+from condainer.solve.pip import conda_metadata, interpreters
+from condainer.solve.pip.conda_metadata import Files
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Reporter
 
@@ -75,7 +75,7 @@ def resolve(
             return resolved
     _link(question, metadata)
     if question.is_foreign:
-        from condainer.solve.foreign import put_interpreter
+        from condainer.solve.pip.foreign import put_interpreter
 
         chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
         offered = virtual.virtual_packages(inputs.platform, chosen)

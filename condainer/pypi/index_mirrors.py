@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.inputs.requirements import Line
 from condainer.lock.locks import PipPackage, pip_name
 from condainer.packages.archives import File

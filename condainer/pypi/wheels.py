@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from condainer.inputs.environment_yml import Inputs, logins
+from condainer.inputs.inputs import Inputs
+from condainer.inputs.read import logins
 from condainer.inputs.requirements import Line
 from condainer.lock.contents import pip_parts
 from condainer.lock.locks import VCS, PipPackage, pip_name
-from condainer.packages import credentials, git_repositories, index_mirrors, uv_failures, uv_options
+from condainer.network import credentials
+from condainer.packages import git_repositories
 from condainer.packages.archives import File
+from condainer.pypi import index_mirrors, uv_failures, uv_options
 from condainer.settings.config import Settings
 from condainer.system import environments, process
 from condainer.system.errors import (
@@ -323,12 +326,29 @@ def _check_hashes(chosen: Sequence[PipPackage], lines: Sequence[Line]) -> None:
         for package in named if allowed else ():
             if package.sha256 in [digest.lower() for digest in allowed]:
                 continue
+            if _is_for_others(line.text, package):
+                continue
             raise InputError(
                 f"{line.where}: {package.filename} has the sha256 {package.sha256}, which is none "
                 "of the hashes given there",
                 "Do not use it before the difference is explained; a list of hashes must hold "
                 "the one of the file for this platform.",
             )
+
+
+def _is_for_others(requirement: str, chosen: PipPackage) -> bool:
+    """Tell whether a line has a marker that does not hold here: what was chosen does not meet it.
+
+    Files for several platforms or interpreters have a line for each, with hashes of its own.
+    """
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        read = Requirement(requirement.partition(" --hash")[0])
+    except InvalidRequirement:
+        return False
+    version = pip_parts(chosen.filename)[1]
+    return read.marker is not None and not read.specifier.contains(version, prereleases=True)
 
 
 def _required_name(requirement: str) -> str:

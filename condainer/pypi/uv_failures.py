@@ -38,6 +38,9 @@ UNREACHABLE = (
     "could not resolve host",
     "unable to connect",
     "failed to connect",
+    # ssh, after ConnectTimeout or ServerAliveInterval.
+    " timed out",
+    "not responding",
     # git, after GIT_HTTP_LOW_SPEED_TIME.
     "operation too slow",
 )

@@ -1,0 +1,447 @@
+"""One file from a URL into an open file: tried again, resumed, and hashed on the way."""
+
+from __future__ import annotations
+
+import email.utils
+import functools
+import hashlib
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from condainer import __version__
+from condainer.network import credentials, deadlines, silence
+from condainer.system.behind import Behind
+from condainer.system.files import open_regular
+from condainer.system.hosts import near
+from condainer.system.plain import printable
+from condainer.system.urls import redacted
+
+if TYPE_CHECKING:
+    from requests import Response, Session
+    from requests.auth import AuthBase
+
+T = TypeVar("T")
+# How a file is asked for, given the headers that say which part of it is missing.
+Get = Callable[[Mapping[str, str]], "Response"]
+
+# Of tries that brought nothing; each byte that comes begins a new count, up to a limit.
+TRIES = 5
+RESUMPTIONS = 100
+# Seconds. The first wait, which doubles; the longest one; to connect.
+FIRST_WAIT = 0.25
+LONGEST_WAIT = 30.0
+CONNECT = 15.0
+# How often it is tried, and the longest wait.
+Pace = tuple[int, float]
+PATIENT: Pace = (TRIES, LONGEST_WAIT)
+# The same where nobody waits for long, before a build; and seconds to connect and to answer.
+IMPATIENT: Pace = (2, 1.0)
+LOOK_UP = (5.0, 10.0)
+BLOCK = 1 << 16
+# Files of at least so many bytes come in larger blocks, whose sum another thread computes. Those of
+# 1 MiB made the kernel take memory in such large pieces that a virtual machine had to ask its host
+# for them each time: 1 GB took twice as long.
+LARGE = 16 << 20
+LARGE_BLOCK = 1 << 18
+PARALLEL = 8
+# Beside all from 500: the server asks for patience.
+LATER = (408, 425, 429)
+DENIED = (401, 403, 404)
+# A server that compresses on the way could not resume.
+HEADERS = {"User-Agent": f"condainer/{__version__}", "Accept-Encoding": "identity"}
+
+
+class Unavailable(Exception):
+    """A URL does not give its file; `again` says whether it may do so later.
+
+    Parameters: `wait` is the time in seconds that the server asks for, `status` its answer;
+    `silent` that nothing came for as long as a client waits.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        again: bool = False,
+        wait: float | None = None,
+        status: int = 0,
+        silent: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.again = again
+        self.wait = wait
+        self.status = status
+        self.silent = silent
+
+
+class TooMuch(Unavailable):
+    """More bytes come than there can be."""
+
+
+class _Sha256Beside:
+    """A sha256 that another thread computes while the next blocks come; its thread goes with it."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._behind = Behind(self._digest.update)
+
+    def update(self, data: bytes) -> None:
+        self._behind.give(data)
+
+    def hexdigest(self) -> str:
+        self._behind.wait()
+        return self._digest.hexdigest()
+
+
+class Received:
+    """What has come of a file, in an open file that can be written anew.
+
+    Parameters: `least` and `most` are how many bytes it can have, as far as that is known;
+    `progress` is told how many have come; `within` is the time in seconds for all of it.
+    """
+
+    def __init__(
+        self,
+        stream: BinaryIO,
+        least: int = 0,
+        most: int | None = None,
+        progress: Callable[[int], None] | None = None,
+        within: float | None = None,
+    ) -> None:
+        self.stream = stream
+        self.end = None if within is None else time.monotonic() + within
+        self.least = least
+        self.most = most
+        self.progress = progress
+        self.block = LARGE_BLOCK if least >= LARGE else BLOCK
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what has come."""
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.sha256 = _Sha256Beside() if self.least >= LARGE else hashlib.sha256()
+        self.size = 0
+        # By which the server can tell that it still has the same file.
+        self.validator = ""
+        self.kind = ""
+        self.headers: Mapping[str, str] = {}
+        self.whole = True
+
+    def write(self, data: bytes) -> None:
+        """Add bytes; raises OSError, which is about the disk and not about the network, TooMuch."""
+        if self.most is not None and self.size + len(data) > self.most:
+            raise TooMuch(f"more than {self.most} bytes come")
+        self.stream.write(data)
+        self.sha256.update(data)
+        self.size += len(data)
+        if self.progress is not None:
+            self.progress(self.size)
+
+
+def fetch(url: str, received: Received, stop: threading.Event, soon: bool = False) -> None:
+    """Get the whole file of an http or file URL.
+
+    Parameters: with `soon`, a server that is away or busy is not waited for. Raises Unavailable
+    when that fails for good or `stop` is set, OSError when the disk fails.
+    """
+    if url.startswith("file://"):
+        _copy(url, received)
+        return
+    timeout, pace = (look_up(), IMPATIENT) if soon else (patience(), PATIENT)
+    fetch_by(functools.partial(_answer, url, timeout), received, stop, pace)
+
+
+def fetch_by(get: Get, received: Received, stop: threading.Event, pace: Pace = PATIENT) -> None:
+    """Get a whole file by a way to ask for it; raises as fetch()."""
+    persist(lambda: receive(get, received, stop), stop, lambda: received.size, pace)
+
+
+def persist(
+    attempt: Callable[[], T],
+    stop: threading.Event,
+    gone: Callable[[], int] = lambda: 0,
+    pace: Pace = PATIENT,
+) -> T:
+    """Return what an attempt gives, trying again with growing waits while that may be of use.
+
+    Parameters: `gone` returns how many bytes have gone over; those of a failed attempt begin a new
+    count of tries. Raises the Unavailable of the last attempt.
+    """
+    tries, longest = pace
+    failures = resumptions = 0
+    wait = FIRST_WAIT
+    while True:
+        before = gone()
+        try:
+            return attempt()
+        except Unavailable as problem:
+            if gone() > before:
+                failures, wait = 0, FIRST_WAIT
+                resumptions += 1
+            failures += 1
+            if problem.silent and gone() <= before:
+                # Who said nothing for so long would be waited for as long again.
+                raise
+            if not problem.again or failures >= tries or resumptions > RESUMPTIONS:
+                raise
+            # Clients that were refused together must not come back together.
+            stop.wait(min(problem.wait or wait * random.uniform(0.5, 1.5), longest))
+            wait *= 2
+            if stop.is_set():
+                raise
+
+
+def _copy(url: str, received: Received) -> None:
+    try:
+        source = open_regular(Path(unquote(urlsplit(url).path)))
+    except OSError as error:
+        raise Unavailable(error.strerror or str(error)) from None
+    with source:
+        while block := source.read(1 << 20):
+            received.write(block)
+
+
+def receive(get: Get, received: Received, stop: threading.Event) -> None:
+    """Ask once for what is missing of a file, and take what comes; raises as fetch()."""
+    headers = dict(HEADERS)
+    if received.size:
+        headers["Range"] = f"bytes={received.size}-"
+        if received.validator:
+            headers["If-Range"] = received.validator
+    with failures(), get(headers) as response:
+        _accept(response, received)
+        expected = response.headers.get("Content-Length")
+        before = received.size
+        with deadlines.Body(response, received.end) as body:
+            while block := _next(body, received.block):
+                if stop.is_set():
+                    raise Unavailable("interrupted")
+                received.write(block)
+        if expected is None:
+            received.whole = False
+        least = max(received.least, before + int(expected or 0))
+        if received.size < least:
+            raise Unavailable("the connection was closed early", again=True)
+
+
+def _next(body: deadlines.Body, size: int) -> bytes:
+    """Return the next bytes of an answer; raises Unavailable for one that comes too slowly."""
+    try:
+        block = body.read(size)
+    except Exception:
+        # Whatever its end looks like to the client.
+        if not body.late:
+            raise
+    if body.late:
+        raise Unavailable(body.late)
+    return block
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn what the client raises into Unavailable."""
+    import requests
+    import urllib3
+
+    try:
+        yield
+    except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        silent = isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError))
+        raise Unavailable(_reason(error), not _is_final(error), silent=silent) from None
+
+
+def _answer(url: str, timeout: tuple[float, float], headers: Mapping[str, str]) -> Response:
+    """Ask for a file; where that is denied, ask again with what a keyring knows."""
+
+    def get(auth: credentials.Login | None) -> Response:
+        ask = functools.partial(
+            session().get,
+            url,
+            headers=dict(headers),
+            stream=True,
+            timeout=timeout,
+            auth=_basic(auth) if auth else None,
+        )
+        return deadlines.answered(ask, timeout)
+
+    if unset := credentials.unset(url):
+        raise Unavailable(
+            f"the environment variable {unset}, which is to say who logs in, is unset"
+        )
+    response = get(credentials.login(url))
+    if response.status_code in DENIED and (known := _keyring(url)):
+        response.close()
+        response = get(known)
+    return response
+
+
+def _keyring(url: str) -> credentials.Login | None:
+    # It can take a second, or ask a person: once is enough, also for many files at a time.
+    with _asking:
+        return _known(credentials.server(url))
+
+
+@functools.cache
+def _known(server: str) -> credentials.Login | None:
+    return credentials.from_keyring(server)
+
+
+_asking = threading.Lock()
+
+
+def _basic(login: credentials.Login) -> AuthBase:
+    from requests.auth import HTTPBasicAuth
+
+    # As UTF-8: requests would refuse other text than latin-1.
+    return HTTPBasicAuth(login[0].encode(), login[1].encode())
+
+
+def patience(connect: float = CONNECT) -> tuple[float, float]:
+    """Return for how many seconds a connection, and then a byte, is waited for."""
+    return min(connect, silence.limit()), silence.limit()
+
+
+def look_up() -> tuple[float, float]:
+    """Return the same for a small thing that nobody waits for long for."""
+    return min(LOOK_UP[0], silence.limit()), min(LOOK_UP[1], silence.limit())
+
+
+@functools.cache
+def session(netrc: bool = True) -> Session:
+    """Return the client: proxies as its variables say, and the usual variable for CAs.
+
+    Parameters: `netrc` says whether that file is looked into for who logs in.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+
+    class Careful(requests.Session):
+        def get_redirect_target(self, resp: Response) -> str | None:
+            target = super().get_redirect_target(resp)
+            if target is not None:
+                # The body would be read, and need not end.
+                resp.close()
+            return target
+
+        def rebuild_auth(
+            self, prepared_request: requests.PreparedRequest, response: requests.Response
+        ) -> None:
+            target = f"{prepared_request.url}"
+            check_redirect(response.url, target)
+            if netrc:
+                super().rebuild_auth(prepared_request, response)  # type: ignore[no-untyped-call]
+            elif self.should_strip_auth(response.url, target):  # type: ignore[no-untyped-call]
+                prepared_request.headers.pop("Authorization", None)
+
+    made = Careful()
+    adapter = HTTPAdapter(pool_connections=PARALLEL, pool_maxsize=PARALLEL)
+    made.mount("https://", adapter)
+    made.mount("http://", adapter)
+    own = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    others = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
+    if others and not own:
+        made.verify = others
+    return made
+
+
+def check_redirect(source: str, target: str) -> None:
+    """Refuse to be sent where a server must not send anybody.
+
+    Parameters: `source` is the URL that answered, `target` the one that it names. Raises
+    requests.exceptions.InvalidSchema, which failures() knows.
+    """
+    import requests
+
+    if source.startswith("https:") and target.startswith("http:"):
+        raise requests.exceptions.InvalidSchema("redirected from https to http")
+    # Only who is there already may go on there.
+    if near(target) not in ("", near(source)):
+        raise requests.exceptions.InvalidSchema(f"redirected to {near(target)}")
+
+
+def _accept(response: Response, received: Received) -> None:
+    """Go on only with an answer that continues, or begins, the file."""
+    status = response.status_code
+    if status == 416:
+        received.restart()
+        raise Unavailable("the server does not resume", again=True, status=status)
+    if status not in (200, 206):
+        raise refusal(response)
+    if status == 206:
+        start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
+        if start != str(received.size):
+            received.restart()
+            raise Unavailable("the server resumes at the wrong place", again=True)
+        received.whole = False
+    else:
+        received.restart()
+    etag = response.headers.get("ETag", "")
+    weak = not etag or etag.startswith("W/")
+    received.validator = response.headers.get("Last-Modified", "") if weak else etag
+    received.headers = response.headers
+    received.kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def beginning(response: Response, size: int) -> bytes:
+    """Return up to so many bytes of an answer whose rest does not matter; raises as failures()."""
+    with deadlines.Body(response, time.monotonic() + look_up()[1]) as body:
+        return _next(body, size)
+
+
+def is_page(content: bytes, kind: str) -> bool:
+    """Tell whether an answer is a web page, by its media type or by how it begins."""
+    start = content[:100].lstrip().lower()
+    return kind == "text/html" or start.startswith((b"<!doctype html", b"<html"))
+
+
+def refusal(response: Response) -> Unavailable:
+    """Return what an answer that is no success means."""
+    status = response.status_code
+    later = status in LATER or status >= 500
+    wait = _retry_after(response.headers.get("Retry-After", "")) if later else None
+    reason = printable(f"the server answers {status} {response.reason or ''}".rstrip())
+    return Unavailable(reason, later, wait, status)
+
+
+def _retry_after(text: str) -> float | None:
+    """Return the seconds that a Retry-After header asks for."""
+    if text.strip().isdigit():
+        return float(text)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_final(error: Exception) -> bool:
+    """Tell whether trying again is of no use: certificates and URLs stay what they are."""
+    import requests
+
+    return isinstance(error, (ValueError, requests.TooManyRedirects)) or (
+        isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE" in str(error).upper()
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return the innermost reason, in which no URL stands."""
+    seen: BaseException = error
+    for _ in range(10):
+        inner = getattr(seen, "reason", None) or next(
+            (part for part in seen.args if isinstance(part, BaseException)), None
+        )
+        inner = inner if isinstance(inner, BaseException) else seen.__cause__ or seen.__context__
+        if inner is None:
+            break
+        seen = inner
+    if isinstance(seen, TimeoutError):
+        return "timed out"
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror
+    return printable(redacted(str(seen))) or type(seen).__name__

@@ -1,0 +1,1 @@
+"""What pip adds to the conda packages of a solution."""
