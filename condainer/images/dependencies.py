@@ -1,15 +1,13 @@
 """What the packages of an image need of each other, from the metadata that they bring themselves.
 
-Conda packages say it in `conda-meta`, those of Python packages in their METADATA; what a Python
-package needs may come from a conda package, whose files then hold the metadata of that.
+What a Python package needs may come from a conda package, whose files then hold the metadata of it.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from functools import cached_property
 from typing import Any
 
@@ -17,12 +15,14 @@ from condainer.cache import squashfs
 from condainer.cache.entries import Entry
 from condainer.inputs.edit import name_of
 from condainer.lock.locks import Lock, pip_name
+from condainer.packages import installed
+from condainer.packages.installed import METADATA, RECORDS, Installed
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError
-from condainer.system.files import read_text
 
-METADATA = "lib/python3*/site-packages/*.dist-info/METADATA"
-RECORDS = "conda-meta"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,26 @@ class Graph:
         """Return the packages that no other one needs."""
         return [self.packages[key] for key, users in self.users.items() if not users]
 
+    def tops(self) -> list[Package]:
+        """Return packages below which all others stand; of those that need each other, the first.
+
+        All that no other one needs are among them.
+        """
+        found, below = [], set()
+        for package in [*self.roots(), *self.packages.values()]:
+            if package.key not in below:
+                found.append(package)
+                below |= self._below(package)
+        return found
+
+    def _below(self, package: Package) -> set[str]:
+        keys, waiting = {package.key}, [package]
+        while waiting:
+            new = {need.key for need in waiting.pop().needs} - keys
+            keys |= new
+            waiting += [self.packages[key] for key in new]
+        return keys
+
     def find(self, name: str) -> Package:
         """Return a package by its name; raises InputError that tells of near ones."""
         for key in (name.lower(), f"pip:{pip_name(name)}"):
@@ -105,30 +125,50 @@ class Graph:
         ]
 
 
-def read(entry: Entry, lock: Lock, settings: Settings) -> Graph:
-    """Return what the packages of an image need; raises ToolError without unsquashfs."""
+def metadata(entry: Entry, settings: Settings) -> Installed:
+    """Return what the packages of an image say; raises ToolError without unsquashfs."""
     with squashfs.parts(entry.image, settings, (RECORDS, METADATA)) as tree:
-        records = [json.loads(read_text(path)) for path in sorted(tree.glob(f"{RECORDS}/*.json"))]
-        wheels = {
-            str(path.relative_to(tree)): HeaderParser().parsestr(read_text(path))
-            for path in sorted(tree.glob(METADATA))
-        }
-    owner = {file: record["name"] for record in records for file in record["files"]}
+        return installed.read(tree)
+
+
+def read(entry: Entry, lock: Lock, settings: Settings, wanted: Sequence[str] = ()) -> Graph:
+    """Return what the packages of an image need; raises ToolError without unsquashfs.
+
+    Parameters: as of graph().
+    """
+    return graph(metadata(entry, settings), lock, wanted)
+
+
+def graph(image: Installed, lock: Lock, wanted: Sequence[str] = ()) -> Graph:
+    """Return what packages need of each other, by what they say.
+
+    Parameters: `wanted` are requirements of the environment itself, beside those that the lock has:
+    the extras that they name are needed, too.
+    """
+    records, owner, heads = image.records, image.owner, image.pip
     # Of each distribution, the package that has it.
     keys = {
         pip_name(head["Name"]): owner.get(path) or f"pip:{pip_name(head['Name'])}"
-        for path, head in wheels.items()
+        for path, head in image.wheels.items()
     }
     python = next((r["version"] for r in records if r["name"] == "python"), "3")
     found = {
         record["name"]: _conda(record, {record["name"] for record in records}) for record in records
     }
-    for path, head in wheels.items():
-        if path not in owner:
-            key = f"pip:{pip_name(head['Name'])}"
-            asked = tuple(_requirements(head.get_all("Requires-Dist") or (), python, lock.platform))
-            needs = tuple(Need(keys[name], text) for name, text in asked if name in keys)
-            found[key] = Package(key, "pip", head["Name"], head["Version"], needs)
+    lines = {
+        name: tuple(_parsed(head.get_all("Requires-Dist") or ())) for name, head in heads.items()
+    }
+    machine = _markers(python, lock.platform)
+    extras = _extras(lines, tuple(_parsed((*wanted, *lock.extras))), machine)
+    for name, head in heads.items():
+        asked = [line for line in lines[name] if _holds(line, machine, extras[name])]
+        needs = tuple(
+            Need(keys[pip_name(line.name)], _written(line))
+            for line in asked
+            if pip_name(line.name) in keys
+        )
+        key = f"pip:{name}"
+        found[key] = Package(key, "pip", head["Name"], head["Version"], needs)
     return Graph(found)
 
 
@@ -139,23 +179,56 @@ def _conda(record: Mapping[str, Any], names: set[str]) -> Package:
     return Package(record["name"], "conda", record["name"], record["version"], needs)
 
 
-def _requirements(lines: Sequence[str], python: str, platform: str) -> Iterator[tuple[str, str]]:
-    """Yield the names that hold for an environment without extras, and what is asked of each."""
+def _parsed(lines: Sequence[str]) -> Iterator[Requirement]:
     from packaging.requirements import InvalidRequirement, Requirement
 
-    linux = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
-    version = {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python}
-    machine = {"platform_machine": {"64": "x86_64"}.get(platform[6:], platform[6:])}
     for line in lines:
-        try:
-            requirement = Requirement(line)
-        except InvalidRequirement:
-            # As old packages have them; pip has been content with it.
-            continue
-        marker = requirement.marker
-        if marker is None or marker.evaluate({**linux, **version, **machine, "extra": ""}):
-            asked = f"{requirement.name}{requirement.specifier}"
-            yield pip_name(requirement.name), asked
+        # As old packages have them; pip has been content with it.
+        with suppress(InvalidRequirement):
+            yield Requirement(line)
+
+
+def _markers(python: str, platform: str) -> dict[str, str]:
+    """Return what markers are evaluated by, for an interpreter on a platform of conda's."""
+    return {
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "os_name": "posix",
+        "python_version": ".".join(python.split(".")[:2]),
+        "python_full_version": python,
+        "platform_machine": {"64": "x86_64"}.get(platform[6:], platform[6:]),
+    }
+
+
+def _holds(line: Requirement, machine: Mapping[str, str], extras: Collection[str]) -> bool:
+    """Tell whether a requirement is one of a package that is wanted with some extras."""
+    marker = line.marker
+    return marker is None or any(
+        marker.evaluate({**machine, "extra": extra}) for extra in ("", *extras)
+    )
+
+
+def _extras(
+    lines: Mapping[str, Sequence[Requirement]],
+    wanted: Sequence[Requirement],
+    machine: Mapping[str, str],
+) -> dict[str, set[str]]:
+    """Return the extras that are wanted of each package, by the environment or by one another."""
+    found: dict[str, set[str]] = {name: set() for name in lines}
+    waiting = [line for line in wanted if _holds(line, machine, ())]
+    waiting += [line for own in lines.values() for line in own if _holds(line, machine, ())]
+    while waiting:
+        line = waiting.pop()
+        name = pip_name(line.name)
+        if new := line.extras - found.get(name, line.extras):
+            found[name] |= new
+            waiting += [other for other in lines[name] if _holds(other, machine, new)]
+    return found
+
+
+def _written(line: Requirement) -> str:
+    extras = f"[{','.join(sorted(line.extras))}]" if line.extras else ""
+    return f"{line.name}{extras}{line.specifier}"
 
 
 def tree(graph: Graph, package: Package | None = None) -> Iterator[str]:
@@ -165,11 +238,8 @@ def tree(graph: Graph, package: Package | None = None) -> Iterator[str]:
     def below(package: Package) -> Iterator[tuple[Package, str]]:
         return ((graph.packages[need.key], str(graph.packages[need.key])) for need in package.needs)
 
-    # Of those that need each other none is a root.
-    everything = [*graph.roots(), *graph.packages.values()]
-    for root in everything if package is None else [package]:
-        if root.key not in shown:
-            yield from _lines(root, str(root), below, shown)
+    for root in graph.tops() if package is None else [package]:
+        yield from _lines(root, str(root), below, shown)
 
 
 def why(graph: Graph, package: Package) -> Iterator[str]:

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from condainer.cache.leases import LIVE, Lease
 from condainer.cache.project_register import Project
 from condainer.images.notes import Records, read_records
 from condainer.lock.address import DIGITS
-from condainer.mount import mount_table
+from condainer.mount import mount_work, staging
 from condainer.settings.config import Settings
+from condainer.system import mount_table
 from condainer.system.errors import NotBuiltError
 from condainer.system.plain import printable
 
@@ -35,6 +36,7 @@ class Item:
     `last_used` is when the image was last read, written or noted to be used, as far as its file
     system records it. `mounted` says that it is at its prefix in this process's view, `leases` are
     its mounts on any node, `pinned_by` the projects that name it, and `names` those of the cache.
+    `staged` is a copy of ours on this node.
     """
 
     address: str
@@ -46,6 +48,7 @@ class Item:
     leases: tuple[Lease, ...] = ()
     pinned_by: tuple[Project, ...] = ()
     names: tuple[str, ...] = ()
+    staged: Path | None = None
 
     @property
     def name(self) -> str:
@@ -68,6 +71,7 @@ class Item:
             "image": str(self.entry.image) if self.entry else None,
             "last_used": utc(self.last_used) if self.last_used else None,
             "mounted": self.mounted,
+            "staged": str(self.staged) if self.staged else None,
             "leases": [lease.report() for lease in self.leases],
             "pinned_by": [str(project.directory) for project in self.pinned_by],
             "names": list(self.names),
@@ -110,10 +114,12 @@ def inventory(settings: Settings) -> list[Item]:
 
 def _items(settings: Settings, digits: str) -> Iterator[Item]:
     mounts = Mounts()
+    copies = staging.by_address(mount_work.wish_of(settings))
     for root in dict.fromkeys(entries.roots(settings)):
         records = read_records(root, time.time(), PATIENCE)
         for directory in entries.entry_directories(root, digits):
-            yield read_item(root, directory, mounts, records)
+            item = read_item(root, directory, mounts, records)
+            yield replace(item, staged=copies.get(item.address))
 
 
 def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> Item:

@@ -223,7 +223,7 @@ def _tend_root(root: Path, wanted: Wanted, log: _Log) -> None:
         owner = user_name(root.stat().st_uid)
         raise StorageError(
             f"{root} cannot be shared: {log.refused[0].what}",
-            f"Its owner ({owner}) can do it who is in that group, or else an administrator.",
+            f"Its owner ({owner}) can do it as a member of that group, or else an administrator.",
         )
 
 

@@ -14,7 +14,7 @@ from condainer.cache import entries, squashfs
 from condainer.images import inventory
 from condainer.images.inventory import Item
 from condainer.images.notes import read_records
-from condainer.lock import conda_lock
+from condainer.lock import conda_lock, rattler_lock
 from condainer.lock.address import address_of, prefix_of
 from condainer.lock.contents import (
     Contents,
@@ -25,15 +25,17 @@ from condainer.lock.contents import (
     contents_of_recipe,
 )
 from condainer.lock.explicit import LARGEST, parse_explicit
+from condainer.lock.lock_paths import LOCKFILE, lockfile_path
 from condainer.lock.locks import Lock
+from condainer.lock.makers import RATTLER_LOCKS
 from condainer.settings.config import Settings
+from condainer.solve.lock_state import demanded
 from condainer.system.errors import LockfileError, NotBuiltError
 from condainer.system.files import open_regular, read_text, storage_errors
 from condainer.system.platforms import this_platform
 
 SQUASHFS = b"hsqs"
 PLATFORM = re.compile(r"^# platform: (\S+)\s*$", re.MULTILINE)
-LOCKFILE = re.compile(r"conda-([a-z0-9]+-[a-z0-9_]+)\.lock")
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,14 @@ def difference_report(old: Subject, new: Subject, difference: Difference) -> dic
 
 
 def subject_of(text: str, settings: Settings, base: Path) -> Subject:
-    """Return what an argument names: digits an address, what is there a path, all else a name.
+    """Return what an argument names: an environment of the project, else by digits an address.
 
+    What else is there is a path, and all else the name of an image.
     Parameters: `base` is the directory from which paths are relative. Raises NotBuiltError for
     what names nothing, LockfileError and IntegrityError for files that are not what they should be.
     """
+    if text in dict(settings.environments):
+        return _of_environment(settings.of_environment(text).of_user())
     if inventory.is_address(text):
         return _of_item(inventory.named(text, settings)[0])
     path = base / text
@@ -106,6 +111,20 @@ def subject_of(text: str, settings: Settings, base: Path) -> Subject:
             f"{path} holds no whole image of a cache", "Name an entry of a cache, or a file."
         )
     return _of_image(path, settings) if _is_image(path) else _of_lockfile(path, settings)
+
+
+def _of_environment(settings: Settings) -> Subject:
+    """Return the image of an environment's lock, current or not; the lock itself without one."""
+    if settings.address is not None:
+        return _of_item(inventory.named(settings.address, settings)[0])
+    lock = demanded(settings, "lock")
+    address = address_of(lock, settings.mount_base_directory)
+    entry = entries.look_up(address, settings)
+    found = _entry_at(entry.directory) if entry is not None else None
+    if found is not None:
+        return _of_item(found)
+    path = lockfile_path(settings, lock.platform)
+    return Subject("lockfile", path, address.digest, contents_of(lock, address.base))
 
 
 def _entry_at(directory: Path) -> Item | None:
@@ -152,6 +171,8 @@ def read_lock(path: Path) -> Lock:
     """Read a lockfile of any platform; nothing is to be installed from it."""
     if path.suffix in (".yml", ".yaml"):
         return conda_lock.read(path, this_platform())
+    if path.name in RATTLER_LOCKS:
+        return rattler_lock.read(path, this_platform())
     with storage_errors(f"read {path}"):
         try:
             text = read_text(path, "utf-8-sig", limit=LARGEST)
@@ -161,5 +182,5 @@ def read_lock(path: Path) -> Lock:
             ) from None
     header = PLATFORM.search(text)
     name = LOCKFILE.fullmatch(path.name)
-    known = header or name
-    return parse_explicit(text, str(path), known[1] if known else this_platform())
+    platform = header[1] if header else name["platform"] if name else this_platform()
+    return parse_explicit(text, str(path), platform)

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer import project
 from condainer.cache import entries, names, signing, trust, verify
 from condainer.cache.entries import Entry
 from condainer.cache.verify import Verdict
 from condainer.images import verification
 from condainer.settings.config import Settings
-from condainer.system.errors import ConfigError, IntegrityError, NotBuiltError
+from condainer.system.errors import ConfigError, IntegrityError
 from condainer.system.reporter import Reporter
 
 
@@ -48,22 +47,6 @@ def choose(addresses: Sequence[str], everything: bool, settings: Settings) -> li
         return [verification.served(None, settings)]
     named = (names.address(text, settings) for text in addresses)
     return [verification.served(digits, settings) for digits in named]
-
-
-def planned(
-    addresses: Sequence[str], everything: bool, settings: Settings
-) -> tuple[tuple[str, ...], list[Path]]:
-    """Return what has to be done first, and what is then to be signed; raises as choose().
-
-    A project's own image may be yet to be built.
-    """
-    try:
-        return (), choose(addresses, everything, settings)
-    except NotBuiltError:
-        if addresses:
-            raise
-    found = project.use_plan(settings)
-    return found.steps, [Path(found.image)]
 
 
 def plan(chosen: Sequence[Path], key: Path | None, again: bool, settings: Settings) -> list[str]:

@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from condainer import pipeline, project
+from condainer import pipeline
 from condainer.cache import entries as cached
 from condainer.cache import names, verify
 from condainer.cache.entries import IMAGE
 from condainer.cache.verify import Verdict
 from condainer.images import inventory, rebuild
 from condainer.settings.config import Settings
-from condainer.system.errors import CondainerError, ConfigError, NotBuiltError
+from condainer.system.errors import CondainerError, ConfigError
 from condainer.system.reporter import Reporter
 from condainer.system.text import human_rate, human_size
 
@@ -37,22 +37,6 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
     if os.path.lexists(path) or not names.NAME.fullmatch(what):
         return [path]
     return [served(inventory.address_of(what, settings), settings)]
-
-
-def planned(
-    what: str | None, everything: bool, settings: Settings
-) -> tuple[tuple[str, ...], list[Path]]:
-    """Return what has to be done first, and what is then to be checked; raises as choose().
-
-    A project's own image may be yet to be built.
-    """
-    try:
-        return (), choose(what, everything, settings)
-    except NotBuiltError:
-        if what is not None:
-            raise
-    found = project.use_plan(settings)
-    return found.steps, [Path(found.image)]
 
 
 def plan(chosen: Sequence[Path], again: bool, keep: bool) -> Iterator[str]:
@@ -120,13 +104,6 @@ def served(digits: str | None, settings: Settings) -> Path:
     digits = digits or settings.address or pipeline.mount_of(settings).address
     roots = cached.roots(settings)
     found = [place for root in roots for place in cached.entry_directories(root, digits)]
-    addresses = sorted({cached.address_in(place) for place in found})
-    if len(addresses) > 1:
-        raise NotBuiltError(
-            f"{digits} is the beginning of several addresses: {', '.join(addresses)}",
-            "Write more of its digits.",
-        )
-    if not found:
-        places = ", ".join(str(root) for root in roots)
-        raise NotBuiltError(f"No image with the address {digits} in {places}", "Run `cnd build`.")
+    addresses = {cached.address_in(place) for place in found}
+    cached.demand_one(digits, addresses, settings, "Run `cnd build`.")
     return next((place for place in found if cached.read_entry(place)), found[0])

@@ -1,1 +1,1 @@
-"""environment.yml and requirements.txt as values."""
+"""environment.yml, requirements.txt and what stands in their place, as values."""

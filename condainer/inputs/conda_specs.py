@@ -24,6 +24,7 @@ DOUBTFUL = (
     (re.compile(r"\w\("), "conda ignores what stands in parentheses: write `name=1.2`."),
     (re.compile(r"\w\^"), "Write `name>=1.2,<2`: `^` means nothing to conda."),
 )
+SELECTOR = re.compile(r"sel\((?P<word>[\w-]+)\)")
 EMPTY_VERSION = re.compile(r"(?P<name>[^\s=]+)\s*=\s*")
 BUILD = re.compile(r"(?P<head>\S+?\s*(?:[<>=!~]=?|\s)\s*[^\s=]+)\s*=\s*(?P<build>[\w*.]+)\s*")
 
@@ -36,10 +37,11 @@ class Spec:
     where: str
 
 
-def parsed(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]:
+def parsed(document: Document, platform: str) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]:
     """Return the conda specs of an environment file, and the lines below `pip:` with their places.
 
-    Raises InputError with the place of what is neither.
+    Parameters: `platform` is the one that mamba's selectors are for. Raises InputError with the
+    place of what is neither.
     """
     value = document.value.get("dependencies")
     if value is None:
@@ -51,8 +53,11 @@ def parsed(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]
         )
     specs: list[Spec] = []
     pip: list[tuple[str, str]] = []
-    for index, item in enumerate(value):
+    for index, given in enumerate(value):
         where = document.where("dependencies", index)
+        if not _is_for(given, platform):
+            continue
+        item = _selected(given, where)
         if isinstance(item, str) and has_secret(item):
             raise InputError(f"{where}: a URL with user, password or token: {item}", NETRC)
         if isinstance(item, str) and item.strip():
@@ -65,6 +70,28 @@ def parsed(document: Document) -> tuple[tuple[Spec, ...], list[tuple[str, str]]]
                 "Put quotation marks around it, or write pip packages below `- pip:`.",
             )
     return tuple(specs), pip
+
+
+def _selector(item: Any) -> str:
+    """Return for what a dependency is, as mamba writes it, `sel(linux): name`; else nothing."""
+    key = next(iter(item)) if isinstance(item, dict) and len(item) == 1 else None
+    match = SELECTOR.fullmatch(key) if isinstance(key, str) else None
+    return match["word"] if match else ""
+
+
+def _is_for(item: Any, platform: str) -> bool:
+    """Tell whether a dependency is one of a platform, in whose name mamba looks for the word."""
+    word = _selector(item)
+    return word in platform or (word == "unix" and not platform.startswith("win"))
+
+
+def _selected(item: Any, where: str) -> Any:
+    if not _selector(item):
+        return item
+    (value,) = item.values()
+    if not isinstance(value, str):
+        raise InputError(f"{where}: a selector must have one package", "Write `sel(linux): name`.")
+    return value
 
 
 def _spec(text: str, base: Path) -> str:
@@ -98,6 +125,27 @@ def is_python(spec: str) -> bool:
         return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
     name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
     return name.lower() == "python"
+
+
+def with_python(specs: tuple[Spec, ...], where: str, version: str) -> tuple[Spec, ...]:
+    """Return specs with one of python, which pip packages need, if none is among them.
+
+    Parameters: `version` is what a lock of pip packages requires of it, if anything.
+    """
+    if any(is_python(spec.text) for spec in specs):
+        return specs
+    return (*specs, python_spec(version, f"{where} (added because of the pip requirements)"))
+
+
+def python_spec(version: str, where: str) -> Spec:
+    """Return a spec of python with the versions that are required, or any."""
+    return Spec(f"python[version='{version}']" if version else "python", where)
+
+
+def requires_python(value: Any) -> str:
+    """Return a `requires-python` that can stand in a spec; empty for what is none."""
+    # A quotation mark would end the version there.
+    return value if isinstance(value, str) and not set(value) & set("'\"[]") else ""
 
 
 def spelled_out(text: str) -> str:

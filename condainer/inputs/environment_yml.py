@@ -1,95 +1,57 @@
-"""environment.yml and the requirements files, as one frozen value."""
+"""environment.yml and the requirements files beside it."""
 
 from __future__ import annotations
 
 import difflib
-import hashlib
-import json
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.inputs import conda_specs, requirements
-from condainer.inputs.conda_specs import Spec as Spec
+from condainer.inputs import conda_specs, pip_locks, requirements
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.inputs import Inputs
 from condainer.inputs.missing import no_environment_file
-from condainer.lock.locks import NAME, Source, source_of
-from condainer.settings.config import ENVIRONMENT_FILES, Settings
+from condainer.inputs.pip_locks import PipLock
+from condainer.lock.locks import NAME, source_of
+from condainer.settings import environments
+from condainer.settings.config import Settings
+from condainer.settings.input_files import ENVIRONMENT_FILES
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
 from condainer.system.files import Read
-from condainer.system.platforms import this_platform
-from condainer.system.urls import NETRC, has_secret, has_user, without_user
+from condainer.system.urls import NETRC, has_secret
 from condainer.system.yaml_file import Document
 
 DEFAULT_CHANNEL = "conda-forge"
 KNOWN_KEYS = ("name", "channels", "dependencies", "variables", "platforms", "prefix", "category")
+# conda-lock's word for the indexes of the packages below `pip:`.
+INDEXES = "pip-repositories"
 SYNONYMS = {"depends": "dependencies", "requirements": "dependencies"}
-# conda-lock's platform selectors: a line that ends in one of these holds on these platforms only.
+# Keys that decide where code comes from: what looks like one of them is not only noted.
+SOURCES = ("channels", INDEXES)
+# The selectors that conda-lock knows for each platform: a line whose comment has another one in
+# brackets is not there. https://conda.github.io/conda-lock/src_environment_yml/
 SELECTORS = {
-    "linux": "linux-",
-    "linux64": "linux-64",
-    "unix": "",
-    "osx": "osx-",
-    "osx64": "osx-64",
-    "arm64": "osx-arm64",
-    "win": "win-",
-    "win64": "win-64",
+    "linux-64": ("linux64", "unix", "linux"),
+    "linux-aarch64": ("aarch64", "unix", "linux"),
+    "linux-ppc64le": ("ppc64le", "unix", "linux"),
+    "osx-64": ("osx64", "osx", "unix"),
+    "osx-arm64": ("arm64", "osx", "unix"),
+    "win-64": ("win", "win64"),
+}
+# Words of conda-build's selectors. What else stands in brackets is rather a remark.
+WORDS = {
+    *(word for words in SELECTORS.values() for word in words),
+    *("linux32", "win32", "win-arm64", "armv6l", "armv7l", "s390x", "riscv64", "x86", "x86_64"),
+    *("and", "or", "not"),
 }
 # conda replaces it by the value of the environment variable.
 ENVIRONMENT = re.compile(r"\$(\w+|\{\w+\})")
-SELECTOR = re.compile(r"#\s*\[\s*(?P<name>\w+)\s*\]\s*$")
+# As conda-lock and conda-build find it: with text around, but without parentheses behind.
+SELECTOR = re.compile(r".+?\s*#.*\[(?P<condition>[^\[\]]+)\][^()]*$")
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What the user asked for, on one platform; `notes` say what is not done as it is written."""
-
-    name: str
-    platform: str
-    platforms: tuple[str, ...]
-    channels: tuple[str, ...]
-    specs: tuple[Spec, ...]
-    requirements: tuple[requirements.Line, ...]
-    variables: tuple[tuple[str, str], ...]
-    post_link_scripts: bool
-    sources: tuple[Source, ...]
-    notes: tuple[str, ...] = ()
-    virtual_packages: tuple[tuple[str, str], ...] = ()
-
-    def fingerprint(self) -> str:
-        """Return the sha256 of what matters for the lock.
-
-        Comments, ordering, spelling of blanks and the environment's name do not; the order of
-        channels and of a requirement file's options does.
-        """
-        # A password that was changed gives the same packages, and its hash could be guessed from.
-        options = [without_user(line.text) for line in self.requirements if line.is_option]
-        wanted = [line for line in self.requirements if not line.is_option]
-        meaning = {
-            "channels": self.channels,
-            "conda": sorted({_normalised(spec.text) for spec in self.specs}),
-            "constraints": sorted({_normalised(line.text) for line in wanted if line.constraint}),
-            "options": options,
-            "pip": sorted({_normalised(line.text) for line in wanted if not line.constraint}),
-            "platform": self.platform,
-            "platforms": sorted(self.platforms),
-            "post-link-scripts": self.post_link_scripts,
-            "variables": sorted(self.variables),
-        }
-        if self.virtual_packages:
-            # Only then, so that locks made before they could be chosen stay current.
-            meaning["virtual-packages"] = self.virtual_packages
-        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
-
-
-def _normalised(spec: str) -> str:
-    """Return a spec without insignificant blanks: `python >= 3.10` is `python>=3.10`."""
-    text = re.sub(r"\s+", " ", without_user(spec.strip()))
-    return re.sub(r"\s*([<>=!~,|])\s*", r"\1", text)
-
-
-def read_inputs(settings: Settings, platform: str) -> Inputs:
+def read(settings: Settings, platform: str) -> Inputs:
     """Read the environment file and the requirements files of a project.
 
     Raises InputError with file and line of whatever cannot be locked.
@@ -97,60 +59,65 @@ def read_inputs(settings: Settings, platform: str) -> Inputs:
     path, files = settings.environment_yml, settings.files
     document = _load(path, platform, files.read)
     _check_keys(document)
-    specs, pip = conda_specs.parsed(document)
+    specs, pip = conda_specs.parsed(document, platform)
     pip_lines, included = requirements.from_lines(pip, path.parent, files.read)
     found = [path, *included]
-    if files.is_there(settings.requirements_txt):
-        more, included = requirements.read(settings.requirements_txt, files.read)
-        pip_lines += more
-        found += [settings.requirements_txt, *included]
-    else:
-        # Its appearance makes the lock stale, so its absence is recorded.
-        found.append(settings.requirements_txt)
-    if not specs and not pip_lines:
+    more, pip_lock, read = _beside_it(settings)
+    pip_lines += more
+    found += read
+    variables = _variables(document)
+    if not (specs or pip_lines or variables or pip_lock):
+        misspelt = [str(key) for key in document.value if _near(str(key)) == "dependencies"]
         raise InputError(
             f"{document.where('dependencies')}: no dependencies",
-            "Name at least one package, for example `- python=3.12`.",
+            f"Did you mean `dependencies` by `{misspelt[0]}`?"
+            if misspelt and "dependencies" not in document.value
+            else "Name at least one package, for example `- python=3.12`.",
         )
-    if pip_lines and not any(conda_specs.is_python(spec.text) for spec in specs):
+    pip_lines = [*_indexes(document), *pip_lines]
+    if pip_lock or any(not line.is_option for line in pip_lines):
         where = specs[0].where if specs else document.where("dependencies")
-        specs = (*specs, Spec("python", f"{where} (added because of the pip requirements)"))
+        specs = conda_specs.with_python(specs, where, pip_lock.requires_python if pip_lock else "")
     return Inputs(
-        name=_name(document),
+        name=_name(document, settings),
         platform=platform,
         platforms=_platforms(document, platform),
         channels=_channels(document),
         specs=specs,
         requirements=tuple(pip_lines),
-        variables=_variables(document),
+        variables=variables,
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(
             source_of(item, settings.project, files.read) for item in dict.fromkeys(found)
         ),
         notes=(
             *_beside(settings),
+            *pip_locks.notes(pip_lock, settings),
             *_ignored(document),
+            *_only_variables(document, specs),
+            *_never_selected(path, files.read),
             *(line.note for line in pip_lines if line.note),
         ),
         virtual_packages=settings.virtual_packages,
+        pip_lock=pip_lock,
+        places=tuple(_strings(document, "channels", "channel names or URLs")),
     )
 
 
-def logins(settings: Settings) -> list[str]:
-    """Return the lines of the project's requirements that say who logs in at which index.
+def _beside_it(settings: Settings) -> tuple[list[requirements.Line], PipLock | None, list[Path]]:
+    """Return what the file of the pip packages says, be it locked, and all that was read."""
+    path, files = settings.requirements_txt, settings.files
+    if pip_locks.is_one(path):
+        found = pip_locks.read(path, files.read)
+        return [], found, [path, *pip_locks.others(path)]
+    if not files.is_there(path):
+        # Its appearance makes the lock stale, so its absence is recorded.
+        return [], None, [path]
+    lines, included = requirements.read(path, files.read)
+    return lines, None, [path, *included]
 
-    A lock does not hold them, so that they are asked for again where packages are downloaded.
-    """
-    try:
-        lines = read_inputs(settings, this_platform()).requirements
-    except (InputError, OSError):
-        # The lock is what is built; its inputs need not be here.
-        return []
-    found = [line.text for line in lines if has_user(line.text) and "git+" not in line.text]
-    return list(dict.fromkeys(requirements.login(text) for text in found))
 
-
-def declared_platforms(settings: Settings, platform: str) -> tuple[str, ...]:
+def platforms(settings: Settings, platform: str) -> tuple[str, ...]:
     """Return what `platforms:` of the environment file says on a platform, nothing by default."""
     document = _load(settings.environment_yml, platform, settings.files.read)
     return tuple(dict.fromkeys(item for item, _ in _strings(document, "platforms", "platforms")))
@@ -178,25 +145,43 @@ def _load(path: Path, platform: str, read: Read) -> Document:
     return document
 
 
+def _condition(line: str) -> str:
+    """Return the selector of a line; empty if it has none."""
+    match = None if line.lstrip().startswith("#") else SELECTOR.match(line)
+    if match is None or not {*re.split(r"[\s()]+", match["condition"].strip())} <= WORDS:
+        return ""
+    return str(match["condition"])
+
+
 def _selected(line: str, platform: str) -> bool:
-    match = SELECTOR.search(line)
-    if match is None or match["name"] not in SELECTORS:
-        return True
-    return platform.startswith(SELECTORS[match["name"]]) and (
-        match["name"] != "unix" or not platform.startswith("win")
-    )
+    condition = _condition(line)
+    others = (platform.partition("-")[0], "unix")
+    return not condition or condition in SELECTORS.get(platform, others)
+
+
+def _never_selected(path: Path, read: Read) -> list[str]:
+    """Return what is said of lines whose selectors conda-lock does not know."""
+    known = {word for words in SELECTORS.values() for word in words} | {"s390x", "riscv64"}
+    lines = enumerate(requirements.read_text(path, read).split("\n"), 1)
+    return [
+        f"{path}:{number}: the selector [{condition}] is none of conda-lock's: the line is left out"
+        for number, line in lines
+        if (condition := _condition(line)) and condition not in known
+    ]
+
+
+def _near(key: str) -> str:
+    """Return the known key that another one resembles; empty if it resembles none."""
+    near = difflib.get_close_matches(key.lower(), (*KNOWN_KEYS, INDEXES), 1, 0.75)
+    return near[0] if near else SYNONYMS.get(key, "")
 
 
 def _check_keys(document: Document) -> None:
-    """Refuse what looks like a misspelt key; other unknown ones are ignored, as conda does."""
+    """Refuse what looks like a misspelt key by which code would come from somewhere else."""
     for key in document.value:
-        if not isinstance(key, str) or key in KNOWN_KEYS:
-            continue
-        near = difflib.get_close_matches(key.lower(), KNOWN_KEYS, 1, 0.75)
-        meant = near[0] if near else SYNONYMS.get(key)
-        if meant:
+        if isinstance(key, str) and key not in (*KNOWN_KEYS, INDEXES) and _near(key) in SOURCES:
             raise InputError(
-                f"{document.where(key)}: unknown key `{key}`", f"Did you mean `{meant}`?"
+                f"{document.where(key)}: unknown key `{key}`", f"Did you mean `{_near(key)}`?"
             )
 
 
@@ -209,10 +194,12 @@ def _beside(settings: Settings) -> list[str]:
 
 def _ignored(document: Document) -> list[str]:
     """Return what is said of keys that have no meaning here."""
-    unknown = [key for key in document.value if key not in KNOWN_KEYS]
-    notes = [
-        f"{document.where(key)}: `{key}` has no meaning here, and is ignored" for key in unknown
-    ]
+    notes = []
+    for key in document.value:
+        if key not in (*KNOWN_KEYS, INDEXES):
+            meant = f"; did you mean `{near}`?" if (near := _near(str(key))) else ""
+            told = f"`{key}` has no meaning here, and is ignored{meant}"
+            notes.append(f"{document.where(key)}: {told}")
     category = document.value.get("category") or "main"
     if category != "main":
         notes.append(
@@ -222,11 +209,29 @@ def _ignored(document: Document) -> list[str]:
     return notes
 
 
-def _name(document: Document) -> str:
+def _only_variables(document: Document, specs: tuple[Spec, ...]) -> list[str]:
+    where = document.where("variables")
+    return [] if specs else [f"{where}: the environment has variables only, and no package"]
+
+
+def _indexes(document: Document) -> list[requirements.Line]:
+    """Return what conda-lock's key says as the options of a requirements file.
+
+    uv takes a package from an additional index if that has it, and from no other one.
+    """
+    items = [
+        (f"--extra-index-url {url}", where)
+        for url, where in _strings(document, INDEXES, "URLs of package indexes")
+    ]
+    return requirements.from_lines(items, document.path.parent)[0]
+
+
+def _name(document: Document, settings: Settings) -> str:
     name = document.value.get("name")
     if name is None:
         # A directory's name need not be UTF-8, but a lockfile is.
-        return os.fsencode(document.path.absolute().parent.name).decode(errors="replace")
+        named = environments.suffixed(document.path.absolute().parent.name, settings)
+        return os.fsencode(named).decode(errors="replace")
     if not isinstance(name, (str, int, float)) or "\n" in str(name):
         raise InputError(
             f"{document.where('name')}: `name` must be a word, not {name!r}",
@@ -262,16 +267,21 @@ def _channels(document: Document) -> tuple[str, ...]:
     # `nodefaults` says that no default channel is to be added, which we never do.
     wanted = [channel for channel in dict.fromkeys(channels) if channel != "nodefaults"]
     for channel, where in _strings(document, "channels", "channel names or URLs"):
-        if has_secret(channel):
-            raise InputError(
-                f"{where}: user, password or token in the URL of a channel: {channel}", NETRC
-            )
-        if ENVIRONMENT.search(channel):
-            raise InputError(
-                f"{where}: what a variable of the environment holds cannot be locked: {channel}",
-                "Write its value; `mirrors:` in condainer.yml names another place for a channel.",
-            )
+        check_channel(channel, where)
     return tuple(wanted) or (DEFAULT_CHANNEL,)
+
+
+def check_channel(channel: str, where: str) -> None:
+    """Raise InputError, with its place, for a channel that no lock can name."""
+    if has_secret(channel):
+        raise InputError(
+            f"{where}: user, password or token in the URL of a channel: {channel}", NETRC
+        )
+    if ENVIRONMENT.search(channel):
+        raise InputError(
+            f"{where}: what a variable of the environment holds cannot be locked: {channel}",
+            "Write its value; `mirrors:` in condainer.yml names another place for a channel.",
+        )
 
 
 def _platforms(document: Document, platform: str) -> tuple[str, ...]:

@@ -71,7 +71,7 @@ def parsed(text: str, where: str) -> list[Option]:
     except (ValueError, OptionError) as error:
         raise InputError(
             f"{where}: not an option that pip takes in a requirements file: {text} ({error})",
-            "Correct it, or leave it out; docs/locking.md has the list.",
+            "Correct it, or leave it out; docs/explanation/locking.md has the list.",
         ) from None
     found = vars(values)
     return [Option(name, value) for name in found for value in found[name] or ()]

@@ -29,7 +29,7 @@ EDITABLE = re.compile(r"(-e|--editable(?=\s|=|$))\s*=?\s*(?P<target>.*)")
 # pip splits options as a shell does.
 QUOTED = re.compile(r"(?P<mark>[\"'])(?P<inner>[^\"']*)(?P=mark)")
 # An option after a requirement, of which uv takes none but --hash.
-OPTION = re.compile(r"\s(?P<option>--(?!hash[\s=])[a-z][a-z-]*|-C)(?=[\s=]|$)")
+OPTION = re.compile(r"\s(?P<option>--(?!hash[\s=])[a-z][a-z-]*|-[A-Za-z])(?=[\s=]|$)")
 COMMENT = re.compile(r"(^|\s)#.*$")
 # `name @ target` or `name[extra]@target`.
 DIRECT = re.compile(r"[\w.-]+\s*(\[[^\]]*\])?\s*@\s*(?P<target>.*)")
@@ -39,6 +39,7 @@ VCS = re.compile(r"(^|@\s*)(?P<kind>git|hg|svn|bzr)\+(?P<url>\S+)", re.IGNORECAS
 GIT_SCHEMES = ("https://", "http://", "ssh://", "file:///")
 # pip replaces it by the value of the environment variable, and so does uv.
 LOGIN = re.compile(r"https?://[^/\s?#]*@[^/\s?#]+", re.IGNORECASE)
+PASSWORD = re.compile(r"://[^/\s?#@]*[:$][^/\s?#]*@")
 VARIABLE = re.compile(r"\$\{[A-Z0-9_]+\}")
 REMEDY = (
     "An image is shared and never changes: build a wheel and put it on an index or a web server, "
@@ -195,10 +196,13 @@ def _line(
         if match := OPTION.search(text):
             raise InputError(
                 f"{where}: {match['option']} after a requirement cannot be locked: {text}",
-                "Only --hash can be: leave it out, or build a wheel with it, and name its URL.",
+                "Only --hash can be: leave it out, write -f and -i on lines of their own, or build "
+                "a wheel with it, and name its URL.",
             )
         if match := VCS.search(text):
             _check_vcs(match, text, where)
+            # A user without a password, as GitHub's pages write it, says nothing to git.
+            text = without_user(text)
         else:
             _refuse_local(text, where)
         text = re.sub(r"\s+", " ", text)
@@ -249,9 +253,9 @@ def _check_vcs(match: re.Match[str], text: str, where: str) -> None:
             f"{where}: not the URL of a git repository: {text}",
             "Write `git+https://host/path` or `git+ssh://git@host/path`.",
         )
-    if has_user(match["url"]):
+    if has_user(match["url"]) and PASSWORD.search(match["url"]):
         raise InputError(
-            f"{where}: user or password in the URL of a git repository: {text}",
+            f"{where}: a password in the URL of a git repository: {text}",
             "git takes them from ~/.netrc (mode 0600) or its credential helper; or use an SSH key, "
             "`git+ssh://git@host/path`.",
         )

@@ -30,8 +30,6 @@ REMEDY = "Restore the file from version control, or delete it and run `cnd lock`
 DIGEST = re.compile(r"[0-9a-fA-F]{32,64}")
 # A line break would begin another line of the explicit lockfile.
 UNPRINTABLE = re.compile(r"[\x00-\x20\x7f-\xa0\u2028\u2029]")
-# It leaves all as text: a hash that happens to have digits only is no number.
-Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 def read(path: Path, platform: str, partial: bool = False, read: Read = read_bytes) -> Lock:
@@ -77,8 +75,7 @@ def content_of(path: Path, read: Read = read_bytes) -> dict[str, Any]:
 @functools.lru_cache(maxsize=1)
 def _content(path: Path, text: str) -> dict[str, Any]:
     try:
-        _check_bounds(path, text)
-        content = yaml.load(text, Loader)
+        content = _plain(path, text)
     except (yaml.YAMLError, ValueError) as error:
         raise LockfileError(f"{path}: not a lockfile of conda-lock: {error}", REMEDY) from None
     if not isinstance(content, dict):
@@ -94,8 +91,17 @@ def _content(path: Path, text: str) -> dict[str, Any]:
     return content
 
 
-def _check_bounds(path: Path, text: str) -> None:
-    """Refuse what would take more memory or a deeper stack than any lockfile."""
+def check_bounds(path: Path, text: str) -> None:
+    """Refuse what would take more memory or a deeper stack than any lockfile.
+
+    Raises LockfileError, with the line, and yaml.YAMLError.
+    """
+    for _ in _bounded(path, text):
+        pass
+
+
+def _bounded(path: Path, text: str) -> Iterator[Any]:
+    """Yield the events of a YAML text; raises as check_bounds() does."""
     if len(text) > MAX_BYTES:
         raise LockfileError(f"{path}: larger than {MAX_BYTES} bytes", "Is it the right file?")
     for count, (depth, event) in enumerate(nested(text)):
@@ -106,6 +112,44 @@ def _check_bounds(path: Path, text: str) -> None:
             raise LockfileError(f"{place}: too deeply nested", REMEDY)
         if count > MAX_EVENTS:
             raise LockfileError(f"{place}: more than {MAX_EVENTS} items", "Is it the right file?")
+        yield event
+
+
+def _plain(path: Path, text: str) -> Any:
+    """Return what a YAML text holds, all scalars as text: a hash of digits only is no number.
+
+    yaml.load() would take four times as long, and a stack. Raises as check_bounds() does.
+    """
+    documents: list[Any] = []
+    # The collections that are open, and for each mapping of them the key that waits for its value.
+    opened: list[Any] = [documents]
+    keys: list[str | None] = [None]
+    for event in _bounded(path, text):
+        if isinstance(event, yaml.ScalarEvent):
+            value: Any = event.value
+        elif isinstance(event, yaml.CollectionStartEvent):
+            value = {} if isinstance(event, yaml.MappingStartEvent) else []
+        else:
+            if isinstance(event, yaml.CollectionEndEvent):
+                opened.pop()
+                keys.pop()
+            continue
+        into, key = opened[-1], keys[-1]
+        if isinstance(into, list):
+            into.append(value)
+        elif key is not None:
+            into[key], keys[-1] = value, None
+        elif isinstance(value, str):
+            keys[-1] = value
+        else:
+            place = f"{path}:{event.start_mark.line + 1}"
+            raise LockfileError(f"{place}: not a lockfile of conda-lock: a key is no text", REMEDY)
+        if not isinstance(value, str):
+            opened.append(value)
+            keys.append(None)
+    if len(documents) > 1:
+        raise LockfileError(f"{path}: not a lockfile of conda-lock: several documents", REMEDY)
+    return documents[0] if documents else None
 
 
 def _metadata(content: dict[str, Any]) -> dict[str, Any]:

@@ -33,25 +33,18 @@ VERSION = 1
 # No lockfile of this kind is as large, in bytes: that is a hundred thousand packages.
 LARGEST = 16 << 20
 PACKAGE = re.compile(r"(?P<url>[a-z][a-z0-9+.-]*://\S+?)#(?:sha256:)?(?P<hash>[0-9a-fA-F]+)")
+# As `conda list --explicit` writes it without --md5 or --sha256.
+BARE = re.compile(r"[a-z][a-z0-9+.-]*://[^\s#]+")
 PIP = re.compile(r"# pip (?P<name>\S+) @ (?P<url>\S+?)#sha256=(?P<hash>\S+)")
 PIP_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-VIRTUAL = re.compile(r"(?P<name>[a-z]+)=(?P<version>[0-9A-Za-z._]*)")
+EXTRA = re.compile(rf"{PIP_NAME.pattern}\[[A-Za-z0-9._,-]+\](; [^\x00-\x1f\x7f]+)?")
+VIRTUAL = re.compile(r"(?P<name>[a-z_]+)=(?P<version>[0-9A-Za-z._=]*)")
 FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+")
 CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(conda|tar\.bz2)")
 CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
 MD5 = re.compile(r"[0-9a-fA-F]{32}")
 HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
 REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
-
-
-def lockfile_path(project: Path, platform: str) -> Path:
-    """Return where the explicit lockfile of a platform stands."""
-    return project / f"conda-{platform}.lock"
-
-
-def completed_path(project: Path, platform: str) -> Path:
-    """Return where the completed form of another tool's explicit lockfile stands."""
-    return project / f"condainer-{platform}.lock"
 
 
 def render_explicit(lock: Lock) -> str:
@@ -66,11 +59,15 @@ def render_explicit(lock: Lock) -> str:
         lines.append(f"# inputs: sha256:{lock.inputs}")
     if lock.origin:
         lines.append(f"# from: {escape(lock.origin)}")
+    if lock.environment:
+        lines.append(f"# environment: {escape(lock.environment)}")
     lines += [f"# input: {source.sha256} {escape(source.path)}" for source in lock.sources]
     if lock.post_link_scripts:
         lines.append("# post-link-scripts: true")
     lines += [f"# virtual-package: {name}={version}" for name, version in lock.virtual]
     lines += [f"# reference: {name} {digest}" for name, digest in lock.references]
+    lines += [f"# extra: {text}" for text in lock.extras]
+    lines += [f"# place: {name}={escape(value)}" for name, value in lock.places]
     lines += [f"# variable: {name}={escape(value)}" for name, value in lock.variables]
     # By this number a file that was cut off shows.
     lines.append(f"# packages: {len(lock.conda) + len(lock.pip)}")
@@ -97,7 +94,7 @@ def _bounded(path: Path) -> bytes:
 def read_explicit(path: Path, platform: str, partial: bool = False, read: Read = _bounded) -> Lock:
     """Read an explicit lockfile, ours or another tool's, for the given platform.
 
-    Parameters: `partial` allows packages of another tool's that have an md5 only. Raises
+    Parameters: `partial` allows packages of another tool that have an md5 only, or no hash. Raises
     LockfileError, with the line, when something in it is not what it should be, and
     FileNotFoundError when there is none.
     """
@@ -154,12 +151,15 @@ class _Reader:
         self.ours = False
         self.inputs = ""
         self.origin = ""
+        self.environment = ""
         self.name = ""
         self.post_link_scripts = False
         self.sources: list[Source] = []
         self.variables: dict[str, str] = {}
         self.virtual: dict[str, str] = {}
         self.references: dict[str, str] = {}
+        self.extras: list[str] = []
+        self.places: dict[str, str] = {}
         self.conda: dict[str, CondaPackage] = {}
         self.pip: dict[str, PipPackage] = {}
 
@@ -181,7 +181,8 @@ class _Reader:
     def lock(self) -> Lock:
         if not self.explicit:
             raise LockfileError(f"{self.where}: not an explicit lockfile: no @EXPLICIT", REMEDY)
-        if not self.conda:
+        # An environment may have variables only; its header tells that no line was lost.
+        if not self.conda and not (self.variables and self.count == 0):
             raise LockfileError(f"{self.where}: names no conda package", REMEDY)
         if bool(self.inputs) != bool(self.sources):
             raise LockfileError(f"{self.where}: the header is incomplete", REMEDY)
@@ -202,6 +203,9 @@ class _Reader:
             self.name,
             tuple(self.virtual.items()),
             tuple(self.references.items()),
+            self.environment,
+            tuple(self.extras),
+            tuple(self.places.items()),
         )
 
     def _error(self, number: int, problem: str, hint: str = REMEDY) -> LockfileError:
@@ -245,6 +249,8 @@ class _Reader:
             self.name = unescape(text)
         elif key == "from":
             self.origin = unescape(text)
+        elif key == "environment":
+            self.environment = unescape(text)
         elif key == "post-link-scripts":
             self.post_link_scripts = value == "true"
         elif key == "virtual-package":
@@ -257,14 +263,22 @@ class _Reader:
             if not PIP_NAME.fullmatch(name) or not re.fullmatch("[0-9a-f]{16}", digest):
                 raise self._error(number, "no valid reference")
             self.references[name] = digest
-        elif key == "variable":
+        elif key == "extra":
+            if not EXTRA.fullmatch(value):
+                raise self._error(number, "no valid requirement with extras")
+            self.extras.append(value)
+        elif key in ("variable", "place"):
+            known = self.variables if key == "variable" else self.places
             name, equals, content = text.partition("=")
-            if not equals or not NAME.fullmatch(name) or name in self.variables:
+            if not equals or not NAME.fullmatch(name) or name in known:
                 raise self._error(number, "no valid environment variable")
-            self.variables[name] = unescape(content)
+            known[name] = unescape(content)
 
     def _conda(self, number: int, line: str) -> None:
         match = PACKAGE.fullmatch(line)
+        if match is None and self.partial and not self.ours and BARE.fullmatch(line):
+            self._add_conda(number, line, CondaPackage(line, ""))
+            return
         if not match:
             raise self._error(number, f"not a package URL with a hash: {line!r}", HASHLESS)
         digest = _hash(match["hash"])

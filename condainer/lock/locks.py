@@ -143,9 +143,12 @@ class Lock:
 
     `inputs` is the semantic fingerprint of the inputs and `sources` their files; both are empty
     in a lockfile that another tool wrote, which is used as it is. `origin` is the file of another
-    tool from which the lock was taken over. `name` is the environment's, for prompts only.
+    tool from which the lock was taken over, and `environment` which one of those in it, if it has
+    several. `name` is the environment's, for prompts only.
     `virtual` are the virtual packages that somebody chose when it was made; `references` says by
-    which requirement a package from a git repository was asked for, as a digest.
+    which requirement a package from a git repository was asked for, as a digest. `extras` are the
+    pip requirements that ask for extras, as `NAME[EXTRA,EXTRA]; MARKER`. `places` are the variables
+    of the environment that said where pip packages are.
     """
 
     platform: str
@@ -159,6 +162,9 @@ class Lock:
     name: str = ""
     virtual: tuple[tuple[str, str], ...] = ()
     references: tuple[tuple[str, str], ...] = ()
+    environment: str = ""
+    extras: tuple[str, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
 
     @property
     def takeovers(self) -> list[str]:

@@ -9,7 +9,7 @@ from condainer.lock.locks import CondaPackage
 
 @dataclass(frozen=True)
 class Solved:
-    """A package of the solution, with what a conda-lock.yml records of it."""
+    """A package of the solution, with what a conda-lock.yml records of it, and its license."""
 
     package: CondaPackage
     name: str
@@ -17,3 +17,4 @@ class Solved:
     build: str
     md5: str
     depends: tuple[str, ...]
+    license: str = ""

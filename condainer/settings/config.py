@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
+from condainer.settings import environments
+from condainer.settings.environments import Environments
+from condainer.settings.input_files import environment_file, is_pylock, requirements_file
 from condainer.settings.project_files import ProjectFiles
+from condainer.startup.find_project import DEFAULT, ENVIRONMENT
 from condainer.system import ownership, quantities
 from condainer.system.errors import ConfigError
 from condainer.system.quantities import MAX_SECONDS
-from condainer.system.urls import NETRC, has_secret
+from condainer.system.urls import NETRC, has_secret, has_user
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from condainer.settings.policy import Rule
     from condainer.system.yaml_file import Document
 
 PROJECT_FILE = "condainer.yml"
-# What an environment file is called; the first that is there is read.
-ENVIRONMENT_FILES = ("environment.yml", "environment.yaml")
 # What the private directories of builds in the staging directory are called.
 STAGE = "condainer-stage"
 SITE_FILE = Path("/etc/condainer/condainer.yml")
 WAYS = ("auto", "direct", "private", "kernel", "unpack")
 COMPRESSORS = ("zstd", "gzip", "xz", "lz4", "lzo")
-# Whose images are run; docs/security.md says what each protects from.
+# Whether a copy of an image on the node is mounted; or else the directory for that.
+STAGES = ("auto", "never", "always")
+# Whose images are run; docs/explanation/security.md says what each protects from.
 POLICIES = ("anyone", "group", "signed")
 # Seconds without a byte after which no client of the network waits any longer.
 SILENCE = 60.0
@@ -35,10 +43,24 @@ LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
 
 UNPACKED = ("auto", "keep", "remove")
 CHOICES = {"compressor": COMPRESSORS, "mount": WAYS, "trust": POLICIES, "unpacked": UNPACKED}
+# With these, what packages write the path of their environment into cannot be read.
+NOT_IN_PREFIX = frozenset("'\"\\$`:")
+# One of several places with colons between: a URL, which may have a port, or a path.
+PLACE = re.compile(
+    r"[a-z]+://(?:[^/:@]*(?::[^/@]*)?@)?(?:\[[^]]*\]|[^/:]*)(?::\d+(?=[/:]|$))?[^:]*|[^:]+",
+    re.IGNORECASE,
+)
+URL = re.compile(r"[a-z][a-z0-9+.-]*:/", re.IGNORECASE)
 # Keys that are written as people write ages and sizes.
-QUANTITIES = {"packages_max_size": quantities.size, "packages_older_than": quantities.age}
-# What the README says after the meaning of a personal key.
+QUANTITIES = {
+    "stage_max_size": quantities.size,
+    "packages_max_size": quantities.size,
+    "packages_older_than": quantities.age,
+}
+# What the documentation says after the meaning of a personal key.
 PERSONAL = " (user's or site's file only)"
+# The same of one that has a variable, which whoever starts us can set.
+NOT_OF_PROJECT = " (not in a project's file)"
 # Where a file names caches.
 CACHES = ("cache_directory", "readonly_caches", "trusted_caches")
 # What names programs that builds run.
@@ -62,10 +84,11 @@ def key(
 ) -> Any:
     """Declare a configuration key: its default, its meaning, its environment variable.
 
-    A `personal` key is taken from the site's and the user's file only: whoever else wrote a
-    project or started us must not decide about it.
+    A `personal` key is taken from the site's and the user's file only, and from its environment
+    variable if it has one: whoever else wrote a project or started us must not decide about it.
     """
-    metadata = {"doc": doc + PERSONAL * personal, "variable": variable, "personal": personal}
+    whose = (NOT_OF_PROJECT if variable else PERSONAL) * personal
+    metadata = {"doc": doc + whose, "variable": variable, "personal": personal}
     if factory is not MISSING:
         return field(default_factory=factory, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -76,20 +99,40 @@ class Settings:
     """Everything that the user, the site or the project chose; paths are absolute.
 
     `named_caches` are those that the site's or the user's file names, by whatever key;
+    `web_caches` the URLs among `readonly_caches`;
     `brought_caches` those that came with the project, whose own file alone names them, and
     `own_programs` what keys that name programs say without that file. `files` is what was read of
-    the project's files, from which all others read them, too.
+    the project's files, from which all others read them, too. `asked` is the environment that the
+    command line or the variable names, empty for `default`; `overrides` are the command line's.
     """
 
     project: Path
     named_caches: tuple[Path, ...] = ()
+    web_caches: tuple[str, ...] = ()
     brought_caches: tuple[Path, ...] = ()
     own_programs: tuple[tuple[str, Any], ...] = ()
     files: ProjectFiles = field(default_factory=ProjectFiles)
+    asked: str = ""
+    overrides: tuple[str, ...] = field(default=(), compare=False)
     environment_yml: Path = key(
-        Path("environment.yml"), "the environment file; else environment.yaml, if it exists"
+        Path("environment.yml"),
+        "the environment file; else environment.yaml, pixi.toml, conda.toml, pyproject.toml (pixi "
+        "or uv) or pylock.toml, the first that exists",
     )
-    requirements_txt: Path = key(Path("requirements.txt"), "the requirements file, if it exists")
+    requirements_txt: Path = key(
+        Path("requirements.txt"),
+        "the requirements file, or a pylock.toml, which comes first, if it exists",
+    )
+    environment: str | None = key(
+        None,
+        "which environment of pixi.lock, conda.lock or a manifest is built; by default `default`",
+    )
+    environments: Environments = key(
+        (),
+        "several environments of one project, a mapping of names to the keys of each: "
+        + ", ".join(environments.KEYS)
+        + "; the others are for all. `-e NAME` or CONDAINER_ENVIRONMENT chooses one",
+    )
     mount_base_directory: Path = key(
         Path("/tmp"),
         "directory of the mount points, the same on every machine that shares images",
@@ -99,7 +142,26 @@ class Settings:
         None, "the cache of images; a group shares one", "CONDAINER_CACHE", lambda: user_cache()
     )
     readonly_caches: tuple[Path, ...] = key(
-        (), "caches that are looked into first and never written", "CONDAINER_READONLY_CACHES"
+        (),
+        "caches that are looked into first and never written; images are downloaded from what is "
+        "an http or https URL, which a project's file cannot name",
+        "CONDAINER_READONLY_CACHES",
+    )
+    registries: tuple[str, ...] = key(
+        (),
+        "registries that are asked for an image after the caches, as `oci://HOST/PATH`; the "
+        "variable has blanks between them",
+        "CONDAINER_REGISTRIES",
+        personal=True,
+    )
+    push: bool = key(
+        False,
+        "push what you build to the first of `registries`",
+        "CONDAINER_PUSH",
+        personal=True,
+    )
+    pull_only: bool = key(
+        False, "never build: take images from caches and registries", "CONDAINER_PULL_ONLY"
     )
     package_cache: Path = key(
         None,
@@ -180,6 +242,15 @@ class Settings:
         "CONDAINER_FROZEN",
     )
     mount: str = key("auto", "how to mount: one of " + ", ".join(WAYS), "CONDAINER_MOUNT")
+    stage: str = key(
+        "never",
+        "mount a copy on this node: `auto` (of what a server's file system holds, where there is "
+        "room), `always`, `never`, or the directory for copies",
+        "CONDAINER_STAGE",
+    )
+    stage_max_size: str = key(
+        "16G", "how large your copies on a node may be together", "CONDAINER_STAGE_MAX_SIZE"
+    )
     user_site: bool = key(
         False,
         "let Python see packages in ~/.local (no PYTHONNOUSERSITE)",
@@ -206,18 +277,45 @@ class Settings:
     trusted_caches: tuple[Path, ...] = key(
         (), "caches that are used although others own them or can write them", personal=True
     )
+    policy: tuple[Rule, ...] = key(
+        (),
+        "`forbid_channels` and `forbid_licenses`, lists of patterns: what no environment may have; "
+        "the user's file adds to the site's",
+        personal=True,
+    )
 
     def of_user(self) -> Settings:
         """Return the settings in which a project names no programs: it does so for builds only."""
         return replace(self, **dict(self.own_programs)) if self.own_programs else self
 
+    def of_environment(self, name: str) -> Settings:
+        """Return the settings for another environment of the project; raises as load_settings()."""
+        return load_settings(self.project, self.overrides, files=self.files, environment=name)
+
+    @property
+    def environment_name(self) -> str:
+        """The name of the environment, empty where the project declares none."""
+        return environments.chosen(self.environments, self.asked)
+
+    @property
+    def title(self) -> str:
+        """What messages call the environment: the project, and which one of several it is."""
+        named = f" (environment {self.environment_name})" if self.environments else ""
+        return f"{self.project}{named}"
+
+    @property
+    def option(self) -> str:
+        """What commands that are recommended have behind their names, to choose the same."""
+        name = self.environment_name
+        return f" -e {name}" if name not in ("", DEFAULT) else ""
+
     @property
     def jobs(self) -> int:
         """How many processors a build uses."""
         # Only builds ask.
-        from condainer.system import processors
+        from condainer.system import machine
 
-        return self.processors or processors.available()
+        return self.processors or machine.processors()
 
 
 KEYS = {item.name: item for item in fields(Settings)}
@@ -250,7 +348,7 @@ def _user_directory(variable: str, below_home: str) -> Path:
 
 
 def documented() -> list[tuple[str, str, str, str]]:
-    """Return name, default, environment variable and meaning of every key, for the README."""
+    """Return name, default, environment variable and meaning of every key, to document them."""
     rows = []
     for item in KEYS.values():
         if "doc" in item.metadata:
@@ -264,12 +362,14 @@ def load_settings(
     overrides: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
     files: ProjectFiles | None = None,
+    environment: str | None = None,
 ) -> Settings:
     """Return the settings in force for a project directory.
 
     Parameters: `overrides` are `key=value` texts of the command line. Later ones of this list
-    win: default, site file, user file, condainer.yml, environment variable, command line. `files`
-    is what was read before.
+    win: default, site file, user file, condainer.yml, what that says of the environment,
+    environment variable, command line. `files` is what was read before, `environment` the name of
+    one of several, empty for `default`; None: what CONDAINER_ENVIRONMENT says.
     Raises ConfigError with the place of what is wrong.
     """
     environ = os.environ if environ is None else environ
@@ -281,11 +381,19 @@ def load_settings(
     for path in personal:
         found = _read_file(path, files, personal=True)
         named += found.pop("named_caches", ())
+        if "policy" in found:
+            found["policy"] = (*values.get("policy", ()), *found["policy"])
         values.update(found)
     of_user = dict(values)
     of_project = _read_file(project / PROJECT_FILE, files, project / PROJECT_FILE in personal)
-    of_project.pop("named_caches", None)
+    for name in ("named_caches", "policy"):
+        # Of a project that is the user's directory, they are known already.
+        of_project.pop(name, None)
     values.update(of_project)
+    asked = environ.get(ENVIRONMENT, "") if environment is None else environment
+    asked = "" if asked == DEFAULT else asked
+    declared = values.get("environments", ())
+    values.update(dict(declared).get(environments.chosen(declared, asked), ()))
     by_project = set(of_project)
     for item in KEYS.values():
         _refuse_variable(item.name, environ)
@@ -299,15 +407,23 @@ def load_settings(
         if not equals:
             raise ConfigError(f"--set {override}: not of the form KEY=VALUE")
         _check_key(name, f"--set {override}")
+        if name == environments.FIELD:
+            raise _of_project_only(f"--set {override}")
         values[name] = _from_text(name, text, f"--set {override}", Path())
         by_project.discard(name)
-    values.setdefault("environment_yml", _environment_file(project, files))
-    values.setdefault("requirements_txt", project / "requirements.txt")
+    _choose_inputs(values, project, files)
     caches = _caches({name: of_project[name] for name in by_project})
+    web_caches = _urls(values)
+    if "readonly_caches" in values:
+        there = values["readonly_caches"]
+        values["readonly_caches"] = tuple(place for place in there if isinstance(place, Path))
     settings = Settings(
         project=project,
+        web_caches=web_caches,
         named_caches=tuple(dict.fromkeys(named)),
         files=files,
+        asked=asked,
+        overrides=tuple(overrides),
         brought_caches=tuple(c for c in caches if c not in named and _came_with(c, project)),
         own_programs=tuple((name, of_user.get(name)) for name in RUN if name in by_project),
         **values,
@@ -323,9 +439,17 @@ def load_settings(
     return settings
 
 
-def _environment_file(project: Path, files: ProjectFiles) -> Path:
-    usual, other = (project / name for name in ENVIRONMENT_FILES)
-    return other if files.is_file(other) and not files.is_there(usual) else usual
+def _choose_inputs(values: dict[str, Any], project: Path, files: ProjectFiles) -> None:
+    """Set which files a project is made from, where the configuration does not."""
+    if "environment_yml" not in values:
+        found = environment_file(project, files, values.get("environment") is not None)
+        named = values.get("requirements_txt")
+        # A pylock.<name>.toml alone, which only the configuration can choose.
+        alone = named is not None and is_pylock(named) and not files.is_there(found)
+        values["environment_yml"] = named if alone else found
+    if "requirements_txt" not in values:
+        chosen = values["environment_yml"]
+        values["requirements_txt"] = requirements_file(project, chosen, files)
 
 
 def project_pins(settings: Settings) -> bool:
@@ -337,13 +461,20 @@ def project_pins(settings: Settings) -> bool:
     return any(line.startswith(("address:", "address :")) for line in lines)
 
 
+def _of_project_only(where: str) -> ConfigError:
+    return ConfigError(
+        f"{where}: `{environments.FIELD}` is not allowed here",
+        f"Write it into the {PROJECT_FILE} of a project.",
+    )
+
+
 def _belongs() -> str:
     return f"Put it in {user_file()} or {SITE_FILE}."
 
 
 def _refuse_variable(name: str, environ: Mapping[str, str]) -> None:
     variable = f"CONDAINER_{name.upper()}"
-    if _is_personal(name) and environ.get(variable):
+    if _is_personal(name) and environ.get(variable) and not KEYS[name].metadata["variable"]:
         raise ConfigError(f"{variable}: `{name}` is not allowed in the environment", _belongs())
 
 
@@ -399,24 +530,42 @@ def _read_file(path: Path, files: ProjectFiles, personal: bool = False) -> dict[
                 f"{where}: `{name}` is not allowed in a file that others can write or own",
                 f"`chmod go-w {path}`; it must belong to you or to root.",
             )
-        if name == "address" and value is not None:
-            # As it is written: an address can have digits only, and begin with 0.
-            value = document.texts.get((name,), value)
-        if name == "virtual_packages" and isinstance(value, dict):
-            # `12.10` is a version, and not the number 12.1.
-            texts = {part: document.texts.get((name, part), value[part]) for part in value}
-            value = {part: "" if value[part] is None else text for part, text in texts.items()}
         if value is not None:
-            values[str(name)] = _typed(str(name), value, f"{where}: {name}", path.parent)
+            if personal and name == environments.FIELD:
+                raise _of_project_only(where)
+            values[str(name)] = _value((name,), value, document)
+        if not personal and (urls := _urls(values)):
+            raise ConfigError(f"{where}: {name}: {urls[0]} is not allowed here", _belongs())
     if personal and guarded:
         values["named_caches"] = tuple(_caches(values))
     return values
 
 
+def _value(place: tuple[Hashable, ...], value: Any, document: Document) -> Any:
+    """Return what a file says of a key, checked and converted; `place` leads there."""
+    name, texts = str(place[-1]), document.texts
+    if name == environments.FIELD:
+        typed = partial(_value, document=document)
+        return environments.parsed(document, typed, known_keys())
+    if name in ("address", "environment"):
+        # As it is written: they can have digits only, and begin with 0.
+        value = texts.get(place, value)
+    if name == "virtual_packages" and isinstance(value, dict):
+        # `12.10` is a version, and not the number 12.1.
+        written = {part: texts.get((*place, part), value[part]) for part in value}
+        value = {part: "" if value[part] is None else text for part, text in written.items()}
+    return _typed(name, value, f"{document.where(*place)}: {name}", document.path.parent)
+
+
 def _caches(values: Mapping[str, Any]) -> Iterator[Path]:
     for name in CACHES:
         found = values.get(name, ())
-        yield from (found,) if isinstance(found, Path) else found
+        found = (found,) if isinstance(found, Path) else found
+        yield from (place for place in found if isinstance(place, Path))
+
+
+def _urls(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(place for place in values.get("readonly_caches", ()) if isinstance(place, str))
 
 
 def _came_with(cache: Path, project: Path) -> bool:
@@ -470,7 +619,9 @@ def _check_key(name: str, where: str, personal: bool = False) -> None:
 def _from_text(name: str, text: str, where: str, base: Path) -> Any:
     """Convert the text of an environment variable or command line option."""
     if name in ("readonly_caches", "readonly_package_caches"):
-        return _typed(name, [part for part in text.split(os.pathsep) if part], where, base)
+        return _typed(name, PLACE.findall(text), where, base)
+    if name == "registries":
+        return _typed(name, text.split(), where, base)
     if name == "mirrors":
         mirrors: dict[str, list[str]] = {}
         for pair in text.split():
@@ -496,17 +647,30 @@ def _from_text(name: str, text: str, where: str, base: Path) -> Any:
 def _typed(name: str, value: Any, where: str, base: Path) -> Any:
     """Check the type of a value and convert it to what Settings holds."""
     kind = _kind(name)
+    if name == "mount_base_directory":
+        return _mount_base(value, where, base)
     if kind.startswith("Path"):
         return _path(value, where, base)
     if name in ("readonly_caches", "readonly_package_caches", "trusted_caches"):
         items = [value] if isinstance(value, str) else value
         if not isinstance(items, list):
             raise ConfigError(f"{where}: must be a list of directories")
+        if name == "readonly_caches":
+            return tuple(_place(item, where, base) for item in items)
         return tuple(_path(item, where, base) for item in items)
+    if name == "registries":
+        items = [value] if isinstance(value, str) else value
+        if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
+            raise ConfigError(f"{where}: must be a list of registries", "Write oci://HOST/PATH.")
+        return tuple(dict.fromkeys(items))
     if name == "mirrors":
         return _mirrors(value, where)
     if name == "virtual_packages":
         return _virtual_packages(value, where)
+    if name == "policy":
+        from condainer.settings import policy
+
+        return policy.rules(value, where)
     if kind == "bool" and isinstance(value, bool):
         return value
     if kind == "int" and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
@@ -516,11 +680,15 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
         return float(value)
     if name in CHOICES and value in CHOICES[name]:
         return value
+    if name == "stage":
+        return _stage(value, where, base)
     if name in QUANTITIES:
         QUANTITIES[name](str(value), where)
         return str(value)
     if name == "address":
         return _address(value, where)
+    if name == "environment":
+        return _environment(value, where)
     if name == "conda_exe":
         path = _path(value, where, base)
         return str(path) if "/" in value else value
@@ -535,6 +703,24 @@ def _typed(name: str, value: Any, where: str, base: Path) -> Any:
 
 def _kind(name: str) -> str:
     return str(KEYS[name].type)
+
+
+def _place(value: Any, where: str, base: Path) -> Path | str:
+    """Return a directory, or the URL of one on a server."""
+    if not isinstance(value, str) or not URL.match(value):
+        return _path(value, where, base)
+    if has_user(value):
+        raise ConfigError(f"{where}: user or password in the URL of a cache: {value}", NETRC)
+    parts = urlsplit(value)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return _path(unquote(parts.path), where, base)
+    odd = parts.query or parts.fragment or not value.isprintable()
+    if parts.scheme not in ("https", "http") or not parts.hostname or odd:
+        raise ConfigError(
+            f"{where}: {value}: not the URL of a directory",
+            "Write https://HOST/DIRECTORY, file:///DIRECTORY, or a path.",
+        )
+    return value.rstrip("/")
 
 
 def _path(value: Any, where: str, base: Path) -> Path:
@@ -552,6 +738,17 @@ def _path(value: Any, where: str, base: Path) -> Path:
     return Path(os.path.normpath(expanded))
 
 
+def _mount_base(value: Any, where: str, base: Path) -> Path:
+    path = _path(value, where, base)
+    if odd := next((sign for sign in str(path) if sign in NOT_IN_PREFIX or sign < " "), ""):
+        raise ConfigError(
+            f"{where}: {str(path)!r}: {odd!r} cannot be in the path of an environment",
+            "Scripts, PATH and Python modules of packages have that path in them, without quoting "
+            "it. Choose another directory.",
+        )
+    return path
+
+
 def _address(value: Any, where: str) -> str:
     text = str(value).lower()
     if not 4 <= len(text) <= 32 or set(text) - set("0123456789abcdef"):
@@ -560,6 +757,24 @@ def _address(value: Any, where: str) -> str:
             "`cnd status` shows the address of a project; quote it if it has digits only.",
         )
     return text
+
+
+def _stage(value: Any, where: str, base: Path) -> str:
+    if value in STAGES:
+        return str(value)
+    # A word that is none of these is more likely a mistake than a directory.
+    if not isinstance(value, str) or not value.startswith(("/", "~")):
+        raise ConfigError(
+            f"{where}: must be one of {', '.join(STAGES)}, or the whole path of a directory, "
+            f"not {value!r}"
+        )
+    return str(_path(value, where, base))
+
+
+def _environment(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]*", value):
+        raise ConfigError(f"{where}: must be the name of an environment, not {value!r}")
+    return value
 
 
 def _mirrors(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:

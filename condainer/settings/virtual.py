@@ -12,13 +12,23 @@ from condainer.system.platforms import this_platform
 # What can be said, as in conda's CONDA_OVERRIDE_* variables, and for which platforms it holds.
 NAMES = {
     "cuda": ("linux-", "win-"),
+    "cuda_arch": ("linux-", "win-"),
     "glibc": ("linux-",),
     "linux": ("linux-",),
     "osx": ("osx-",),
     "archspec": ("",),
 }
 VERSION = re.compile(r"[0-9][0-9A-Za-z._]*")
-ARCHSPEC = re.compile(r"[A-Za-z0-9_]+")
+# What each of the others is given by, what that is called, and how it is written.
+OTHERS = {
+    "archspec": (re.compile(r"[A-Za-z0-9_]+"), "name", "Write it as `archspec: x86_64_v3`."),
+    # CEP 46: the lowest of all devices, without the letter of a subarchitecture.
+    "cuda_arch": (
+        re.compile(r"[0-9]+\.[0-9]+(=[0-9A-Za-z._]+)?"),
+        "compute capability",
+        'Write the lowest of the machine\'s GPUs, as `cuda_arch: "8.0"`.',
+    ),
+}
 # What a machine of another platform is taken to offer, as conda-lock has it; but no CUDA, which
 # solvers would then prefer on machines without a GPU.
 LINUX = "5.10"
@@ -47,14 +57,10 @@ def checked(name: str, version: str, where: str) -> tuple[str, str]:
             f"{where}: `{name}` is not a virtual package that can be chosen",
             f"Those are {', '.join(NAMES)}.",
         )
-    pattern, what = (ARCHSPEC, "name") if name == "archspec" else (VERSION, "version")
+    hint = f'Write it as `{name}: "12.4"`, or `{name}: ""` if there is none.'
+    pattern, what, hint = OTHERS.get(name, (VERSION, "version", hint))
     if version and not pattern.fullmatch(version):
-        raise ConfigError(
-            f"{where}: {version!r} is not a {what}",
-            f'Write it as `{name}: "12.4"`, or `{name}: ""` if there is none.'
-            if name != "archspec"
-            else "Write it as `archspec: x86_64_v3`.",
-        )
+        raise ConfigError(f"{where}: {version!r} is not a {what}", hint)
     return name, version
 
 
@@ -82,6 +88,7 @@ def overrides(
 def virtual_packages(platform: str, chosen: tuple[tuple[str, str], ...]) -> tuple[Virtual, ...]:
     """Return the virtual packages of a platform: detected if it is ours, else usual ones.
 
+    Without `__cuda` there is no `__cuda_arch`, as CEP 46 has it.
     Parameters: `chosen` is what overrides() returned for it.
     """
     found = _detected() if platform == this_platform() else _usual(platform)
@@ -89,9 +96,17 @@ def virtual_packages(platform: str, chosen: tuple[tuple[str, str], ...]) -> tupl
     for name, version in chosen:
         packages.pop(f"__{name}", None)
         if version:
-            package = Virtual("__archspec", "1", version) if name == "archspec" else None
-            packages[f"__{name}"] = package or Virtual(f"__{name}", version)
+            packages[f"__{name}"] = _chosen(name, version)
+    if "__cuda" not in packages:
+        packages.pop("__cuda_arch", None)
     return tuple(packages[name] for name in sorted(packages))
+
+
+def _chosen(name: str, version: str) -> Virtual:
+    if name == "archspec":
+        return Virtual("__archspec", "1", version)
+    version, _, build = version.partition("=")
+    return Virtual(f"__{name}", version, build or "0")
 
 
 def _detected() -> list[Virtual]:

@@ -1,0 +1,187 @@
+"""A report on caches for a group: one page that holds all it shows, and makes no connection.
+
+What it shows was written by others: names, paths, users. It stands in the page as JSON that cannot
+end its element, and scripts put it on the screen as text. The page forbids every other script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.resources
+import json
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from condainer.cache import entries, leases
+from condainer.images import collection, inventory, policy
+from condainer.images.inventory import Item
+from condainer.images.policy import Policy
+from condainer.lock.locks import CondaPackage
+from condainer.settings.config import Settings
+from condainer.system.errors import StorageError
+from condainer.system.files import publish_text, read_text, storage_errors, user_name
+from condainer.system.plain import printable
+
+TEMPLATE = "report.html"
+# How many packages are listed that several images have.
+PACKAGES = 1000
+# What a character becomes that could end the element in which the data stands.
+UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+STYLE = re.compile(r"(?<=<style>).*?(?=</style>)", re.DOTALL)
+SCRIPT = re.compile(r"(?<=<script>).*?(?=</script>)", re.DOTALL)
+
+
+def write(path: Path, settings: Settings) -> int:
+    """Write the report on all caches, and return how many images it shows.
+
+    Raises StorageError if it cannot be written, ConfigError for a policy that says nothing.
+    """
+    found = content(settings)
+    with storage_errors(f"write {path}"):
+        publish_text(path, render(found))
+    return len(found["images"])
+
+
+def render(found: dict[str, Any]) -> str:
+    """Return the page that shows what content() has returned."""
+    page = (importlib.resources.files(__package__) / TEMPLATE).read_text(encoding="utf-8")
+    for name, pattern in (("@style-hash@", STYLE), ("@script-hash@", SCRIPT)):
+        part = pattern.search(page)
+        assert part is not None
+        page = page.replace(name, _hash(part[0]))
+    # Last, for nothing that it holds is replaced then.
+    return page.replace("@data@", json.dumps(found, separators=(",", ":")).translate(UNSAFE))
+
+
+def _hash(text: str) -> str:
+    """Return a hash as a Content-Security-Policy has it."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+
+
+def content(settings: Settings) -> dict[str, Any]:
+    """Return what the report shows, of which nothing is trusted to be what it should.
+
+    Raises ConfigError for a policy that says nothing.
+    """
+    items = inventory.inventory(settings)
+    roots = list(dict.fromkeys(entries.roots(settings)))
+    limits = policy.in_force(settings.cache_directory, Policy())
+    fates = _fates(settings, limits)
+    held = [_held(item) for item in items]
+    counts = Counter(package for packages in held for package in packages)
+    users = {root: leases.users(root) for root in roots}
+    return {
+        "caches": [str(root) for root in roots],
+        "host": os.uname().nodename,
+        "now": int(time.time()),
+        "policy": {"texts": dict(limits.texts), "limited": _is_limited(limits)},
+        "collected": settings.cache_directory in roots and fates is not None,
+        "images": [
+            {
+                **_image(item, users[item.root].get(item.address, {})),
+                "cache": roots.index(item.root),
+                "packages": len(packages),
+                "own": sum(counts[package] == 1 for package in packages),
+                "fate": (fates or {}).get(str(item.directory)),
+            }
+            for item, packages in zip(items, held, strict=True)
+        ],
+        "packages": _shared(counts),
+    }
+
+
+def _is_limited(limits: Policy) -> bool:
+    return limits.older_than is not None or limits.max_size is not None
+
+
+def _fates(settings: Settings, limits: Policy) -> dict[str, tuple[bool, str, str]] | None:
+    """Return by directory whether a collection would take an image, why or why not, and details.
+
+    None where there is no collection, because the cache is only read.
+    """
+    try:
+        done = collection.collect(settings, limits, dry=True)
+    except StorageError:
+        return None
+    chosen = ((True, done.moved), (False, done.kept))
+    return {
+        str(image.item.directory): (goes, image.why, image.detail)
+        for goes, images in chosen
+        for image in images
+    }
+
+
+def _image(item: Item, users: dict[int, float]) -> dict[str, Any]:
+    manifest = item.entry.manifest if item.entry else None
+    return {
+        "address": item.address,
+        "name": item.name,
+        "tags": list(item.names),
+        "size": manifest.size if manifest else 0,
+        "builder": manifest.builder if manifest else "",
+        "created": int(item.created),
+        "used": int(item.last_used),
+        "whole": manifest is not None,
+        "mounted": [str(lease) for lease in item.leases],
+        "projects": [
+            {"path": printable(str(project.directory)), "user": user_name(project.user)}
+            for project in item.pinned_by
+        ],
+        "users": {user_name(number): int(seconds) for number, seconds in users.items()},
+    }
+
+
+def _held(item: Item) -> list[str]:
+    """Return what tells the packages of an image from each other: their files and hashes."""
+    if item.entry is None:
+        return []
+    path = item.entry.explicit_lock
+    try:
+        text = read_text(path, "utf-8", "replace", follow=False, limit=entries.LARGEST_LOCK)
+    except (OSError, ValueError):
+        return []
+    return list(dict.fromkeys(_packages(text.splitlines())))
+
+
+def _packages(lines: Iterable[str]) -> Iterable[str]:
+    """Yield the packages of an explicit lock, whichever mirror they came from.
+
+    Thousands of locks are read for a report, so this looks at nothing else in them.
+    """
+    for line in lines:
+        if line.startswith("# pip "):
+            name, _, url = line[6:].partition(" @ ")
+            yield f"pip {name} {url.rpartition('/')[2]}"
+        elif line[:1] not in ("#", "@", "") and "://" in line:
+            yield f"conda {line.rpartition('/')[2]}"
+
+
+def _shared(counts: Counter[str]) -> list[Sequence[Any]]:
+    """Return kind, name, version and build of packages, and how many images have them."""
+    found: list[Sequence[Any]] = []
+    for package, count in counts.most_common(PACKAGES):
+        if count < 2:
+            break
+        kind, _, rest = package.partition(" ")
+        try:
+            found.append((kind, *_told(kind, rest), count))
+        except ValueError:
+            # No file name of a package.
+            continue
+    return found
+
+
+def _told(kind: str, text: str) -> tuple[str, str, str]:
+    from condainer.lock.contents import pip_parts
+
+    if kind == "conda":
+        return CondaPackage(f"https://channel/{text.partition('#')[0]}", "").parts
+    name, _, file = text.partition(" ")
+    _, version, build = pip_parts(file.partition("#")[0])
+    return name, version, build

@@ -1,0 +1,55 @@
+"""A project that has a lock of pip packages only: all but these is a Python from conda."""
+
+from __future__ import annotations
+
+from condainer.inputs import conda_specs, pip_locks
+from condainer.inputs.environment_yml import DEFAULT_CHANNEL
+from condainer.inputs.inputs import Inputs
+from condainer.inputs.toml_file import Toml
+from condainer.lock.locks import source_of
+from condainer.settings.config import Settings
+from condainer.settings.input_files import PYPROJECT, UV_LOCK, is_pylock
+from condainer.system.errors import InputError
+
+
+def read(document: Toml, settings: Settings, platform: str) -> Inputs:
+    """Return the inputs of a project that has a lock of pip packages only."""
+    path, files = document.path, settings.files
+    if settings.environment is not None:
+        raise InputError(
+            f"{path} has no environments, of which `environment: {settings.environment}` could "
+            "choose one",
+            "Remove the key.",
+        )
+    if path.name == PYPROJECT:
+        path = path.with_name(UV_LOCK)
+        if not isinstance(document.at("project"), dict) or not files.is_file(path):
+            raise _nothing_in(document)
+    elif document.at("lock-version") is None and not is_pylock(path):
+        raise _nothing_in(document)
+    found = pip_locks.read(path, files.read)
+    name = document.at("project", "name")
+    return Inputs(
+        name=name if isinstance(name, str) and name.isprintable() else settings.project.name,
+        platform=platform,
+        platforms=(platform,),
+        channels=(DEFAULT_CHANNEL,),
+        specs=conda_specs.with_python((), str(path), found.requires_python),
+        requirements=(),
+        variables=(),
+        post_link_scripts=settings.post_link_scripts,
+        sources=tuple(
+            source_of(item, settings.project, files.read)
+            for item in dict.fromkeys((document.path, path))
+        ),
+        notes=tuple(pip_locks.notes(found, settings)),
+        virtual_packages=settings.virtual_packages,
+        pip_lock=found,
+    )
+
+
+def _nothing_in(document: Toml) -> InputError:
+    return InputError(
+        f"{document.path}: no workspace of pixi or conda, and no lock of pip packages",
+        "`environment_yml:` in condainer.yml names the file that a project is made from.",
+    )

@@ -1,0 +1,98 @@
+"""What the standard tables of a pyproject.toml add to a workspace of pixi."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from condainer.inputs import conda_specs, toml_file
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.toml_file import Toml
+from condainer.lock.locks import pip_name
+from condainer.lock.makers import DEFAULT
+from condainer.system.errors import InputError
+
+Keys = tuple[str, ...]
+EXTRAS: Keys = ("project", "optional-dependencies")
+GROUPS: Keys = ("dependency-groups",)
+REQUIRES = ("project", "requires-python")
+Lines = list[tuple[str, str]]
+
+
+def python(document: Toml) -> Spec | None:
+    """Return the Python that a project requires, None if it requires none."""
+    version = conda_specs.requires_python(document.at(*REQUIRES))
+    return conda_specs.python_spec(version, document.where(*REQUIRES)) if version else None
+
+
+def groups(document: Toml) -> set[str]:
+    """Return the names of a project's extras and dependency groups, which are features as well."""
+    tables = (document.at(*EXTRAS), document.at(*GROUPS))
+    return {pip_name(name) for table in tables if isinstance(table, dict) for name in table}
+
+
+def of_feature(document: Toml, name: str) -> Lines:
+    """Return the requirements of a feature: the project's own, or an extra's and a group's."""
+    if name == DEFAULT:
+        keys = ("project", "dependencies")
+        return list(_lines(document, document.at(*keys), keys, ()))
+    found: Lines = []
+    for table in (EXTRAS, GROUPS):
+        found += _group(document, name, table, ())
+    return found
+
+
+def of_extras(document: Toml, names: Any, where: str) -> Lines:
+    """Return the requirements of extras; raises InputError for one that there is not."""
+    found: Lines = []
+    for name in toml_file.items(names, "extras", where):
+        found += _extra(document, name, where, ())
+    return found
+
+
+def _extra(document: Toml, name: str, where: str, chain: Keys) -> Lines:
+    if pip_name(str(name)) not in {pip_name(key) for key in _table(document, EXTRAS)}:
+        raise InputError(f"{where}: the project has no extra {name!r}", "Correct its name.")
+    return _group(document, name, EXTRAS, chain)
+
+
+def _group(document: Toml, name: str, keys: Keys, chain: Keys) -> Lines:
+    found = _table(document, keys)
+    if name in chain:
+        raise InputError(
+            f"{document.where(*keys, name)}: groups include each other", "Remove one of them."
+        )
+    lines: Lines = []
+    for key, items in found.items():
+        if pip_name(key) == pip_name(name):
+            lines += _lines(document, items, (*keys, key), (*chain, name))
+    return lines
+
+
+def _table(document: Toml, keys: Keys) -> Mapping[str, Any]:
+    found = document.at(*keys)
+    if found is not None and not isinstance(found, dict):
+        raise InputError(
+            f"{document.where(*keys)}: `{keys[-1]}` must be a table", f"Write `[{'.'.join(keys)}]`."
+        )
+    return found or {}
+
+
+def _lines(document: Toml, items: Any, keys: Keys, chain: Keys) -> Iterator[tuple[str, str]]:
+    """Yield the requirements of a list, with those of the extras and groups that it includes."""
+    where = document.where(*keys)
+    own = document.at("project", "name")
+    for item in toml_file.items([] if items is None else items, keys[-1], where):
+        group = item.get("include-group") if isinstance(item, dict) else None
+        if isinstance(group, str):
+            yield from _group(document, group, GROUPS, chain)
+            continue
+        if not isinstance(item, str):
+            raise InputError(f"{where}: not a requirement: {item!r}", "Write it as a text.")
+        match = re.match(r"\s*([\w.-]+)\s*\[([^\]]*)\]\s*$", item)
+        if match and isinstance(own, str) and pip_name(match[1]) == pip_name(own):
+            for extra in match[2].split(","):
+                yield from _extra(document, extra.strip(), where, chain)
+            continue
+        yield item, where

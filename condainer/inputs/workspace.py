@@ -1,0 +1,386 @@
+"""Manifests of pixi and conda-workspaces: one environment of a workspace, as inputs of ours.
+
+What decides which packages an environment has is translated, or refused with its place; what does
+not, such as tasks, is named. A key that is not known could be of either kind, and is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from condainer.inputs import conda_specs, pyproject, requirements, toml_file, workspace_items
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.environment_yml import DEFAULT_CHANNEL, check_channel
+from condainer.inputs.inputs import Inputs
+from condainer.inputs.missing import no_environment_file
+from condainer.inputs.toml_file import Toml
+from condainer.inputs.workspace_items import SOLVED_ELSEWHERE
+from condainer.inputs.workspace_platforms import Platform, chosen, declared, virtual_packages
+from condainer.lock.locks import source_of
+from condainer.lock.makers import DEFAULT
+from condainer.settings.config import Settings
+from condainer.settings.input_files import TOOLS
+from condainer.system.errors import InputError
+
+# The later win: pixi installs all three, and takes a name from the last that has it.
+CONDA = ("dependencies", "host-dependencies", "build-dependencies")
+PYPI = "pypi-dependencies"
+OPTIONS = "pypi-options"
+# What a feature has, or a target of one, that no image is made from.
+ASIDE = ("activation", "tasks")
+# The only values that mean what is done here.
+FIXED = {"channel-priority": "strict", "solve-strategy": "highest"}
+OF_TARGET = (*CONDA, PYPI, *ASIDE)
+OF_FEATURE = (*OF_TARGET, OPTIONS, "target", "channels", "platforms", "system-requirements", *FIXED)
+# What a workspace says about itself, and of how packages are built or archives packed.
+ABOUT = (
+    *("name", "version", "authors", "description", "license", "license-file", "readme", "homepage"),
+    *("repository", "documentation", "requires-pixi", "preview", "build-variants", "archive"),
+    *("build-variants-files", "conda-pypi-map", "s3-options", "target", "dependencies"),
+)
+OF_WORKSPACE = (*ABOUT, "channels", "platforms", OPTIONS, *FIXED)
+# Where a manifest of its own has what a table of pyproject.toml has otherwise.
+OF_ROOT = ("workspace", "project", "feature", "environments", "package", "tool", "$schema")
+TOLD = (*ASIDE, "package")
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature of a workspace: its table, and the keys that lead there."""
+
+    name: str
+    table: Mapping[str, Any]
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A manifest, its own part of the file and where that is, and the workspace's table."""
+
+    document: Toml
+    keys: tuple[str, ...]
+    root: Mapping[str, Any]
+    kind: str
+
+    @property
+    def table(self) -> Mapping[str, Any]:
+        """The table that describes the workspace."""
+        found: Mapping[str, Any] = self.root[self.kind]
+        return found
+
+    def where(self, *keys: str) -> str:
+        """Return the place of a key of the manifest."""
+        return self.document.where(*self.keys, *keys)
+
+
+def load(settings: Settings) -> Toml:
+    """Return the TOML file that a project is made from; raises InputError."""
+    path = settings.environment_yml
+    try:
+        return toml_file.load(path, settings.files.read)
+    except FileNotFoundError:
+        raise no_environment_file(path) from None
+
+
+def is_one(document: Toml) -> bool:
+    """Tell whether a file describes a workspace."""
+    return _found(document) is not None
+
+
+def platforms(document: Toml, settings: Settings) -> tuple[str, ...]:
+    """Return the platforms of the environment that is chosen."""
+    workspace = _workspace(document)
+    features = _features(workspace, settings.environment or DEFAULT)
+    known = declared(workspace.table, lambda *keys: workspace.where(workspace.kind, *keys))
+    subdirs = dict.fromkeys(item.subdir for item in known)
+    return tuple(s for s in subdirs if _of_platform(workspace, features, known, s))
+
+
+def read(document: Toml, settings: Settings, platform: str) -> Inputs:
+    """Read one environment of a workspace, for one platform, as inputs.
+
+    Raises InputError with the place of what changes which packages it has and cannot be done here.
+    """
+    workspace = _workspace(document)
+    name = settings.environment or DEFAULT
+    features = _features(workspace, name)
+    for feature in features:
+        _check(feature, workspace)
+    known = declared(workspace.table, lambda *keys: workspace.where(workspace.kind, *keys))
+    here = _of_platform(workspace, features, known, platform)
+    if not here:
+        offered = ", ".join(platforms(document, settings)) or "none"
+        raise InputError(
+            f"{workspace.where(workspace.kind, 'platforms')}: environment `{name}` is for "
+            f"{offered}, not for {platform}",
+            f"Add {platform} to the `platforms` of the workspace and of its features.",
+        )
+    wanted = dict(virtual_packages(features, here, workspace.where))
+    specs, lines, notes = _packages(workspace, features, here)
+    names = {str(key) for feature in features for key in feature.table if feature.table[key]}
+    aside = [key for key in TOLD if key in names]
+    if aside:
+        notes.append(
+            f"{document.path}: {' and '.join(aside)} mean nothing for an image, and are left out"
+        )
+    beside = settings.requirements_txt
+    if settings.files.is_file(beside):
+        notes.append(f"{beside} is not read, because {document.path.name} is there")
+    if any(not line.is_option for line in lines):
+        specs = list(conda_specs.with_python(tuple(specs), str(document.path), ""))
+    if not specs:
+        raise InputError(
+            f"{document.path}: environment `{name}` has no dependencies for {platform}",
+            "Name at least one package below `[dependencies]`.",
+        )
+    channels = _channels(workspace, features)
+    return Inputs(
+        name=_name(workspace, settings),
+        platform=platform,
+        platforms=platforms(document, settings),
+        channels=tuple(channels) or (DEFAULT_CHANNEL,),
+        specs=tuple(specs),
+        requirements=tuple(lines),
+        variables=(),
+        post_link_scripts=settings.post_link_scripts,
+        sources=(source_of(document.path, settings.project, settings.files.read),),
+        notes=tuple(dict.fromkeys((*notes, *(line.note for line in lines if line.note)))),
+        virtual_packages=tuple({**wanted, **dict(settings.virtual_packages)}.items()),
+        environment=name,
+        places=tuple(channels.items()),
+    )
+
+
+def _found(document: Toml) -> tuple[tuple[str, ...], str] | None:
+    """Return the keys that lead to the manifest in a file, and to the workspace in it."""
+    ways: tuple[tuple[str, ...], ...] = (*(("tool", name) for name in TOOLS), ())
+    for keys in ways:
+        for kind in ("workspace", "project"):
+            table = document.at(*keys, kind)
+            # A package's own `[project]` has neither.
+            ours = kind == "workspace" or keys or {"channels", "platforms"} & {*(table or {})}
+            if isinstance(table, dict) and ours:
+                return keys, kind
+    return None
+
+
+def environments(document: Toml) -> list[str]:
+    """Return the names of the environments of a workspace."""
+    workspace = _workspace(document)
+    return list(dict.fromkeys((DEFAULT, *_table(workspace.root, "environments", workspace, ()))))
+
+
+def _workspace(document: Toml) -> Workspace:
+    found = _found(document)
+    assert found is not None
+    keys, kind = found
+    root = document.at(*keys) if keys else document.value
+    workspace = Workspace(document, keys, root, kind)
+    _known(workspace.table, OF_WORKSPACE, workspace, (kind,))
+    _known(root, (*OF_ROOT, *OF_FEATURE), workspace, ())
+    for key, value in FIXED.items():
+        _check_fixed(workspace.table, key, value, workspace.where(kind, key))
+    return workspace
+
+
+def _features(workspace: Workspace, name: str) -> list[Feature]:
+    """Return the features of an environment, the default one last, as pixi has their channels."""
+    environments = _table(workspace.root, "environments", workspace, ())
+    entry = environments.get(name, [] if name == DEFAULT else None)
+    if entry is None:
+        known = ", ".join(sorted({DEFAULT, *environments}))
+        raise InputError(
+            f"{workspace.where('environments')}: there is no environment `{name}`",
+            f"It has {known}: `environment:` in condainer.yml chooses one.",
+        )
+    where = workspace.where("environments", name)
+    table = {"features": entry} if isinstance(entry, list) else entry
+    names = table.get("features", []) if isinstance(table, dict) else None
+    if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
+        raise InputError(f"{where}: not a list of features", f'Write `{name} = ["feature"]`.')
+    _known(
+        table, ("features", "solve-group", "no-default-feature"), workspace, ("environments", name)
+    )
+    features = [_feature(workspace, item, where) for item in names if item != DEFAULT]
+    if not table.get("no-default-feature"):
+        features.append(Feature(DEFAULT, workspace.root, ()))
+    return features
+
+
+def _feature(workspace: Workspace, name: str, where: str) -> Feature:
+    found = _table(workspace.root, "feature", workspace, ())
+    if name in found:
+        return Feature(name, _table(found, name, workspace, ("feature",)), ("feature", name))
+    if workspace.keys and name in pyproject.groups(workspace.document):
+        return Feature(name, {}, ("feature", name))
+    known = ", ".join(sorted(found)) or "none"
+    raise InputError(f"{where}: there is no feature `{name}`", f"The file has {known}.")
+
+
+def _check(feature: Feature, workspace: Workspace) -> None:
+    """Refuse what a feature says that cannot be done here."""
+    if feature.keys:
+        _known(feature.table, OF_FEATURE, workspace, feature.keys)
+    for key, value in FIXED.items():
+        _check_fixed(feature.table, key, value, workspace.where(*feature.keys, key))
+    targets = _table(feature.table, "target", workspace, feature.keys)
+    for name in targets:
+        keys = (*feature.keys, "target", name)
+        _known(_table(targets, name, workspace, keys[:-1]), OF_TARGET, workspace, keys)
+
+
+def _check_fixed(table: Mapping[str, Any], key: str, value: str, where: str) -> None:
+    if table.get(key, value) != value:
+        raise InputError(
+            f"{where}: `{key} = {table[key]!r}` is not possible here, only {value!r}",
+            SOLVED_ELSEWHERE,
+        )
+
+
+def _known(
+    table: Mapping[str, Any], known: Sequence[str], workspace: Workspace, keys: tuple[str, ...]
+) -> None:
+    for key, value in table.items():
+        if key not in known and value not in ({}, [], None):
+            raise InputError(
+                f"{workspace.where(*keys, key)}: `{key}` is not possible here, or not known",
+                SOLVED_ELSEWHERE,
+            )
+
+
+def _table(
+    table: Mapping[str, Any], key: str, workspace: Workspace, keys: tuple[str, ...]
+) -> Mapping[str, Any]:
+    found = table.get(key, {})
+    if not isinstance(found, dict):
+        raise InputError(
+            f"{workspace.where(*keys, key)}: `{key}` must be a table",
+            f"Write `[{'.'.join((*keys, key))}]`.",
+        )
+    return found
+
+
+def _of_platform(
+    workspace: Workspace, features: Sequence[Feature], known: Sequence[Platform], subdir: str
+) -> list[Platform]:
+    """Return the platforms of an environment that stand for a subdir; none if it has none."""
+    named = []
+    for feature in features:
+        found = feature.table.get("platforms") if feature.keys else None
+        where = workspace.where(*feature.keys, "platforms")
+        listed = [] if found is None else toml_file.items(found, "platforms", where)
+        named.append(None if found is None else [str(item) for item in listed])
+    return chosen(known, named, subdir, workspace.where(workspace.kind, "platforms"))
+
+
+def _packages(
+    workspace: Workspace, features: Sequence[Feature], here: Sequence[Platform]
+) -> tuple[list[Spec], list[requirements.Line], list[str]]:
+    """Return what an environment asks of conda and of pip, and what is said about it."""
+    pool = _table(workspace.table, "dependencies", workspace, (workspace.kind,))
+    base = workspace.document.path.parent
+    specs: list[Spec] = []
+    lines: list[tuple[str, str]] = []
+    notes: list[str] = []
+    options: list[tuple[Mapping[str, Any], tuple[str, ...]]]
+    options = [(workspace.table, (workspace.kind,))]
+    for feature in features:
+        merged: dict[str, tuple[Any, str]] = {}
+        for kind in CONDA:
+            merged |= _merged(workspace, feature, here, kind)
+        specs += [
+            workspace_items.spec(name, entry, where, base, pool)
+            for name, (entry, where) in merged.items()
+        ]
+        if workspace.keys:
+            lines += pyproject.of_feature(workspace.document, feature.name)
+        for name, (entry, where) in _merged(workspace, feature, here, PYPI).items():
+            if workspace.keys and workspace_items.is_project_itself(entry, base):
+                notes.append(
+                    f"{where}: {name}, the project itself, is not in the image; what it depends on "
+                    "is"
+                )
+                lines += pyproject.of_extras(workspace.document, entry.get("extras", []), where)
+            else:
+                lines.append((workspace_items.requirement(name, entry, where), where))
+        options.append((feature.table, feature.keys))
+    found: list[tuple[str, str]] = []
+    for table, keys in options:
+        entries = _table(table, OPTIONS, workspace, keys)
+        places = {key: workspace.where(*keys, OPTIONS, key) for key in entries}
+        found += workspace_items.options(entries, places)
+    python = pyproject.python(workspace.document) if workspace.keys else None
+    if python is not None and not any(conda_specs.is_python(spec.text) for spec in specs):
+        specs.append(python)
+    wanted = list(dict.fromkeys((*_overruled(found), *lines)))
+    return specs, requirements.from_lines(wanted, base)[0], notes
+
+
+def _overruled(options: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield options, of those with one value the last: a feature's overrule the workspace's."""
+    last = {text.partition(" ")[0]: text for text, _ in options}
+    for text, where in options:
+        name = text.partition(" ")[0]
+        if name != "--index-url" or last[name] == text:
+            yield text, where
+
+
+def _merged(
+    workspace: Workspace, feature: Feature, here: Sequence[Platform], kind: str
+) -> dict[str, tuple[Any, str]]:
+    """Return the entries of a table of dependencies with those of the targets that fit."""
+    tables = [(feature.table, feature.keys)]
+    targets = _table(feature.table, "target", workspace, feature.keys)
+    for name in _targets(here):
+        keys = (*feature.keys, "target", name)
+        tables.append((_table(targets, name, workspace, keys[:-1]), keys))
+    found: dict[str, tuple[Any, str]] = {}
+    for table, keys in tables:
+        entries = _table(table, kind, workspace, keys)
+        for name, entry in entries.items():
+            found[name.lower()] = entry, workspace.where(*keys, kind, name)
+    return found
+
+
+def _targets(here: Sequence[Platform]) -> list[str]:
+    """Return the names of the targets that a platform belongs to, those that win last."""
+    subdir = here[0].subdir
+    system = subdir.partition("-")[0]
+    family = [] if system == "win" else ["unix"]
+    return list(dict.fromkeys((*family, system, subdir, *(item.name for item in here))))
+
+
+def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, str]:
+    """Return the channels in their order, and where each is named."""
+    found: list[tuple[int, str, str]] = []
+    for feature in features:
+        own = "channels" in feature.table and feature.keys
+        table = feature.table if own else workspace.table
+        keys = feature.keys if own else (workspace.kind,)
+        where = workspace.where(*keys, "channels")
+        for item in toml_file.items(table.get("channels", []), "channels", where):
+            channel = item.get("channel") if isinstance(item, dict) else item
+            priority = item.get("priority", 0) if isinstance(item, dict) else 0
+            if not isinstance(channel, str) or not isinstance(priority, int):
+                raise InputError(
+                    f"{where}: not a channel: {item!r}", "Write its name or URL in quotation marks."
+                )
+            check_channel(channel, where)
+            found.append((-priority, channel, where))
+    places: dict[str, str] = {}
+    # Sorting is stable, as pixi's is.
+    for _, channel, where in sorted(found, key=_priority):
+        places.setdefault(channel, where)
+    return places
+
+
+def _priority(item: tuple[int, str, str]) -> int:
+    return item[0]
+
+
+def _name(workspace: Workspace, settings: Settings) -> str:
+    of_project = workspace.document.at("project", "name") if workspace.keys else None
+    name = workspace.table.get("name", of_project)
+    return name if isinstance(name, str) and name.isprintable() else settings.project.name
