@@ -1,0 +1,1 @@
+"""Registries: images by address in OCI repositories."""

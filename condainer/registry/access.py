@@ -1,0 +1,184 @@
+"""The right to use a repository: what a registry asks for, and what it is told.
+
+https://distribution.github.io/distribution/spec/auth/ is how tokens are got. The login is always
+the one noted for the repository itself, whatever a registry says of where to get a token: so that
+nobody is sent a login that is for another registry.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import threading
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from condainer.network import deadlines, http
+from condainer.registry import logins
+from condainer.registry.errors import LoginRefused, RegistryError
+from condainer.registry.logins import Login
+from condainer.registry.repository import Repository
+from condainer.system.hosts import near
+
+if TYPE_CHECKING:
+    from requests import PreparedRequest, Response
+
+BEARER = re.compile(r"(?:^|,)\s*bearer\s+(?P<parameters>.*)", re.IGNORECASE | re.DOTALL)
+BASIC = re.compile(r"(?:^|,)\s*basic(\s|$)", re.IGNORECASE)
+PARAMETER = re.compile(r"([a-z_]+)\s*=\s*(?:\"([^\"]*)\"|([^\s,\"]+))", re.IGNORECASE)
+# Seconds: a registry is asked before a build, which must not wait long for one that is away.
+CONNECT = 5.0
+# In bytes; some list all groups of a user.
+LARGEST_TOKEN = 1 << 20
+
+
+class Access:
+    """What one repository has been told of who asks, shared by threads.
+
+    Parameters: `root` is the URL of the registry.
+    """
+
+    def __init__(self, repository: Repository, root: str) -> None:
+        self.repository = repository
+        self.root = root
+        # Looked up when a registry asks, and once: a helper may ask a person.
+        self._logins: list[Login | None] = []
+        self._known: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def header(self, actions: str) -> str:
+        """Return the Authorization for actions, such as `pull`, as far as it is known already."""
+        return self._known.get(actions, "")
+
+    def renewed(self, challenge: str, actions: str, used: str) -> str:
+        """Return another Authorization after a refusal; empty if there is none.
+
+        Parameters: `challenge` is the WWW-Authenticate of the refusal, `used` the Authorization
+        that was refused. Raises LoginRefused, RegistryError, ConfigError, http.Unavailable.
+        """
+        with self._lock:
+            known = self._known.get(actions, "")
+            if known != used:
+                # Another thread was faster.
+                return known
+            fresh = self._answer(challenge, actions)
+            if fresh == used:
+                return ""
+            self._known[actions] = fresh
+            return fresh
+
+    def _answer(self, challenge: str, actions: str) -> str:
+        if match := BEARER.search(challenge):
+            parameters: dict[str, str] = {}
+            for name, quoted, bare in PARAMETER.findall(match["parameters"]):
+                parameters.setdefault(name.lower(), quoted or bare)
+            return f"Bearer {self._token(parameters, actions)}"
+        login = self._login() if BASIC.search(challenge) else None
+        return _basic(login) if login else ""
+
+    def _token(self, parameters: Mapping[str, str], actions: str) -> str:
+        realm = self._realm(parameters.get("realm", ""))
+        login = self._login()
+        scope = parameters.get("scope", "")
+        if not scope.startswith("repository:"):
+            # Some have words of their own there, and yet want to be asked as docker asks.
+            scope = f"repository:{self.repository.path}:{actions}"
+        asked = {"service": parameters.get("service", ""), "scope": scope}
+
+        def get(headers: Mapping[str, str]) -> Response:
+            session = http.session(netrc=False)
+            if login is not None and login.identity_token:
+                # https://distribution.github.io/distribution/spec/auth/oauth/
+                form = {"grant_type": "refresh_token", "refresh_token": login.identity_token}
+                ask = partial(session.post, data={**asked, **form, "client_id": "condainer"})
+                authorization = Authorization("")
+            else:
+                ask = partial(session.get, params=asked)
+                authorization = Authorization(_basic(login) if login else "")
+            timeout = http.patience(CONNECT)
+            request = partial(
+                ask,
+                realm,
+                headers=dict(headers),
+                auth=authorization,
+                stream=True,
+                timeout=timeout,
+                # Whoever is named there was not named by the registry.
+                allow_redirects=False,
+            )
+            return deadlines.answered(request, timeout)
+
+        content = io.BytesIO()
+        received = http.Received(content, most=LARGEST_TOKEN, within=deadlines.SMALL)
+        try:
+            http.receive(get, received, threading.Event())
+        except http.Unavailable as error:
+            if error.status in (400, *http.DENIED):
+                raise self.refused(f"{realm} answers {error.status}") from None
+            raise
+        try:
+            answer = json.loads(content.getvalue())
+            token = answer.get("token") or answer["access_token"]
+            if isinstance(token, str):
+                return token
+        except (ValueError, RecursionError, KeyError, AttributeError):
+            pass
+        page = http.is_page(content.getvalue(), received.kind)
+        raise RegistryError(
+            f"{self.repository}: {realm}, where it has tokens, gives "
+            + ("an HTML page instead" if page else "none"),
+            "Ask the registry's administrator.",
+        )
+
+    def _login(self) -> Login | None:
+        if not self._logins:
+            self._logins.append(logins.find(self.repository))
+        return self._logins[0]
+
+    def refused(self, reason: str) -> LoginRefused:
+        """Return the error for a user who may not do what was asked for."""
+        login = self._login()
+        who = f"with the login of {login.where}" if login else "without a login; there is none in "
+        places = "" if login else ", ".join(map(str, logins.files()))
+        return LoginRefused(
+            f"{self.repository} refuses access {who}{places}: {reason}",
+            f"Log in with `skopeo login {self.repository.authority}` (or podman, docker), as "
+            "a user who may use this repository.",
+        )
+
+    def _realm(self, realm: str) -> str:
+        """Return where a registry has tokens if a login may be sent there; raises RegistryError."""
+        parts = urlsplit(realm)
+        # A registry without TLS can have its tokens itself.
+        same = urlsplit(self.root).hostname == parts.hostname and self.root.startswith("http:")
+        both = near(realm) == near(self.root) == "this machine"
+        safe = parts.scheme == "https" or (parts.scheme == "http" and (same or both))
+        plain = realm.isprintable() and "@" not in parts.netloc
+        if safe and plain and near(realm) in ("", near(self.root)):
+            return realm
+        raise RegistryError(
+            f"{self.repository} wants a login to be sent to {realm[:200]!r}, which is not done: "
+            f"{near(realm) or 'it is no plain https URL'}",
+            "Ask the registry's administrator; tokens are to come from an https server.",
+        )
+
+
+class Authorization:
+    """Sets the header of a request, and keeps netrc from doing so."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __call__(self, request: PreparedRequest) -> PreparedRequest:
+        if self._value:
+            request.headers["Authorization"] = self._value
+        return request
+
+
+def _basic(login: Login) -> str:
+    pair = f"{login.user}:{login.password}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"

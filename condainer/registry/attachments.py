@@ -1,0 +1,31 @@
+"""What is attached to an image in a registry: files in manifests that refer to its own one."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from condainer.registry import image_manifest
+from condainer.registry.client import Client
+from condainer.registry.image_manifest import EMPTY, EMPTY_CONTENT, Descriptor
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A file, the media type of it, and what it is to the image."""
+
+    artifact_type: str
+    media_type: str
+    title: str
+    content: bytes
+
+
+def attach(client: Client, attachment: Attachment, subject: Descriptor) -> None:
+    """Have a file attached to the image whose manifest is described; raises RegistryError."""
+    content = attachment.content
+    digest = image_manifest.digest_of(content)
+    client.upload(digest, len(content), io.BytesIO(content))
+    client.upload(EMPTY.digest, EMPTY.size, io.BytesIO(EMPTY_CONTENT))
+    layer = Descriptor(attachment.media_type, digest, len(content), attachment.title)
+    manifest = image_manifest.write_referrer(subject, [layer], attachment.artifact_type)
+    client.put_referrer(manifest, subject.digest, attachment.artifact_type)

@@ -1,0 +1,443 @@
+"""One repository of a registry, spoken to by HTTP as the OCI distribution specification says.
+
+https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import random
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import urljoin
+
+from condainer.network import deadlines, http
+from condainer.registry import access, image_manifest, logins
+from condainer.registry.errors import (
+    NoRegistry,
+    NotThere,
+    Refused,
+    RegistryError,
+    Unreachable,
+    WrongContent,
+)
+from condainer.registry.image_manifest import Descriptor
+from condainer.registry.repository import DIGEST, TAG, Repository
+from condainer.system.hosts import host_of
+from condainer.system.plain import printable
+from condainer.system.urls import origin
+
+if TYPE_CHECKING:
+    from requests import Response
+
+PULL, PUSH = "pull", "pull,push"
+DOCKER_HUB = "registry-1.docker.io"
+MANIFESTS = f"{image_manifest.MANIFEST_TYPE}, {image_manifest.INDEX_TYPE}"
+# What OpenSSL says of an answer that has no TLS.
+PLAIN = re.compile(r"WRONG.VERSION|RECORD.LAYER|HTTP.REQUEST|PACKET.LENGTH", re.IGNORECASE)
+NEXT = re.compile(r"<(?P<url>[^<>]*)>\s*;[^,]*\brel=\"?next\b", re.IGNORECASE)
+# How many tags are asked for at once, and how many answers of a list are read.
+PAGE, PAGES = 1000, 100
+# How often an index that others write, too, is written.
+WRITES = 5
+# Seconds after which another writer, who has read the index before, has written it.
+SETTLING = (0.2, 0.6)
+# In bytes: of what a registry says of a failure, and of a header that is searched.
+LARGEST_REASON = 4096
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest as it is stored: its bytes, media type and digest."""
+
+    content: bytes
+    media_type: str
+    digest: str
+
+
+class Client:
+    """A repository; threads may share it, and each registry is logged in at only when it asks.
+
+    Parameters: `stop` ends what is going on with Unreachable. All methods raise RegistryError or
+    its kinds: Unreachable, LoginRefused, NotThere, WrongContent; and ConfigError for a file of
+    logins that is damaged.
+    """
+
+    def __init__(self, repository: Repository, stop: threading.Event | None = None) -> None:
+        self.repository = repository
+        self.stop = stop or threading.Event()
+        self._answered = False
+
+    def manifest(self, reference: str, accept: str = MANIFESTS) -> Manifest:
+        """Return the manifest of a tag or digest."""
+        with self.errors(f"the manifest of {reference}"):
+            content, headers = self._read(f"manifests/{_checked(reference)}", accept)
+        found = image_manifest.digest_of(content)
+        for promised in (reference, headers.get("Docker-Content-Digest", "")):
+            if promised.startswith("sha256:") and promised != found:
+                raise self._wrong(f"the manifest of {reference}", found, promised)
+        media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Manifest(content, media_type, found)
+
+    def exists(self, digest: str) -> bool:
+        """Tell whether a blob is there."""
+        with self.errors(f"the blob {digest}"):
+            return http.persist(lambda: self.has(digest), self.stop, pace=self._pace)
+
+    def has(self, digest: str) -> bool:
+        """Tell whether a blob is there, asking once; raises http.Unavailable."""
+        response = self.ask("HEAD", f"blobs/{_checked(digest)}", (200, 404), timeout=http.look_up())
+        return response.status_code == 200
+
+    def blob(
+        self,
+        digest: str,
+        size: int,
+        stream: BinaryIO,
+        progress: Callable[[int], None] | None = None,
+        within: float | None = None,
+    ) -> None:
+        """Write a blob into an open file, resuming where a connection breaks off.
+
+        Parameters: `size` is how many bytes it has, `progress` is told how many have come, `within`
+        is the time in seconds for all of it. Raises OSError when the disk fails; when it raises,
+        what stands in the file is not the blob.
+        """
+        received = http.Received(stream, size, size, progress, within)
+        get = functools.partial(self._get, f"blobs/{_checked(digest)}")
+        with self.errors(f"the blob {digest}"):
+            http.fetch_by(get, received, self.stop)
+            if not received.whole and _digest(received) != digest:
+                # It came in pieces: that need not be the registry's last word.
+                received.restart()
+                http.fetch_by(get, received, self.stop)
+        if _digest(received) != digest:
+            raise self._wrong(f"the blob {digest}", _digest(received), digest)
+
+    def content(self, digest: str, size: int) -> bytes:
+        """Return a small blob of so many bytes; the caller has made sure that they are few."""
+        stream = io.BytesIO()
+        self.blob(digest, size, stream, within=deadlines.SMALL)
+        return stream.getvalue()
+
+    def upload(
+        self,
+        digest: str,
+        size: int,
+        stream: BinaryIO,
+        progress: Callable[[int], None] | None = None,
+    ) -> bool:
+        """Send a blob from an open file, unless it is there; tell whether it was sent.
+
+        Parameters are those of blob(). Raises OSError when the file cannot be read.
+        """
+        from condainer.registry.upload import Upload
+
+        upload = Upload(self, digest, size, stream, progress)
+        try:
+            with self.errors(f"the blob {digest}"):
+                return http.persist(upload.attempt, self.stop, lambda: upload.there)
+        except BaseException:
+            upload.cancel()
+            raise
+
+    def put_manifest(self, reference: str, content: bytes, media_type: str) -> str:
+        """Store a manifest under a tag or its digest, and return its digest."""
+        self._put(reference, content, media_type)
+        return image_manifest.digest_of(content)
+
+    def _put(self, reference: str, content: bytes, media_type: str) -> Mapping[str, str]:
+        place, headers = f"manifests/{_checked(reference)}", {"Content-Type": media_type}
+
+        def attempt() -> Mapping[str, str]:
+            return self.ask("PUT", place, (201,), PUSH, headers, lambda: content).headers
+
+        with self.errors(f"the manifest of {reference}"):
+            return http.persist(attempt, self.stop, pace=self._pace)
+
+    def tags(self) -> list[str]:
+        """Return all tags of the repository."""
+        try:
+            return self._tags(f"tags/list?n={PAGE}")
+        except NotThere:
+            # Some do not know of pages.
+            return self._tags("tags/list")
+
+    def _tags(self, place: str) -> list[str]:
+        found: list[str] = []
+        with self.errors("the list of tags"):
+            for content in self._pages(place, "application/json"):
+                names = self._json(content).get("tags") or []
+                if not isinstance(names, list) or not all(isinstance(tag, str) for tag in names):
+                    raise self._unlike("the list of tags")
+                # Others would not be taken back.
+                found += [tag for tag in names if TAG.fullmatch(tag)]
+        return list(dict.fromkeys(found))
+
+    def referrers(self, digest: str) -> list[Descriptor]:
+        """Return what refers to a manifest, such as its signatures."""
+        what = f"the list of what refers to {digest}"
+        found: list[Descriptor] = []
+        try:
+            with self.errors(what):
+                pages = self._pages(f"referrers/{_checked(digest)}", image_manifest.INDEX_TYPE)
+                for content in pages:
+                    found += image_manifest.read_index(content, f"{self.repository}: {what}")
+        except NotThere:
+            return self._index(_fallback_tag(digest))
+        return found
+
+    def put_referrer(self, content: bytes, subject: str, artifact_type: str) -> str:
+        """Store a manifest that refers to another one, and return its digest.
+
+        Parameters: `subject` is the digest of the other one. Where the registry does not list what
+        refers to a manifest, an index with a tag of its own does, as the specification has it.
+        """
+        item = image_manifest.describe(content, artifact_type)
+        headers = self._put(item.digest, content, image_manifest.MANIFEST_TYPE)
+        if "OCI-Subject" not in headers:
+            self.add_to_index(_fallback_tag(subject), item)
+        return item.digest
+
+    def add_to_index(
+        self, tag: str, item: Descriptor, stays: Callable[[Descriptor], bool] = lambda other: True
+    ) -> None:
+        """Have an index with a tag lead to a manifest, and to those others that stay.
+
+        Others may write it at the same time: so it is looked at again after a while.
+        """
+        for _ in range(WRITES):
+            listed = self._index(tag)
+            if item in listed:
+                return
+            content = image_manifest.write_index([*filter(stays, listed), item])
+            self._put(tag, content, image_manifest.INDEX_TYPE)
+            self.stop.wait(random.uniform(*SETTLING))
+        raise RegistryError(
+            f"{self.repository}: others keep writing the tag {tag}", "Try again later."
+        )
+
+    def _index(self, tag: str) -> list[Descriptor]:
+        """Return what an index leads to; nothing if there is none, or something else."""
+        with suppress(NotThere, WrongContent):
+            content = self.manifest(tag, image_manifest.INDEX_TYPE).content
+            return list(image_manifest.read_index(content, f"{self.repository}:{tag}"))
+        return []
+
+    # How it is asked
+
+    @functools.cached_property
+    def root(self) -> str:
+        """The URL of the registry."""
+        place = self.repository
+        host = DOCKER_HUB if place.authority in logins.DOCKER_HUB else place.authority
+        return f"http://{host}/" if place.scheme == "http" or self._is_plain else f"https://{host}/"
+
+    @property
+    def _is_plain(self) -> bool:
+        """Whether a registry on this machine has no TLS, by what it answers to a handshake."""
+        import requests
+
+        if not self.repository.is_loopback:
+            return False
+        # What else goes wrong goes wrong again, and is told then.
+        with suppress(requests.RequestException):
+            try:
+                url = f"https://{self.repository.authority}/v2/"
+                session = http.session(netrc=False)
+                timeout = http.patience(access.CONNECT)
+                session.head(url, auth=access.Authorization(""), timeout=timeout).close()
+            except requests.exceptions.SSLError as error:
+                return PLAIN.search(str(error)) is not None
+        return False
+
+    @functools.cached_property
+    def _access(self) -> access.Access:
+        return access.Access(self.repository, self.root)
+
+    def ask(
+        self,
+        method: str,
+        place: str,
+        expected: tuple[int, ...] = (),
+        actions: str = PULL,
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], Any] | None = None,
+        timeout: tuple[float, float] | None = None,
+    ) -> Response:
+        """Ask once, or again with a login if that is wanted.
+
+        Parameters: `place` is relative to the repository, or a URL; `expected` are the statuses
+        that are no failure, of answers whose body does not matter. Raises http.Unavailable.
+        """
+        url = urljoin(f"{self.root}v2/{self.repository.path}/", place)
+
+        limits = timeout or http.patience(access.CONNECT)
+
+        def send(authorization: str) -> Response:
+            content = body() if body else None
+            request = functools.partial(
+                http.session(netrc=False).request,
+                method,
+                url,
+                headers={**http.HEADERS, **(headers or {})},
+                data=content,
+                # Where a registry sends uploads, it has no say any more; see Upload.
+                auth=access.Authorization(authorization if ours(url) else ""),
+                stream=True,
+                timeout=limits,
+                allow_redirects=method in ("GET", "HEAD"),
+            )
+            # What is sent may take its time.
+            sending = content if isinstance(content, deadlines.Sending) else None
+            return deadlines.answered(request, limits, sending)
+
+        def ours(url: str) -> bool:
+            return origin(url) == origin(self.root)
+
+        with http.failures():
+            used = self._access.header(actions)
+            response = send(used)
+            self._answered = True
+            # Only the registry itself can ask for a login; not the store that it sends us to.
+            if response.status_code == 401 and ours(response.url):
+                challenge = response.headers.get("WWW-Authenticate", "")[:LARGEST_REASON]
+                _drain(response)
+                if fresh := self._access.renewed(challenge, actions, used):
+                    response = send(fresh)
+            if expected and response.status_code not in expected:
+                raise _refusal(response)
+            if expected:
+                _drain(response)
+        return response
+
+    def _get(self, place: str, headers: Mapping[str, str]) -> Response:
+        return self.ask("GET", place, headers=headers)
+
+    def _read(self, place: str, accept: str) -> tuple[bytes, Mapping[str, str]]:
+        """Return what stands at a place, and the headers of the answer."""
+        stream = io.BytesIO()
+        received = http.Received(stream, most=image_manifest.LARGEST, within=deadlines.SMALL)
+        http.fetch_by(
+            lambda headers: self.ask(
+                "GET", place, headers={**headers, "Accept": accept}, timeout=http.look_up()
+            ),
+            received,
+            self.stop,
+            self._pace,
+        )
+        if http.is_page(stream.getvalue(), received.kind):
+            raise NoRegistry(
+                f"The server at {self.repository.authority} is no registry: for "
+                f"{self.repository} it answers with an HTML page",
+                "Check the host and the path; the page may also be that of a proxy or of a login.",
+            )
+        return stream.getvalue(), received.headers
+
+    def _pages(self, place: str, accept: str) -> Iterator[bytes]:
+        """Yield the answers of a list that may come in several."""
+        seen = set()
+        for _ in range(PAGES):
+            seen.add(place)
+            content, headers = self._read(place, accept)
+            yield content
+            match = NEXT.search(headers.get("Link", "")[:LARGEST_REASON])
+            if match is None:
+                return
+            place = urljoin(urljoin(f"{self.root}v2/{self.repository.path}/", place), match["url"])
+            if place in seen or origin(place) != origin(self.root):
+                break
+        raise self._unlike("a list, which does not end,")
+
+    @property
+    def _pace(self) -> http.Pace:
+        # Before it has answered at all, it is not waited for.
+        return http.PATIENT if self._answered else http.IMPATIENT
+
+    # What goes wrong
+
+    @contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Turn Unavailable into the errors of registries; `what` names what is asked for."""
+        try:
+            yield
+        except http.Unavailable as error:
+            raise self._error(what, error) from None
+
+    def _error(self, what: str, error: http.Unavailable) -> RegistryError:
+        told = f"{self.repository}: {what}: {error}"
+        if isinstance(error, http.TooMuch):
+            return WrongContent(told, "It is not used. Ask the registry's administrator.")
+        if error.status in (401, 403):
+            return self._access.refused(str(error))
+        if error.status == 404:
+            return NotThere(told, "Check the path of the repository, and what it has.")
+        if "certificate" in str(error).lower():
+            hint = (
+                f"If {host_of(self.root)} has its certificate from your site's own authority, name "
+                "the file of that in SSL_CERT_FILE."
+            )
+            return Unreachable(told, hint)
+        hint = f"Check the network, and whether {host_of(self.root)} is a registry."
+        if error.status == 400:
+            return Refused(told, "Ask the registry's administrator for the reason.")
+        return (Unreachable if error.again or not error.status else RegistryError)(told, hint)
+
+    def _wrong(self, what: str, found: str, promised: str) -> WrongContent:
+        return WrongContent(
+            f"{self.repository}: {what} has the digest {found}, not {promised}",
+            "It is not used. Ask the registry's administrator for the reason.",
+        )
+
+    def _unlike(self, what: str) -> RegistryError:
+        return RegistryError(
+            f"{self.repository}: {what} is not what registries give",
+            f"Check whether {host_of(self.root)} is a registry.",
+        )
+
+    def _json(self, content: bytes) -> dict[str, Any]:
+        with suppress(ValueError, RecursionError):
+            found = json.loads(content)
+            if isinstance(found, dict):
+                return found
+        raise self._unlike("the list of tags")
+
+
+def _refusal(response: Response) -> http.Unavailable:
+    """Return why a registry does not do something, with what it says of that itself."""
+    refusal = http.refusal(response)
+    # What it says does not come to its end, or is something else.
+    with suppress(http.Unavailable, ValueError, LookupError, TypeError, RecursionError):
+        said = json.loads(http.beginning(response, LARGEST_REASON))["errors"][0]
+        reason = printable(f"{said['code']}: {said.get('message', '')}")[:200]
+        refusal.args = (f"{refusal}: {reason}",)
+    response.close()
+    return refusal
+
+
+def _drain(response: Response) -> None:
+    """Be done with an answer, so that its connection can be used again if it is a short one."""
+    with suppress(http.Unavailable):
+        http.beginning(response, LARGEST_REASON)
+    response.close()
+
+
+def _checked(reference: str) -> str:
+    """Return a tag or digest; anything else would lead elsewhere in a URL."""
+    if not (TAG.fullmatch(reference) or DIGEST.fullmatch(reference)):
+        raise ValueError(f"neither a tag nor a digest: {reference!r}")
+    return reference
+
+
+def _fallback_tag(digest: str) -> str:
+    return digest.replace(":", "-")
+
+
+def _digest(received: http.Received) -> str:
+    return f"sha256:{received.sha256.hexdigest()}"

@@ -1,0 +1,81 @@
+"""The places outside of this machine that settings name, each asked by one client."""
+
+from __future__ import annotations
+
+import functools
+
+from condainer.packages import client_settings
+from condainer.registry.client import Client
+from condainer.registry.repository import Repository, parse
+from condainer.settings.config import Settings
+from condainer.system.errors import ConfigError, OfflineError
+from condainer.system.reporter import Reporter
+
+# Who names registries.
+WHERE = "`registries` or CONDAINER_REGISTRIES"
+# Those that have not answered, and are not asked again by this process.
+_away: set[Client | str] = set()
+
+
+def places(settings: Settings, reporter: Reporter) -> list[Client | str]:
+    """Return the URLs of web caches and the clients of registries, in the order to ask them in.
+
+    None when nothing may be asked; those that were left out are not among them. Raises ConfigError
+    for what is no repository of a registry.
+    """
+    found: list[Client | str] = [*settings.web_caches, *_named(settings)]
+    if settings.offline or not found:
+        return []
+    client_settings.prepare(settings, reporter)
+    return [place for place in found if place not in _away]
+
+
+def leave_out(place: Client | str) -> None:
+    """Do not ask a place any more that has not answered."""
+    _away.add(place)
+
+
+def is_left_out(place: Client | str) -> bool:
+    """Tell whether a place has not answered before."""
+    return place in _away
+
+
+def clients(settings: Settings, reporter: Reporter) -> list[Client]:
+    """Return a client for each registry; raises ConfigError without one, OfflineError."""
+    _demand_network(settings)
+    found = _named(settings)
+    if not found:
+        raise ConfigError(
+            "No registry is named",
+            "Write `--to oci://HOST/PATH`, or name it under `registries:` in the user's or site's "
+            "file, or in CONDAINER_REGISTRIES.",
+        )
+    client_settings.prepare(settings, reporter)
+    return found
+
+
+def chosen(named: str | None, settings: Settings, reporter: Reporter) -> Client:
+    """Return the client of the registry that is named, or else of the first one of the settings.
+
+    Raises as clients().
+    """
+    if named is None:
+        return clients(settings, reporter)[0]
+    _demand_network(settings)
+    client_settings.prepare(settings, reporter)
+    return _client(parse(named, "--to"))
+
+
+def _demand_network(settings: Settings) -> None:
+    if settings.offline:
+        raise OfflineError("No registry is asked: `offline` is set", "Unset CONDAINER_OFFLINE.")
+
+
+def _named(settings: Settings) -> list[Client]:
+    """Return the clients of the settings; raises ConfigError for what is no repository."""
+    return [*dict.fromkeys(_client(parse(text, WHERE)) for text in settings.registries)]
+
+
+@functools.cache
+def _client(repository: Repository) -> Client:
+    return Client(repository)

@@ -1,0 +1,287 @@
+"""What images are in a registry: OCI 1.1 manifests and indexes, written and read.
+
+The same files always give the same bytes, so that two who push one image push one digest.
+https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md says what the fields mean.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from condainer.registry.errors import WrongContent
+from condainer.registry.repository import DIGEST
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
+IMAGE_TYPE = "application/vnd.condainer.image.v1"
+SIGNATURE_TYPE = "application/vnd.condainer.signature.v1"
+TITLE = "org.opencontainers.image.title"
+# The layers of an image, in this order: media type and name of the file.
+LAYERS = (
+    ("application/vnd.condainer.image.v1.squashfs", "image.squashfs"),
+    ("application/vnd.condainer.manifest.v1+json", "manifest.json"),
+    ("application/vnd.condainer.lock.v1+text", "explicit.lock"),
+)
+# In bytes: what registries take, https://github.com/opencontainers/distribution-spec.
+LARGEST = 4 << 20
+# Digits of a number; more bytes than there are disks for.
+DIGITS = 18
+# Descriptors in an index, layers in a manifest.
+MOST = 10_000
+# Go's names for what conda calls linux-64 and so on; the others are the same.
+ARCHITECTURES = {"64": "amd64", "32": "386", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class Descriptor:
+    """Content in a registry: `size` in bytes; `subdir` is the platform as conda names it."""
+
+    media_type: str
+    digest: str
+    size: int
+    title: str = ""
+    artifact_type: str = ""
+    subdir: str = ""
+
+
+@dataclass(frozen=True)
+class ImageManifest:
+    """The three files of an entry."""
+
+    squashfs: Descriptor
+    manifest: Descriptor
+    lock: Descriptor
+
+
+@dataclass(frozen=True)
+class Referrer:
+    """What refers to a manifest, such as a signature: its kind, the manifest, and its files."""
+
+    artifact_type: str
+    subject: str
+    layers: tuple[Descriptor, ...]
+
+
+EMPTY_CONTENT = b"{}"
+EMPTY = Descriptor(EMPTY_TYPE, f"sha256:{hashlib.sha256(EMPTY_CONTENT).hexdigest()}", 2)
+
+
+def digest_of(content: bytes) -> str:
+    """Return the digest by which a registry knows content."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def describe(manifest: bytes, artifact_type: str = "", subdir: str = "") -> Descriptor:
+    """Return the descriptor of the text of a manifest."""
+    return Descriptor(
+        MANIFEST_TYPE,
+        digest_of(manifest),
+        len(manifest),
+        artifact_type=artifact_type,
+        subdir=subdir,
+    )
+
+
+def of_files(
+    squashfs: tuple[str, int], manifest: tuple[str, int], lock: tuple[str, int]
+) -> ImageManifest:
+    """Return the manifest of an entry from sha256 (hexadecimal) and size of each of its files."""
+    return ImageManifest(
+        *(
+            Descriptor(media_type, f"sha256:{sha256}", size, title)
+            for (media_type, title), (sha256, size) in zip(
+                LAYERS, (squashfs, manifest, lock), strict=True
+            )
+        )
+    )
+
+
+def write(image: ImageManifest) -> bytes:
+    """Return the text of the manifest of an image."""
+    return _manifest(IMAGE_TYPE, (image.squashfs, image.manifest, image.lock))
+
+
+def write_referrer(
+    subject: Descriptor, layers: Sequence[Descriptor], artifact_type: str = SIGNATURE_TYPE
+) -> bytes:
+    """Return the text of a manifest that refers to another one, and holds some files."""
+    return _manifest(artifact_type, layers, subject)
+
+
+def write_index(descriptors: Sequence[Descriptor]) -> bytes:
+    """Return the text of an index of manifests, in an order of its own."""
+    ordered = sorted(descriptors, key=lambda item: (item.subdir, item.digest))
+    return _canonical(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX_TYPE,
+            "manifests": [_written(item) for item in ordered],
+        }
+    )
+
+
+def read(content: bytes, where: str) -> ImageManifest:
+    """Read the manifest of an image.
+
+    Parameters: `where` names it in messages. Raises WrongContent for anything else.
+    """
+    artifact_type, layers, _ = _Reader(where).manifest(content)
+    if artifact_type != IMAGE_TYPE:
+        raise _unfit(where, f"its artifactType is not {IMAGE_TYPE}")
+    if tuple((layer.media_type, layer.title) for layer in layers) != LAYERS:
+        names = ", ".join(title for _, title in LAYERS)
+        raise _unfit(where, f"its layers are not {names}, in this order")
+    return ImageManifest(*layers)
+
+
+def read_referrer(content: bytes, where: str) -> Referrer:
+    """Read a manifest that refers to another one; parameters and errors are those of read()."""
+    artifact_type, layers, subject = _Reader(where).manifest(content)
+    if not subject:
+        raise _unfit(where, "it has no subject")
+    return Referrer(artifact_type, subject, layers)
+
+
+def read_index(content: bytes, where: str) -> tuple[Descriptor, ...]:
+    """Read an index; parameters and errors are those of read()."""
+    reader = _Reader(where)
+    found = reader.document(content, INDEX_TYPE)
+    return reader.descriptors(found.get("manifests"), "manifests")
+
+
+def _manifest(
+    artifact_type: str, layers: Sequence[Descriptor], subject: Descriptor | None = None
+) -> bytes:
+    content = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": artifact_type,
+        "config": _written(EMPTY),
+        "layers": [_written(layer) for layer in layers],
+    }
+    if subject is not None:
+        content["subject"] = _written(subject)
+    return _canonical(content)
+
+
+def _canonical(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _written(item: Descriptor) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "mediaType": item.media_type,
+        "digest": item.digest,
+        "size": item.size,
+    }
+    if item.title:
+        content["annotations"] = {TITLE: item.title}
+    if item.artifact_type:
+        content["artifactType"] = item.artifact_type
+    if item.subdir:
+        system, _, machine = item.subdir.partition("-")
+        architecture = ARCHITECTURES.get(machine, machine)
+        content["platform"] = {"os": system, "architecture": architecture}
+    return content
+
+
+class _Reader:
+    """Reads what anybody may have pushed; fields that mean nothing here are left alone."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def document(self, content: bytes, media_type: str) -> Mapping[str, Any]:
+        if len(content) > LARGEST:
+            raise _unfit(self.where, f"it is larger than {LARGEST} bytes")
+        try:
+            found = json.loads(
+                content.decode("utf-8"),
+                object_pairs_hook=_unique,
+                parse_int=_number,
+                parse_constant=_number,
+            )
+        except (ValueError, RecursionError) as error:
+            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+            raise _unfit(self.where, reason) from None
+        if not isinstance(found, dict) or found.get("schemaVersion") != 2:
+            raise _unfit(self.where, "it has not the schemaVersion 2")
+        if found.get("mediaType", media_type) != media_type:
+            raise _unfit(self.where, f"its mediaType is not {media_type}")
+        return found
+
+    def manifest(self, content: bytes) -> tuple[str, tuple[Descriptor, ...], str]:
+        """Return what all manifests have: artifact type, layers and the digest of the subject."""
+        found = self.document(content, MANIFEST_TYPE)
+        config = self.descriptor(found.get("config"), "config")
+        # Before artifactType there was the media type of the configuration.
+        artifact_type = self.text(found.get("artifactType", config.media_type), "artifactType")
+        layers = self.descriptors(found.get("layers"), "layers")
+        subject = self.descriptor(found["subject"], "subject").digest if "subject" in found else ""
+        return artifact_type, layers, subject
+
+    def descriptors(self, value: Any, name: str) -> tuple[Descriptor, ...]:
+        if not isinstance(value, list) or len(value) > MOST:
+            raise _unfit(self.where, f"{name} is no list of up to {MOST}")
+        return tuple(self.descriptor(item, f"{name}[{n}]") for n, item in enumerate(value))
+
+    def descriptor(self, value: Any, name: str) -> Descriptor:
+        found = self.mapping(value, name)
+        digest = self.text(found.get("digest"), f"{name}.digest")
+        if not DIGEST.fullmatch(digest):
+            raise _unfit(self.where, f"{name}.digest is no sha256 digest")
+        size = found.get("size")
+        if type(size) is not int or size < 0:
+            raise _unfit(self.where, f"{name}.size is no number of bytes")
+        annotations = self.mapping(found.get("annotations") or {}, f"{name}.annotations")
+        platform = self.mapping(found.get("platform") or {}, f"{name}.platform")
+        return Descriptor(
+            self.text(found.get("mediaType"), f"{name}.mediaType"),
+            digest,
+            size,
+            self.text(annotations.get(TITLE, ""), f"{name}.annotations.{TITLE}"),
+            self.text(found.get("artifactType", ""), f"{name}.artifactType"),
+            self.subdir(platform, f"{name}.platform"),
+        )
+
+    def subdir(self, platform: Mapping[str, Any], name: str) -> str:
+        system = self.text(platform.get("os", ""), f"{name}.os")
+        architecture = self.text(platform.get("architecture", ""), f"{name}.architecture")
+        machines = {go: conda for conda, go in ARCHITECTURES.items()}
+        return f"{system}-{machines.get(architecture, architecture)}" if system else ""
+
+    def mapping(self, value: Any, name: str) -> Mapping[str, Any]:
+        if not isinstance(value, dict):
+            raise _unfit(self.where, f"{name} is no mapping")
+        return value
+
+    def text(self, value: Any, name: str) -> str:
+        if not isinstance(value, str) or not value.isprintable():
+            raise _unfit(self.where, f"{name} is no text")
+        return value
+
+
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # Which of two another reader takes is not known.
+        raise ValueError("a key stands in it twice")
+    return found
+
+
+def _number(text: str) -> int:
+    if len(text) > DIGITS or not text.lstrip("-").isdecimal():
+        raise ValueError("a number in it is too large")
+    return int(text)
+
+
+def _unfit(where: str, reason: str) -> WrongContent:
+    return WrongContent(
+        f"{where} is not what it should be: {reason}",
+        "It is not used. Push the image again.",
+    )

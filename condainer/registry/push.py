@@ -1,0 +1,148 @@
+"""Images of the cache into registries: nothing is sent that is there."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from condainer.cache import entries, signing, trust
+from condainer.cache.entries import Entry
+from condainer.cache.papers import Papers, disagreements, read_papers
+from condainer.registry import image_manifest, signatures, tags
+from condainer.registry.attachments import Attachment, attach
+from condainer.registry.client import Client
+from condainer.registry.errors import NotThere, Refused, WrongContent
+from condainer.registry.image_manifest import EMPTY, EMPTY_CONTENT, ImageManifest
+from condainer.registry.telling import telling
+from condainer.settings.config import Settings
+from condainer.system.errors import IntegrityError
+from condainer.system.files import open_regular, sha256_of, storage_errors
+from condainer.system.reporter import Reporter
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """An image in a registry: the digest of its manifest there, and how many bytes were sent."""
+
+    entry: Entry
+    registry: str
+    digest: str
+    sent: int
+    names: tuple[str, ...]
+    signatures: int
+    seconds: float
+
+    def report(self) -> dict[str, Any]:
+        """Return what `--json` prints of it."""
+        return {
+            "address": self.entry.address,
+            "registry": self.registry,
+            "digest": self.digest,
+            "names": list(self.names),
+            "signatures": self.signatures,
+            "sent": self.sent,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def push(
+    entry: Entry,
+    names: Sequence[str],
+    client: Client,
+    settings: Settings,
+    reporter: Reporter,
+    attachments: Sequence[Attachment] = (),
+) -> Pushed:
+    """Have an image in a registry, under its address and some names, with its signatures.
+
+    A whole one of the same address that is there stays, whoever has pushed it. Parameters:
+    `attachments` are what else is to be attached to it. Raises TrustError
+    for a cache that is not trusted, IntegrityError for a damaged entry, ConfigError for a name that
+    no registry takes, RegistryError, StorageError.
+    """
+    trust.check_cache(entry.root, settings)
+    start = time.monotonic()
+    wanted = [tags.of_name(name) for name in names]
+    reporter.step(f"Pushing to {client.repository.host}")
+    with storage_errors(f"read {entry.directory}"):
+        texts = entries.read_papers(entry.directory)
+        papers = read_papers(*texts, str(entry.directory))
+        if problems := disagreements(papers):
+            raise _damaged(entry, f"does not fit its papers: {'; '.join(problems)}")
+        ours = _described(papers, texts)
+        content, sent = _there(client, entry.address), 0
+        if content is None:
+            content = image_manifest.write(ours)
+            sent = _send(client, entry, ours, texts, reporter)
+            client.put_manifest(entry.address, content, image_manifest.MANIFEST_TYPE)
+        subject = image_manifest.describe(content, image_manifest.IMAGE_TYPE, papers.lock.platform)
+        for tag in wanted:
+            client.add_to_index(tag, subject, lambda other: other.subdir != subject.subdir)
+        for attachment in attachments:
+            attach(client, attachment, subject)
+        # Others have signed theirs.
+        same = content == image_manifest.write(ours)
+        signed = signatures.write(client, entry, texts[0], subject) if same else 0
+    reporter.finish()
+    if not same and signing.paths(entry):
+        reporter.warn(
+            f"{client.repository} has another build of {entry.address}, of which the signatures "
+            "here are not: delete it there and push again, or pull and sign it"
+        )
+    seconds = time.monotonic() - start
+    return Pushed(
+        entry, str(client.repository), subject.digest, sent, tuple(names), signed, seconds
+    )
+
+
+def _damaged(entry: Entry, what: str) -> IntegrityError:
+    return IntegrityError(
+        f"{entry.image} {what}",
+        f"`cnd verify {entry.address}` moves it away; `cnd build` makes it anew.",
+    )
+
+
+def _described(papers: Papers, texts: tuple[bytes, bytes]) -> ImageManifest:
+    manifest, lock = ((hashlib.sha256(text).hexdigest(), len(text)) for text in texts)
+    return image_manifest.of_files((papers.manifest.sha256, papers.manifest.size), manifest, lock)
+
+
+def _there(client: Client, address: str) -> bytes | None:
+    """Return the manifest of an image that a registry has whole; None if there is none such."""
+    with suppress(NotThere, WrongContent):
+        content = client.manifest(address).content
+        image = image_manifest.read(content, f"{client.repository}:{address}")
+        if all(client.exists(part.digest) for part in (image.squashfs, image.manifest, image.lock)):
+            return content
+    return None
+
+
+def _send(
+    client: Client,
+    entry: Entry,
+    image: ImageManifest,
+    texts: tuple[bytes, bytes],
+    reporter: Reporter,
+) -> int:
+    """Send the files of an image, the small ones last, and return how many bytes went over."""
+    layer, sent = image.squashfs, 0
+    with open_regular(entry.image, follow=False) as stream:
+        if os.fstat(stream.fileno()).st_size != layer.size:
+            raise _damaged(entry, "does not have the size that its manifest says")
+        tell = telling(reporter, layer.size)
+        try:
+            sent += layer.size * client.upload(layer.digest, layer.size, stream, tell)
+        except Refused:
+            if sha256_of(entry.image) == layer.digest.removeprefix("sha256:"):
+                raise
+            raise _damaged(entry, "does not have the sha256 that its manifest says") from None
+    pairs = zip((image.manifest, image.lock, EMPTY), (*texts, EMPTY_CONTENT), strict=True)
+    for part, text in pairs:
+        sent += part.size * client.upload(part.digest, part.size, io.BytesIO(text))
+    return sent

@@ -1,0 +1,181 @@
+"""Sending one blob: nothing that is there, in one go, and on from where a connection broke off."""
+
+from __future__ import annotations
+
+import errno
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO
+from urllib.parse import urljoin
+
+from condainer.network import deadlines, http, silence
+from condainer.registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from requests import Response
+
+    from condainer.registry.client import Client
+
+PUSH = "pull,push"
+BLOCK = 1 << 20
+# In bytes: smaller blobs go with the request that ends an upload.
+SMALL = 1 << 20
+# Seconds.
+CANCELLING = 1.0
+# Bytes per second at which a registry at least reads again what it has got, before it says so.
+SLOWEST = 20_000_000
+RANGE = re.compile(r"(?:bytes=)?0-(?P<last>\d+)")
+# An upload that is not what both sides took it for: gone, of another size, of other bytes.
+ANEW = (400, 404, 416)
+# Of a body: what the specification has, and what `crane registry serve` says.
+TAKEN = (202, 204)
+
+
+class Upload:
+    """A blob on its way to a repository; parameters are those of Client.upload().
+
+    `there` is how many bytes the registry has, as far as it has said so.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        digest: str,
+        size: int,
+        stream: BinaryIO,
+        progress: Callable[[int], None] | None,
+    ) -> None:
+        self.client = client
+        self.digest = digest
+        self.size = size
+        self.stream = stream
+        self.progress = progress
+        self.there = 0
+        self._location = ""
+        self.failure: OSError | None = None
+
+    def attempt(self) -> bool:
+        """Send what is missing; False if nothing was. Raises http.Unavailable."""
+        begun = bool(self._location)
+        if self.client.has(self.digest):
+            return begun
+        resumed = begun and self._is_resumed()
+        if not resumed:
+            self.there = 0
+            self._follow(self._ask("POST", "blobs/uploads/", (202,)))
+        try:
+            self._send(resumed)
+        except http.Unavailable as problem:
+            if not (resumed and problem.status in ANEW):
+                raise
+            self._location = ""
+            raise http.Unavailable(str(problem), again=True) from None
+        return True
+
+    def cancel(self) -> None:
+        """Tell the registry that an upload does not go on, if it can be told within a second."""
+        if self._location:
+            ended = threading.Thread(target=self._cancel, daemon=True)
+            ended.start()
+            ended.join(CANCELLING)
+
+    def _cancel(self) -> None:
+        # Registries that are not told remove it in their time.
+        with suppress(http.Unavailable, RegistryError, OSError):
+            self.client.ask("DELETE", self._location, (), PUSH).close()
+
+    def _is_resumed(self) -> bool:
+        """Ask how much of an upload that broke off has arrived; False if it is not known there."""
+        try:
+            response = self._ask("GET", self._location, (204,))
+        except http.Unavailable as problem:
+            if problem.status in ANEW:
+                return False
+            raise
+        match = RANGE.fullmatch(response.headers.get("Range", "").strip())
+        # Some say `0-0` of nothing.
+        last = int(match["last"]) if match else 0
+        if last >= self.size:
+            return False
+        self.there = last + 1 if last else 0
+        self._follow(response)
+        return True
+
+    def _send(self, resumed: bool) -> None:
+        body: _Part | None = _Part(self, self.there)
+        if self.size > SMALL or resumed:
+            headers = {"Content-Type": "application/octet-stream"}
+            if resumed:
+                headers["Content-Range"] = f"{self.there}-{self.size - 1}"
+            if self.there < self.size:
+                self._follow(self._ask("PATCH", self._location, TAKEN, headers, body))
+            body = None
+        separator = "&" if "?" in self._location else "?"
+        place = f"{self._location}{separator}digest={self.digest}"
+        headers = {"Content-Type": "application/octet-stream"}
+        self._ask("PUT", place, (201,), headers, body, self.size / SLOWEST)
+
+    def read(self, start: int) -> bytes:
+        """Return a block of the file; raises OSError."""
+        try:
+            self.stream.seek(start)
+            block = self.stream.read(min(BLOCK, self.size - start))
+            if not block:
+                raise OSError(errno.EIO, f"it has less than {self.size} bytes")
+        except OSError as error:
+            self.failure = error
+            raise
+        return block
+
+    def _ask(
+        self,
+        method: str,
+        place: str,
+        expected: tuple[int, ...],
+        headers: dict[str, str] | None = None,
+        body: _Part | None = None,
+        longer: float = 0.0,
+    ) -> Response:
+        # The first time is also for how long a block may take to be sent.
+        timeout = (silence.limit(), silence.limit() + longer)
+        try:
+            return self.client.ask(
+                method, place, expected, PUSH, headers, (lambda: body) if body else None, timeout
+            )
+        except http.Unavailable:
+            # The client takes an error of the disk for one of the network.
+            if self.failure is not None:
+                raise self.failure from None
+            raise
+
+    def _follow(self, response: Response) -> None:
+        """Go on where the registry says; a login goes there only if that is the registry itself."""
+        location = urljoin(response.url, response.headers.get("Location", response.url))
+        with http.failures():
+            http.check_redirect(response.url, location)
+        self._location = location
+
+
+class _Part(deadlines.Sending):
+    """The end of a file, as the body of a request of known length that can be sent again."""
+
+    def __init__(self, upload: Upload, start: int) -> None:
+        super().__init__()
+        self._upload = upload
+        self._start = start
+
+    def __len__(self) -> int:
+        return self._upload.size - self._start
+
+    def __iter__(self) -> Iterator[bytes]:
+        upload, sent = self._upload, self._start
+        while sent < upload.size:
+            if self.given_up or upload.client.stop.is_set():
+                raise http.Unavailable("interrupted")
+            yield (block := upload.read(sent))
+            sent += len(block)
+            if upload.progress is not None:
+                upload.progress(sent)
+        self.ended.set()

@@ -1,0 +1,71 @@
+"""A cache behind a web server, of the layout that caches have on disk; it is only read.
+
+What `signatures/` holds cannot be listed, so that such images have none.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+from typing import BinaryIO
+from urllib.parse import urlsplit
+
+from condainer.cache import entries
+from condainer.network import deadlines, http
+from condainer.registry.errors import NoRegistry, NotThere, RegistryError, Unreachable, WrongContent
+from condainer.registry.offer import Offer, Tell, checked, promised
+from condainer.system.hosts import host_of
+from condainer.system.urls import redacted
+
+
+def offer(url: str, address: str) -> Offer:
+    """Return what a web server has of an address; raises NotThere, RegistryError, IntegrityError.
+
+    Parameters: `url` is that of the cache.
+    """
+    where = f"{url}/images/{address[:2]}/{address}"
+    manifest_text = _read(f"{where}/{entries.MANIFEST}", entries.LARGEST)
+    with promised(where):
+        lock_text = _read(f"{where}/{entries.LOCK}", entries.LARGEST_LOCK)
+    papers = checked(manifest_text, lock_text, where, address)
+
+    def image(stream: BinaryIO, tell: Tell) -> None:
+        size, place = papers.manifest.size, f"{where}/{entries.IMAGE}"
+        received = http.Received(stream, size, size, tell)
+        _fetch(place, received)
+        if received.sha256.hexdigest() != papers.manifest.sha256:
+            raise WrongContent(
+                f"{place} has another sha256 than the manifest beside it says",
+                "It is not used. Ask the administrator of that server.",
+            )
+
+    return Offer(where, urlsplit(url).hostname or url, papers, image, lambda: iter(()))
+
+
+def _read(url: str, limit: int) -> bytes:
+    stream = io.BytesIO()
+    received = http.Received(stream, most=limit, within=deadlines.SMALL)
+    _fetch(url, received, soon=True)
+    if http.is_page(stream.getvalue(), received.kind):
+        raise NoRegistry(
+            redacted(f"{url} is no file of a cache: {host_of(url)} answers with an HTML page"),
+            "Check the URL under `readonly_caches`; the page may also be that of a proxy or of a "
+            "login.",
+        )
+    return stream.getvalue()
+
+
+def _fetch(url: str, received: http.Received, soon: bool = False) -> None:
+    try:
+        http.fetch(url, received, threading.Event(), soon)
+    except http.TooMuch as error:
+        raise WrongContent(
+            redacted(f"{url}: {error}"), "It is not used. Ask the administrator of that server."
+        ) from None
+    except http.Unavailable as error:
+        told = redacted(f"{url}: {error}")
+        if error.status == 404:
+            raise NotThere(told) from None
+        hint = f"Check the network, and whether {host_of(url)} has that directory."
+        kind = Unreachable if error.again or not error.status else RegistryError
+        raise kind(told, hint) from None
