@@ -25,6 +25,7 @@ class Activation:
     `cache` is the cache that holds the image, `command` the path of the `cnd` to use; by default
     it is the one in PATH then. With `user_site`, packages in ~/.local are seen. While none of the
     files `settled` has changed, a shell may claim what is mounted without asking `cnd`.
+    `environment` is the name of one of several in the project, `script` that of its script.
     """
 
     project: Path
@@ -36,6 +37,8 @@ class Activation:
     user_site: bool = False
     command: str = "cnd"
     settled: tuple[Path, ...] = ()
+    environment: str = ""
+    script: str = "activate"
 
     @property
     def fixed(self) -> dict[str, str]:
@@ -80,7 +83,8 @@ class Activation:
     @property
     def _mounting(self) -> list[str]:
         pinned = ["--set", f"address={self.address}", "--set", f"cache_directory={self.cache}"]
-        return [self.command, "--quiet", "-d", str(self.project), *pinned, "mount"]
+        chosen = ["-e", self.environment] if self.environment else []
+        return [self.command, "--quiet", "-d", str(self.project), *chosen, *pinned, "mount"]
 
     def packaged(self, syntax: str) -> str:
         """Return the command that prints, for a shell, how to set the packages' variables.
@@ -93,7 +97,7 @@ class Activation:
     @property
     def quick(self) -> str:
         """The text that claims what is mounted already."""
-        script = self.project / "activate"
+        script = self.project / self.script
         image = entries.entry_directory(self.cache, self.address) / entries.IMAGE
         return quick_script.quick(self.settled, script, self.prefix, self.address, image)
 
@@ -334,7 +338,7 @@ def activation_script(of: Activation) -> str:
     lines.append('eval "$__condainer_variables"')
     lines += [f"export {name}={shlex.quote(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
-        sourced=_sourced("activate", of.project),
+        sourced=_sourced(of.script, of.project),
         process=PROCESS,
         functions=_functions(),
         name=shlex.quote(of.name),

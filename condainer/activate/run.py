@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,18 +78,20 @@ def mount(
 def _enter(use: Use) -> dict[str, str]:
     """Claim the mount of an image that is trusted, and return what activation sets."""
     claim(use)
-    return environment(use.entry, use.lock, use.settings)
+    return environment(use.entry, use.lock, use.settings, os.environ)
 
 
-def environment(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
-    """Return what activation of a mounted image makes of the environment of this process.
+def environment(
+    entry: Entry, lock: Lock, settings: Settings, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return what activation of a mounted image makes of an environment.
 
     Raises as shell.environment().
     """
     return shell.environment(
         entry.prefix,
         dict(lock.variables),
-        os.environ,
+        environ,
         name=lock.name,
         address=entry.address,
         user_site=settings.user_site,

@@ -8,9 +8,9 @@ import time
 from pathlib import Path
 
 from condainer.cache.entries import Entry
-from condainer.lock.explicit import lockfile_path
+from condainer.lock.lock_paths import lockfile_path
 from condainer.lock.locks import Lock
-from condainer.settings import config
+from condainer.settings import config, environments
 from condainer.settings.config import Settings
 from condainer.system.files import publish_text, read_text
 from condainer.system.platforms import this_platform
@@ -20,6 +20,18 @@ from condainer.system.reporter import Reporter
 SCRIPTS = ("activate", "deactivate", "activate.fish", "activate.csh", "deactivate.csh")
 
 
+def names_of(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the scripts: those of another environment than `default` have its own."""
+    variant = environments.variant(settings)
+    if not variant:
+        return SCRIPTS
+    # Any `deactivate` leaves whatever is active.
+    return tuple(
+        name.replace("activate", f"activate-{variant}") if name.startswith("a") else name
+        for name in SCRIPTS
+    )
+
+
 def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Reporter) -> None:
     """Write the activation scripts into the project, if they are not as they should be.
 
@@ -27,6 +39,7 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
     """
     from condainer.activate import bash, csh, fish
 
+    names = names_of(settings)
     activated = bash.Activation(
         settings.project,
         entry.prefix,
@@ -36,6 +49,8 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
         cache=entry.root,
         user_site=settings.user_site,
         settled=_settled(settings),
+        environment=settings.environment_name if settings.environments else "",
+        script=names[0],
     )
     texts = (
         bash.activation_script(activated),
@@ -45,7 +60,7 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
         csh.deactivation_script(),
     )
     unwritten: dict[str, list[str]] = {}
-    for name, text in zip(SCRIPTS, texts, strict=True):
+    for name, text in zip(names, texts, strict=True):
         path = settings.project / name
         try:
             present = _read(path)
@@ -57,19 +72,19 @@ def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Rep
                 continue
             if present != text:
                 publish_text(path, text, 0o644, durable=False)
-            if name == SCRIPTS[0] and activated.settled:
+            if name == names[0] and activated.settled:
                 _make_younger(path, activated.settled, settings)
         except OSError as error:
             unwritten.setdefault(str(error.strerror), []).append(name)
-    for reason, names in unwritten.items():
-        reporter.warn(f"{', '.join(names)} in {settings.project} cannot be written: {reason}")
+    for reason, absent in unwritten.items():
+        reporter.warn(f"{', '.join(absent)} in {settings.project} cannot be written: {reason}")
 
 
 def _settled(settings: Settings) -> tuple[Path, ...]:
     """Return the files after whose change a shell asks `cnd` again; none if it always does."""
     if settings.trust == "signed" or settings.mount not in ("auto", "direct"):
         return ()
-    lockfile = lockfile_path(settings.project, this_platform())
+    lockfile = lockfile_path(settings, this_platform())
     inputs = (settings.environment_yml, settings.requirements_txt, lockfile)
     return (config.SITE_FILE, settings.project / config.PROJECT_FILE, *inputs)
 

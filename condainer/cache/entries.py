@@ -6,7 +6,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -171,19 +171,22 @@ def pinned(digits: str, settings: Settings) -> tuple[Entry, Lock]:
             entry = read_entry(directory)
             if entry is not None:
                 found.setdefault(entry.address, entry)
-    places = ", ".join(str(root) for root in roots(settings))
-    if not found:
-        raise NotBuiltError(
-            f"No image with the address {digits} in {places}",
-            _how_to_have(settings),
-        )
-    if len(found) > 1:
-        raise NotBuiltError(
-            f"{digits} is the beginning of several addresses: {', '.join(sorted(found))}",
-            "Write more of its digits.",
-        )
+    demand_one(digits, found, settings)
     entry = next(iter(found.values()))
     return entry, _checked_lock(entry)
+
+
+def demand_one(
+    digits: str, addresses: Collection[str], settings: Settings, remedy: str = ""
+) -> None:
+    """Raise NotBuiltError unless exactly one address was found that begins with some digits."""
+    if not addresses:
+        places = ", ".join(str(root) for root in roots(settings))
+        hint = remedy or _how_to_have(settings)
+        raise NotBuiltError(f"No image with the address {digits} in {places}", hint)
+    if len(addresses) > 1:
+        several = f"{digits} is the beginning of several addresses: {', '.join(sorted(addresses))}"
+        raise NotBuiltError(several, "Write more of its digits.")
 
 
 def _how_to_have(settings: Settings) -> str:
@@ -265,6 +268,11 @@ def read_papers(directory: Path) -> tuple[bytes, bytes]:
     """
     manifest = read_bytes(directory / MANIFEST, follow=False, limit=LARGEST)
     return manifest, read_bytes(directory / LOCK, follow=False, limit=LARGEST_LOCK)
+
+
+def render_manifest(manifest: Manifest) -> bytes:
+    """Return the text of a manifest."""
+    return (json.dumps(vars(manifest), indent=2, sort_keys=True) + "\n").encode()
 
 
 def parse_manifest(text: str) -> Manifest:

@@ -120,11 +120,17 @@ def live(root: Path, now: float) -> dict[str, list[Lease]]:
 
 def last_uses(root: Path) -> dict[str, float]:
     """Return when each image of a cache was last used by anybody who noted it."""
-    found: dict[str, float] = {}
+    return {address: max(by_user.values()) for address, by_user in users(root).items()}
+
+
+def users(root: Path) -> dict[str, dict[int, float]]:
+    """Return who noted to use each image of a cache, by their numbers, and when last."""
+    found: dict[str, dict[int, float]] = {}
     for name, status in _files(root / USES):
         match = USE.fullmatch(name)
         if match is not None:
-            found[match[1]] = max(found.get(match[1], 0.0), seen(status))
+            by_user = found.setdefault(match[1], {})
+            by_user[status.st_uid] = max(by_user.get(status.st_uid, 0.0), seen(status))
     return found
 
 

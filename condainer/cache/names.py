@@ -127,6 +127,11 @@ def find(text: str, settings: Settings) -> Name:
         if found is not None:
             trust.check_cache(root, settings)
             return found
+    if text in dict(settings.environments):
+        raise NotBuiltError(
+            f"No image has the name {text} in {', '.join(str(root) for root in roots)}",
+            f"It is an environment of {settings.project}: `-e {text}`, in place of `--env {text}`.",
+        )
     near = difflib.get_close_matches(text, [name.name for root in roots for name in read_all(root)])
     raise NotBuiltError(
         f"No image has the name {text} in {', '.join(str(root) for root in roots)}",

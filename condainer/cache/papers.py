@@ -24,6 +24,7 @@ class Papers:
     """Manifest and lock of an image, and the address that the lock gives."""
 
     manifest: Manifest
+    manifest_text: bytes
     lock: Lock
     lock_text: str
     address: Address
@@ -43,9 +44,11 @@ def read_papers(manifest_text: bytes, lock_text: bytes, where: str) -> Papers:
     try:
         text = lock_text.decode()
         lock = parse_explicit(text, f"{where}: the lock", platform_of(text))
-    except (UnicodeDecodeError, LockfileError) as error:
+    except UnicodeDecodeError as error:
+        raise IntegrityError(f"{where}: the lock cannot be read: {error}") from None
+    except LockfileError as error:
         raise IntegrityError(str(error)) from None
-    return Papers(manifest, lock, text, stated_address(lock, base, manifest.address))
+    return Papers(manifest, manifest_text, lock, text, stated_address(lock, base, manifest.address))
 
 
 def platform_of(lock_text: str) -> str:

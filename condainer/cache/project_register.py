@@ -20,7 +20,12 @@ import xxhash
 from condainer.cache.entries import UNREADABLE, Entry
 from condainer.cache.leases import ADDRESS, DAY
 from condainer.cache.publish import PROJECTS
-from condainer.settings.config import ENVIRONMENT_FILES, PROJECT_FILE, Settings
+from condainer.lock.lock_paths import conda_lock_name, lockfile_name
+from condainer.lock.makers import CONDA_LOCK, RATTLER_LOCKS
+from condainer.settings import environments
+from condainer.settings.config import PROJECT_FILE, Settings
+from condainer.settings.input_files import ENVIRONMENT_FILES, PYLOCK, UV_LOCK, WORKSPACES
+from condainer.startup.find_project import DEFAULT
 from condainer.system.files import publish_text, read_small, user_name
 from condainer.system.plain import printable
 from condainer.system.platforms import this_platform
@@ -37,7 +42,10 @@ UNSEEN = 30 * DAY
 # How long a file system may take to answer, in seconds.
 PATIENCE = 10.0
 # One of these makes a directory a project; beside them, the lockfile of a platform.
-SIGNS = (*ENVIRONMENT_FILES, PROJECT_FILE, "conda-lock.yml")
+SIGNS = (
+    *(*ENVIRONMENT_FILES, *WORKSPACES, PYLOCK, UV_LOCK),
+    *(PROJECT_FILE, CONDA_LOCK, *RATTLER_LOCKS),
+)
 
 
 class Sight(enum.Enum):
@@ -53,7 +61,8 @@ class Project:
     """A project that named an image when it was last built.
 
     `note` is the file that says so, and `user` the number of its owner; `inode` and `parent` are
-    those of the directory and of the one above it, `built` the time in seconds.
+    those of the directory and of the one above it, `built` the time in seconds; `environment` is
+    which one of several it is about, empty for `default`.
     """
 
     note: Path
@@ -65,9 +74,11 @@ class Project:
     parent: int
     user: int
     built: float
+    environment: str = ""
 
     def __str__(self) -> str:
-        return printable(f"{self.directory} ({user_name(self.user)})")
+        named = f", environment {self.environment}" if self.environment else ""
+        return printable(f"{self.directory} ({user_name(self.user)}{named})")
 
 
 def note(entry: Entry, settings: Settings) -> None:
@@ -91,6 +102,8 @@ def note(entry: Entry, settings: Settings) -> None:
             "inode": directory.stat().st_ino,
             "parent": directory.parent.stat().st_ino,
         }
+        if name := _name(settings):
+            content["environment"] = name
         written = _written(path, content)
         if written is None:
             publish_text(path, json.dumps(content) + "\n", 0o644, follow=False)
@@ -103,9 +116,16 @@ def place_of(entry: Entry, settings: Settings) -> Path | None:
     place = entry.root / PROJECTS
     if entry.root in settings.readonly_caches or place.is_symlink() or not place.is_dir():
         return None
-    directory = Path(os.path.realpath(settings.project))
-    key = os.fsencode(f"{directory}\0{this_platform()}\0{settings.mount_base_directory}")
+    directory, name = os.path.realpath(settings.project), _name(settings)
+    of = f"\0{name}" if name else ""
+    key = os.fsencode(f"{directory}\0{this_platform()}\0{settings.mount_base_directory}{of}")
     return place / f"{xxhash.xxh3_128_hexdigest(key)}.{os.geteuid()}"
+
+
+def _name(settings: Settings) -> str:
+    """Return the name of the environment, empty for `default`, which is that of most projects."""
+    name = settings.environment_name
+    return "" if name == DEFAULT else name
 
 
 def _written(path: Path, content: dict[str, object]) -> float | None:
@@ -143,10 +163,23 @@ def _read(path: Path) -> Project:
     os.fsencode(directory)
     if not re.fullmatch(r"[a-z0-9_-]+", platform):
         raise ValueError("not a platform")
+    environment = content.get("environment", "")
+    if environment != "" and not environments.NAME.fullmatch(environment):
+        raise ValueError("not the name of an environment")
     built = min(status.st_mtime, status.st_ctime)
     inode, parent = numbers
-    where = Path(directory)
-    return Project(path, where, address, platform, host, inode, parent, status.st_uid, built)
+    return Project(
+        path,
+        Path(directory),
+        address,
+        platform,
+        host,
+        inode,
+        parent,
+        status.st_uid,
+        built,
+        environment,
+    )
 
 
 def sighted(projects: Iterable[Project], patience: float = PATIENCE) -> list[tuple[Project, Sight]]:
@@ -193,12 +226,12 @@ def _look(projects: Sequence[Project], seen: list[Sight], turn: threading.Event)
 
 def _sight(project: Project) -> Sight:
     """Tell what is seen of a project. Only what is certain ends its claim on the image."""
-    lockfile = f"conda-{project.platform}.lock"
+    lockfile = lockfile_name(project.platform, project.environment)
     try:
         for name in (*SIGNS, lockfile):
             with suppress(FileNotFoundError):
                 os.lstat(project.directory / name)
-                return Sight.THERE
+                return Sight.THERE if _has_environment(project, lockfile) else Sight.GONE
         # Other nodes have directories of the same names, and so has the place of a mount.
         elsewhere = project.host != os.uname().nodename
         try:
@@ -208,6 +241,23 @@ def _sight(project: Project) -> Sight:
     except OSError:
         return Sight.UNSEEN
     return Sight.UNSEEN if elsewhere or inode != noted else Sight.GONE
+
+
+def _has_environment(project: Project, lockfile: str) -> bool:
+    """Tell whether a project that is there has an environment still: its lock, or its name.
+
+    The name alone is of one that is pinned. Raises OSError for what cannot be read.
+    """
+    names = (lockfile, conda_lock_name(project.environment))
+    if not project.environment or any(os.path.lexists(project.directory / n) for n in names):
+        return True
+    try:
+        text, _ = read_small(project.directory / PROJECT_FILE, LIMIT)
+    except FileNotFoundError:
+        return False
+    except UNREADABLE:
+        return True
+    return project.environment in text
 
 
 def counts(project: Project, sight: Sight, now: float) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import stat
 import time
@@ -16,7 +15,6 @@ from condainer.cache.entries import (
     LOCK,
     MANIFEST,
     Entry,
-    Manifest,
     entry_directory,
     look_up,
     places,
@@ -48,6 +46,9 @@ if TYPE_CHECKING:
 REMINDER = 30.0
 # How long a file system may take to answer a request for a lock, in seconds.
 PATIENCE = 10.0
+# How an image comes into a cache, and what those who do it are said to be doing.
+BUILD, PULL, IMPORT = "build", "pull", "import"
+DOING = {BUILD: "building", PULL: "pulling", IMPORT: "importing"}
 # Where projects say which image they use.
 PROJECTS = "projects"
 # What the file `format` of a cache says.
@@ -69,22 +70,26 @@ SIGNATURES = "signatures"
 
 
 @contextlib.contextmanager
-def building(address: Address, settings: Settings, reporter: Reporter) -> Iterator[Path]:
+def building(
+    address: Address, settings: Settings, reporter: Reporter, doing: str = BUILD
+) -> Iterator[Path]:
     """Be the one builder of an address, and yield a private directory in the cache to build into.
 
     Another builder is waited for; locks only spare duplicate work, so that a cache on which they
     do not work, or a wait that is too long, lets the build go on. Raises StorageError when the
-    cache cannot be written.
+    cache cannot be written. Parameters: `doing` is what those who wait are told, one of DOING.
     """
     root = settings.cache_directory
     with storage_errors(f"write into the cache {root}"):
         prepare(root)
-    with _one_builder(address, settings, reporter):
+    with _one_builder(address, settings, reporter, doing):
         # What builders of ours on this host left when they were killed.
         reclaim(root / "tmp")
         with contextlib.ExitStack() as stack:
             with storage_errors(f"write into the cache {root}"):
-                directory = stack.enter_context(claimed_directory(root / "tmp", address.digest))
+                directory = stack.enter_context(
+                    claimed_directory(root / "tmp", address.digest, doing)
+                )
             yield directory
 
 
@@ -156,7 +161,9 @@ def refuse_other_content(root: Path, hidden: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def _one_builder(address: Address, settings: Settings, reporter: Reporter) -> Iterator[None]:
+def _one_builder(
+    address: Address, settings: Settings, reporter: Reporter, doing: str
+) -> Iterator[None]:
     from filelock import FileLock
 
     root = settings.cache_directory
@@ -175,14 +182,15 @@ def _one_builder(address: Address, settings: Settings, reporter: Reporter) -> It
             left = deadline - time.monotonic()
             if left <= 0:
                 reporter.warn(
-                    f"Waited {settings.lock_timeout:g} s for another builder: building as well"
+                    f"Waited {settings.lock_timeout:g} s for another process: "
+                    f"{DOING[doing]} as well"
                 )
                 break
-            reporter.note(f"Waiting for {_who_builds(root, address.digest)}")
+            reporter.note(f"Waiting for {_other(root, address.digest)}")
             waited = min(REMINDER, left)
     except OSError as error:
         reason = error.strerror or str(error)
-        reporter.warn(f"Locks do not work in {root} ({reason}): building without one")
+        reporter.warn(f"Locks do not work in {root} ({reason}): {DOING[doing]} without one")
     try:
         yield
     finally:
@@ -222,8 +230,8 @@ def _acquired(lock: FileLock, seconds: float) -> bool:
     return outcome[0]
 
 
-def _who_builds(root: Path, digest: str) -> str:
-    """Tell from the private directories of builders who is building an address, and since when."""
+def _other(root: Path, digest: str) -> str:
+    """Tell from the private directories of builders who makes an image, how, and since when."""
     for directory in root.glob(f"tmp/{digest}.*"):
         with contextlib.suppress(OSError):
             status = directory.stat()
@@ -232,8 +240,9 @@ def _who_builds(root: Path, digest: str) -> str:
             if claim is not None:
                 user = user_name(status.st_uid)
                 place = f"on {printable(claim.host)} (process {claim.pid})"
-                return f"{user} {place}, who builds it since {since}"
-    return "another process that builds the same image"
+                doing = DOING.get(claim.doing, "making")
+                return f"{user} {place}, who has been {doing} this image since {since}"
+    return "another process that makes the same image"
 
 
 def this_user() -> str:
@@ -242,18 +251,17 @@ def this_user() -> str:
 
 
 def publish(
-    directory: Path, address: Address, manifest: Manifest, lock_text: str, settings: Settings
+    directory: Path, address: Address, manifest_text: bytes, lock_text: str, settings: Settings
 ) -> Entry:
     """Make a finished image in a builder's directory an entry of the cache, by one rename.
 
-    If somebody else was first, theirs is the entry. Raises StorageError when the cache cannot be
-    written, CollisionError as look_up() does.
+    If somebody else was first, theirs is the entry. Parameters: `manifest_text` is taken as it is,
+    for it may be signed. Raises StorageError when the cache cannot be written, CollisionError as
+    look_up() does.
     """
     root = settings.cache_directory
     with storage_errors(f"publish the image in {root}"):
-        (directory / MANIFEST).write_text(
-            json.dumps(vars(manifest), indent=2, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        (directory / MANIFEST).write_bytes(manifest_text)
         (directory / LOCK).write_text(lock_text, encoding="utf-8")
         for item in directory.iterdir():
             item.chmod(0o444)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import re
-import shutil
 import stat
 import sys
 import tempfile
@@ -20,9 +20,8 @@ from condainer.system import environments, ownership, process
 from condainer.system.errors import CondainerError, ConfigError, StorageError, ToolError
 from condainer.system.files import (
     make_directory,
-    publish_text,
+    published_file,
     read_bytes,
-    read_text,
     storage_errors,
     user_name,
 )
@@ -70,7 +69,7 @@ def tool() -> str:
 
     From PATH alone: `tool_directory` may come from a project. Raises ToolError without it.
     """
-    found = shutil.which("ssh-keygen")
+    found = process.find_tool("ssh-keygen")
     if found is None:
         raise ToolError(
             "ssh-keygen is not installed",
@@ -96,7 +95,7 @@ def key_of(settings: Settings, named: Path | None = None) -> Path:
     return found
 
 
-def sign(text: bytes, key: Path) -> str:
+def sign(text: bytes, key: Path) -> bytes:
     """Return the signature of a text.
 
     On a terminal, ssh-keygen asks for the passphrase of the key there. Raises CondainerError when
@@ -111,7 +110,7 @@ def sign(text: bytes, key: Path) -> str:
             process.run(argv, env=environments.client(), terminal=_has_terminal())
         except CommandFailed as error:
             raise _unusable(key, error) from None
-        return read_text(message.with_name("manifest.sig"), "ascii")
+        return read_bytes(message.with_name("manifest.sig"))
 
 
 def _has_terminal() -> bool:
@@ -147,13 +146,31 @@ def add(entry: Entry, text: bytes, key: Path) -> Path:
     StorageError when the cache cannot be written.
     """
     signature = sign(text, key)
-    place = entry.root / publish.SIGNATURES
-    path = place / f"{entry.address}.{os.geteuid()}.sig"
-    with storage_errors(f"put the signature into {place}"):
-        make_directory(place, stat.S_IMODE(entry.root.stat().st_mode))
-        _refuse_squatted(path)
-        publish_text(path, signature, 0o444, follow=False)
+    path = place_of_ours(entry)
+    keep(path, signature)
     return path
+
+
+def place_of_ours(entry: Entry) -> Path:
+    """Return where a signature that this user puts beside an entry is."""
+    return entry.root / publish.SIGNATURES / f"{entry.address}.{os.geteuid()}.sig"
+
+
+def place_of(entry: Entry, signature: bytes) -> Path:
+    """Return where a signature is put beside an entry that somebody else has made."""
+    # A number as that of a user, but none that there is.
+    number = int.from_bytes(hashlib.sha256(signature).digest()[:8], "big") + (1 << 64)
+    return entry.root / publish.SIGNATURES / f"{entry.address}.{number}.sig"
+
+
+def keep(path: Path, signature: bytes) -> None:
+    """Put a signature into the cache of its entry; raises StorageError."""
+    root = path.parent.parent
+    with storage_errors(f"put the signature into {path.parent}"):
+        make_directory(path.parent, stat.S_IMODE(root.stat().st_mode))
+        _refuse_squatted(path)
+        with published_file(path, 0o444, follow=False) as stream:
+            stream.write(signature)
 
 
 def _refuse_squatted(path: Path) -> None:
@@ -191,14 +208,15 @@ def signatures(entry: Entry, text: bytes, allowed: Path | None) -> Iterator[Sign
     key each was made. Raises ToolError without ssh-keygen, ConfigError for a file of allowed
     signers that others could change.
     """
-    paths = _paths(entry)
+    found = paths(entry)
     if allowed is not None:
         check_allowed(allowed)
-    for path in paths:
-        yield _check(path, text, allowed)
+    for path in found:
+        yield check_file(path, text, allowed)
 
 
-def _paths(entry: Entry) -> list[Path]:
+def paths(entry: Entry) -> list[Path]:
+    """Return where the signatures of an entry are, the likeliest first."""
     place = entry.root / publish.SIGNATURES
     found = []
     with contextlib.suppress(OSError), os.scandir(place) as items:
@@ -226,11 +244,20 @@ def check_allowed(allowed: Path) -> None:
         )
 
 
-def _check(path: Path, text: bytes, allowed: Path | None) -> Signature:
+def check_file(path: Path, text: bytes, allowed: Path | None) -> Signature:
+    """Tell what a signature in a file is worth; parameters and errors are those of signatures()."""
     try:
         signature = read_bytes(path, follow=False, limit=LIMIT)
     except OSError as error:
         return Signature(path, "", False, f"it cannot be read: {error.strerror}")
+    return check(path, signature, text, allowed)
+
+
+def check(path: Path, signature: bytes, text: bytes, allowed: Path | None) -> Signature:
+    """Tell what a signature of a manifest is worth; `path` is its name.
+
+    Parameters and what it raises are those of signatures().
+    """
     with _memory(signature) as held:
         named = ["-s", f"/proc/self/fd/{held}"]
         if allowed is None:

@@ -47,7 +47,9 @@ NONE_KNOWN: Mapping[str, str] = {}
 # No recipe is as large, in characters: it names the packages of a lock.
 LARGEST_RECIPE = 16 << 20
 # A line of a listing: what can be executed, or a link, in `bin`.
-PROGRAM = re.compile(r"^(?:-..[xs]|l).* \d\d:\d\d /bin/([^/\n]+?)(?: -> .*)?$", re.MULTILINE)
+PROGRAM = re.compile(
+    r"^(?:-..[xs].* \d\d:\d\d /bin/([^/\n]+)|l.* \d\d:\d\d /bin/([^/\n]+?) -> .*)$", re.MULTILINE
+)
 INFO = re.compile(r", uncompressed size (\d+) bytes")
 
 
@@ -240,17 +242,14 @@ def read_recipe(path: Path, settings: Settings) -> str:
     ToolError without unsquashfs.
     """
     tool = _unsquashfs(settings)
+    command = [tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]
+    problem = f"{path} is not an image that Condainer made"
     try:
-        with access_time_kept(path):
-            command = [tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]
+        with _said_by_unsquashfs(f"read {path}", problem, ""), access_time_kept(path):
             return process.run(command, limit=LARGEST_RECIPE).stdout
     except process.TooMuch:
         raise IntegrityError(
             f"{path}: the recipe inside is larger than {LARGEST_RECIPE} characters"
-        ) from None
-    except CommandFailed as error:
-        raise storage_error_told(f"read {path}", error.stderr) or IntegrityError(
-            f"{path} is not an image that Condainer made: {error.stderr.strip()[:500]}"
         ) from None
 
 
@@ -260,15 +259,9 @@ def programs(path: Path, settings: Settings) -> list[str]:
     Links count whatever they lead to. Raises IntegrityError, ToolError.
     """
     command = [_unsquashfs(settings), "-no-progress", "-lls", "-d", "", str(path), "bin"]
-    try:
-        with access_time_kept(path):
-            listed = process.run(command).stdout
-    except CommandFailed as error:
-        raise storage_error_told(f"read {path}", error.stderr) or IntegrityError(
-            f"{path} cannot be read: {error.stderr.strip()[:500]}",
-            "`cnd verify` tells whether it is damaged.",
-        ) from None
-    return sorted({match[1] for match in PROGRAM.finditer(listed)})
+    with _said_by_unsquashfs(f"read {path}", f"{path} cannot be read"), access_time_kept(path):
+        listed = process.run(command).stdout
+    return sorted({match[1] or match[2] for match in PROGRAM.finditer(listed)})
 
 
 @contextmanager
@@ -301,14 +294,21 @@ def _unsquashfs(settings: Settings) -> str:
     return tool
 
 
+@contextmanager
+def _said_by_unsquashfs(
+    doing: str, problem: str, hint: str = "`cnd verify` tells whether it is damaged."
+) -> Iterator[None]:
+    try:
+        yield
+    except CommandFailed as error:
+        said = error.stderr.strip()
+        raise storage_error_told(doing, said) or IntegrityError(
+            f"{problem}: {said[:500]}", hint
+        ) from None
+
+
 def unpack_by(tool: str, path: Path, directory: Path, below: Sequence[str] = ()) -> None:
     """Unpack as unpack() does, by the unsquashfs that is given."""
     command = [tool, "-no-progress", "-no-xattrs", "-quiet", "-d", str(directory), str(path)]
-    try:
+    with _said_by_unsquashfs(f"unpack {path} into {directory}", f"{path} cannot be unpacked"):
         process.run([*command, *below])
-    except CommandFailed as error:
-        told = error.stderr.strip()
-        raise storage_error_told(f"unpack {path} into {directory}", told) or IntegrityError(
-            f"{path} cannot be unpacked: {told[:500]}",
-            "`cnd verify` tells whether it is damaged.",
-        ) from None

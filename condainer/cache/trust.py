@@ -1,6 +1,6 @@
 """Whose images are run: what the user's configuration demands of a cache and of an entry.
 
-docs/security.md says what each policy protects from, and what it does not.
+docs/explanation/security.md says what each policy protects from, and what it does not.
 """
 
 from __future__ import annotations
@@ -159,12 +159,7 @@ def _signed_sha256(entry: Entry, settings: Settings) -> str:
 
     The signed bytes alone are believed, not what was read of the manifest before.
     """
-    allowed = settings.allowed_signers
-    if allowed is None:
-        raise ConfigError(
-            "`trust: signed` needs `allowed_signers:`, the file that says who may sign",
-            f"Name it in {config.user_file()}; ssh-keygen(1) describes it under ALLOWED SIGNERS.",
-        )
+    allowed = allowed_signers(settings)
     try:
         text = entries.read_papers(entry.directory)[0]
         manifest = entries.parse_manifest(text.decode())
@@ -184,6 +179,16 @@ def _signed_sha256(entry: Entry, settings: Settings) -> str:
         f"Check it with `cnd verify --rebuild {entry.address}` and `cnd sign {entry.address}` it, "
         "or ask a signer to.",
     )
+
+
+def allowed_signers(settings: Settings) -> Path:
+    """Return the file that says who may sign; raises ConfigError if none is configured."""
+    if settings.allowed_signers is None:
+        raise ConfigError(
+            "`trust: signed` needs `allowed_signers:`, the file that says who may sign",
+            f"Name it in {config.user_file()}; ssh-keygen(1) describes it under ALLOWED SIGNERS.",
+        )
+    return settings.allowed_signers
 
 
 def trusts_user(uid: int, entry: Entry, settings: Settings) -> bool:

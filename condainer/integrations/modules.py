@@ -13,16 +13,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.activate import default_variables
 from condainer.startup.command_environment import SHELL_OWN
 from condainer.system.errors import ConfigError
 from condainer.system.files import make_directory, publish_text, read_text, storage_errors
 
 PART = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 NAME = re.compile(rf"{PART}(/{PART})+")
+# What means something else to a module system, as a part of a name.
+RESERVED = re.compile(r".*\.lua|modulerc|default")
 MADE = "Made by `cnd module`"
 # The directory of the wrappers in that of the modules; no module system looks into it.
 BESIDE = ".condainer"
+# Stands in the environment that activation is tried out in, for what each user has of their own.
+THEIRS = "/nonexistent/of-the-user"
+# To these, scripts of packages add directories.
+PATHS = (
+    *("LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "PKG_CONFIG_PATH", "CMAKE_PREFIX_PATH"),
+    *("MANPATH", "INFOPATH", "XDG_DATA_DIRS", "PYTHONPATH", "PERL5LIB", "GI_TYPELIB_PATH"),
+)
+BEFORE = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": f"{THEIRS}/home",
+    **dict.fromkeys(PATHS, THEIRS),
+}
 # What restores at unload what was there before, where it does: environment-modules since 5.1. Lmod
 # 8.6 restores in Lua; in Tcl it leaves what was pushed.
 PUSHED = """\
@@ -38,14 +51,14 @@ COOKIE = "#%Module1.0"
 class Module:
     """What a module does: which words it has for people, and what becomes of the environment.
 
-    `paths` go before those in PATH, `variables` get values, or go if that is None, and `command`,
-    unless it is empty, is run by the shell that loads it.
+    `paths` are the directories that go before others in variables, `variables` get values, or go
+    if that is None, and `command`, unless it is empty, is run by the shell that loads it.
     """
 
     name: str
     description: str
     address: str
-    paths: tuple[str, ...]
+    paths: Mapping[str, Sequence[str]]
     variables: Mapping[str, str | None]
     command: str
 
@@ -55,27 +68,39 @@ class Module:
         return self.name.rpartition("/")[0]
 
 
+def beside(directory: Path, name: str) -> Path:
+    """Return where the wrappers of a module are, below a directory of modules."""
+    return directory / BESIDE / name.replace("/", "@")
+
+
 def check_name(name: str) -> None:
     """Refuse what no module can be called; raises ConfigError."""
     if NAME.fullmatch(name) is None:
         raise ConfigError(
             f"{name!r} is not the name of a module", "Use NAME/VERSION, of letters, digits, . _ + -"
         )
+    if any(RESERVED.fullmatch(part) for part in name.split("/")):
+        raise ConfigError(
+            f"{name} means something else to module systems",
+            "No part can be `default` or `modulerc`, or end in .lua.",
+        )
 
 
 def activated(
-    before: Mapping[str, str], after: Mapping[str, str], prefix: Path
-) -> tuple[Sequence[str], dict[str, str | None]]:
-    """Return what activation puts first in PATH, and what it makes of other variables.
+    after: Mapping[str, str], prefix: Path
+) -> tuple[dict[str, Sequence[str]], dict[str, str | None]]:
+    """Return what activation of BEFORE has put into paths, and what it made of other variables.
 
-    What is for one user only is left out: directories of their own, and stand-ins.
+    What is for one user only is left out: what stands in their own directories, and stand-ins.
     """
-    own = {default.variable for default in default_variables.ALWAYS if default.below}
-    paths = [path for path in after["PATH"].split(os.pathsep) if path.startswith(f"{prefix}/")]
+    paths: dict[str, Sequence[str]] = {}
+    for name in ("PATH", *PATHS):
+        parts = after.get(name, "").split(os.pathsep)
+        paths[name] = [path for path in parts if path.startswith(f"{prefix}/")]
     changed = {
         name: after.get(name)
-        for name in sorted({*before, *after} - {"PATH", *own, *SHELL_OWN})
-        if before.get(name) != after.get(name)
+        for name in sorted({*BEFORE, *after} - {*paths, *SHELL_OWN})
+        if BEFORE.get(name) != after.get(name) and THEIRS not in after.get(name, "")
     }
     return paths, changed
 
@@ -87,30 +112,43 @@ def mounting(before: Sequence[str]) -> str:
     return f"sh -c {shlex.quote(inner)} >/dev/null"
 
 
-def write(module: Module, directory: Path, tcl: bool) -> Path:
-    """Write the file of a module below a directory of modules, and return its path.
-
-    Raises ConfigError where a file that we have not made has the name, StorageError.
-    """
-    in_tcl, in_lua = directory / module.name, directory / f"{module.name}.lua"
-    path, other = (in_tcl, in_lua) if tcl else (in_lua, in_tcl)
-    for present in (path, other):
+def check_place(name: str, directory: Path, tcl: bool) -> None:
+    """Refuse a place where something else has the name of a module; raises ConfigError."""
+    path, other = _places(name, directory, tcl)
+    # Beside a file in Lua, there can be a directory of modules.
+    for present in (path,) if other.is_dir() and not tcl else (path, other):
         if os.path.lexists(present) and not _is_ours(present):
             raise ConfigError(
                 f"{present} is there, and not from `cnd module`",
                 "Choose another name, or move it away.",
             )
+
+
+def _places(name: str, directory: Path, tcl: bool) -> tuple[Path, Path]:
+    """Return where the file of a module is, and where it would be in the other language."""
+    in_tcl, in_lua = directory / name, directory / f"{name}.lua"
+    return (in_tcl, in_lua) if tcl else (in_lua, in_tcl)
+
+
+def write(module: Module, directory: Path, tcl: bool) -> Path:
+    """Write the file of a module below a directory of modules, and return its path.
+
+    Raises as check_place(), StorageError.
+    """
+    check_place(module.name, directory, tcl)
+    path, other = _places(module.name, directory, tcl)
     text = "\n".join(_tcl(module) if tcl else _lua(module)) + "\n"
     with storage_errors(f"write {path}"):
         make_directory(path.parent, 0o755)
         publish_text(path, text, 0o644)
         # Lmod would take the one in Lua of two.
-        other.unlink(missing_ok=True)
+        if not other.is_dir():
+            other.unlink(missing_ok=True)
     return path
 
 
 def _is_ours(path: Path) -> bool:
-    return MADE in read_text(path, errors="surrogateescape")
+    return path.is_file() and MADE in read_text(path, errors="surrogateescape")
 
 
 def _lua(module: Module) -> Iterator[str]:
@@ -122,8 +160,8 @@ def _lua(module: Module) -> Iterator[str]:
     for name, text in module.variables.items():
         value = "false" if text is None else _lua_word(text)
         yield f"pushenv({_lua_word(name)}, {value})"
-    for path in reversed(module.paths):
-        yield f'prepend_path("PATH", {_lua_word(path)})'
+    for name, path in _prepended(module):
+        yield f'prepend_path("{name}", {_lua_word(path)})'
     if module.command:
         yield f"local command = {_lua_word(module.command)}"
         # It has looked into the directories in PATH before the image was mounted.
@@ -145,8 +183,8 @@ def _tcl(module: Module) -> Iterator[str]:
             yield f"unsetenv {_tcl_word(name)}"
         else:
             yield f"$pushed {_tcl_word(name)} {_tcl_word(text)}"
-    for path in reversed(module.paths):
-        yield f"prepend-path PATH {_tcl_word(path)}"
+    for name, path in _prepended(module):
+        yield f"prepend-path {name} {_tcl_word(path)}"
     if module.command:
         yield "if {[module-info mode load]} {"
         yield f"    puts stdout {_tcl_word(f'{module.command};')}"
@@ -160,20 +198,27 @@ def _whatis(module: Module) -> Iterator[tuple[str, str]]:
     yield "Description", module.description.partition("\n")[0]
 
 
+def _prepended(module: Module) -> Iterator[tuple[str, str]]:
+    for name, paths in module.paths.items():
+        yield from ((name, path) for path in reversed(paths))
+
+
 def _lua_word(text: str) -> str:
-    return '"' + "".join(_escaped(letter, '\\"') for letter in text) + '"'
+    return '"' + "".join(_in_lua(letter) for letter in text) + '"'
+
+
+def _in_lua(letter: str) -> str:
+    if ord(letter) < ord(" "):
+        return f"\\{ord(letter):03d}"
+    return f"\\{letter}" if letter in '\\"' else letter
 
 
 def _tcl_word(text: str) -> str:
+    return '"' + "".join(_in_tcl(letter) for letter in text) + '"'
+
+
+def _in_tcl(letter: str) -> str:
     # Module systems read files in encodings of their own.
-    letters = (
-        letter if letter.isascii() or ord(letter) > 0xFFFF else f"\\u{ord(letter):04x}"
-        for letter in (_escaped(letter, '\\"$[]{};') for letter in text)
-    )
-    return '"' + "".join(letters) + '"'
-
-
-def _escaped(letter: str, special: str) -> str:
-    if letter == "\n":
-        return "\\n"
-    return f"\\{letter}" if letter in special else letter
+    if " " <= letter <= "~" or ord(letter) > 0xFFFF:
+        return f"\\{letter}" if letter in '\\"$[]{};' else letter
+    return f"\\u{ord(letter):04x}"

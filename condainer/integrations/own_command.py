@@ -10,28 +10,45 @@ from pathlib import Path
 from condainer.cache.entries import Entry
 from condainer.settings import config
 
+# The keys that say where images are, and those that say how they are run.
+FINDING = ("cache_directory", "readonly_caches", "mount_base_directory")
+RUNNING = ("tool_directory", "mount", "user_site", "linger")
 
-def exec_in(project: Path, options: Sequence[str] = ()) -> list[str]:
+
+def exec_in_project(project: Path, environment: str = "") -> list[str]:
+    """Return the words before a command that runs it in the image of a project's lock.
+
+    Parameters: `environment` is which one of several it is, where there are several.
+    """
+    chosen = ["-e", environment] if environment else []
+    return [*_cnd(), "--quiet", "-d", str(project), *chosen, "exec", "--frozen", "--"]
+
+
+def exec_in(directory: Path, cache: Path, image: Sequence[str]) -> list[str]:
     """Return the words before a command that runs it in an image, from any directory.
 
-    Parameters: `project` is the directory whose configuration counts, `options` those of `exec`.
+    Parameters: `directory` is one whose configuration counts, and need not have any; `cache` has
+    the image, or its name, and `image` is the option that says which it is.
     """
-    return [*_cnd(), "--quiet", "-d", str(project), "exec", *options, "--"]
+    return [*_of_cache(directory, cache), "exec", *image, "--"]
 
 
 def mount_for_shell(directory: Path, entry: Entry) -> list[str]:
     """Return the words before the number of a shell that mount an image until that ends.
 
-    Parameters: `directory` is one without a project.
+    Parameters: as for exec_in().
     """
-    where = ["-d", str(directory), "--set", f"cache_directory={entry.root}"]
-    return [*_cnd(), "--quiet", *where, "mount", "--address", entry.address, "--shell"]
+    return [*_of_cache(directory, entry.root), "mount", "--address", entry.address, "--shell"]
 
 
-def environment() -> dict[str, str]:
-    """Return the variables by which this command has its settings, for a program without them."""
-    named = (item.metadata.get("variable") for item in config.KEYS.values())
-    return {name: os.environ[name] for name in named if name and os.environ.get(name)}
+def _of_cache(directory: Path, cache: Path) -> list[str]:
+    return [*_cnd(), "--quiet", "-d", str(directory), "--set", f"cache_directory={cache}"]
+
+
+def environment(keys: Sequence[str] = (*FINDING, *RUNNING)) -> dict[str, str]:
+    """Return the variables by which this command has some settings, for a program without them."""
+    named = (config.KEYS[key].metadata["variable"] for key in keys)
+    return {name: os.environ[name] for name in named if os.environ.get(name)}
 
 
 def _cnd() -> list[str]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import enum
 import errno
 import os
-import stat
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.mount import guard, unpack
-from condainer.mount.mount_table import PLACE, Mounted, mounted_at
 from condainer.startup import attach, tool_paths
 from condainer.startup.tool_paths import KERNEL, OPTIONS
 from condainer.system import files, namespace, process
 from condainer.system.errors import MountError, ToolError
+from condainer.system.mount_table import PLACE, Mounted, mounted_at
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,12 @@ LOOKS = 5
 # What a FUSE mount says whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
 DEAD_ANSWERS = tuple(b"-%d" % number for number in DEAD_ERRORS)
+
+# How long the kernel keeps what squashfuse said, in seconds: an image never changes. libfuse asks
+# again after one second otherwise, and always for a name that is not there. squashfuse_ll says it
+# itself of what is there, and knows no such options.
+LONG = 10**9
+KEPT = f"entry_timeout={LONG},attr_timeout={LONG},negative_timeout={LONG},kernel_cache"
 
 SUPERBLOCK_MAGIC = b"hsqs"
 SUPERBLOCK_SIZE = 96
@@ -139,8 +145,11 @@ class Backend(Protocol):
     def name(self) -> str:
         """What the program or the kernel's part is called."""
 
-    def start(self, image: Path, prefix: Path) -> None:
-        """Mount an image file at an existing directory; raises MountError."""
+    def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
+        """Mount an image file at an existing directory; raises MountError.
+
+        Parameters: `held` are descriptors that a daemon keeps open as long as it serves.
+        """
 
 
 @dataclass(frozen=True)
@@ -168,8 +177,9 @@ class Fuse:
             return f"fusermount3 refuses the number {os.geteuid()}, which has no account here"
         return ""
 
-    def start(self, image: Path, prefix: Path) -> None:
-        _mount([self.program, "-o", OPTIONS], self.environment, image, prefix)
+    def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
+        options = OPTIONS if self.name.endswith("_ll") else f"{OPTIONS},{KEPT}"
+        _mount([self.program, "-o", options], self.environment, image, prefix, held)
 
 
 @dataclass(frozen=True)
@@ -179,8 +189,10 @@ class Kernel:
     environment: dict[str, str]
     name: str = KERNEL
 
-    def start(self, image: Path, prefix: Path) -> None:
-        command = ["mount", "-t", KERNEL, "-o", f"{OPTIONS},loop"]
+    def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
+        # The kernel has no descriptors.
+        program = process.find_tool("mount") or "mount"
+        command = [program, "-t", KERNEL, "-o", f"{OPTIONS},loop"]
         _mount(command, self.environment, image, prefix)
 
 
@@ -199,15 +211,8 @@ def find_fuse(directory: Path | None) -> Fuse:
             "`cnd prereq --install`, without root; or set CONDAINER_TOOLS to where it is.",
         )
     _check_device()
-    helper = fusermount(directory)
-    status = os.stat(helper) if helper else None
-    setuid = status is not None and status.st_uid == 0 and bool(status.st_mode & stat.S_ISUID)
+    setuid = tool_paths.is_setuid(tool_paths.fusermount(str(directory or "")))
     return Fuse(squashfuse, tool_environment(directory), setuid)
-
-
-def fusermount(directory: Path | None) -> str | None:
-    """Return the program with which ordinary users unmount, or None."""
-    return process.find_tool("fusermount3", directory) or process.find_tool("fusermount", directory)
 
 
 def tool_environment(directory: Path | None) -> dict[str, str]:
@@ -232,11 +237,18 @@ def _check_device() -> None:
         ) from None
 
 
-def _mount(command: list[str], environment: dict[str, str], image: Path, prefix: Path) -> None:
+def _mount(
+    command: list[str],
+    environment: dict[str, str],
+    image: Path,
+    prefix: Path,
+    held: Sequence[int] = (),
+) -> None:
     """Run a command that mounts; raises MountError that names the image and the remedy."""
     _check_file(image)
     try:
-        process.run([*command, str(image), str(prefix)], env=environment, cwd=Path("/"))
+        argv = [*command, str(image), str(prefix)]
+        process.run(argv, env=environment, cwd=Path("/"), pass_fds=held)
     except process.CommandFailed as error:
         said = error.stderr.strip()
         refused = "fusermount" in said
@@ -304,7 +316,7 @@ def stop(prefix: Path, tool_directory: Path | None, lazy: bool = False) -> None:
             raise Busy(f"{prefix} is in use") from error
         if error.errno != errno.EPERM:
             raise MountError(f"{prefix} cannot be unmounted: {error.strerror}") from error
-    helper = fusermount(tool_directory)
+    helper = tool_paths.fusermount(str(tool_directory or ""))
     if helper is None:
         raise ToolError("fusermount3 is not installed", "Install the package fuse3.")
     flags = ["-u", "-z"] if lazy else ["-u"]

@@ -17,11 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.cache import leases
-from condainer.mount import backends, mount_locks, mount_table, private, watch
+from condainer.mount import backends, mount_locks, private, staging, watch
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks, remove_mount_point
 from condainer.startup import launch, tool_paths
-from condainer.system import files, process
+from condainer.system import files, mount_table, process
 from condainer.system.errors import CondainerError
 
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
@@ -38,7 +38,8 @@ class Duty:
     `locks` are the files of Locks, and `held` is the locked descriptor of the keeper's own; `lease`
     is that of the image; `again` the command that mounts it once more. A private mount has a
     `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place);
-    `others` are the locks `mount` and `keeper` of the mount that all our processes see.
+    `others` are the locks `mount` and `keeper` of the mount that all our processes see. `staged` is
+    the copy that is mounted, if it is one, and `claimed` the descriptor of our lock on it.
     """
 
     prefix: str
@@ -53,6 +54,8 @@ class Duty:
     announced: int = -1
     cover: str = ""
     others: tuple[str, ...] = ()
+    staged: str = ""
+    claimed: int = -1
 
 
 def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
@@ -68,7 +71,8 @@ def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
     try:
         lease = leases.take(cache, duty.address) if cache is not None else None
         given = vars(filled_in(duty, locks, str(lease or ""), descriptor))
-        kept = [number for number in (descriptor, duty.announced) if number >= 0]
+        given_on = (descriptor, duty.announced, duty.claimed)
+        kept = [number for number in given_on if number >= 0]
         argv = [*launch.module_command("condainer.mount.keeper"), json.dumps(given)]
         os.waitpid(launch.start_daemon(argv, tool_paths.keeper_environment(duty.tools), kept), 0)
         return True
@@ -136,6 +140,7 @@ class Keeper:
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         self._outlast_visitors()
+        self._remove_copy()
 
     def _watch(self) -> None:
         """Have the mount looked at as soon as its daemon has gone."""
@@ -247,6 +252,12 @@ class Keeper:
         with mount_locks.all_taken(map(Path, self.duty.others)) as alone:
             if alone:
                 remove_mount_point(self.prefix)
+
+    def _remove_copy(self) -> None:
+        """Delete the copy on this node, unless other mounts use it."""
+        if self.duty.staged:
+            os.close(self.duty.claimed)
+            staging.remove_at_end(Path(self.duty.staged))
 
     def _outlast_visitors(self) -> None:
         """Remove a mount point that others still use, once they do not; nobody else could."""

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from condainer.mount import guard, mount_table
-from condainer.startup.attach import JOBS
+from condainer.mount import guard
+from condainer.startup import attach
 from condainer.startup.command_environment import STAND_INS
-from condainer.system import files
+from condainer.system import files, mount_table
 from condainer.system.errors import MountError, StorageError
 from condainer.system.private_directory import reclaim, this_boot
 
@@ -116,7 +116,7 @@ def forget_earlier_boots(base: Path) -> None:
 
 def job() -> str:
     """Return the name of the batch job, or of its step, that we run in; empty outside of any."""
-    for names in JOBS:
+    for names in attach.JOBS:
         words = [os.environ[name] for name in names if os.environ.get(name)]
         if words:
             return re.sub(r"\W", "_", "-".join(["job", *words]))
@@ -167,12 +167,7 @@ def stand_ins(prefix: Path) -> str:
 
 def _view(base: Path) -> str:
     """Name the set of processes that see the same mounts below `base` as we do."""
-    real = os.path.realpath(base)
-    holder = None
-    for entry in mount_table.mount_table():
-        inside = real == entry.path or real.startswith(entry.path.rstrip("/") + "/")
-        if inside and (holder is None or len(entry.path) >= len(holder.path)):
-            holder = entry
+    holder = mount_table.holder(base)
     if holder is not None and holder.peers:
         return f"s{holder.peers}"
     return "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
@@ -187,23 +182,15 @@ def take(path: Path, exclusive: bool, wait: bool = True) -> int | None:
     while True:
         descriptor = _open(path)
         try:
-            fcntl.flock(descriptor, kind if wait else kind | fcntl.LOCK_NB)
-            if _is_at(descriptor, path):
+            if attach.lock(descriptor, path, kind if wait else kind | fcntl.LOCK_NB):
                 return descriptor
         except BlockingIOError:
-            os.close(descriptor)
             return None
         except OSError as error:
-            os.close(descriptor)
             raise MountError(
                 f"{path} cannot be locked: {error.strerror}",
                 "Choose a `mount_base_directory` on a local file system.",
             ) from error
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # A cleaner of temporary files removed it while we waited: others lock the new one.
-        os.close(descriptor)
 
 
 def wait_for(path: Path, exclusive: bool) -> int:
@@ -243,13 +230,6 @@ def _open(path: Path) -> int:
         os.close(descriptor)
         raise StorageError(f"{path} is not a file of yours", "Remove it.")
     return descriptor
-
-
-def _is_at(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.lstat())
-    except FileNotFoundError:
-        return False
 
 
 def write(path: Path, text: str = "") -> None:
@@ -377,10 +357,14 @@ def announce(prefix: Path) -> tuple[Path, int]:
     notice = prefix.with_name(f"{prefix.name}.visitor-{os.geteuid()}-{os.getpid()}")
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     with files.storage_errors(f"create {notice}"):
-        descriptor = os.open(notice, flags, 0o644)
-        os.fchmod(descriptor, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return notice, descriptor
+        while True:
+            descriptor = os.open(notice, flags, 0o644)
+            os.fchmod(descriptor, 0o644)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Until then, another command of ours could take it for left over.
+            if os.fstat(descriptor).st_nlink:
+                return notice, descriptor
+            os.close(descriptor)
 
 
 def withdraw(notice: Path) -> None:
@@ -394,5 +378,13 @@ def remove_mount_point(prefix: Path) -> None:
     """Remove an empty mount point of ours, unless others need the directory to stay."""
     if files.is_private_directory(prefix) and not visitors(prefix):
         guard.remove(prefix)
+        with suppress(OSError):
+            os.rmdir(prefix)
+
+
+def remove_left(prefix: Path) -> None:
+    """Remove, as root, an empty mount point that is left of another user's killed processes."""
+    if not visitors(prefix):
+        # Nothing else than an empty directory on which nothing is mounted here.
         with suppress(OSError):
             os.rmdir(prefix)

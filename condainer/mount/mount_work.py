@@ -11,15 +11,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.cache import leases
-from condainer.mount import backends, choice, guard, keeper, mount_locks, unpack
+from condainer.mount import backends, choice, guard, keeper, mount_locks, staging, unpack
 from condainer.mount.backends import State
 from condainer.mount.choice import Way
 from condainer.mount.mount_locks import Locks
-from condainer.mount.mount_table import mounted_at
 from condainer.mount.private import Place
+from condainer.mount.staging import Copy, Source, Wish
 from condainer.startup import launch, stand_ins
-from condainer.system import files, namespace
-from condainer.system.errors import IntegrityError, MountError
+from condainer.system import files, namespace, quantities
+from condainer.system.errors import MountError
+from condainer.system.mount_table import mounted_at
 from condainer.system.private_directory import claimed_directory
 from condainer.system.reporter import Reporter, Silent
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 # Dead mounts can lie on top of each other.
 LAYERS = 16
-BLOCK = 1 << 20
 # As config.STAGE, so that what a killed process left is found: where verified copies are made.
 COPY = "condainer-stage"
 
@@ -41,8 +41,9 @@ class Image:
     """An image file, its content address, and where it belongs.
 
     With `sha256`, a private copy of exactly these bytes is mounted instead of the file itself.
-    `cache` is the cache of the image, which gets a lease while it is mounted, and `tree_sha256` the
-    digest of its content, without which it cannot be unpacked.
+    `cache` is the cache of the image, which gets a lease while it is mounted, `tree_sha256` the
+    digest of its content, without which it cannot be unpacked, and `stated_sha256` that of the
+    file, without which it is not copied to this node.
     """
 
     path: Path
@@ -51,20 +52,28 @@ class Image:
     sha256: str | None = None
     cache: Path | None = None
     tree_sha256: str = ""
+    stated_sha256: str = ""
 
     @classmethod
     def of(cls, entry: Entry, leased: bool = True) -> Image:
         """Return the image of a cache's entry."""
         root = entry.root if leased else None
-        tree = entry.manifest.tree_sha256
-        return cls(entry.image, entry.address, entry.prefix, cache=root, tree_sha256=tree)
+        return cls(
+            entry.image,
+            entry.address,
+            entry.prefix,
+            cache=root,
+            tree_sha256=entry.manifest.tree_sha256,
+            stated_sha256=entry.manifest.sha256,
+        )
 
 
 @dataclass(frozen=True)
 class Options:
     """How to mount: one of config.WAYS, seconds to linger, and where tools and copies are.
 
-    `trusted` says of the number of a user whether we may mount on a directory of theirs.
+    `trusted` says of the number of a user whether we may mount on a directory of theirs, `stage`
+    whether a copy on this node is mounted.
     """
 
     way: str = choice.AUTO
@@ -72,15 +81,28 @@ class Options:
     tool_directory: Path | None = None
     copies: Path = Path("/tmp")
     trusted: Callable[[int], bool] = lambda user: True
+    stage: Wish = Wish()
 
     @classmethod
     def of(cls, settings: Settings, trusted: Callable[[int], bool] = lambda user: True) -> Options:
         """Return what the settings say."""
-        copies = settings.staging_directory
-        return cls(settings.mount, settings.linger, settings.tool_directory, copies, trusted)
+        return cls(
+            settings.mount,
+            settings.linger,
+            settings.tool_directory,
+            settings.staging_directory,
+            trusted,
+            wish_of(settings),
+        )
 
 
 DEFAULT = Options()
+
+
+def wish_of(settings: Settings) -> Wish:
+    """Return what the settings say of copies on this node."""
+    limit = quantities.size(settings.stage_max_size, "stage_max_size")
+    return Wish(settings.stage, limit)
 
 
 @dataclass(frozen=True)
@@ -89,6 +111,7 @@ class Work:
 
     Without a `way`, it is found when it is needed; `kept` says that the mount stays even if nobody
     uses it. `others` are the lock files of the mount that all our processes see, of a private one.
+    `staged` is the copy to mount in the place of the image.
     """
 
     image: Image
@@ -98,6 +121,7 @@ class Work:
     way: Way | None = None
     kept: bool = False
     others: Locks | None = None
+    staged: Copy | None = None
 
 
 class Taken(Exception):
@@ -142,6 +166,8 @@ def unverified(image: Image, locks: Locks) -> bool:
 def _look_after(work: Work, place: Place | None = None) -> None:
     """Make sure that there is a keeper, which has a lease of the image."""
     duty = duty_of(work, place)
+    if work.staged is not None:
+        duty = replace(duty, staged=str(work.staged.path), claimed=work.staged.claim)
     if place is not None:
         cover = str(place.cover or "")
         notice, announced = str(place.notice), place.announced
@@ -169,6 +195,7 @@ def _command(work: Work, place: Place | None) -> tuple[str, ...]:
         "options": [options.way, 0.0, options.tool_directory, str(options.copies)],
         "locks": [str(path) for path in vars(work.locks).values()],
         "notice": str(place.notice) if place else None,
+        "staged": str(work.staged.path) if work.staged else None,
     }
     return (*launch.module_command("condainer.mount.mount_work"), json.dumps(given, default=str))
 
@@ -187,7 +214,9 @@ def main(argument: str) -> None:
     # Otherwise the keeper is about to unmount, or somebody else repairs.
     if claim is not None and turn is not None:
         with namespace.mount_right() if place else nullcontext():
-            work_in(Work(image, options, locks, Silent()), place)
+            # A repair, for which others wait, does not copy the image again.
+            staged = staging.claimed(Path(given["staged"])) if given["staged"] else None
+            work_in(Work(image, options, locks, Silent(), staged=staged), place)
 
 
 def work_in(work: Work, place: Place | None = None) -> None:
@@ -208,6 +237,35 @@ def work_in(work: Work, place: Place | None = None) -> None:
     if way.unsquashfs:
         _unpack(work, way)
         return
+    if place is not None:
+        # A copy was made before we came into the namespace.
+        _mount(work, way, state, place)
+        return
+    with staged(work) as prepared:
+        _mount(prepared, way, state, None)
+
+
+@contextmanager
+def staged(work: Work) -> Iterator[Work]:
+    """Yield the work with a claimed copy of the image on this node, where one is wanted.
+
+    What is verified is copied anyway. Raises IntegrityError.
+    """
+    image = work.image
+    if work.staged is not None or image.sha256 is not None:
+        yield work
+        return
+    source = Source(image.path, image.address, image.stated_sha256)
+    copy = staging.provide(source, work.options.stage, work.report)
+    try:
+        yield replace(work, staged=copy)
+    finally:
+        if copy is not None:
+            copy.release()
+
+
+def _mount(work: Work, way: Way, state: State, place: Place | None) -> None:
+    image, locks = work.image, work.locks
     if not work.kept:
         # Before the mount is there: nothing is left even if we are killed in between.
         _look_after(work, place)
@@ -265,44 +323,30 @@ def _unpack(work: Work, way: Way) -> None:
 
 def _start(work: Work, way: Way) -> None:
     """Mount by the first back end that can."""
+    held = (work.staged.claim,) if work.staged else ()
     # What is mounted keeps it open, and nobody else can open what has no name any more.
     with _file_of(work) as path:
         for backend in way.backends[:-1]:
             with suppress(MountError):
-                backend.start(path, work.image.prefix)
+                backend.start(path, work.image.prefix, held)
                 return
-        way.backends[-1].start(path, work.image.prefix)
+        way.backends[-1].start(path, work.image.prefix, held)
 
 
 @contextmanager
 def _file_of(work: Work) -> Iterator[Path]:
     """Yield the file of an image, or a private copy with exactly the bytes that are wanted."""
     if work.image.sha256 is None:
-        yield work.image.path
+        yield work.staged.path if work.staged else work.image.path
         return
     doing = f"copy {work.image.path} to {work.options.copies}"
     with ExitStack() as stack:
         with files.storage_errors(doing):
             directory = stack.enter_context(claimed_directory(work.options.copies, COPY))
-            copy = directory / "image.squashfs"
-            copy_verified(work.image.path, copy, work.image.sha256)
-        yield copy
-
-
-def copy_verified(source: Path, target: Path, sha256: str) -> None:
-    """Copy a file, and raise IntegrityError unless the copy has exactly these bytes."""
-    import hashlib
-
-    digest = hashlib.sha256()
-    with files.open_regular(source) as stream, target.open("xb") as copy:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-            copy.write(block)
-    if digest.hexdigest() != sha256:
-        raise IntegrityError(
-            f"{source} has the sha256 {digest.hexdigest()}, not the {sha256} that was verified",
-            "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",
-        )
+            target, source = directory / "image.squashfs", work.image.path
+            with files.open_regular(source) as stream, target.open("xb") as copy:
+                staging.copy_verified(stream, copy, work.image.sha256, source)
+        yield target
 
 
 def _clear(image: Image, tool_directory: Path | None) -> None:

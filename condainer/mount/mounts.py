@@ -9,7 +9,6 @@ from pathlib import Path
 from condainer.mount import backends, choice, mount_locks, private, unpack
 from condainer.mount.backends import Refused, State
 from condainer.mount.choice import Way
-from condainer.mount.mount_table import mounted_at
 from condainer.mount.mount_work import (
     DEFAULT,
     Image,
@@ -18,6 +17,7 @@ from condainer.mount.mount_work import (
     Work,
     probe,
     provide,
+    staged,
     unverified,
     work_in,
 )
@@ -26,6 +26,7 @@ from condainer.mount.safe_base import check_base
 from condainer.startup import tool_paths
 from condainer.system import files, namespace
 from condainer.system.errors import CondainerError, MountError
+from condainer.system.mount_table import mounted_at
 from condainer.system.reporter import Reporter, Silent
 
 __all__ = ["Hold", "Image", "Options", "State", "check_base", "hold", "mount", "outlook", "probe"]
@@ -88,6 +89,9 @@ def mount(
     claim = mount_locks.claim(locks)
     try:
         state = answered(image, options)
+        if state is State.FOREIGN and os.geteuid() == 0:
+            mount_locks.remove_left(image.prefix)
+            state = answered(image, options)
         if _is_provided(image, options, state):
             return None
         way = choice.for_everybody_of_ours(options.way, image.path, state, options.tool_directory)
@@ -256,6 +260,7 @@ def _hold_aside(image: Image, options: Options, way: Way, report: Reporter) -> H
 
     The namespace is this process's own, and ends with it: there is nothing to look after.
     """
+    private.demand_safe(image.prefix, options.trusted)
     copy = replace(image, prefix=unpack.aside(image.prefix))
     files.make_directory(copy.prefix.parent, 0o700)
     try:
@@ -288,8 +293,19 @@ def _hold_private(image: Image, options: Options, way: Way, report: Reporter) ->
 
 
 def _mount_privately(work: Work) -> None:
-    prefix = work.image.prefix
     turn = mount_locks.wait_for(work.locks.mount, exclusive=True)
+    try:
+        # A copy for all our processes is made where these see it.
+        with staged(work) as prepared:
+            _mount_in_namespace(prepared)
+    except Taken:
+        raise MountError(f"{work.image.prefix} cannot be mounted, even privately") from None
+    finally:
+        os.close(turn)
+
+
+def _mount_in_namespace(work: Work) -> None:
+    prefix = work.image.prefix
     place = None
     try:
         if private.join(work.locks) is not Joined.NOT:
@@ -304,10 +320,7 @@ def _mount_privately(work: Work) -> None:
             )
         with namespace.mount_right():
             work_in(work, place)
-    except Taken:
-        raise MountError(f"{prefix} cannot be mounted, even privately") from None
     finally:
-        os.close(turn)
         if place is not None:
             # The keeper has it as well, unless there was one.
             os.close(place.announced)

@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from condainer.mount import mount_locks, mount_table
+from condainer.mount import mount_locks
 from condainer.mount.mount_locks import Locks
-from condainer.system import files, namespace
+from condainer.system import files, mount_table, namespace
 from condainer.system.errors import MountError
 
 
@@ -116,11 +116,7 @@ def show(copy: Path, prefix: Path, trusted: Callable[[int], bool]) -> None:
     The process must have one thread. Parameters: as of enter(). Raises MountError when the machine
     does not allow it, or when others could put something else there meanwhile.
     """
-    if not _is_safe(prefix, trusted):
-        raise MountError(
-            f"{prefix} is taken by {owner(prefix)}, who could replace it while it is used",
-            "Set `mount_base_directory` to a directory of your own and build again.",
-        )
+    demand_safe(prefix, trusted)
     notice, announced = mount_locks.announce(prefix)
     try:
         namespace.enter()
@@ -133,6 +129,15 @@ def show(copy: Path, prefix: Path, trusted: Callable[[int], bool]) -> None:
         ) from error
     # Locked until the command has ended.
     os.set_inheritable(announced, True)
+
+
+def demand_safe(prefix: Path, trusted: Callable[[int], bool]) -> None:
+    """Refuse a prefix at which others could put something else meanwhile; raises MountError."""
+    if not _is_safe(prefix, trusted):
+        raise MountError(
+            f"{prefix} is taken by {owner(prefix)}, who could replace it while it is used",
+            "Set `mount_base_directory` to a directory of your own and build again.",
+        )
 
 
 def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:

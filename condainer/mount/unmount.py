@@ -10,16 +10,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.mount import backends, mount_locks, unpack
+from condainer.mount import backends, mount_locks, staging, unpack
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks
-from condainer.mount.mount_table import Mounted, mount_table
-from condainer.mount.mount_work import Image, probe
+from condainer.mount.mount_work import Image, probe, wish_of
 from condainer.mount.mounts import check_base
 from condainer.mount.users import users_of
 from condainer.startup import launch
 from condainer.system import process
 from condainer.system.errors import CondainerError, MountError
+from condainer.system.mount_table import Mounted, mount_table
 from condainer.system.process import CommandFailed
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
         cleared += _private_ones_cleared(place, force)
         cleared += _left_ones_removed(place)
         mount_locks.forget_earlier_boots(place)
+    # A copy that a daemon still has open goes with the keeper.
+    cleared += [Cleared(path, left=True) for path in staging.sweep(wish_of(settings))]
     return cleared
 
 

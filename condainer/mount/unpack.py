@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from condainer.mount import mount_locks
+from condainer.startup import attach
 from condainer.startup.command_environment import SENTINEL
 from condainer.system import files, process
 from condainer.system.errors import IntegrityError, MountError, ToolError
@@ -115,17 +117,11 @@ def claim(prefix: Path) -> None:
     The lock files of mounts tell mount namespaces apart; a copy is the same in all of them. Raises
     MountError if it is just being removed.
     """
-    descriptor = -1
-    try:
+    with suppress(OSError):
         descriptor = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), prefix.lstat()):
+        if attach.lock(descriptor, prefix, fcntl.LOCK_SH | fcntl.LOCK_NB):
             os.set_inheritable(descriptor, True)
             return
-    except OSError:
-        pass
-    if descriptor >= 0:
-        os.close(descriptor)
     raise MountError(f"{prefix} is being removed just now", "Try again.")
 
 

@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from condainer.mount import mount_table
+from condainer.system import mount_table
 
 # How often a kernel that cannot tell is asked, in seconds.
 PAUSE = 0.2

@@ -10,17 +10,31 @@ import time
 
 from condainer.startup import find_project, stamp
 
+# The only setting that a command line may have: what wrappers and kernels give of an image.
+CACHE = "cache_directory=/"
+# The option that names one of several environments of a project.
+ENVIRONMENT = ("-e", "--environment")
+
 
 class Call:
     """A `cnd build` or `cnd exec` with nothing unusual about it, or what activation asks.
 
     `directory` is the project's, `named` if `-d` gave it; `env` is the name of an image, or its
-    whole address, empty for the project's own; `found` is what the stamp says, None if that is not
-    valid any more.
+    whole address, empty for the project's own, and `overrides` tells its cache, if it is given;
+    `environment` is which one of several in the project is asked for, empty for `default`;
+    `found` is what the stamp says, None if that is not valid any more.
     """
 
     def __init__(
-        self, command: str, words: list[str], directory: str, named: bool, quiet: bool, env: str
+        self,
+        command: str,
+        words: list[str],
+        directory: str,
+        named: bool,
+        quiet: bool,
+        env: str,
+        overrides: list[str],
+        environment: str,
     ) -> None:
         self.command = command
         self.words = words
@@ -28,39 +42,64 @@ class Call:
         self.named = named
         self.quiet = quiet
         self.env = env
+        self.overrides = overrides
+        self.environment = environment
         # What activation asks is about an image, not about a project.
         asked = command == "activation-variables"
-        self.found = None if asked else _found(stamp.named(directory, env))
+        key = stamp.named(directory, env, overrides, environment)
+        self.found = None if asked else _found(key)
 
 
 def parsed(arguments: list[str]) -> "Call | None":
     """Return what the arguments ask for; None for what only the command line itself knows."""
     quiet, place = False, 0
     given: str | None = None
+    chosen = ""
+    overrides: list[str] = []
     while place < len(arguments):
         word = arguments[place]
         place += 1
         if word in ("-q", "--quiet"):
             quiet = True
-        elif word in ("-d", "--directory") and place < len(arguments):
+        elif word in ("-d", "--directory") and arguments[place : place + 1] not in ([], [""]):
             given = arguments[place]
+            place += 1
+        elif word in ENVIRONMENT and arguments[place : place + 1] not in ([], [""]):
+            chosen = arguments[place]
+            place += 1
+        elif word == "--set" and place < len(arguments) and not overrides:
+            overrides = [arguments[place]]
             place += 1
         else:
             command = "exec" if word == "run" else word
-            env, rest = _env(command, arguments[place:])
+            rest = arguments[place:]
+            if rest[:1] and rest[0] in ENVIRONMENT and rest[1:2] not in ([], [""]):
+                chosen, rest = rest[1], rest[2:]
+            env, rest = _env(command, rest, chosen)
+            environment = chosen or os.environ.get(find_project.ENVIRONMENT, "")
+            environment = "" if environment == find_project.DEFAULT else environment
             words = _words(command, rest)
             # Not for a shell that completes.
             if words is None or "_CND_COMPLETE" in os.environ:
                 return None
+            if overrides and not (env and overrides[0].startswith(CACHE)):
+                return None
             directory = _directory(command, given)
             named = given is not None
-            return Call(command, words, directory, named, quiet, env) if directory else None
+            return (
+                Call(command, words, directory, named, quiet, env, overrides, environment)
+                if directory
+                else None
+            )
     return None
 
 
-def _env(command: str, words: list[str]) -> tuple[str, list[str]]:
-    """Return the name or whole address of the image of a command, if any, and the other words."""
-    if command != "exec":
+def _env(command: str, words: list[str], chosen: str) -> tuple[str, list[str]]:
+    """Return the name or whole address of the image of a command, if any, and the other words.
+
+    Where the command line has `chosen` an environment of the project, there is none.
+    """
+    if command != "exec" or chosen:
         return "", words
     option, equals, value = (words or [""])[0].partition("=")
     rest = words[1:]
@@ -73,7 +112,7 @@ def _env(command: str, words: list[str]) -> tuple[str, list[str]]:
 
 
 def _words(command: str, words: list[str]) -> list[str] | None:
-    if command == "build" and all(word in ("--locked", "--json") for word in words):
+    if command == "build" and all(word in ("--locked", "--pull-only", "--json") for word in words):
         return words
     if command == "exec" and words and not words[0].startswith("-"):
         return words
@@ -105,27 +144,33 @@ def _build(call: Call, start: float) -> int | None:
         sys.stdout.write(f"{found['head']}{seconds}{found['tail']}\n")
     elif not call.quiet:
         seconds = time.perf_counter() - start
-        sys.stderr.write(f"{found['text']} in {seconds:.2f} s\n{use(call.directory)}\n")
+        told = use(call.directory, call.environment)
+        sys.stderr.write(f"{found['text']} in {seconds:.2f} s\n{told}\n")
     return 0
 
 
-def use(project: str) -> str:
+def use(project: str, environment: str = "") -> str:
     """Return how the image of a project is used, in the shell of this user.
 
+    Parameters: `environment` is which one of several it is of, empty for `default`.
     Not without a slash: bash looks in PATH first, where conda and virtual environments have an
     `activate` of their own.
     """
     shell = os.path.basename(os.environ.get("SHELL", ""))
     script = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh"}
-    path = f"{'.' if find_project.is_here(project) else project}/{script.get(shell, 'activate')}"
+    name, option = script.get(shell, "activate"), ""
+    if environment not in ("", find_project.DEFAULT):
+        name, option = name.replace("activate", f"activate-{environment}"), f" -e {environment}"
+    commands = f"cnd shell{option}, or cnd exec{option} -- COMMAND"
+    path = f"{'.' if find_project.is_here(project) else project}/{name}"
     if not path.isprintable():
         # It could be an escape sequence of the terminal.
-        return "Use it: cnd shell, or cnd exec -- COMMAND"
+        return f"Use it: {commands}"
     if not all(sign.isalnum() or sign in "/._-+" for sign in path):
         from condainer.startup.stand_ins import quoted
 
         path = quoted(path)
-    return f"Use it: source {path}, cnd shell, or cnd exec -- COMMAND"
+    return f"Use it: source {path}, {commands}"
 
 
 def _directory(command: str, given: str | None) -> str:

@@ -195,20 +195,33 @@ def _lock(base: str, name: str, view: str) -> int | None:
         finally:
             os.close(keeper)
         users = os.open(f"{stem}.users", FLAGS)
-    except OSError:
-        return None
-    try:
         # The keeper has it for a moment after each command, to look whether to unmount.
-        fcntl.flock(users, fcntl.LOCK_SH)
-        # A cleaner of temporary files may have removed it.
-        if os.path.samestat(os.fstat(users), os.lstat(f"{stem}.users")):
+        if lock(users, f"{stem}.users", fcntl.LOCK_SH):
             # The keeper goes by this time.
             os.utime(users)
             return users
     except OSError:
         pass
-    os.close(users)
     return None
+
+
+def lock(descriptor: int, path: "str | os.PathLike[str]", kind: int) -> bool:
+    """Lock an open file of ours; False if it is not the one at its path any more.
+
+    A cleaner of temporary files may have removed it: others lock the new one. Unless it is locked,
+    it is closed. Raises OSError.
+    """
+    locked = False
+    try:
+        fcntl.flock(descriptor, kind)
+        status = os.fstat(descriptor)
+        locked = status.st_uid == os.geteuid() and os.path.samestat(status, os.lstat(path))
+    except FileNotFoundError:
+        pass
+    finally:
+        if not locked:
+            os.close(descriptor)
+    return locked
 
 
 def stem_of(base: str, name: str, view: str) -> str:

@@ -219,12 +219,11 @@ def is_identifier(name: str) -> bool:
 
 
 def _shell() -> list[str]:
-    for directory in os.environ.get("PATH", os.defpath).split(os.pathsep):
-        path = f"{directory}/bash"
-        if directory and os.access(path, os.X_OK) and not os.path.isdir(path):
-            # Below sshd, some would read ~/.bashrc.
-            return [path, "--norc"]
-    return ["/bin/sh"]
+    from condainer.startup import tool_paths
+
+    bash = tool_paths.find("bash")
+    # Below sshd, some would read ~/.bashrc.
+    return [bash, "--norc"] if bash else ["/bin/sh"]
 
 
 def run(argv: list[str], env: dict[str, str], kept: "Sequence[int] | None" = None) -> int:

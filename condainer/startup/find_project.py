@@ -7,8 +7,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 VARIABLE = "CONDAINER_PROJECT"
+# Which of several environments of a project a command is about.
+ENVIRONMENT = "CONDAINER_ENVIRONMENT"
+# That which is chosen where none is named.
+DEFAULT = "default"
 CONFIGURATION = "condainer.yml"
-INPUTS = ("environment.yml", "environment.yaml", "conda-lock.yml")
+INPUTS = (
+    *("environment.yml", "environment.yaml", "conda-lock.yml", "pixi.lock", "conda.lock"),
+    *("pixi.toml", "conda.toml", "pylock.toml", "uv.lock"),
+)
+# It is an input if pixi or conda-workspaces has a part of it; conda-lock's part is none.
+PYPROJECT = "pyproject.toml"
+OF_TOOLS = (b"tool.pixi.", b"tool.pixi]", b"tool.conda.", b"tool.conda]")
 # These are about no project.
 WITHOUT = ("activation-variables", "prereq", "version")
 
@@ -51,9 +61,30 @@ def _upward(here: str) -> str:
     for directory in _ours(here):
         if os.path.exists(f"{directory}/{CONFIGURATION}"):
             return directory
-        if not nearest and any(os.path.exists(f"{directory}/{name}") for name in inputs):
+        if not nearest and _has_input(directory, inputs):
             nearest = directory
     return nearest or here
+
+
+def _has_input(directory: str, inputs: "tuple[str, ...]") -> bool:
+    if any(os.path.exists(f"{directory}/{name}") for name in inputs):
+        return True
+    return _is_workspace(f"{directory}/{PYPROJECT}")
+
+
+def _is_workspace(path: str) -> bool:
+    """Tell whether a pyproject.toml has a table of pixi or conda, as settings.input_files does."""
+    try:
+        # What is no file must not keep us waiting.
+        with open(path, "rb", opener=_without_waiting) as file:
+            lines = file.read().replace(b" ", b"").replace(b"\t", b"").split(b"\n")
+    except OSError:
+        return False
+    return any(line[:1] == b"[" and line.lstrip(b"[").startswith(OF_TOOLS) for line in lines)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _ours(directory: str) -> "Iterator[str]":

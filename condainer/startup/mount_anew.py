@@ -28,7 +28,7 @@ def claim_new(found: dict[str, str]) -> int | None:
     is started first, takes away.
     """
     base, name = found.get("base"), found["prefix"].rpartition("/")[2]
-    if base is None or attach.ESCAPED & {*base}:
+    if base is None or attach.ESCAPED & {*base} or found["stage"]:
         return None
     command = _command(found)
     if command is None:
@@ -77,30 +77,16 @@ def _can_mount(found: dict[str, str]) -> bool:
     """Tell whether squashfuse can mount here for an ordinary user, too."""
     if os.geteuid() == 0:
         return True
-    helper = tool_paths.find("fusermount3", found["tools"]) or tool_paths.find(
-        "fusermount", found["tools"]
-    )
-    if helper is None:
-        return False
-    status = os.stat(helper)
-    setuid = status.st_uid == 0 and status.st_mode & 0o4000
-    return bool(setuid) and not tool_paths.privileges_frozen() and tool_paths.has_account()
+    setuid = tool_paths.is_setuid(tool_paths.fusermount(found["tools"]))
+    return setuid and not tool_paths.privileges_frozen() and tool_paths.has_account()
 
 
 def _locked(path: str, kind: int) -> int:
     """Lock a file of ours, and return its descriptor; raises OSError."""
     descriptor = os.open(path, FLAGS, 0o600)
-    try:
-        fcntl.flock(descriptor, kind)
-        status = os.fstat(descriptor)
-        # A cleaner of temporary files may have removed it.
-        if status.st_uid == os.geteuid() and os.path.samestat(status, os.lstat(path)):
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    raise FileNotFoundError(path)
+    if not attach.lock(descriptor, path, kind):
+        raise FileNotFoundError(path)
+    return descriptor
 
 
 def _mount(found: dict[str, str], base: str, name: str, stem: str, command: list[str]) -> None:

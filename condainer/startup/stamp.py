@@ -12,7 +12,11 @@ import sys
 
 from condainer import __version__
 
-MAGIC = b"condainer-stamp-2"
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAGIC = b"condainer-stamp-3"
 DIRECTORY = "condainer-stamps"
 # What is larger is remembered by its sha256, in bytes.
 LARGE = 1 << 20
@@ -21,9 +25,16 @@ DIGITS = 32
 # How long a stamp is believed, in seconds: then a build touches the project's note, too.
 LIFE = 20 * 3600
 # Besides CONDAINER_*, on which settings depend; without what an activation sets, and what names the
-# project, which is looked at itself.
-NAMES = (b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR")
-NO_SETTINGS = (b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX", b"CONDAINER_PROJECT")
+# project or its environment, by which a stamp is found.
+NAMES = (
+    *(b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR"),
+    # By which a lock can be stale.
+    *(b"UV_INDEX", b"UV_DEFAULT_INDEX", b"UV_INDEX_URL", b"UV_EXTRA_INDEX_URL", b"UV_FIND_LINKS"),
+)
+NO_SETTINGS = (
+    *(b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX", b"CONDAINER_PROJECT"),
+    b"CONDAINER_ENVIRONMENT",
+)
 # Those that hold paths, which may be relative to the working directory.
 PATHS = (
     *(b"CONDAINER_CACHE", b"CONDAINER_READONLY_CACHES", b"CONDAINER_PACKAGE_CACHE"),
@@ -40,12 +51,16 @@ FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 CONTENT, DIGEST, FILE, PLACE, TARGET, DATED, NUMBER = b"c", b"d", b"f", b"p", b"t", b"w", b"n"
 
 
-def named(project: str, name: str) -> str:
+def named(project: str, name: str, overrides: "Sequence[str]" = (), environment: str = "") -> str:
     """Return what the stamp is of that an image has, by name or address, in a project directory.
 
-    No path of a project has two slashes in a row.
+    Parameters: `overrides` are the settings of the command line; without a name, `environment` is
+    which one of several in the project is asked for. No path of a project has two slashes in a
+    row, and no name begins with one.
     """
-    return f"{project}//{name}" if name else project
+    if name:
+        return "//".join((project, name, *overrides))
+    return f"{project}///{environment}" if environment else project
 
 
 def path_of(project: str) -> str | None:

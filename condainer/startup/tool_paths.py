@@ -9,12 +9,15 @@ import os
 OPTIONS = "ro,nosuid,nodev"
 # The kernel's own file system, which only root can mount, also where there are user namespaces.
 KERNEL = "squashfs"
+# How the scripts of `cnd wrap` begin.
+WRAPPER = b"#!/bin/bash -p\n# Made by `cnd wrap`"
 
 
 def find(name: str, directory: str = "") -> str | None:
     """Return the path of an executable, or None.
 
-    It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH.
+    It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH. The
+    wrapper of an image's program is none: it would need the tool itself, to mount the image.
     """
     own = os.path.normpath(f"{root()}/current/programs")
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
@@ -23,9 +26,20 @@ def find(name: str, directory: str = "") -> str | None:
         if not place or not os.path.isfile(found) or not os.access(found, os.X_OK):
             continue
         # What others could have put among our own is not run.
-        if os.path.normpath(place) != own or _is_ours(own):
+        if (os.path.normpath(place) != own or _is_ours(own)) and not _is_wrapper(found):
             return found
     return None
+
+
+def fusermount(directory: str = "") -> str | None:
+    """Return the program with which ordinary users mount and unmount, or None; see find()."""
+    return find("fusermount3", directory) or find("fusermount", directory)
+
+
+def is_setuid(program: str | None) -> bool:
+    """Tell whether a program runs as root for every user; raises OSError."""
+    status = os.stat(program) if program else None
+    return status is not None and status.st_uid == 0 and status.st_mode & 0o4000 != 0
 
 
 def root() -> str:
@@ -35,6 +49,15 @@ def root() -> str:
         home = os.environ.get("HOME", "")
         data = f"{home if os.path.isabs(home) else '/nonexistent'}/.local/share"
     return f"{data}/condainer/tools"
+
+
+def _is_wrapper(path: str) -> bool:
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            return stream.read(len(WRAPPER)) == WRAPPER
+    except OSError:
+        # What can be run need not be readable.
+        return False
 
 
 def _is_ours(path: str) -> bool:

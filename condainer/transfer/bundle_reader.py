@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import io
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from condainer.lock.explicit import lockfile_path, parse_explicit
+from condainer.lock.explicit import parse_explicit
+from condainer.lock.lock_paths import LOCKFILE
 from condainer.lock.locks import Lock, PipPackage
-from condainer.packages import admission, archives, build_requirements, git_repositories
+from condainer.lock.makers import CONDA_LOCK, RATTLER_LOCKS
+from condainer.packages import admission, archives, git_repositories
 from condainer.packages.archives import File
-from condainer.settings.config import ENVIRONMENT_FILES, PROJECT_FILE, RUNNING, Settings
-from condainer.solve.lock_state import CONDA_LOCK
+from condainer.pypi import build_requirements
+from condainer.settings import environments
+from condainer.settings.config import PROJECT_FILE, RUNNING, Settings
+from condainer.settings.input_files import ENVIRONMENT_FILES, OTHERS, UV_LOCK
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, read_bytes, storage_errors
 from condainer.system.platforms import this_platform
@@ -26,7 +29,6 @@ from condainer.transfer.bundle_format import Piece
 
 # A lockfile, or a file that it was made from.
 PROJECT_LIMIT = 64 << 20
-LOCK = re.compile(r"conda(?P<completed>iner)?-(?P<platform>[a-z0-9]+-[a-z0-9]+)\.lock")
 
 
 @dataclass(frozen=True)
@@ -114,17 +116,33 @@ def _read(stream: BinaryIO, path: Path, project: Path) -> _Brought:
 
 
 def _has_lock(project: Path) -> bool:
-    own = (lockfile_path(project, this_platform()), project / CONDA_LOCK)
-    return any(os.path.lexists(place) for place in own)
+    """Tell whether a project has a lock of this platform, be it that of another environment."""
+    return any(
+        name in RATTLER_LOCKS or _is_conda_lock(name) or _platform_of(name) == this_platform()
+        for name in os.listdir(project)
+    )
+
+
+def _platform_of(name: str) -> str:
+    match = LOCKFILE.fullmatch(name)
+    return match["platform"] if match and not match["completed"] else ""
+
+
+def _is_conda_lock(name: str) -> bool:
+    return name == CONDA_LOCK or name.endswith(f".{CONDA_LOCK}")
 
 
 def _check_project(texts: Mapping[str, bytes], locks: Mapping[str, Lock], path: Path) -> None:
     """Refuse files that are neither locks, nor what they were made from, nor condainer.yml."""
-    known = {PROJECT_FILE, CONDA_LOCK, *ENVIRONMENT_FILES}
+    known = {PROJECT_FILE, *ENVIRONMENT_FILES, *OTHERS, UV_LOCK}
     known |= {source.path for lock in locks.values() for source in lock.sources}
-    named = _settings(texts, path).get("environment_yml")
-    known |= {os.path.normpath(named)} if isinstance(named, str) else set()
-    if others := sorted(name for name in texts if name not in known and not LOCK.fullmatch(name)):
+    found = _settings(texts, path)
+    several = found.get(environments.FIELD)
+    said = [found, *(several.values() if isinstance(several, dict) else ())]
+    named = [keys.get("environment_yml") for keys in said if isinstance(keys, dict)]
+    known |= {os.path.normpath(name) for name in named if isinstance(name, str)}
+    locked = {name for name in texts if LOCKFILE.fullmatch(name) or _is_conda_lock(name)}
+    if others := sorted(name for name in texts if name not in known | locked):
         raise IntegrityError(f"{path}: {others[0]!r} is no file of a project", bundle_format.REMEDY)
 
 
@@ -229,14 +247,20 @@ def _complete_locks(
     there = {(piece.kind, piece.name, piece.sha256) for piece in pieces}
     repositories_there = {piece.name for piece in pieces if piece.kind == "repository"}
     locks: dict[str, Lock] = {}
+    whose: set[str | None] = set()
     # The completed form of another tool's lock comes after that, and in its place.
     for name in sorted(texts):
-        if not (match := LOCK.fullmatch(name)):
+        if _is_conda_lock(name):
+            whose.add(name.removesuffix(CONDA_LOCK).rstrip(".") or None)
+        if not (match := LOCKFILE.fullmatch(name)):
             continue
         platform = match["platform"]
+        whose.add(match["environment"])
         text = texts[name].decode("utf-8", "replace")
-        completed = f"condainer-{platform}.lock" in texts and not match["completed"]
+        completed = not match["completed"] and name.replace("conda-", "condainer-", 1) in texts
         locks[platform] = parse_explicit(text, f"{path}: {name}", platform, partial=completed)
+    if len(whose) > 1:
+        raise IntegrityError(f"{path} has locks of several environments", bundle_format.REMEDY)
     for platform, lock in locks.items():
         needed = [("archive", package.filename, package.sha256) for package in lock.conda]
         needed += [

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from condainer.lock.explicit import completed_path, lockfile_path, render_explicit
+from condainer.lock.explicit import render_explicit
+from condainer.lock.lock_paths import completed_path, conda_lock_path, lockfile_path
 from condainer.lock.locks import ABSENT, Lock, PipPackage
-from condainer.packages import archives, build_requirements, downloads, git_repositories
+from condainer.packages import archives, downloads, git_repositories
 from condainer.packages.archives import File
+from condainer.pypi import build_requirements
 from condainer.settings.config import PROJECT_FILE, Settings
-from condainer.solve.lock_state import CONDA_LOCK
 from condainer.system.errors import InputError, StorageError
 from condainer.system.files import (
     open_regular,
@@ -85,18 +86,16 @@ def _project_pieces(locks: Sequence[Lock], settings: Settings) -> list[tuple[Pie
     texts: dict[str, bytes] = {}
     files = settings.files
     for lock in locks:
-        path = lockfile_path(settings.project, lock.platform)
+        path = lockfile_path(settings, lock.platform)
         there = files.is_file(path)
         texts[path.name] = files.read(path) if there else render_explicit(lock).encode()
         if lock.origin == path.name:
-            texts[completed_path(settings.project, lock.platform).name] = render_explicit(
-                lock
-            ).encode()
+            texts[completed_path(settings, lock.platform).name] = render_explicit(lock).encode()
         for source in lock.sources:
             if source.sha256 != ABSENT:
                 texts[source.path] = files.read(source.place(settings.project))
     named = os.path.relpath(settings.environment_yml, settings.project)
-    for name in (named, CONDA_LOCK, PROJECT_FILE):
+    for name in (named, conda_lock_path(settings).name, PROJECT_FILE):
         if files.is_file(settings.project / name):
             texts.setdefault(name, files.read(settings.project / name))
     outside = [name for name in texts if not bundle_format.is_below(name)]

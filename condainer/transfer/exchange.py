@@ -87,14 +87,14 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
         present = entry is not None
         if entry is None:
             trust.check_cache(settings.cache_directory, settings)
-            with publish.building(address, settings, reporter) as directory:
+            with publish.building(address, settings, reporter, publish.IMPORT) as directory:
                 image = directory / entries.IMAGE
                 with storage_errors(f"copy {path} to {image}"), image.open("wb") as target:
                     _refuse(path, one_file.check(found, stream, reporter, target))
                 _refuse(path, recipe_problems(image, address, settings))
                 papers = found.papers
                 entry = publish.publish(
-                    directory, address, papers.manifest, papers.lock_text, settings
+                    directory, address, papers.manifest_text, papers.lock_text, settings
                 )
         else:
             with storage_errors(f"read {path}"):

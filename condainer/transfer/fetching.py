@@ -7,19 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer.lock.explicit import lockfile_path
+from condainer.build.needs import Needs, demand_local, missing, needs_of
+from condainer.lock.lock_paths import conda_lock_path, lockfile_path
 from condainer.lock.locks import Lock
-from condainer.packages import (
-    admission,
-    build_requirements,
-    downloads,
-    git_repositories,
-    network,
-)
-from condainer.packages.needs import Needs, demand_local, missing, needs_of
+from condainer.packages import admission, client_settings, downloads, git_repositories
+from condainer.pypi import build_requirements
 from condainer.settings.config import Settings
 from condainer.solve import completion
-from condainer.solve.lock_state import CONDA_LOCK, LockState, ensure_lock, lock_state
+from condainer.solve.lock_state import LockState, ensure_lock, lock_state
 from condainer.system.errors import LockfileError, StaleLockError
 from condainer.system.files import stand_somewhere
 from condainer.system.platforms import this_platform
@@ -66,7 +61,7 @@ def fetch(settings: Settings, platforms: Sequence[str], reporter: Reporter) -> F
     locks = tuple(lock_for(settings, platform, reporter) for platform in wanted)
     for lock in locks:
         admission.admit(lock, settings)
-    network.prepare(settings, reporter)
+    client_settings.prepare(settings, reporter)
     needs = needs_of(locks, settings)
     found = downloads.find(needs.files, settings)
     files = tuple(file for file, path in found.items() if path is None)
@@ -105,10 +100,10 @@ def _current(state: LockState, platform: str, settings: Settings) -> Lock:
     hint = f"Lock for it first: `cnd lock --platform {platform}`."
     if state.status == "stale":
         raise StaleLockError(f"The lock for {platform} is stale: {state.reason}", hint)
-    path = lockfile_path(settings.project, platform)
+    path = lockfile_path(settings, platform)
     raise LockfileError(
-        f"There is no lock for {platform}: neither {path.name} nor {CONDA_LOCK} in "
-        f"{settings.project} has one",
+        f"There is no lock for {platform}: neither {path.name} nor "
+        f"{conda_lock_path(settings).name} in {settings.project} has one",
         hint,
     )
 
