@@ -1,3 +1,3 @@
 """Declarative Conda environments as content-addressed, compressed, shared images."""
 
-__version__ = "1.0.0.dev0"
+__version__ = "1.0.0"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
-    """Run `cnd` and return its exit status; README.md lists them."""
+    """Run `cnd` and return its exit status; `system.errors` lists them."""
     from condainer.startup import answer
 
     start = time.perf_counter()
@@ -130,7 +130,7 @@ def _own_words(words: "Sequence[str]") -> "tuple[Sequence[str], bool]":
     """
     place = 0
     while words[place : place + 1] and words[place].startswith("-"):
-        place += 2 if words[place] in ("-d", "--directory", "--set") else 1
+        place += 2 if words[place] in ("-d", "--directory", "-e", "--environment", "--set") else 1
     executes = list(words[place : place + 1]) in (["exec"], ["run"])
     return () if executes else words, executes
 

@@ -10,18 +10,21 @@ from pathlib import Path
 import yaml
 
 from condainer.activate.scripts import SCRIPTS
-from condainer.inputs.missing import REQUIREMENTS
+from condainer.lock.lock_paths import lockfile_name
+from condainer.lock.makers import CONDA_LOCK, RATTLER_LOCKS
 from condainer.settings import original
-from condainer.settings.config import (
+from condainer.settings.config import PERSONAL, PROJECT_FILE, documented, known_keys
+from condainer.settings.input_files import (
     ENVIRONMENT_FILES,
-    PERSONAL,
-    PROJECT_FILE,
-    documented,
-    known_keys,
+    REQUIREMENTS,
+    environment_file,
+    is_pylock,
 )
+from condainer.settings.project_files import ProjectFiles
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError
 from condainer.system.files import publish_text, read_text, storage_errors
+from condainer.system.platforms import this_platform
 from condainer.system.yaml_file import Document
 
 EXAMPLE = """\
@@ -44,9 +47,11 @@ dependencies:
 """
 HEAD = """\
 # Configuration of Condainer for this project. Every key has a default: uncomment a line to
-# change it. The README explains them all.
+# change it. docs/reference/configuration.md explains them all.
 """
 IGNORE = ".gitignore"
+# The scripts of environments with a name.
+OTHERS = "activate-*"
 # What the original wrote, by how it begins: a build leaves alone what is not ours.
 THEIR_SCRIPTS = {
     "activate": "# usage: source activate\n",
@@ -82,11 +87,22 @@ def changes(directory: Path) -> Iterator[Change]:
     configuration = _new(directory / PROJECT_FILE, _template())
     theirs = _originals(configuration.path) is not None
     yield Change(configuration.path, "", "convert") if theirs else configuration
-    usual, other = (directory / name for name in ENVIRONMENT_FILES)
-    requirements = (directory / REQUIREMENTS).is_file()
-    environment = other if other.is_file() and not os.path.lexists(usual) else usual
-    yield _new(environment, FOR_REQUIREMENTS if requirements else EXAMPLE)
+    yield _environment(directory)
     yield _ignoring(directory / IGNORE)
+
+
+def _environment(directory: Path) -> Change:
+    """Return what becomes of the environment file, which not every project needs."""
+    found = environment_file(directory, ProjectFiles(), chooses=False)
+    usual, other = (directory / name for name in ENVIRONMENT_FILES)
+    if found in (usual, other) and not os.path.lexists(found):
+        if locks := _locks(directory):
+            return Change(locks[0], "", "use")
+        if named := sorted(p for p in directory.glob("pylock.*.toml") if is_pylock(p)):
+            return Change(named[0], "", "choose")
+        requirements = (directory / REQUIREMENTS).is_file()
+        return _new(found, FOR_REQUIREMENTS if requirements else EXAMPLE)
+    return Change(found, "", "keep" if found in (usual, other) else "use")
 
 
 def conversion(directory: Path) -> Iterator[Change]:
@@ -125,6 +141,12 @@ def _new(path: Path, text: str) -> Change:
     return Change(path, "", "keep") if os.path.lexists(path) else Change(path, text)
 
 
+def _locks(directory: Path) -> list[Path]:
+    """Return the lockfiles that are there, which are used as they are; no example knows of them."""
+    names = (lockfile_name(this_platform()), CONDA_LOCK, *RATTLER_LOCKS)
+    return [directory / name for name in names if os.path.lexists(directory / name)]
+
+
 def _ignoring(path: Path) -> Change:
     """Let git ignore the scripts that a build makes, whether there is a repository yet or not."""
     there = ""
@@ -132,7 +154,7 @@ def _ignoring(path: Path) -> Change:
         with storage_errors(f"read {path}"):
             there = read_text(path, errors="surrogateescape")
     named = {line.strip().removeprefix("/") for line in there.splitlines()}
-    missing = "".join(f"/{name}\n" for name in SCRIPTS if name not in named)
+    missing = "".join(f"/{name}\n" for name in (*SCRIPTS, OTHERS) if name not in named)
     if not missing:
         return Change(path, "", "keep")
     end = "" if there.endswith("\n") or not there else "\n"

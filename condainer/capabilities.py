@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import tempfile
 from pathlib import Path
 
@@ -26,6 +24,7 @@ SQUASHFUSE = {
     "zstd": b"ZSTD_decompress",
     "timeout": b"timeout=%u",
     "multithreaded": b"fuse_session_loop_mt",
+    "notify_pipe": b"notify_pipe=%s",
 }
 
 
@@ -94,9 +93,3 @@ def version(tool: str) -> str:
         return ""
     match = re.search(r"\d+(\.\d+)+", text)
     return match[0] if match else ""
-
-
-def is_setuid(tool: str) -> bool:
-    """Tell whether a program runs as root, whoever starts it."""
-    status = os.stat(tool)
-    return status.st_uid == 0 and bool(status.st_mode & stat.S_ISUID)

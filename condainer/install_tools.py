@@ -12,18 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer.inputs.environment_yml import DEFAULT_CHANNEL, Inputs, Spec
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.environment_yml import DEFAULT_CHANNEL
+from condainer.inputs.inputs import Inputs
 from condainer.lock.address import address_of
 from condainer.lock.explicit import checked, render_explicit
 from condainer.lock.locks import Lock
-from condainer.packages import conda_packages, network
+from condainer.packages import client_settings, conda_packages
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
-from condainer.solve.engines import Embedded
+from condainer.solve.engines import Engine
 from condainer.startup import tool_paths
 from condainer.system import namespace, process
 from condainer.system.errors import CondainerError, ToolError
-from condainer.system.files import make_directory, remove_tree, storage_errors
+from condainer.system.files import make_directory, publish_link, remove_tree, storage_errors
 from condainer.system.platforms import this_platform
 from condainer.system.private_directory import claimed_directory, reclaim
 from condainer.system.reporter import Reporter
@@ -64,7 +66,7 @@ def install(settings: Settings, reporter: Reporter) -> Provisioned:
 
     Raises what solving, downloading and linking raise, ToolError if they do not run here.
     """
-    network.prepare(settings, reporter)
+    client_settings.prepare(settings, reporter)
     lock = _locked(settings, reporter)
     root = Path(tool_paths.root())
     directory = root / address_of(lock, root).digest
@@ -78,8 +80,7 @@ def install(settings: Settings, reporter: Reporter) -> Provisioned:
                 _fill(draft, directory, scratch, lock, settings, reporter)
                 remove_tree(directory)
                 os.rename(draft, directory)
-            (scratch / CURRENT).symlink_to(directory.name)
-            os.replace(scratch / CURRENT, root / CURRENT)
+            publish_link(root / CURRENT, directory.name)
         _remove_others(directory)
     reporter.finish()
     return Provisioned(directory, lock, new)
@@ -97,7 +98,7 @@ def _locked(settings: Settings, reporter: Reporter) -> Lock:
         post_link_scripts=False,
         sources=(),
     )
-    solved = conda_solver.solve(inputs, settings, reporter, Embedded())
+    solved = conda_solver.solve(inputs, settings, reporter, Engine())
     lock = Lock(inputs.platform, tuple(item.package for item in solved), name=inputs.name)
     return checked(lock, "the solution")
 

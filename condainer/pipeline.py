@@ -14,12 +14,12 @@ from condainer import __version__
 from condainer.activate.scripts import write_activation
 from condainer.cache import entries, project_register, trust
 from condainer.cache.entries import Entry, Manifest
-from condainer.lock.address import Address, address_of
+from condainer.lock.address import DIGITS, Address, address_of, prefix_of
 from condainer.lock.explicit import render_explicit
 from condainer.lock.locks import Lock
 from condainer.mount.safe_base import check_base
 from condainer.settings.config import Settings
-from condainer.solve.lock_state import ensure_lock, lock_state
+from condainer.solve.lock_state import demanded, ensure_lock, lock_state, not_current
 from condainer.system.errors import CondainerError, NotBuiltError, StorageError
 from condainer.system.files import stand_somewhere
 from condainer.system.reporter import Reporter
@@ -47,18 +47,28 @@ class Built:
 def ensure(settings: Settings, reporter: Reporter) -> Built:
     """Return the image of a project, building it only if no cache has it.
 
-    Raises TrustError for one that the user's configuration does not trust, and what a build raises.
+    Raises TrustError for one that the user's configuration does not trust, PolicyError for one with
+    packages of a channel that it forbids, and what a build raises.
     """
     start = time.monotonic()
     if settings.address is not None:
         entry, lock = entries.pinned(settings.address, settings)
         hit, locked = True, False
+        _check_policy(lock, settings)
         _note(entry, settings)
     else:
         lock, locked = ensure_lock(settings, reporter, partial(_check_target, settings))
+        _check_policy(lock, settings)
         address = address_of(lock, settings.mount_base_directory)
         entry, hit = _found_or_built(lock, address, settings, reporter)
     return _ready(Built(entry, hit, locked, 0.0, lock), settings, reporter, start)
+
+
+def _check_policy(lock: Lock, settings: Settings) -> None:
+    if settings.policy:
+        from condainer.packages import forbidden
+
+        forbidden.demand_lock(lock, str(settings.project), settings)
 
 
 def _check_target(settings: Settings, lock: Lock | None) -> None:
@@ -117,18 +127,17 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
         return entries.pinned(settings.address, settings)
     state = lock_state(settings)
     if state.lock is None or state.status != "current":
-        hint = "Run `cnd build` first."
+        hint = f"Run `cnd build{settings.option}` first."
         if state.lock is not None and not settings.frozen:
-            hint += " `cnd exec --frozen` runs the image of the lock as it is."
-        raise NotBuiltError(
-            f"The lock of {settings.project} is {state.status}: {state.reason}", hint
-        )
+            hint += f" `cnd exec{settings.option} --frozen` runs the image of the lock as it is."
+        raise not_current(state, settings, hint)
     address = address_of(state.lock, settings.mount_base_directory)
     found = entries.look_up(address, settings)
     if found is None:
         places = ", ".join(str(root) for root in entries.roots(settings))
         raise NotBuiltError(
-            f"The image {address.digest} is not in {places}", "Run `cnd build` first."
+            f"The image {address.digest} of {settings.title} is not in {places}",
+            f"Run `cnd build{settings.option}` first.",
         )
     return found, state.lock
 
@@ -148,22 +157,21 @@ def behind(entry: Entry, settings: Settings) -> str:
 
 
 def mount_of(settings: Settings) -> Image:
-    """Return what a project's lock mounts, be it stale or its image gone from the cache.
+    """Return what an address or a project's lock mounts, be the image gone from the cache.
 
-    Raises NotBuiltError when there is no lock at all.
+    Raises NotBuiltError when there is no lock at all, or no image to complete the address.
     """
     from condainer.mount.mounts import Image
 
     if settings.address is not None:
-        entry = entries.find(settings.address, settings)
-        return Image.of(entry)
-    state = lock_state(settings)
-    if state.lock is None:
-        raise NotBuiltError(
-            f"The lock of {settings.project} is {state.status}: {state.reason}",
-            "Run `cnd build` first.",
-        )
-    address = address_of(state.lock, settings.mount_base_directory)
+        try:
+            return Image.of(entries.find(settings.address, settings))
+        except NotBuiltError:
+            if len(settings.address) < DIGITS:
+                raise
+            prefix = prefix_of(settings.address, settings.mount_base_directory)
+            return Image(Path(), settings.address, prefix)
+    address = address_of(demanded(settings, "build"), settings.mount_base_directory)
     directory = entries.entry_directory(settings.cache_directory, address.digest)
     return Image(directory / entries.IMAGE, address.digest, address.prefix)
 
@@ -177,7 +185,7 @@ def _found_or_built(
     finds it gone takes it back.
     """
     for _ in range(ATTEMPTS):
-        found = entries.look_up(address, settings)
+        found = entries.look_up(address, settings) or _pulled(address, settings, reporter)
         entry, hit = (found, True) if found else _build_ours(lock, address, settings, reporter)
         _note(entry, settings)
         if entry.image.exists():
@@ -191,10 +199,36 @@ def _note(entry: Entry, settings: Settings) -> None:
     project_register.note(entry, settings)
 
 
+def _pulled(address: Address, settings: Settings, reporter: Reporter) -> Entry | None:
+    """Return the image of an address if a registry has it; raises as pull.for_build()."""
+    if not (settings.registries or settings.web_caches or settings.pull_only):
+        return None
+    trust.check_cache(settings.cache_directory, settings)
+    from condainer.registry import pull
+
+    return pull.for_build(address, settings, reporter)
+
+
+def _pushed(entry: Entry, settings: Settings, reporter: Reporter) -> None:
+    """Push what was built here; a failure is a warning, for the image is there all the same."""
+    from condainer.registry import configured, push
+
+    try:
+        client = configured.chosen(None, settings, reporter)
+        if configured.is_left_out(client):
+            reporter.warn(f"The image is not pushed: {client.repository} has not answered")
+            return
+        done = push.push(entry, (), client, settings, reporter)
+        reporter.note(f"Pushed {entry.address} to {done.registry}")
+    except CondainerError as error:
+        reporter.close()
+        reporter.warn(f"The image is not pushed: {error.message}")
+
+
 def _build_ours(
     lock: Lock, address: Address, settings: Settings, reporter: Reporter
 ) -> tuple[Entry, bool]:
-    """Build an image into a cache that can be trusted, and sign it if a key is configured."""
+    """Build an image into a cache that can be trusted; sign and push it if that is configured."""
     trust.check_cache(settings.cache_directory, settings)
     entry, hit = _build(lock, address, settings, reporter)
     if not hit:
@@ -203,6 +237,8 @@ def _build_ours(
 
         reporter.finish()
         signing.add_to_ours(entry, settings, reporter)
+        if settings.push:
+            _pushed(entry, settings, reporter)
         limits.keep(settings, reporter)
     return entry, hit
 
@@ -238,7 +274,8 @@ def _build(
             )
         reporter.step("Publishing")
         manifest = _manifest(packed, lock, address, settings, reporter)
-        entry = publish.publish(directory, address, manifest, render_explicit(lock), settings)
+        text = entries.render_manifest(manifest)
+        entry = publish.publish(directory, address, text, render_explicit(lock), settings)
         return entry, False
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from condainer import capabilities
 from condainer.cache import signing, squashfs
-from condainer.packages import wheels
+from condainer.pypi import wheels
 from condainer.settings.config import Settings
 from condainer.solve import engines
+from condainer.startup import tool_paths
 from condainer.system import namespace, process
 from condainer.system.errors import CondainerError, ToolError
 
@@ -140,7 +141,7 @@ def _fusermount(settings: Settings) -> Check:
     found = old if new.problem and not old.problem else new
     if found.problem:
         return found
-    can = (("setuid", capabilities.is_setuid(found.found)),)
+    can = (("setuid", tool_paths.is_setuid(found.found)),)
     return replace(found, version=capabilities.version(found.found), can=can)
 
 

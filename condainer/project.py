@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,13 @@ BLOCK = 1 << 20
 
 
 def build_plan(settings: Settings) -> list[str]:
-    """Return what `cnd build` would do, without doing any of it."""
+    """Return what `cnd build` would do, without doing any of it; raises PolicyError as that."""
     if settings.address is not None:
-        entry = entries.find(settings.address, settings)
+        entry, lock = entries.pinned(settings.address, settings)
+        _check_policy(LockState("current", lock), settings)
         return [f"use the pinned image {entry.image}"]
     state = lock_state(settings)
+    _check_policy(state, settings)
     if state.status != "current" or state.lock is None:
         if settings.locked:
             return [f"refuse to solve: the lock is {state.status}: {state.reason}"]
@@ -43,7 +46,18 @@ def build_plan(settings: Settings) -> list[str]:
         return [f"use {entry_found.image}, which is there"]
     target = entries.entry_directory(settings.cache_directory, address.digest) / entries.IMAGE
     packages = f"{len(state.lock.conda)} conda and {len(state.lock.pip)} pip packages"
-    return [f"install {packages} and compress them into {target}"]
+    others = () if settings.offline else (*settings.web_caches, *settings.registries)
+    asked = [f"take {address.digest} from {place}, if it is there" for place in others]
+    if settings.pull_only:
+        return asked or ["refuse to build: `pull_only` is set, and no cache has the image"]
+    return [*asked, f"install {packages} and compress them into {target}"]
+
+
+def _check_policy(state: LockState, settings: Settings) -> None:
+    if settings.policy:
+        from condainer.solve import allowed
+
+        allowed.demand([(this_platform(), state)], settings)
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,22 @@ def use_plan(settings: Settings) -> Plan:
     return Plan(steps, str(directory / entries.IMAGE), str(address.prefix))
 
 
+def planned(
+    choose: Callable[[], list[Path]], named: bool, settings: Settings
+) -> tuple[tuple[str, ...], list[Path]]:
+    """Return what has to be done first, and which images are then chosen; raises as `choose`.
+
+    A project's own image, which is meant unless one is `named`, may be yet to be built.
+    """
+    try:
+        return (), choose()
+    except NotBuiltError:
+        if named:
+            raise
+    found = use_plan(settings)
+    return found.steps, [Path(found.image)]
+
+
 def unmount_plan(settings: Settings) -> str:
     """Return what `cnd umount` would do."""
     try:
@@ -107,8 +137,10 @@ def status(settings: Settings) -> dict[str, Any]:
     state = _lock_state(settings)
     entry, digest = _entry(settings, state)
     prefix = entry.prefix if entry else _prefix(digest, settings)
+    several = {"environment": settings.environment_name} if settings.environments else {}
     return {
         "project": str(settings.project),
+        **several,
         "lock": state.status,
         "reason": state.reason or None,
         "address": digest,
@@ -120,6 +152,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "mount": mounts.outlook(mounts.Image.of(entry), mounts.Options.of(settings))
         if entry
         else None,
+        "staged": _staged(entry, settings) if entry else None,
         "cache": str(settings.cache_directory),
         "packages": str(settings.package_cache),
     }
@@ -129,6 +162,13 @@ def _prefix(digest: str | None, settings: Settings) -> Path | None:
     # The beginning of an address that no cache has belongs nowhere.
     whole = digest is not None and len(digest) == DIGITS
     return prefix_of(digest, settings.mount_base_directory) if digest and whole else None
+
+
+def _staged(entry: entries.Entry, settings: Settings) -> str | None:
+    from condainer.mount import mount_work, staging
+
+    copy = staging.by_address(mount_work.wish_of(settings)).get(entry.address)
+    return str(copy) if copy else None
 
 
 def _is_mounted(entry: entries.Entry) -> bool:

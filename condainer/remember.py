@@ -14,14 +14,15 @@ from pathlib import Path
 
 from condainer import pipeline, project
 from condainer.activate import default_variables, shell
-from condainer.activate.scripts import SCRIPTS
+from condainer.activate.scripts import names_of
 from condainer.cache import entries, names, project_register, trust
 from condainer.cache.entries import Entry
-from condainer.lock.explicit import completed_path, lockfile_path
+from condainer.lock.lock_paths import completed_path, conda_lock_path, lockfile_path
 from condainer.lock.locks import Lock
+from condainer.lock.makers import RATTLER_LOCKS
 from condainer.mount.safe_base import check_base
 from condainer.pipeline import Built
-from condainer.settings import config
+from condainer.settings import config, input_files
 from condainer.settings.config import Settings, load_settings
 from condainer.solve import lock_state
 from condainer.startup import stamp
@@ -41,15 +42,22 @@ KEPT = 90 * 86400
 SECONDS = '"seconds": '
 
 
-def remember(settings: Settings, built: Built | None, told: bool = False, env: str = "") -> bool:
+def remember(
+    settings: Settings,
+    built: Built | None,
+    told: bool = False,
+    env: str = "",
+    overrides: Sequence[str] = (),
+) -> bool:
     """Write the stamp of a project whose image was found or built just now, if it can have one.
 
     Parameters: without `built`, or when something was `told` that is to be told again, it serves
-    to run commands only. The image of the name or address `env` has a stamp of its own, and the
-    settings its address. Whether it was written is returned. What we have seen must be what it was
-    found by: so it is looked for once more, and what it depends on seen before and afterwards.
+    to run commands only. The image of the name or address `env` has a stamp of its own for the
+    settings `overrides` of the command line, and the settings its address. Whether it was written
+    is returned. What we have seen must be what it was found by: so it is looked for once more, and
+    what it depends on seen before and afterwards.
     """
-    directory = stamp.named(str(settings.project), env)
+    directory = stamp.named(str(settings.project), env, overrides, settings.asked)
     path = stamp.path_of(directory)
     # A signature is verified each time; a pin is a choice among all that a cache holds.
     pinned = settings.address is not None and not env
@@ -65,10 +73,14 @@ def remember(settings: Settings, built: Built | None, told: bool = False, env: s
         plan = list(_plan(entry, lock, settings, Path(path).parent, env))
         known = dict(_known(plan, settings))
         seen = stamp.observed(directory, plan, known)
-        again = load_settings(settings.project, files=settings.files)
+        again = load_settings(
+            settings.project, overrides, files=settings.files, environment=settings.asked
+        )
         if env:
             again = replace(again, address=names.address(env, again))
-        if again.of_user() != replace(settings, locked=again.locked).of_user():
+        # What only forbids does not matter where nothing is made.
+        freely = replace(settings, locked=again.locked, pull_only=again.pull_only)
+        if again.of_user() != freely.of_user():
             # The command line, which a later call need not have, or the moment since then.
             return False
         if pipeline.current_entry(settings) != (entry, lock):
@@ -77,7 +89,7 @@ def remember(settings: Settings, built: Built | None, told: bool = False, env: s
         if built is not None and not told:
             found |= _as_told(built)
         # Without a lockfile, the lock was read from other files, which are not in the plan.
-        locked = env or settings.files.is_file(lockfile_path(settings.project, this_platform()))
+        locked = env or settings.files.is_file(lockfile_path(settings, this_platform()))
         same = stamp.observed(directory, plan, known) == seen
         if locked and same and _is_first(entry, settings):
             return _put(Path(path), stamp.render(found, plan, seen))
@@ -136,13 +148,13 @@ def _is_shared(path: Path | str) -> bool:
 
 def _of_project(lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
     """Yield what decides that this is the lock of the project, and its activation current."""
-    where = settings.project
-    yield DATED, where / SCRIPTS[0]
+    where, scripts = settings.project, names_of(settings)
+    yield DATED, where / scripts[0]
     if settings.wrappers is not None:
         yield PLACE, settings.wrappers / "bin"
     yield from ((CONTENT, path) for path in _inputs(lock, settings))
     yield PLACE, settings.requirements_txt
-    yield from ((CONTENT, where / name) for name in SCRIPTS)
+    yield from ((CONTENT, where / name) for name in scripts)
 
 
 def _leading_to(env: str, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
@@ -193,20 +205,21 @@ def _places(entry: Entry, settings: Settings) -> Iterator[tuple[bytes, Path | st
 
 
 def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
-    yield lockfile_path(settings.project, this_platform())
+    yield lockfile_path(settings, this_platform())
     # What was looked up of another tool's lock.
-    yield completed_path(settings.project, this_platform())
+    yield completed_path(settings, this_platform())
     # It has to agree with that.
-    yield settings.project / lock_state.CONDA_LOCK
+    yield conda_lock_path(settings)
+    yield from (settings.project / name for name in RATTLER_LOCKS)
     # One of the usual ones that appears can take the place of the other.
-    usual = [settings.project / name for name in config.ENVIRONMENT_FILES]
+    usual = input_files.candidates(settings.project, settings.environment_yml, settings.files)
     yield from dict.fromkeys((settings.environment_yml, *usual))
     yield settings.requirements_txt
     yield from (source.place(settings.project) for source in lock.sources)
     there = settings.files.is_file(settings.environment_yml)
     if there and not lock_state.same_files(lock, settings):
         # Other bytes, or other files, that mean the same: they may name others in turn.
-        from condainer.inputs.environment_yml import read_inputs
+        from condainer.inputs.read import read_inputs
 
         inputs = read_inputs(settings, lock.platform)
         yield from (source.place(settings.project) for source in inputs.sources)
@@ -225,6 +238,7 @@ def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
         "linger": str(settings.linger),
         "tools": str(settings.of_user().tool_directory or ""),
         "copies": str(settings.staging_directory),
+        "stage": _stage(entry, settings),
     }
     with suppress(CondainerError):
         check_base(entry.prefix.parent)
@@ -234,6 +248,15 @@ def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
     for variable, value, below, unless in default_variables.rows(settings.user_site):
         found[f"default {variable}"] = "\n".join((value, below, *unless))
     return found
+
+
+def _stage(entry: Entry, settings: Settings) -> str:
+    """Return whether a copy of the image is to be mounted, which is for the long way to make."""
+    if settings.stage == "never":
+        return ""
+    from condainer.mount import mount_work
+
+    return "yes" if mount_work.wish_of(settings).wants(entry.image) else ""
 
 
 def _as_told(built: Built) -> dict[str, str]:

@@ -24,25 +24,29 @@ def clean(
 ) -> None:
     """Remove what builds leave behind, all of which can be made again.
 
-    Without an option: unpacked packages, uv's files, what killed builds left, and unpacked copies
-    of images that are not in use. With --images, as
+    Without an option: unpacked packages, uv's files, what killed builds left, and unpacked or
+    staged copies of images that are not in use. With --images, as
     `cnd gc --older-than 0d --grace 0d`: images that are in use, or were lately, stay.
     """
     from condainer.cli import tables
     from condainer.images import collection, policy
-    from condainer.mount import unmount
+    from condainer.mount import mount_work, staging, unmount
     from condainer.packages import clean as package_cache
-    from condainer.packages.network import NOWHERE
+    from condainer.packages.client_settings import NOWHERE
 
     settings = call.settings()
     dry = call.dry or dry_run
     # The author of a project does not decide what is removed.
     own = config.load_settings(Path(NOWHERE), call.overrides)
-    copies = [package_cache.measured(path) for path in unmount.unused_copies(settings)]
+    wish = mount_work.wish_of(settings)
+    unpacked, staged = unmount.unused_copies(settings), staging.unused(wish)
+    copies = [package_cache.measured(path) for path in (*unpacked, *staged)]
     items = package_cache.removable(own, packages or everything)
     if not dry:
         package_cache.remove(items, own)
-        unmount.remove_copies((copy.path for copy in copies), settings)
+        unmount.remove_copies(unpacked, settings)
+        for path in staged:
+            staging.remove(path)
     items += copies
     collected = None
     if images or everything:

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from condainer.system.errors import CondainerError
 from condainer.system.plain import harmless
@@ -17,7 +17,7 @@ from condainer.system.reporter import Reporter, Silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from typing import Any, TextIO
 
     from rich.progress import Progress, TaskID
@@ -30,6 +30,8 @@ SIGNS = {"-": RED, "+": GREEN, "~": YELLOW}
 MARKS = {"ok": "", "missing": RED, "no": YELLOW}
 # Whether a command with `--json` has printed its answer.
 _answered = False
+# Answers that are kept instead of printed, while several become one.
+_gathered: list[Any] | None = None
 
 
 def reporter_for(quiet: bool, stream: TextIO | None = None) -> Reporter:
@@ -37,7 +39,7 @@ def reporter_for(quiet: bool, stream: TextIO | None = None) -> Reporter:
     stream = sys.stderr if stream is None else stream
     if quiet:
         return Silent()
-    return Bars() if stream.isatty() else Lines(stream)
+    return Bars() if _takes_signs(stream) else Lines(stream)
 
 
 def say(text: str, stream: TextIO | None = None, colour: str = "") -> None:
@@ -58,15 +60,34 @@ def answer(text: str) -> None:
 
 def _coloured(text: str, colour: str, stream: TextIO) -> str:
     """Return a text in a colour where a person sees it; see https://no-color.org."""
-    wanted = colour and stream.isatty() and not os.environ.get("NO_COLOR")
+    wanted = colour and _takes_signs(stream) and not os.environ.get("NO_COLOR")
     return f"\033[{colour}m{text}\033[0m" if wanted else text
+
+
+def _takes_signs(stream: TextIO) -> bool:
+    """Tell whether a stream is a terminal that is known to do more than show characters."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def print_json(content: Any) -> None:
     """Print the one JSON value of a command with `--json`."""
     global _answered
+    if _gathered is not None:
+        _gathered.append(content)
+        return
     print(json.dumps(content))
     _answered = True
+
+
+@contextmanager
+def gathered() -> Iterator[list[Any]]:
+    """Keep the JSON values that would be printed, and give them to the caller instead."""
+    global _gathered
+    _gathered = []
+    try:
+        yield _gathered
+    finally:
+        _gathered = None
 
 
 def show_error(error: CondainerError, arguments: Sequence[str] = ()) -> None:
@@ -147,13 +168,15 @@ class Bars:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+        console = Console(stderr=True, highlight=False)
         counted = "{task.percentage:>3.0f} %" if unit == "percent" else "{task.fields[count]}"
         self.bars = Progress(
             TextColumn("{task.description:32}", markup=False),
-            BarColumn(24),
+            # What is counted needs about 30 columns.
+            BarColumn(max(4, min(24, console.width - 72))),
             TextColumn(counted),
             TimeElapsedColumn(),
-            console=Console(stderr=True, highlight=False),
+            console=console,
             transient=True,
         )
         self.task = self.bars.add_task(harmless(title), total=None, count="")

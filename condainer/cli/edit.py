@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from condainer.cli import complete
 from condainer.cli.console import SIGNS
 from condainer.cli.main import JSON, Call, cli
 from condainer.inputs.edit import Change
@@ -33,7 +34,7 @@ def add(call: Call, specs: tuple[str, ...], pip: bool, as_json: bool) -> None:
 
 
 @cli.command("remove")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete.wanted)
 @PIP
 @JSON
 @click.pass_obj
@@ -75,7 +76,7 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
             call.say(line)
     else:
         call.say("The environment says so already")
-    fresh = config.load_settings(call.directory, call.overrides)
+    fresh = config.load_settings(call.directory, call.overrides, environment=call.environment)
     hit.make(fresh, call.reporter(), call.quiet, as_json, stamped=not call.overrides)
 
 

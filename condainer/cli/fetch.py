@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from condainer.cli.console import print_json
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import JSON, Call, Place, cli
 from condainer.system.text import human_size
 
 PLATFORM = click.option(
@@ -45,7 +45,7 @@ def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=Place(path_type=Path, dir_okay=False))
 @PLATFORM
 @JSON
 @click.pass_obj

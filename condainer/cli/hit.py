@@ -19,6 +19,9 @@ from condainer.startup.find_project import note
 from condainer.system.reporter import Attentive, Reporter
 from condainer.system.text import human_size
 
+# Options of `cnd build`, and the keys that they set.
+FLAGS = {"--locked": "locked", "--pull-only": "pull_only"}
+
 
 def answer(call: Call) -> int | None:
     """Do what a call asks for and return the exit status; None if that is for the command line.
@@ -32,7 +35,8 @@ def answer(call: Call) -> int | None:
         told = not (call.named or call.quiet or "--json" in call.words)
         if told and (text := note(call.directory)):
             say(text)
-        settings = load_settings(project, ["locked=true"] if "--locked" in call.words else [])
+        chosen = [f"{FLAGS[word]}=true" for word in call.words if word in FLAGS]
+        settings = load_settings(project, chosen, environment=call.environment)
         make(settings, reporter_for(call.quiet), call.quiet, "--json" in call.words)
         return 0
     if call.command == "activation-variables":
@@ -71,7 +75,7 @@ def make(
         remember.remember(settings, built, told.told)
     tell(built, quiet, as_json)
     if not (quiet or as_json):
-        say(use(str(settings.project)))
+        say(use(str(settings.project), settings.environment_name))
 
 
 def _built(settings: Settings, reporter: Reporter) -> Built:
@@ -80,9 +84,9 @@ def _built(settings: Settings, reporter: Reporter) -> Built:
         return pipeline.ensure(settings, reporter)
     from condainer.integrations import wrappers
 
-    wrappers.check(settings.wrappers, settings.project)
+    wrappers.check(settings)
     built = pipeline.ensure(settings, reporter)
-    if done := wrappers.of_project(built.entry, settings.wrappers, settings):
+    if done := wrappers.of_project(built.entry, settings):
         reporter.note(f"Wrote {len(done.programs)} wrappers into {done.path}")
     return built
 
@@ -91,20 +95,20 @@ def _execute(project: Path, call: Call) -> None:
     """Become a command in the image; without a stamp, leave one, to be quicker the next time."""
     from condainer.activate import run
 
-    settings = load_settings(project).of_user()
+    settings = load_settings(project, call.overrides, environment=call.environment).of_user()
     if call.env:
         from condainer.cache import names
 
         settings = replace(settings, address=names.address(call.env, settings))
     entry, lock = pipeline.current_entry(settings)
     use = run.Use(entry, lock, settings, reporter_for(call.quiet))
-    run.command(call.words, use, lambda: None if call.found else _stamp(settings, call.env))
+    run.command(call.words, use, lambda: None if call.found else _stamp(settings, call))
 
 
-def _stamp(settings: Settings, env: str) -> None:
+def _stamp(settings: Settings, call: Call) -> None:
     from condainer import remember
 
-    remember.remember(settings, None, env=env)
+    remember.remember(settings, None, env=call.env, overrides=call.overrides)
 
 
 def tell(built: Built, quiet: bool, as_json: bool) -> None:

@@ -25,7 +25,7 @@ def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
     from condainer import pipeline, project
     from condainer.activate import run
     from condainer.integrations import shell_hook
-    from condainer.lock.explicit import lockfile_path
+    from condainer.lock.lock_paths import lockfile_path
     from condainer.system.platforms import this_platform
 
     settings = call.using(frozen=True, address=address, env=env)
@@ -36,10 +36,10 @@ def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
     entry, lock = pipeline.current_entry(settings)
     call.warn_if_behind(entry)
     run.mount(entry, settings, call.reporter(), False, shell_hook.shell_of_caller())
-    after = run.environment(entry, lock, settings)
+    after = run.environment(entry, lock, settings, os.environ)
     found = list(shell_hook.lines(os.environ, after, shell))
     if shell == "bash" and settings.address is None:
-        lockfile = lockfile_path(settings.project, this_platform())
+        lockfile = lockfile_path(settings, this_platform())
         inputs = (settings.environment_yml, settings.requirements_txt, lockfile)
         found.append(shell_hook.watching(inputs))
     answer("\n".join(found))

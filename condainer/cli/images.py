@@ -11,15 +11,25 @@ from pathlib import Path
 
 import click
 
+from condainer.cli import complete
 from condainer.cli.console import BOLD, RED, SIGNS, answer, print_json, show
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import JSON, Call, Place, cli
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from condainer.settings.config import Settings
 
 LIST_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 
 
 @cli.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--group", metavar="NAME", help="The group; by default the one DIR has.")
+@click.argument("directory", metavar="DIR", type=Place(path_type=Path))
+@click.option(
+    "--group",
+    metavar="NAME",
+    shell_complete=complete.groups,
+    help="The group; by default the one DIR has.",
+)
 @click.option(
     "--private/--open",
     default=None,
@@ -63,20 +73,30 @@ def share(
 
 
 @cli.command("list")
+@click.option(
+    "--html",
+    type=Place(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a report for a browser.",
+)
 @LIST_JSON
 @click.pass_obj
-def list_images(call: Call, as_json: bool) -> None:
+def list_images(call: Call, html: Path | None, as_json: bool) -> None:
     """List the images of all caches.
 
     AGE is the time since the build, USED since the image was last used, as far as anybody noted
     it; MOUNTED tells of this machine, or `elsewhere`; PINNED is the number of projects that name
-    it. What is not whole is `(broken)`.
+    it. What is not whole is `(broken)`. The report of --html is one file for everybody: images by
+    size and use, who uses what, what `cnd gc` would take, and packages that several images have.
     """
     from condainer.cache import trust
     from condainer.cli import tables
     from condainer.images import inventory
 
     settings = call.settings()
+    if html is not None:
+        _report(call, html, settings, as_json)
+        return
     items = inventory.inventory(settings)
     for problem in trust.warnings(settings):
         call.say(f"Warning: {problem}")
@@ -92,15 +112,28 @@ def list_images(call: Call, as_json: bool) -> None:
         call.say("No images yet: `cnd build` makes one")
 
 
+def _report(call: Call, path: Path, settings: Settings, as_json: bool) -> None:
+    from condainer.images import report
+
+    if as_json:
+        raise click.UsageError("--html and --json are two forms: give one of them")
+    if call.dry:
+        call.would(f"write a report on all caches to {path}")
+        return
+    count = report.write(path, settings)
+    call.say(f"Wrote {path}: {count} image{'s' * (count != 1)}")
+
+
 @cli.command("show")
-@click.argument("what", metavar="ADDRESS|FILE")
+@click.argument("what", metavar="ADDRESS|FILE", shell_complete=complete.subjects)
 @JSON
 @click.pass_obj
 def show_image(call: Call, what: str, as_json: bool) -> None:
     """Show what an image holds, and who made it.
 
-    ADDRESS may be shortened. FILE is an image, an entry's directory, or a lockfile. Four and more
-    hexadecimal digits are an address; write ./FILE for a file of such a name.
+    ADDRESS may be shortened, or be one of several environments of the project. FILE is an image, an
+    entry's directory, or a lockfile. Four and more hexadecimal digits are an address; write ./FILE
+    for a file of such a name.
     """
     from condainer.cli import tables
     from condainer.images import show as subject
@@ -113,15 +146,15 @@ def show_image(call: Call, what: str, as_json: bool) -> None:
 
 
 @cli.command("diff")
-@click.argument("old", metavar="A")
-@click.argument("new", metavar="B")
+@click.argument("old", metavar="A", shell_complete=complete.subjects)
+@click.argument("new", metavar="B", shell_complete=complete.subjects)
 @JSON
 @click.pass_obj
 def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
     """Show what changes from one environment to another.
 
-    A and B are addresses, images or lockfiles, as for `cnd show`. The exit status is 0 whether
-    they differ or not.
+    A and B are environments of the project, addresses, images or lockfiles, as for `cnd show`. The
+    exit status is 0 whether they differ or not.
     """
     from condainer.cli import tables
     from condainer.images import show as subject
@@ -140,8 +173,8 @@ def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
 
 
 @cli.command("tag")
-@click.argument("name", metavar="[NAME[/VERSION]]", required=False)
-@click.argument("address", metavar="[ADDRESS]", required=False)
+@click.argument("name", metavar="[NAME[/VERSION]]", required=False, shell_complete=complete.names)
+@click.argument("address", metavar="[ADDRESS]", required=False, shell_complete=complete.images)
 @click.option("--list", "listed", is_flag=True, help="List the names, or this one.")
 @click.option("--delete", is_flag=True, help="Take the name away.")
 @JSON
@@ -202,7 +235,9 @@ def tag(
 
 
 @cli.command("rm")
-@click.argument("addresses", metavar="ADDRESS...", nargs=-1, required=True)
+@click.argument(
+    "addresses", metavar="ADDRESS...", nargs=-1, required=True, shell_complete=complete.images
+)
 @click.option("--force", is_flag=True, help="Remove even what is mounted or being built.")
 @LIST_JSON
 @click.pass_obj

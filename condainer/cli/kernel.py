@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
+from condainer.cli import complete
 from condainer.cli.console import print_json, show
-from condainer.cli.main import ADDRESS, ENV, Call, Command, cli
+from condainer.cli.main import ADDRESS, ENV, Call, Command, Place, cli
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 PREFIX = click.option(
-    "--prefix", type=click.Path(path_type=Path), metavar="DIR", help="Below DIR, not for you alone."
+    "--prefix", type=Place(path_type=Path), metavar="DIR", help="Below DIR, not for you alone."
 )
 
 
@@ -45,8 +46,9 @@ def install(
     That of a project follows its lock: after the next build, it starts the new image.
     """
     from condainer import pipeline
+    from condainer.cache import names
     from condainer.integrations import jupyter
-    from condainer.integrations.own_command import exec_in
+    from condainer.integrations.own_command import exec_in, exec_in_project
 
     if user and prefix is not None:
         raise click.UsageError("--user and --prefix both say where: give one of them")
@@ -61,12 +63,15 @@ def install(
     done = []
     for item, own in zip(found, jupyter.chosen_names(found, name, lock.name), strict=True):
         directory = place / own
-        if settings.address is None:
-            before = exec_in(call.directory.absolute(), ["--frozen"])
+        # Its own directory has no configuration, wherever a notebook is.
+        counts = call.directory_for(address, env, directory)
+        if counts != directory:
+            of = settings.environment_name if settings.environments else ""
+            before = exec_in_project(counts, of)
+        elif env:
+            before = exec_in(directory, names.find(env, settings).root, ["--env", env])
         else:
-            # Its own directory has no configuration, wherever a notebook is.
-            named = ["--env", env] if env else ["--address", entry.address]
-            before = exec_in(directory, named)
+            before = exec_in(directory, entry.root, ["--address", entry.address])
         shown = display_name or f"{item.spec.get('display_name', item.name)} [{lock.name}]"
         done.append(jupyter.install(item, directory, shown, before, entry.address))
         call.say(f"Wrote {directory}: {shown}")
@@ -97,7 +102,7 @@ def list_kernels(call: Call, prefix: Path | None, as_json: bool) -> None:
 
 
 @kernel.command("remove", cls=Command)
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete.kernels)
 @PREFIX
 @click.pass_obj
 def remove(call: Call, name: str, prefix: Path | None) -> None:

@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING
 
 import click
 
+from condainer.cli import complete
 from condainer.cli.console import answer, print_json, show
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import ALL, JSON, Call, Place, cli
 from condainer.settings.config import Settings
 
 if TYPE_CHECKING:
     from condainer.solve.relock import Wish
 
-FORMS = ("requirements", "explicit", "environment", "conda-lock")
+# Those of solve.export, which a command without --export need not import.
+FORMS = (
+    *("requirements", "explicit", "environment", "pylock", "conda-lock", "pixi", "conda"),
+    *("cyclonedx", "spdx"),
+)
 
 
 @cli.command("lock")
-@click.argument("packages", metavar="[PKG]...", nargs=-1)
+@click.argument("packages", metavar="[PKG]...", nargs=-1, shell_complete=complete.packages)
 @click.option("--check", is_flag=True, help="Only say whether the lock is current.")
 @click.option("--update", is_flag=True, help="Let only PKG... move, or all if none is named.")
 @click.option("--upgrade", is_flag=True, help="Let everything move: solve afresh.")
@@ -27,9 +32,8 @@ FORMS = ("requirements", "explicit", "environment", "conda-lock")
 )
 @click.option("--diff", is_flag=True, help="Show what changes; with -y without writing it.")
 @click.option("--export", "form", type=click.Choice(FORMS), help="Print it in another format.")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="With --export: write a file."
-)
+@click.option("-o", "--output", type=Place(path_type=Path), help="With --export: write a file.")
+@ALL
 @JSON
 @click.pass_obj
 def lock(
@@ -42,6 +46,7 @@ def lock(
     diff: bool,
     form: str | None,
     output: Path | None,
+    everything: bool,
     as_json: bool,
 ) -> None:
     """Update the lock, changing as little as possible.
@@ -51,6 +56,7 @@ def lock(
     unless --update or --upgrade lets it. With --check, the exit status is 0 for a current lock
     and 7 for a stale or missing one; nothing is solved.
     """
+    from condainer.cli import environments
     from condainer.solve.relock import Wish
 
     if packages and not update:
@@ -59,14 +65,20 @@ def lock(
         raise click.UsageError("--output is for --export.")
     if sum((check, update or upgrade or diff, form is not None)) > 1:
         raise click.UsageError("--check and --export solve nothing: use each by itself.")
-    settings = call.building()
-    if check:
-        _check(call, settings, platforms, as_json)
-    elif form is not None:
-        _export(call, settings, form, platforms, output, as_json)
-    else:
-        everything = upgrade or (update and not packages)
-        _relock(call, settings, Wish(platforms, packages, everything), diff, as_json)
+    if form is not None:
+        if everything:
+            raise click.UsageError("--export is of one environment: choose it with -e.")
+        _export(call, call.building(), form, platforms, output, as_json)
+        return
+    wish = Wish(platforms, packages, upgrade or (update and not packages))
+
+    def work(call: Call) -> None:
+        if check:
+            _check(call, call.building(), platforms, as_json)
+        else:
+            _relock(call, call.building(), wish, diff, as_json)
+
+    environments.each(call, everything, as_json, work)
 
 
 def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: bool) -> None:
@@ -90,11 +102,12 @@ def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: boo
 
 def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: bool) -> None:
     from condainer.cli import lock_tables
-    from condainer.solve import relock
+    from condainer.solve import allowed, relock
 
     states = relock.check(settings, relock.wanted_platforms(settings, platforms))
     if as_json:
         print_json(lock_tables.states_report(states))
+    allowed.demand(states, settings)
     relock.demand(states, settings)
     for line in lock_tables.states_summary(states, settings):
         call.say(line)

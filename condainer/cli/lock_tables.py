@@ -13,6 +13,7 @@ from condainer.lock.contents import Difference, changes_report, contents_of, dif
 from condainer.settings import virtual
 from condainer.settings.config import Settings
 from condainer.solve.lock_state import LockState
+from condainer.solve.other_locks import disagreeing
 from condainer.solve.relock import Relocked
 
 States = Sequence[tuple[str, LockState]]
@@ -37,8 +38,11 @@ def states_report(states: States) -> dict[str, Any]:
 def states_summary(states: States, settings: Settings) -> Iterator[str]:
     """Yield what `cnd lock --check` says of locks that are current."""
     for platform, state in states:
-        yield f"The lock for {platform} is current"
         lock = state.lock
+        source = f", and taken from {lock.origin}" if lock is not None and lock.origin else ""
+        yield f"The lock for {platform} is current{source}"
+        if lock is not None:
+            yield from disagreeing(lock, settings)
         if lock is None or not lock.sources or lock.origin:
             continue
         now = virtual.overrides(settings.virtual_packages, os.environ, platform)

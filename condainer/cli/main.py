@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import click
+from click.shell_completion import CompletionItem
 
-from condainer.cli import words
+from condainer.cli import complete, words
 from condainer.cli.console import MARKS, answer, print_json, reporter_for, say, show
 from condainer.settings import config
 from condainer.settings.config import Settings
@@ -29,6 +30,31 @@ if TYPE_CHECKING:
     from condainer.cache.entries import Entry
 
 OFFLINE = ("offline=true",)
+
+
+class Place(click.Path):
+    """A path on the command line; the empty one, of a variable that is unset, is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("an empty path", param, ctx)
+        return super().convert(value, param, ctx)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem[str]]:
+        """Let the shell offer directories where the parameter says DIR, else files."""
+        kind = "dir" if param.metavar == "DIR" else "file"
+        return [CompletionItem(incomplete, type=kind)]
+
+
+def _named(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Refuse the empty name of an environment, that of a variable which is unset."""
+    if value == "":
+        raise click.BadParameter("an empty name")
+    return value
+
+
 VERIFY = click.option(
     "--verify", is_flag=True, help="Run a private copy that has the manifest's sha256."
 )
@@ -36,15 +62,28 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 FROZEN = click.option(
     "--frozen", is_flag=True, help="Use the image of the lock, whatever the other files say."
 )
-ADDRESS = click.option("--address", metavar="ADDRESS", help="Use this image of a cache.")
-ENV = click.option("--env", metavar="NAME", help="Use the image that has this name in a cache.")
+
+ALL = click.option("--all", "everything", is_flag=True, help="For all environments of a project.")
+ADDRESS = click.option(
+    "--address",
+    metavar="ADDRESS",
+    shell_complete=complete.images,
+    help="Use this image of a cache.",
+)
+ENV = click.option(
+    "--env",
+    metavar="NAME",
+    shell_complete=complete.names,
+    help="Use the image that has this name in a cache.",
+)
 
 
 @dataclass(frozen=True)
 class Call:
     """The options that stand before the subcommand.
 
-    `note` says where the project was found, if there is anything to say.
+    `note` says where the project was found, if there is anything to say; `environment` is which one
+    of several in it is chosen on the command line.
     """
 
     directory: Path
@@ -52,11 +91,13 @@ class Call:
     quiet: bool
     dry: bool
     overrides: tuple[str, ...]
+    environment: str | None = None
 
     def with_options(
         self,
         quiet: bool | None = None,
         directory: Path | None = None,
+        environment: str | None = None,
         dryrun: bool | None = None,
         overrides: tuple[str, ...] | None = None,
         offline: bool | None = None,
@@ -68,6 +109,7 @@ class Call:
             self.quiet or bool(quiet),
             self.dry or bool(dryrun),
             (*self.overrides, *(overrides or ()), *OFFLINE * bool(offline)),
+            self.environment if environment is None else environment,
         )
 
     def settings(self, *more: str) -> Settings:
@@ -83,6 +125,11 @@ class Call:
         """
         if address is not None and env is not None:
             raise click.UsageError("--address and --env both name an image: give one of them")
+        if self.environment is not None and not (address is env is None):
+            raise click.UsageError(
+                "-e chooses an environment of the project, and "
+                f"{'--env' if address is None else '--address'} an image: give one of them"
+            )
         from condainer.cache import names
 
         if (
@@ -93,16 +140,27 @@ class Call:
             address, env = None, address
         pinned = [] if address is None else [f"address={address}"]
         settings = self.settings(*more, *["frozen=true"] * frozen, *pinned)
-        chosen = frozen or pinned or any(text.startswith("address=") for text in self.overrides)
+        chosen = self.environment is not None or frozen or bool(pinned)
+        chosen = chosen or any(text.startswith("address=") for text in self.overrides)
         if env is None and not chosen:
             env = os.environ.get("CONDAINER_ENV") or None
         if env is None:
             return settings
         return replace(settings, address=names.find(env, settings).address)
 
+    def directory_for(self, address: str | None, env: str | None, own: Path) -> Path:
+        """Return the directory whose configuration counts for the image that using() returns.
+
+        It is the project, or for an image that is named `own`, which need not have any.
+        """
+        named = address is not None or env is not None or os.environ.get("CONDAINER_ENV")
+        return own if named else self.directory.absolute()
+
     def building(self, *more: str) -> Settings:
         """Return the settings for a build, or for what prepares one."""
-        return config.load_settings(self.directory, (*self.overrides, *more))
+        return config.load_settings(
+            self.directory, (*self.overrides, *more), environment=self.environment
+        )
 
     def reporter(self) -> Reporter:
         """Return the reporter that fits the terminal and `-q`."""
@@ -119,7 +177,7 @@ class Call:
         """Say that a shell gets the last image that was built, although it has asked for quiet."""
         from condainer import pipeline
 
-        project = config.load_settings(self.directory).of_user()
+        project = config.load_settings(self.directory, environment=self.environment).of_user()
         reason = pipeline.behind(entry, project) if project.address is None else ""
         if reason:
             say(f"cnd: {reason}; activating the last image built, `cnd build` makes a new one")
@@ -135,6 +193,18 @@ class Call:
 
 class Command(click.Command):
     """A command that takes the options of the group, too, and says which project it has found."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(context, args)
+        except click.NoSuchOption as error:
+            if error.option_name != "--env":
+                raise
+            raise click.UsageError(
+                "--env names an image in a cache, which is not for this command; -e NAME chooses "
+                "one of several environments of a project.",
+                context,
+            ) from None
 
     def get_params(self, context: click.Context) -> list[click.Parameter]:
         own = super().get_params(context)
@@ -180,12 +250,16 @@ class Commands(click.Group):
     command_class = Command
     # Command: the module that defines it.
     elsewhere: ClassVar[dict[str, str]] = {
+        "audit": "condainer.cli.sbom",
         "bundle": "condainer.cli.fetch",
         "cache": "condainer.cli.cache",
         "clean": "condainer.cli.clean",
+        "completion": "condainer.cli.completion",
         "diff": "condainer.cli.images",
         "kernel": "condainer.cli.kernel",
         "module": "condainer.cli.module",
+        "pull": "condainer.cli.registry",
+        "push": "condainer.cli.registry",
         "shell-hook": "condainer.cli.hook",
         "tag": "condainer.cli.images",
         "tree": "condainer.cli.tree",
@@ -197,9 +271,11 @@ class Commands(click.Group):
         "fetch": "condainer.cli.fetch",
         "gc": "condainer.cli.gc",
         "import": "condainer.cli.verify",
+        "licenses": "condainer.cli.sbom",
         "list": "condainer.cli.images",
         "lock": "condainer.cli.lock",
         "rm": "condainer.cli.images",
+        "sbom": "condainer.cli.sbom",
         "share": "condainer.cli.images",
         "show": "condainer.cli.images",
         "sign": "condainer.cli.trust",
@@ -209,13 +285,24 @@ class Commands(click.Group):
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted({*super().list_commands(context), *self.elsewhere})
 
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Offer the commands without importing them, and the options."""
+        from condainer.cli.summaries import SUMMARIES
+
+        found = [
+            CompletionItem(name, help=summary)
+            for name, summary in SUMMARIES.items()
+            if name.startswith(incomplete)
+        ]
+        return [*found, *click.Command.shell_complete(self, context, incomplete)]
+
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        from condainer.cli.summaries import SUMMARIES
+
         for title, names in words.GROUPS.items():
-            commands = [(name, self.get_command(context, name)) for name in names]
             with formatter.section(title):
                 # As wide everywhere, for one column of descriptions.
-                rows = [(f"{name:10}", c.get_short_help_str(64)) for name, c in commands if c]
-                formatter.write_dl(rows)
+                formatter.write_dl([(f"{name:10}", SUMMARIES.get(name, "")) for name in names])
 
     def resolve_command(
         self, context: click.Context, args: list[str]
@@ -238,16 +325,25 @@ class Commands(click.Group):
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 96},
-    epilog="Exit codes and configuration keys are listed in the README.",
+    epilog="Exit codes and configuration keys are listed in docs/reference.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option(
     "-d",
     "--directory",
-    type=click.Path(path_type=Path),
+    type=Place(path_type=Path),
     metavar="DIR",
     help="The project directory. By default, the nearest one upward from the working directory "
     "that has condainer.yml, else environment.yml.",
+)
+@click.option(
+    "-e",
+    "--environment",
+    callback=_named,
+    metavar="NAME",
+    shell_complete=complete.environments,
+    help="Which of several environments of the project, as `environments:` in its condainer.yml "
+    "names them. By default, what CONDAINER_ENVIRONMENT says, else `default`.",
 )
 @click.option("-y", "--dryrun", is_flag=True, help="Say what would be done, touch nothing.")
 @click.option(
@@ -255,6 +351,7 @@ class Commands(click.Group):
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
+    shell_complete=complete.keys,
     help="Override a configuration key; may be repeated.",
 )
 @click.option("--offline", is_flag=True, help="Make no connection at all.")
@@ -272,6 +369,7 @@ def cli(
     context: click.Context,
     quiet: bool,
     directory: Path | None,
+    environment: str | None,
     dryrun: bool,
     overrides: tuple[str, ...],
     offline: bool,
@@ -289,7 +387,7 @@ def cli(
         project = _existing(found, variable, f"{variable}={found}")
         note = find_project.note(str(project))
     overrides = (*overrides, *OFFLINE * offline)
-    context.obj = Call(project, note, quiet, dryrun, overrides)
+    context.obj = Call(project, note, quiet, dryrun, overrides, environment)
 
 
 def _existing(directory: Path, origin: str, given: str) -> Path:
@@ -301,7 +399,7 @@ def _existing(directory: Path, origin: str, given: str) -> Path:
 
 
 @cli.command("help", hidden=True)
-@click.argument("command", required=False)
+@click.argument("command", required=False, shell_complete=complete.commands)
 @click.pass_context
 def tell(context: click.Context, command: str | None) -> None:
     """Show the help of a command."""
@@ -332,6 +430,8 @@ def init(call: Call, convert: bool) -> None:
         "write": "Wrote {}",
         "extend": "Added to {}",
         "keep": "{} already exists; unchanged",
+        "use": "{} is there, and is what `cnd build` makes the image from",
+        "choose": "{} is there: name it as `requirements_txt` in condainer.yml to build from it",
         "remove": "Removed {}; the next build writes a new one",
         "convert": "{} is of the original Condainer; unchanged. `cnd init --convert` converts it",
     }
@@ -346,30 +446,51 @@ def init(call: Call, convert: bool) -> None:
 
 @cli.command()
 @click.option("--locked", is_flag=True, help="Refuse a missing or stale lock, never solve.")
+@click.option("--pull-only", is_flag=True, help="Take it from a cache or a registry, never build.")
 @click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Take lock and packages from what `cnd bundle` wrote; make no connection.",
 )
+@ALL
 @JSON
 @click.pass_obj
-def build(call: Call, locked: bool, source: Path | None, as_json: bool) -> None:
-    """Make the image, if no cache has it yet.
+def build(
+    call: Call,
+    locked: bool,
+    pull_only: bool,
+    source: Path | None,
+    everything: bool,
+    as_json: bool,
+) -> None:
+    """Make the image, if no cache and no registry has it yet.
 
-    Solves if the lock is missing or stale, looks the lock's address up in the caches, and
+    Solves if the lock is missing or stale, looks for its image in caches and registries, and
     downloads, installs and compresses only on a miss.
     """
+    from condainer.cli import environments
+
+    if everything and source is not None:
+        raise click.UsageError("A bundle has one environment: --from and --all exclude each other.")
+    more = ["locked=true"] * locked + ["pull_only=true"] * pull_only
+    more += ["offline=true"] * (source is not None)
+    if source is not None and _unpack(call, source, more, as_json):
+        return
+    environments.each(call, everything, as_json, functools.partial(_build, more, as_json))
+
+
+def _build(more: list[str], as_json: bool, call: Call) -> None:
     from condainer import project
     from condainer.cli import hit
 
-    more = ["locked=true"] * locked + ["offline=true"] * (source is not None)
-    if source is not None and _unpack(call, source, more, as_json):
-        return
     settings = call.building(*more)
     if call.dry:
-        call.would(*project.build_plan(settings), as_json=as_json)
+        from condainer.integrations import wrappers
+
+        steps = (*project.build_plan(settings), *wrappers.plan(settings))
+        call.would(*steps, as_json=as_json)
         return
     hit.make(settings, call.reporter(), call.quiet, as_json, not call.overrides)
 
@@ -397,7 +518,13 @@ def _unpack(call: Call, source: Path, overrides: list[str], as_json: bool) -> bo
 @ADDRESS
 @ENV
 @VERIFY
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.argument(
+    "command",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    shell_complete=complete.command_line,
+)
 @click.pass_obj
 def execute(
     call: Call,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import click
 
 from condainer.cli.console import print_json
-from condainer.cli.main import ADDRESS, ENV, JSON, Call, cli
+from condainer.cli.main import ADDRESS, ENV, JSON, Call, Place, cli
 
 
 @cli.command("module")
@@ -16,7 +17,7 @@ from condainer.cli.main import ADDRESS, ENV, JSON, Call, cli
 @click.option(
     "--dir",
     "directory",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=Place(path_type=Path, file_okay=False),
     required=True,
     metavar="MODULEPATH",
     help="The directory of modules.",
@@ -50,6 +51,14 @@ def module(
     settings = call.using(frozen=True, address=address, env=env)
     entry, lock = pipeline.current_entry(settings)
     place = Path(os.path.abspath(directory))
+    modules.check_place(name, place, tcl)
+    if tcl and any(letter.isspace() for letter in str(place)):
+        call.reporter().warn(
+            f"Lmod reads no module in Tcl below {place}, whose path has blanks: choose another "
+            "directory, or leave out --tcl, where users have Lmod"
+        )
+    beside = modules.beside(place, name)
+    wrappers.check_place(beside)
     if call.dry:
         call.would(f"write the module {name} of {entry.image} into {place}", as_json=as_json)
         return
@@ -57,17 +66,17 @@ def module(
     text = f"The environment {lock.name}: {packages}\nThe image {entry.address}, by Condainer."
     if activate:
         run.claim(run.Use(entry, lock, settings, call.reporter()))
-        paths, variables = modules.activated(
-            os.environ, run.environment(entry, lock, settings), entry.prefix
-        )
+        after = run.environment(entry, lock, settings, modules.BEFORE)
+        paths, variables = modules.activated(after, entry.prefix)
         command = modules.mounting(own_command.mount_for_shell(place, entry))
     else:
-        project = call.directory.absolute() if settings.address is None else place
-        done = wrappers.write(entry, place / modules.BESIDE / name, project, (), settings)
-        paths, variables, command = [str(done.path)], {}, ""
-    made = modules.Module(name, text, entry.address, tuple(paths), variables, command)
+        project = call.directory_for(address, env, place)
+        done = wrappers.write(entry, beside, project, (), settings)
+        paths, variables, command = {"PATH": [str(done.path)]}, {}, ""
+    made = modules.Module(name, text, entry.address, paths, variables, command)
     path = modules.write(made, place, tcl)
     if as_json:
         print_json({"name": name, "module": str(path), "address": entry.address})
     else:
-        call.say(f"Wrote {path}: `module use {place}`, `module load {name}`")
+        use = shlex.join(["module", "use", str(place)])
+        call.say(f"Wrote {path}: `{use}`, `module load {name}`")

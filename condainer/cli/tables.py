@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from condainer.images.share import Shared
     from condainer.images.show import Subject
     from condainer.lock.contents import Difference, Package
+    from condainer.materials.audit import Finding
+    from condainer.packages.installed import Licensed
 
 # Digits of an address that are enough for people, and for commands unless two images share them.
 SHORT = 12
@@ -95,9 +97,15 @@ def _image(item: Item, now: float) -> list[str]:
         printable(manifest.builder),
         ago(item.created, now),
         used,
-        "yes" if item.mounted else "elsewhere" if item.leases else "-",
+        _mounted(item),
         str(len(item.pinned_by) or "-"),
     ]
+
+
+def _mounted(item: Item) -> str:
+    if item.mounted:
+        return "staged" if item.staged else "yes"
+    return "elsewhere" if item.leases else "-"
 
 
 def subject(shown: Subject) -> Iterator[str]:
@@ -133,6 +141,7 @@ def _manifest(item: Item | None) -> list[tuple[str, str]]:
         *_built(manifest),
         ("used", f"{ago(item.last_used, time.time())} ago".replace("now ago", "now")),
         ("mounted", "yes" if item.mounted else "no"),
+        *([("staged", str(item.staged))] if item.staged else []),
         *(("leased", f"by {lease}") for lease in item.leases),
         *(("pinned", f"by {project}") for project in item.pinned_by),
         *(("tag", name) for name in item.names),
@@ -146,6 +155,28 @@ def _built(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _package(package: Package) -> list[str]:
     return [package.kind, package.name, package.version, package.build]
+
+
+def licenses(found: Sequence[Licensed]) -> Iterator[str]:
+    """Yield a line for each package by its license, unknown ones last, below a line of titles."""
+    from condainer.packages.installed import UNKNOWN
+
+    def place(item: Licensed) -> tuple[bool, str, str, str]:
+        return item.license == UNKNOWN, item.license.lower(), item.name.lower(), item.kind
+
+    rows = [["LICENSE", "KIND", "NAME", "VERSION"]]
+    for item in sorted(found, key=place):
+        rows.append([printable(t) for t in (item.license, item.kind, item.name, item.version)])
+    return aligned(rows)
+
+
+def vulnerabilities(found: Sequence[Finding]) -> Iterator[str]:
+    """Yield a line for each vulnerability, below a line of titles."""
+    rows = [["ID", "KIND", "PACKAGE", "VERSION", "FIXED", "SEVERITY", "MATCH", "SUMMARY"]]
+    for item in found:
+        texts = (item.id, item.kind, item.package, item.version, item.fixed, item.severity)
+        rows.append([printable(text) or "-" for text in (*texts, item.match, item.summary)])
+    return aligned(rows)
 
 
 def changes(difference: Difference) -> Iterator[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
+from condainer.cli import complete
 from condainer.cli.console import print_json, show
 from condainer.cli.main import ADDRESS, ENV, Call, cli
 from condainer.images.dependencies import Graph
@@ -12,7 +15,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON arra
 
 
 @cli.command("tree")
-@click.argument("package", metavar="[PKG]", required=False)
+@click.argument("package", metavar="[PKG]", required=False, shell_complete=complete.packages)
 @ADDRESS
 @ENV
 @JSON
@@ -39,7 +42,7 @@ def tree(
 
 
 @cli.command("why")
-@click.argument("package", metavar="PKG")
+@click.argument("package", metavar="PKG", shell_complete=complete.packages)
 @ADDRESS
 @ENV
 @JSON
@@ -63,6 +66,8 @@ def _graph(call: Call, address: str | None, env: str | None, as_json: bool) -> G
     """Return what the packages of an image need, None if that is not to be read now."""
     from condainer import pipeline
     from condainer.images import dependencies
+    from condainer.inputs.read import read_inputs
+    from condainer.system.errors import CondainerError
 
     settings = call.using(frozen=True, address=address, env=env)
     entry, lock = pipeline.current_entry(settings)
@@ -70,4 +75,10 @@ def _graph(call: Call, address: str | None, env: str | None, as_json: bool) -> G
         # It takes a directory to unpack into.
         call.would(f"read what the packages in {entry.image} need", as_json=as_json)
         return None
-    return dependencies.read(entry, lock, settings)
+    wanted: list[str] = []
+    if settings.address is None:
+        # A lock that another tool wrote, or a file that was changed since, may not be readable.
+        with suppress(CondainerError):
+            lines = read_inputs(settings, lock.platform).requirements
+            wanted = [line.text for line in lines if not line.constraint]
+    return dependencies.read(entry, lock, settings, wanted)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
+from condainer.cli import complete
 from condainer.cli.console import print_json
-from condainer.cli.main import Call, cli
+from condainer.cli.main import Call, Place, cli
 
 
 @cli.command()
-@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1, shell_complete=complete.images)
 @click.option("--all", "everything", is_flag=True, help="Sign every image of `cache_directory`.")
 @click.option("--rebuild", is_flag=True, help="Build it again first, and sign the same bytes only.")
 @click.option(
     "--key",
     metavar="FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=Place(path_type=Path, dir_okay=False),
     help="An SSH key, private or public part; by default `signing_key`, or else the usual one.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
@@ -33,22 +35,24 @@ def sign(
     """Vouch for images with an SSH key.
 
     Checks every byte of an image, then signs its manifest, which has the sha256 of the image.
-    Without an argument, the project's own image. Whoever has `trust: signed` and your key among
-    the allowed signers runs what you sign.
+    Without an argument, the project's own image. Users who have `trust: signed` and your key among
+    the allowed signers run what you sign.
     """
+    from condainer import project
     from condainer.images import signatures
 
     settings = call.settings()
+    choose = partial(signatures.choose, addresses, everything, settings)
     if call.dry:
-        before, chosen = signatures.planned(addresses, everything, settings)
+        before, chosen = project.planned(choose, bool(addresses), settings)
         call.would(*before, *signatures.plan(chosen, key, rebuild, settings), as_json=as_json)
         return
-    chosen = signatures.choose(addresses, everything, settings)
-    done = []
+    chosen, done = choose(), []
     try:
         for vouched in signatures.run(chosen, key, rebuild, settings, call.reporter()):
             done.append(vouched.report())
             call.say(f"Signed {vouched.entry.image} with {vouched.key}")
     finally:
-        if as_json:
+        # A failure is an object of its own.
+        if as_json and done:
             print_json(done)

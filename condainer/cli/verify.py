@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
+from condainer.cli import complete
 from condainer.cli.console import GREEN, print_json
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import JSON, Call, Place, cli
 from condainer.system.text import human_size
 
-FILE = click.Path(path_type=Path, dir_okay=False)
+FILE = Place(path_type=Path, dir_okay=False)
 
 
 @cli.command()
-@click.argument("what", metavar="[ADDRESS|FILE]", required=False)
+@click.argument(
+    "what", metavar="[ADDRESS|FILE]", required=False, shell_complete=complete.images_or_files
+)
 @click.option("--all", "everything", is_flag=True, help="Check every entry of every cache.")
 @click.option("--rebuild", is_flag=True, help="Build it again in a private place and compare.")
 @click.option("--keep", is_flag=True, help="Leave damaged entries where they are.")
@@ -29,16 +33,17 @@ def verify(
     recipe inside against the lock. Without an argument, the project's own image. A damaged entry
     is moved to quarantine, so that it is never served and the next build makes it anew.
     """
+    from condainer import project
     from condainer.cache import verify
     from condainer.images import verification
 
     settings = call.settings()
+    choose = partial(verification.choose, what, everything, settings)
     if call.dry:
-        before, chosen = verification.planned(what, everything, settings)
+        before, chosen = project.planned(choose, what is not None, settings)
         call.would(*before, *verification.plan(chosen, rebuild, keep), as_json=as_json)
         return
-    chosen = verification.choose(what, everything, settings)
-    verdicts = verification.run(chosen, rebuild, keep, settings, call.reporter())
+    verdicts = verification.run(choose(), rebuild, keep, settings, call.reporter())
     reports = [verdict.report() for verdict in verdicts]
     if as_json:
         print_json(reports if everything else reports[0])
@@ -48,7 +53,7 @@ def verify(
 
 
 @cli.command()
-@click.argument("address")
+@click.argument("address", shell_complete=complete.images)
 @click.argument("file", type=FILE)
 @JSON
 @click.pass_obj

@@ -42,6 +42,9 @@ GROUPS = {
         "diff",
         "tree",
         "why",
+        "licenses",
+        "sbom",
+        "audit",
         "tag",
         "verify",
         "sign",
@@ -51,6 +54,6 @@ GROUPS = {
         "cache",
     ],
     "Elsewhere": ["wrap", "module", "kernel", "shell-hook"],
-    "Sharing": ["share", "fetch", "bundle", "export", "import"],
-    "System": ["prereq", "version"],
+    "Sharing": ["share", "push", "pull", "export", "import", "fetch", "bundle"],
+    "System": ["prereq", "completion", "version"],
 }

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from condainer.cli.console import print_json
-from condainer.cli.main import ADDRESS, ENV, JSON, Call, cli
+from condainer.cli.main import ADDRESS, ENV, JSON, Call, Place, cli
 
 
 @cli.command("wrap")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("directory", metavar="DIR", type=Place(path_type=Path, file_okay=False))
 @click.option("--only", metavar="NAMES", default="", help="These programs, with commas between.")
 @ADDRESS
 @ENV
@@ -33,11 +33,14 @@ def wrap(
     settings = call.using(frozen=True, address=address, env=env)
     entry, _ = pipeline.current_entry(settings)
     place = Path(os.path.abspath(directory))
+    wrappers.check_place(place)
     if call.dry:
         call.would(f"write scripts for the programs of {entry.image} into {place}", as_json=as_json)
         return
-    project = call.directory.absolute() if settings.address is None else place
-    names = [name for name in only.split(",") if name]
+    project = call.directory_for(address, env, place)
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    if only and not names:
+        raise click.UsageError("--only names no program")
     done = wrappers.write(entry, place, project, names, settings)
     if as_json:
         print_json(done.report())

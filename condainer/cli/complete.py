@@ -1,0 +1,235 @@
+"""What the shell offers at the press of Tab: names, addresses, packages, programs.
+
+A shell waits for it, so all but the settings is imported where it is needed, and a solver nowhere.
+Nothing here writes, asks the network, or fails: what cannot be found out is not offered.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from condainer.cli.main import Call
+    from condainer.lock.locks import Lock
+    from condainer.settings.config import Settings
+
+    Item = CompletionItem[str]
+    Completer = Callable[[click.Context, click.Parameter, str], list[Item]]
+    Offered = Callable[[Call, click.Context, str], Iterator[Item]]
+
+VARIABLE = "_CND_COMPLETE"
+# Others name what is in a cache, and bash expands what it is offered.
+SAFE = re.compile(r"[A-Za-z0-9@%+:,._/][A-Za-z0-9@%+=:,._/-]*")
+# Of more addresses none is offered before a further digit: of a part of them, a shell could take
+# what those have in common for what all have.
+MOST = 200
+
+
+def _completer(offered: Offered) -> Completer:
+    """Make a function that click asks of one that yields what is offered for a word."""
+
+    @functools.wraps(offered)
+    def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[Item]:
+        from condainer.system.errors import CondainerError
+
+        found: list[Item] = []
+        try:
+            for item in offered(_call(context), context, word):
+                plain = item.type == "plain"
+                if not plain or (item.value.startswith(word) and SAFE.fullmatch(item.value)):
+                    found.append(item)
+        except (CondainerError, click.ClickException, OSError, ValueError):
+            pass
+        return found
+
+    return complete
+
+
+def _call(context: click.Context) -> Call:
+    """Return the options of the group, wherever they stand."""
+    from condainer.cli.main import AFTER, Call
+    from condainer.startup import find_project
+
+    above, own = context.find_root().params, context.params
+    chosen = own.get(f"{AFTER}directory") or above.get("directory")
+    directory = Path(chosen or find_project.project_of(context.info_name or ""))
+    overrides = (*(above.get("overrides") or ()), *(own.get(f"{AFTER}overrides") or ()))
+    named = own.get(f"{AFTER}environment") or above.get("environment")
+    return Call(directory.absolute(), "", True, True, overrides, named)
+
+
+def _items(values: Iterable[str], help_text: str = "") -> Iterator[Item]:
+    for value in dict.fromkeys(values):
+        yield CompletionItem(value, help=help_text or None)
+
+
+def _names(settings: Settings) -> Iterator[Item]:
+    from condainer.cache import entries, names
+
+    for root in dict.fromkeys(entries.roots(settings)):
+        for name in names.read_all(root):
+            yield CompletionItem(name.name, help=name.address)
+
+
+def _addresses(settings: Settings, word: str) -> Iterator[Item]:
+    from condainer.cache import entries
+    from condainer.system.plain import printable
+
+    if re.fullmatch(r"[0-9a-f]{0,32}", word) is None:
+        return
+    roots = dict.fromkeys(entries.roots(settings))
+    places = [place for root in roots for place in entries.entry_directories(root, word)]
+    for place in places if len(places) <= MOST else ():
+        entry = entries.read_entry(place)
+        if entry is not None:
+            told = printable(f"{entry.manifest.name} by {entry.manifest.builder}")
+            yield CompletionItem(entry.address, help=told)
+
+
+@_completer
+def names(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the names of images."""
+    yield from _names(call.settings())
+
+
+@_completer
+def environments(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the environments of the project."""
+    yield from _items(name for name, _ in call.settings().environments)
+
+
+@_completer
+def images(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the names and addresses of images."""
+    yield from _images(call.settings(), word)
+
+
+@_completer
+def images_or_files(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the names and addresses of images, and let the shell offer files."""
+    yield from _with_files(call.settings(), word)
+
+
+@_completer
+def subjects(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield what `cnd show` takes: environments of the project, images, and files."""
+    settings = call.settings()
+    yield from _with_files(settings, word)
+    yield from _items((name for name, _ in settings.environments), "environment of the project")
+
+
+def _with_files(settings: Settings, word: str) -> Iterator[Item]:
+    if word:
+        # First, because bash forgets what stands before it; zsh would lose count of an empty word.
+        yield CompletionItem(word, type="file")
+    yield from _images(settings, word)
+
+
+def _images(settings: Settings, word: str) -> Iterator[Item]:
+    yield from _names(settings)
+    yield from _addresses(settings, word)
+
+
+def _using(call: Call, context: click.Context) -> Settings:
+    address, env = context.params.get("address"), context.params.get("env")
+    return call.using(frozen=not (address or env), address=address or None, env=env or None)
+
+
+def _lock(settings: Settings) -> Lock:
+    from condainer.cache import entries
+    from condainer.lock.explicit import read_explicit
+    from condainer.lock.lock_paths import lockfile_path
+    from condainer.system.platforms import this_platform
+
+    if settings.address is not None:
+        return entries.pinned(settings.address, settings)[1]
+    platform = this_platform()
+    return read_explicit(lockfile_path(settings, platform), platform)
+
+
+@_completer
+def packages(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the packages of the image that a command is about."""
+    lock = _lock(_using(call, context))
+    yield from _items((package.name for package in lock.conda), "conda")
+    yield from _items((package.name for package in lock.pip), "PyPI")
+
+
+@_completer
+def wanted(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the packages that environment.yml names."""
+    from condainer.inputs.edit import Environment
+
+    path = call.settings().environment_yml
+    text = path.read_text(encoding="utf-8")
+    yield from _items(Environment(path, text).names())
+
+
+@_completer
+def command_line(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the programs of the image; after the first word, and for paths, files."""
+    if context.params.get("command") or "/" in word:
+        yield CompletionItem(word, type="file")
+        return
+    from condainer.cache import entries, squashfs
+    from condainer.lock.address import address_of
+
+    settings = _using(call, context)
+    if settings.address is not None:
+        entry = entries.find(settings.address, settings)
+    else:
+        found = entries.look_up(
+            address_of(_lock(settings), settings.mount_base_directory), settings
+        )
+        if found is None:
+            return
+        entry = found
+    yield from _items(squashfs.programs(entry.image, settings))
+
+
+@_completer
+def keys(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the keys of the configuration."""
+    from condainer.settings import config
+
+    for name, _, _, doc in config.documented():
+        yield CompletionItem(f"{name}=", help=doc)
+
+
+@_completer
+def kernels(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the kernels of Jupyter that are ours."""
+    from condainer.integrations import jupyter
+
+    prefix = context.params.get("prefix")
+    for kernel in jupyter.installed(jupyter.directory_of(prefix)):
+        yield CompletionItem(kernel.name, help=kernel.address)
+
+
+@_completer
+def groups(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the groups of this user."""
+    import grp
+
+    for number in os.getgroups():
+        try:
+            yield CompletionItem(grp.getgrgid(number).gr_name)
+        except KeyError:
+            continue
+
+
+@_completer
+def commands(call: Call, context: click.Context, word: str) -> Iterator[Item]:
+    """Yield the commands of cnd."""
+    from condainer.cli.summaries import SUMMARIES
+
+    for name, summary in SUMMARIES.items():
+        yield CompletionItem(name, help=summary)

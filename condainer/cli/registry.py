@@ -1,0 +1,124 @@
+"""The commands that exchange images with a registry: push and pull."""
+
+from __future__ import annotations
+
+import os
+
+import click
+
+from condainer.cli import complete, tables
+from condainer.cli.console import print_json, show
+from condainer.cli.main import JSON, Call, cli
+from condainer.system.text import human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from condainer.cache.entries import Entry
+    from condainer.lock.locks import Lock
+    from condainer.registry.attachments import Attachment
+    from condainer.settings.config import Settings
+
+
+@cli.command("push")
+@click.argument("what", metavar="[ADDRESS|NAME]...", nargs=-1, shell_complete=complete.images)
+@click.option("--to", metavar="REGISTRY", help="oci://HOST/PATH; else the first of `registries`.")
+@click.option("--sbom", "materials", is_flag=True, help="Attach what `cnd sbom` prints.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@click.pass_obj
+def push(call: Call, what: tuple[str, ...], to: str | None, materials: bool, as_json: bool) -> None:
+    """Send images to a registry, each under its address.
+
+    Without an argument, the project's image. A name (`cnd tag`) leads to the image there, too,
+    for its platform. Signatures go with it. What is there already is not sent.
+    """
+    from condainer import pipeline
+    from condainer.cache import entries, names
+    from condainer.registry import configured, repository
+    from condainer.registry.push import push
+
+    settings = call.settings()
+    if to is not None:
+        repository.parse(to, "--to")
+    if what:
+        addresses = (names.address(text, settings) for text in what)
+        given = [() if names.DIGITS.fullmatch(text) else (text,) for text in what]
+        chosen = list(zip((entries.pinned(a, settings) for a in addresses), given, strict=True))
+    else:
+        chosen = [(pipeline.current_entry(call.using(frozen=True)), ())]
+    if call.dry:
+        place = to or next(iter(settings.registries), "no registry: none is named")
+        steps = [f"push {entry.image} to {place}" for (entry, _), _ in chosen]
+        call.would(*steps, as_json=as_json)
+        return
+    reporter = call.reporter()
+    client = configured.chosen(to, settings, reporter)
+    done = []
+    try:
+        for (entry, lock), names_of in chosen:
+            attached = [_materials(entry, lock, settings)] if materials else []
+            pushed = push(entry, names_of, client, settings, reporter, attached)
+            done.append(pushed.report())
+            sent = human_size(pushed.sent) if pushed.sent else "nothing, it is there"
+            call.say(f"Pushed {entry.address} to {pushed.registry} (sent {sent})")
+    finally:
+        # A failure is an object of its own.
+        if as_json and done:
+            print_json(done)
+
+
+def _materials(entry: Entry, lock: Lock, settings: Settings) -> Attachment:
+    from condainer.images import sbom
+    from condainer.registry.attachments import Attachment
+
+    content = sbom.render(entry, lock, settings).encode()
+    return Attachment(sbom.MEDIA_TYPE, sbom.MEDIA_TYPE, "sbom.cdx.json", content)
+
+
+@cli.command("pull")
+@click.argument("what", metavar="[ADDRESS|NAME]", required=False)
+@click.option("--list", "listing", is_flag=True, help="Show what the registries have.")
+@JSON
+@click.pass_obj
+def pull(call: Call, what: str | None, listing: bool, as_json: bool) -> None:
+    """Take an image from a registry into the cache.
+
+    Without an argument, that of CONDAINER_ENV or of the project's lock. `registries` are asked in
+    order. A name leads to the image for this platform, and is given to it in the cache.
+    """
+    from condainer.registry import pull
+
+    settings = call.settings()
+    if listing:
+        found = pull.listed(settings, call.reporter())
+        if as_json:
+            print_json([item.report() for item in found])
+        elif found:
+            rows = [["NAME OR ADDRESS", "REGISTRY"], *([i.tag, i.registry] for i in found)]
+            show("\n".join(tables.aligned(rows)))
+        else:
+            call.say("No images there yet: `cnd push` sends one")
+        return
+    wanted = what
+    if wanted is None:
+        named = os.environ.get("CONDAINER_ENV") if call.environment is None else None
+        wanted = named or _of_lock(call)
+    if call.dry:
+        places = ", ".join(settings.registries) or "no registry: none is named"
+        step = f"take {wanted} from {places} into {settings.cache_directory}"
+        call.would(step, as_json=as_json)
+        return
+    done = pull.pull(wanted, settings, call.reporter())
+    if as_json:
+        print_json(done.report())
+        return
+    size = human_size(done.entry.manifest.size)
+    verb = "Found" if done.present else "Pulled"
+    call.say(f"{verb} {done.entry.image} ({size}) in {done.seconds:.2f} s")
+
+
+def _of_lock(call: Call) -> str:
+    """Return the address of the project's lock; raises NotBuiltError without one."""
+    from condainer import pipeline
+
+    settings = call.settings("frozen=true")
+    return settings.address or pipeline.mount_of(settings).address
