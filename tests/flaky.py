@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import http.client
 import re
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 
@@ -34,6 +36,8 @@ class Asked:
 
     path: str
     headers: dict[str, str]
+    method: str = "GET"
+    body: str = ""
 
 
 @dataclass
@@ -66,9 +70,9 @@ def add_index(server: Flaky, wheels: Iterable[Path], root: str = "") -> None:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers as the server's plan says; `Flaky` is set by serve()."""
+    """Answers as the server's plan says; `flaky` is set by serve()."""
 
-    flaky: Flaky
+    flaky: Any
     protocol_version = "HTTP/1.1"
     timeout = 30
 
@@ -160,6 +164,20 @@ def silent(handler: Handler, content: bytes) -> None:
     time.sleep(20)
 
 
+def dripping(head: str) -> Answer:
+    """Begin an answer with some lines, and go on with a byte now and then, without an end."""
+
+    def answer(handler: Handler, content: bytes) -> None:
+        handler.wfile.write(head.replace("\n", "\r\n").encode())
+        with contextlib.suppress(OSError):
+            while True:
+                handler.wfile.write(b"x")
+                time.sleep(0.02)
+        handler.close_connection = True
+
+    return answer
+
+
 def hang_up(handler: Handler, content: bytes) -> None:
     """Close the connection without an answer."""
     handler.close_connection = True
@@ -174,6 +192,13 @@ def wrong_range(handler: Handler, content: bytes) -> None:
     start = handler.start() + 1
     span = f"bytes {start}-{len(content) - 1}/{len(content)}"
     handler.answer(206, content[start:], Content_Range=span)
+
+
+def wrong_rest(handler: Handler, content: bytes) -> None:
+    """Resume with other bytes."""
+    start = handler.start()
+    span = f"bytes {start}-{len(content) - 1}/{len(content)}"
+    handler.answer(206, bytes(len(content) - start), Content_Range=span)
 
 
 def no_range(handler: Handler, content: bytes) -> None:
@@ -195,6 +220,14 @@ def without_length(after: int) -> Answer:
         handler.close_connection = True
 
     return answer
+
+
+def endless(handler: Handler, content: bytes) -> None:
+    """Tell no length, and never end."""
+    handler.send_response(200)
+    handler.end_headers()
+    while True:
+        handler.wfile.write(content or bytes(1000))
 
 
 def page(handler: Handler, content: bytes) -> None:
@@ -316,14 +349,26 @@ def certificates(directory: Path, *hosts: str) -> tuple[Path, tuple[Path, Path]]
     return directory / "ca.pem", (directory / "host.pem", directory / "host.key")
 
 
+State = TypeVar("State", bound=Flaky)
+
+
 @contextmanager
 def serve(
     login: tuple[str, str] | None = None, certificate: tuple[Path, Path] | None = None
 ) -> Iterator[Flaky]:
     """Serve on 127.0.0.1, with TLS if a certificate and its key are given."""
+    with serve_as(Handler, Flaky("", login=login), certificate) as running:
+        yield running
 
-    class Own(Handler):
-        pass
+
+@contextmanager
+def serve_as(
+    handler: type[Handler], state: State, certificate: tuple[Path, Path] | None = None
+) -> Iterator[State]:
+    """Serve with a handler and a state of one's own; see serve()."""
+
+    class Own(handler):  # type: ignore[misc, valid-type]
+        flaky = state
 
     server = Server(("127.0.0.1", 0), Own)
     scheme = "http"
@@ -332,11 +377,11 @@ def serve(
         context.load_cert_chain(*certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
         scheme = "https"
-    Own.flaky = Flaky(f"{scheme}://127.0.0.1:{server.server_port}", login=login)
+    state.url = f"{scheme}://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield Own.flaky
+        yield state
     finally:
         server.shutdown()
         server.server_close()

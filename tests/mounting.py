@@ -11,16 +11,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 import condainer
-from condainer.mount import backends, mount_locks, mount_table
+from condainer.mount import backends, mount_locks
 from condainer.mount.mounts import Image
+from condainer.system import mount_table
 from tests.accounts import accounts as accounts_for
 
 ADDRESS = "00112233445566778899aabbccddeeff"
@@ -53,14 +53,6 @@ def missing(what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"{what} is missing")
     pytest.skip(f"{what} is missing")
-
-
-def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -127,11 +119,30 @@ def processes(*words: str) -> list[int]:
 
 
 def daemons(image: Image) -> list[int]:
-    return [p for p in processes(str(image.prefix), "squashfuse") if p not in keepers(image)]
+    return daemons_at(image.prefix)
+
+
+def daemons_at(prefix: Path) -> list[int]:
+    """Return the processes that serve a prefix; a keeper's command line names them, too."""
+    kept = processes(str(prefix), "condainer.mount.keep")
+    return [p for p in processes(str(prefix), "squashfuse") if p not in kept]
 
 
 def keepers(image: Image) -> list[int]:
-    return processes(str(image.prefix), "condainer.mount.keep")
+    return keepers_at(image.prefix)
+
+
+def keepers_at(prefix: Path) -> list[int]:
+    """Return the keepers of a prefix, without the children that ask the daemon for them."""
+    found = processes(str(prefix), "condainer.mount.keep")
+    return [pid for pid in found if _parent(pid) not in found]
+
+
+def _parent(pid: int) -> int:
+    """Return the parent of a process; itself if it has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
 
 
 def is_left_by(image: Image, account: Account) -> bool:
@@ -156,7 +167,7 @@ def place() -> Iterator[Path]:
     place = Path(tempfile.mkdtemp(prefix="condainer-test-", dir="/tmp"))
     place.chmod(0o1777)
     package = Path(condainer.__file__).parent
-    shutil.copytree(package, place / "code/condainer", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(package, place / "code/condainer")
     make_image(place / "image.squashfs", ADDRESS)
     # What is root's own, root would let the kernel mount.
     os.chown(place / "image.squashfs", 65534, 65534)

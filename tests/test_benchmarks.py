@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import table
-from benchmarks.measure import Contender, Effort, interleaved, peak_memory, phases, total
+from benchmarks import files, table
+from benchmarks.measure import Contender, Effort, interleaved, peak_memory, phases, total, usage
 from benchmarks.results import Claim, Report, Row, Sample
 
 
@@ -52,9 +52,19 @@ def test_phases_are_taken_from_what_a_command_says(tmp_path: Path) -> None:
 def test_the_memory_of_descendants_counts(tmp_path: Path) -> None:
     hold = "import time; held = bytearray(60_000_000); time.sleep(0.5)"
     start = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {hold!r}])"
-    megabytes, largest = peak_memory([sys.executable, "-c", start], tmp_path, os.environ)
-    assert 60 < megabytes < 200
-    assert largest.startswith("python")
+    held = peak_memory([sys.executable, "-c", start], tmp_path, os.environ)
+    assert 60 < held.megabytes < 200
+    assert held.own < 60
+    assert held.largest.startswith("python")
+
+
+def test_what_a_command_took_is_its_own(tmp_path: Path) -> None:
+    hold = "held = bytearray(60_000_000); sum(range(1_000_000))"
+    used = usage([sys.executable, "-c", hold], tmp_path, os.environ)
+    assert 60 < used.megabytes < 200
+    assert used.processor > 0
+    with pytest.raises(RuntimeError, match="no luck"):
+        usage(["sh", "-c", "echo no luck >&2; exit 3"], tmp_path, os.environ)
 
 
 def test_what_failed_stands_in_the_table(tmp_path: Path) -> None:
@@ -73,3 +83,35 @@ def test_what_failed_stands_in_the_table(tmp_path: Path) -> None:
     assert "old" not in text
     table.write_json(report, tmp_path / "results.json")
     assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["key"] == "a"
+    assert table.read_json(tmp_path / "results.json") == report
+
+
+def test_rows_of_a_later_run_take_the_place_of_those_that_are_there() -> None:
+    machine = (("processor", "A"), ("load before the run", "0.10"))
+    old = Report("then", machine, (), False, 60.0, (Row("a", "A"), Row("b", "B")))
+    new = Report("now", machine, (), False, 1.0, (Row("b", "B", note="small"), Row("c", "C")))
+    both = table.merged(old, new)
+    where = "now, A, load before the run 0.10"
+    assert [(row.key, row.note) for row in both.rows] == [
+        ("a", ""),
+        ("b", f"small; {where}"),
+        ("c", where),
+    ]
+    assert both.date == "then"
+
+
+def test_what_grows_with_the_files_is_told_by_the_smallest_and_the_largest() -> None:
+    rows = (grown_row("files_small_300k", 300, 60.0, 2000), grown_row("files_small_10k", 10, 2, 30))
+    alone = grown_row("files_mixed_10k", 10, 2, 30)
+    *same, growth = files.with_growth((*rows, alone))
+    assert same == [*rows, alone]
+    assert growth.key == "files_small_growth"
+    assert [claim.value for claim in growth.claims] == [1.0, 1.0, 1.0, 1.0]
+    assert growth.sample("peak memory, cnd itself, for each file more").median == 1000 * 1970 / 290
+    assert files.with_growth((*rows, growth)) == (*rows, growth)
+
+
+def grown_row(key: str, count: float, seconds: float, megabytes: float) -> Row:
+    values = {files.COUNT: count, files.FIRST: seconds, files.AGAIN: seconds}
+    values |= {files.HIT: 0.01, files.MOUNT: 0.1, f"{files.OWN}: {files.FIRST}": megabytes}
+    return Row(key, key, tuple(Sample(name, (value,)) for name, value in values.items()))

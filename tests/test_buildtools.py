@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
-from condainer.packages import build_requirements
+from condainer.pypi import build_requirements
 from condainer.settings.config import load_settings
 from condainer.system.reporter import Silent
 

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from condainer.lock import conda_lock
 from condainer.lock.explicit import checked, parse_explicit, render_explicit
@@ -114,3 +117,33 @@ def test_what_would_take_a_stack_memory_or_time(
 def test_quotation_marks_make_a_text_of_anything(tmp_path: Path) -> None:
     path = written(tmp_path, {**CONDA, "x": ["*a", "&a", "!a", "[" * 50]})
     assert conda_lock.read(path, "linux-64") == LOCK
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("package: []\n--- \npackage: []\n", "several documents"),
+        ("? [a]\n: b\npackage: []\n", ":2: .*a key is no text"),
+        ("package: {a: b}\n", "no `package:`"),
+    ],
+)
+def test_what_is_yaml_but_no_lockfile(tmp_path: Path, text: str, what: str) -> None:
+    path = tmp_path / "conda-lock.yml"
+    path.write_text(f'version: "1"\n{text}')
+    with pytest.raises(LockfileError, match=what):
+        conda_lock.read(path, "linux-64")
+
+
+@settings(max_examples=50)
+@given(
+    st.recursive(
+        st.text(max_size=100),
+        lambda inner: (
+            st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=20), inner, max_size=4)
+        ),
+    )
+)
+def test_it_is_read_as_yaml_has_it(value: object) -> None:
+    text = yaml.dump({"version": "1", "package": [value]}, allow_unicode=True)
+    loaded = yaml.load(text, yaml.BaseLoader)
+    assert conda_lock._content(Path("x"), text) == loaded

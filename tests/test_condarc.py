@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from condainer.packages import channels, network
+from condainer.packages import channels, client_settings
 from condainer.settings import condarc
 from condainer.settings.condarc import Condarc
 from condainer.settings.config import Settings
@@ -197,12 +197,12 @@ def test_what_the_user_has_set_comes_first(
         "proxy_servers: {http: http://site, https: http://site}\nssl_verify: /site.pem\n"
     )
     monkeypatch.setattr(os, "environ", {"HOME": str(isolated_user), "HTTPS_PROXY": "http://own"})
-    network.prepare(load(), Silent())
+    client_settings.prepare(load(), Silent())
     assert "https_proxy" not in os.environ
     assert os.environ["http_proxy"] == "http://site"
     assert os.environ["SSL_CERT_FILE"] == "/site.pem"
     own = {"HOME": str(isolated_user), "REQUESTS_CA_BUNDLE": "/own.pem"}
     monkeypatch.setattr(os, "environ", own)
-    network.prepare(load("offline=true"), Silent())
+    client_settings.prepare(load("offline=true"), Silent())
     assert own["SSL_CERT_FILE"] == own["GIT_SSL_CAINFO"] == "/own.pem"
     assert own["UV_OFFLINE"] == "1"

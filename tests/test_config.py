@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from condainer.settings import config
+from condainer.settings import config, environments
 from condainer.settings.config import Settings, documented, load_settings
 from condainer.system.errors import ConfigError
 
@@ -199,6 +199,7 @@ def test_a_user_without_a_home_is_told_what_to_set(
         ("readonly_caches: /a", "readonly_caches", (Path("/a"),)),
         ("readonly_caches: [/a, /b/../c]", "readonly_caches", (Path("/a"), Path("/c"))),
         ("readonly_caches: []", "readonly_caches", ()),
+        ("readonly_caches: [file:///a%20b]", "readonly_caches", (Path("/a b"),)),
         ("mirrors: {}", "mirrors", ()),
         (
             "mirrors: {conda-forge: https://mirror.example/conda-forge/}",
@@ -237,6 +238,19 @@ def test_values_of_a_file(load: Load, write: Write, line: str, name: str, value:
         ("CONDAINER_COMPRESSOR", "lz4", "compressor", "lz4"),
         ("CONDAINER_READONLY_CACHES", "/a:/b", "readonly_caches", (Path("/a"), Path("/b"))),
         ("CONDAINER_READONLY_CACHES", "/a::", "readonly_caches", (Path("/a"),)),
+        (
+            *(
+                "CONDAINER_READONLY_CACHES",
+                "/a:https://h.example:8080/x/:http://[::1]:80:file:///b%20",
+            ),
+            *("web_caches", ("https://h.example:8080/x", "http://[::1]:80")),
+        ),
+        (
+            "CONDAINER_READONLY_CACHES",
+            "/a:file:///b%20c",
+            "readonly_caches",
+            (Path("/a"), Path("/b c")),
+        ),
         (
             "CONDAINER_MIRRORS",
             "conda-forge=https://a.example/ conda-forge=file:///b x=http://c.example",
@@ -297,6 +311,8 @@ WRONG = [
     ("cache_directory: ~nobody-of-this-name/x", "home directory"),
     ("readonly_caches: {a: b}", "list of directories"),
     ("readonly_caches: [1]", "a path"),
+    ("readonly_caches: [https://h.example/a]", "not allowed here"),
+    ("readonly_caches: ['https:///a']", "not the URL of a directory"),
     ("readonly_caches: 7", "list of directories"),
     ("mirrors: conda-forge", "mapping"),
     ("mirrors: [a]", "mapping"),
@@ -330,6 +346,7 @@ def test_wrong_values_name_file_line_and_key(
         ("CONDAINER_LEVEL", "9" * 5000, ""),
         ("CONDAINER_COMPRESSOR", "zip", "zstd"),
         ("CONDAINER_CACHE", "a\nb", "line break"),
+        *(("CONDAINER_MOUNT_BASE", f"/a{sign}b", "cannot be in") for sign in "'\"\\$`:\t"),
         ("CONDAINER_MIRRORS", "https://a.example", "CHANNEL=URL"),
         ("CONDAINER_MIRRORS", "a=b", "CHANNEL=URL"),
         ("CONDAINER_MIRRORS", "a=ftp://b", "not an http or file URL"),
@@ -484,7 +501,8 @@ def test_what_is_documented_as_default_is_the_default(load: Load, isolated_user:
 
 
 # What is no key.
-INNER = {"project", "named_caches", "files", "brought_caches", "own_programs"}
+INNER = {"project", "named_caches", "files", "brought_caches", "own_programs", "web_caches"}
+INNER |= {"asked", "overrides"}
 
 
 def test_every_key_is_documented_once_and_every_variable_is_ours() -> None:
@@ -495,6 +513,122 @@ def test_every_key_is_documented_once_and_every_variable_is_ours() -> None:
     assert len(variables) == len(set(variables))
     assert all(variable.startswith("CONDAINER_") for variable in variables)
     assert all(doc for *_, doc in documented())
+
+
+SEVERAL = """\
+virtual_packages: {glibc: "2.28"}
+compression_level: 3
+environments:
+  cpu:
+  gpu:
+    environment_yml: inputs/gpu.yml
+    virtual_packages: {cuda: 12.10}
+    wrappers: tools-gpu
+"""
+
+
+def test_an_environment_is_the_settings_with_its_own_keys(
+    load: Load, write: Write, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("condainer.yml", SEVERAL)
+    cpu, gpu = (load_settings(project, (), {}, environment=name) for name in ("cpu", "gpu"))
+    assert cpu.environment_yml == project / "environment.yml"
+    assert cpu.virtual_packages == (("glibc", "2.28"),)
+    assert gpu.environment_yml == project / "inputs" / "gpu.yml"
+    assert gpu.virtual_packages == (("cuda", "12.10"),)
+    assert gpu.wrappers == project / "tools-gpu"
+    assert cpu.compression_level == gpu.compression_level == 3
+    assert [environments.variant(settings) for settings in (cpu, gpu)] == ["cpu", "gpu"]
+    assert cpu.of_environment("gpu") == gpu
+    # The command line wins over the file, and over the variable.
+    monkeypatch.setenv("CONDAINER_ENVIRONMENT", "gpu")
+    assert load() == gpu
+    assert load("environment_yml=other.yml").environment_yml.name == "other.yml"
+    assert load_settings(project, environment="cpu") == cpu
+
+
+def test_default_is_the_environment_of_who_names_none(load: Load, write: Write) -> None:
+    write("condainer.yml", SEVERAL.replace("cpu:", "default: {environment_yml: cpu.yml}"))
+    assert load().environment_yml.name == "cpu.yml"
+    assert environments.variant(load()) == ""
+    assert load() == load_settings(load().project, environment="default")
+
+
+def test_a_project_without_environments_has_the_default_one(load: Load, project: Path) -> None:
+    for name in ("", "default"):
+        assert environments.variant(load_settings(project, environment=name)) == ""
+    with pytest.raises(ConfigError, match="one environment only, and none of the name gpu"):
+        environments.variant(load_settings(project, environment="gpu"))
+
+
+def test_what_is_chosen_has_to_be_there(
+    load: Load, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("condainer.yml", SEVERAL)
+    # Commands that are about no environment of the project go on.
+    settings = load()
+    with pytest.raises(ConfigError, match=r"environments cpu, gpu, and none of them is `default`"):
+        environments.variant(settings)
+    monkeypatch.setenv("CONDAINER_ENVIRONMENT", "gpus")
+    with pytest.raises(ConfigError, match="environments cpu, gpu, but no gpus") as caught:
+        environments.variant(load())
+    assert "`unset CONDAINER_ENVIRONMENT`" in caught.value.hint
+    assert "Did you mean `-e gpu`?" in caught.value.hint
+    assert "--env" in caught.value.hint
+    with pytest.raises(ConfigError, match="no gpux") as caught:
+        environments.variant(load_settings(settings.project, environment="gpux"))
+    assert "unset" not in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "what"),
+    [
+        ("environments: []", 1, "must be a mapping"),
+        ("environments: {}", 1, "must be a mapping"),
+        ("environments: {gpu: gpu.yml}", 1, "`gpu` must be a mapping"),
+        ("environments: {1: {}}", 1, "must be a text"),
+        *(
+            (f"environments:\n  {name!r}: {{}}", 2, "is not a name for an environment")
+            for name in ("a/b", "..", "a b", "GPU", "", "-x", "x.", "grün", "a" * 65, "x\ty")
+        ),
+        ("environments: {all: {}}", 1, "`all` says that all are meant"),
+        ("environments: {gpu.fish: {}}", 1, "ends as the activation script"),
+        ("environments: {cafe: {}}", 1, "`cafe` could be an address"),
+        ("environments:\n  gpu: {}\n  gpu: {}", 3, "the key `gpu` stands in line 2 already"),
+        ("environments:\n  gpu:\n    cuda: 12", 3, "unknown key `cuda`"),
+        ("environments:\n  gpu:\n    environmentyml: x", 3, "unknown key `environmentyml`"),
+        ("environments:\n  gpu:\n    compressor: xz", 3, "`compressor` is for all environments"),
+        ("environments:\n  gpu:\n    virtual_packages: {gpu: 1}", 3, "`gpu` is not a virtual"),
+        ("environments:\n  gpu:\n    environment_yml: 1", 3, "must be a path"),
+        ("environments:\n  gpu: {address: xyz}", 2, "must be an address"),
+        ("wrappers: tools\nenvironments: {gpu: {}}", 1, "`wrappers` is of one environment"),
+        ("address: abcd\nenvironments: {gpu: {}}", 1, "`address` is of one environment"),
+        (
+            "environments:\n  a1: {wrappers: w}\n  b1: {wrappers: ./w}",
+            3,
+            "`a1` has its wrappers there",
+        ),
+    ],
+)
+def test_wrong_environments(
+    load: Load, write: Write, project: Path, text: str, line: int, what: str
+) -> None:
+    write("condainer.yml", text)
+    error = refused(load)
+    assert error.message.startswith(f"{project / 'condainer.yml'}:{line}: ")
+    assert what in error.message
+    assert error.hint or "must be" in error.message
+
+
+def test_environments_are_of_projects_only(load: Load, isolated_user: Path) -> None:
+    assert (
+        "--set environments=x: `environments` is not allowed"
+        in refused(load, "environments=x").message
+    )
+    path = isolated_user / ".config/condainer/condainer.yml"
+    path.parent.mkdir(parents=True)
+    path.write_text("environments: {gpu: {}}\n")
+    assert f"{path}:1: `environments` is not allowed here" in refused(load).message
 
 
 def test_other_variables_of_the_environment_do_not_matter(

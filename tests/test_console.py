@@ -207,7 +207,7 @@ NO_DOOR = (
     "startup/command_environment.py",
     "system/namespace.py",
     "activate/run.py",
-    "solve/standin.py",
+    "solve/pip/standin.py",
     "build/unshelve.py",
     "cli/console.py",
 )
@@ -232,6 +232,5 @@ def test_text_for_people_has_one_door() -> None:
     assert other == [
         "__main__.py: sys.stderr.write('cnd: interrupted\\n')",
         "startup/answer.py: sys.stdout.write(f\"{found['head']}{seconds}{found['tail']}\\n\")",
-        "startup/answer.py: sys.stderr.write("
-        "f\"{found['text']} in {seconds:.2f} s\\n{use(call.directory)}\\n\")",
+        "startup/answer.py: sys.stderr.write(f\"{found['text']} in {seconds:.2f} s\\n{told}\\n\")",
     ]

@@ -11,6 +11,8 @@ ITEM = (
     "- {name: x, manager: conda, platform: PLATFORM, url: 'https://a.example/PLATFORM/x-1-0.conda'"
 )
 
+CONDA = "conda: https://a.example/c/noarch/x-1-0.conda"
+
 
 def run(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -32,6 +34,13 @@ def test_each_file_is_read_or_refused(tmp_path: Path) -> None:
         ),
         "c.lock": "# platform: osx-64\n@EXPLICIT\n"
         f"https://a.example/osx-64/x-1-0.conda#{'0' * 64}\n",
+        "d/pixi.lock": "version: 6\nenvironments:\n"
+        + "".join(
+            f"  {name}:\n    channels: []\n    packages:\n      linux-64:\n      - {item}\n"
+            for name, item in (("default", CONDA), ("dev", "pypi: ./"))
+        )
+        + f"packages:\n- {CONDA}\n  md5: {'a' * 32}\n- pypi: ./\n  name: mine\n  version: '1'\n",
+        "e/conda.lock": "version: 1\nenvironments: {}\npackages: {}\n",
         "requirements.txt": "six\n-e .\n",
         "ignored.md": "x",
     }
@@ -41,6 +50,10 @@ def test_each_file_is_read_or_refused(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 1
     for part in (
+        "    default: linux-64: 1 conda packages (1 by md5 only)",
+        "    dev: linux-64: refused: ",
+        "pixi.lock:12: mine stands in a local directory",
+        "e/conda.lock: REFUSED: ",
         "    conda: zlib 1.*\n",
         "    pip: rich\n",
         "    variable: A=b\n",
@@ -51,8 +64,9 @@ def test_each_file_is_read_or_refused(tmp_path: Path) -> None:
         "requirements.txt: REFUSED: ",
     ):
         assert part in done.stdout
-    assert done.stderr == "4 files, 1 refused\n"
+    assert done.stderr == "6 files, 2 refused\n"
     quiet = run(tmp_path, "--quiet")
-    assert quiet.stdout.count("\n") == 1
+    assert quiet.stdout.count("\n") == 2
     (tmp_path / "requirements.txt").unlink()
+    (tmp_path / "e/conda.lock").unlink()
     assert run(tmp_path).returncode == 0

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from condainer.packages import archives, credentials, downloads, http
+from condainer.network import credentials, http
+from condainer.packages import archives, downloads
 from condainer.packages.archives import File
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, NetworkError, OfflineError
@@ -253,7 +254,7 @@ def test_nobody_is_sent_from_https_to_http(
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
-    http._session.cache_clear()
+    http.session.cache_clear()
     try:
         with flaky.serve(certificate=certificate) as safe:
             safe.files[NAME] = CONTENT
@@ -263,11 +264,11 @@ def test_nobody_is_sent_from_https_to_http(
             with pytest.raises(NetworkError, match="from https to http"):
                 fetch(file_at(safe.url + NAME), load("package_cache=other"))
             monkeypatch.delenv("SSL_CERT_FILE")
-            http._session.cache_clear()
+            http.session.cache_clear()
             with pytest.raises(NetworkError, match="certificate"):
                 fetch(file_at(safe.url + NAME), load("package_cache=other"))
     finally:
-        http._session.cache_clear()
+        http.session.cache_clear()
     assert not server.asked
 
 

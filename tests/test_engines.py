@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from condainer.inputs.environment_yml import read_inputs
+from condainer.inputs.read import read_inputs
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.solve import engines

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from condainer.inputs.environment_yml import Inputs, Spec, read_inputs
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.inputs import Inputs
+from condainer.inputs.read import read_inputs
 from condainer.packages.by_url import Wanted, wanted_of
 from condainer.packages.channels import Channel, expanded
 from condainer.settings.config import load_settings
@@ -295,10 +297,10 @@ def test_tabs_as_indentation_are_named(read: Read, project: Path) -> None:
 
 
 def test_ignored_keys_are_named(read: Read, project: Path) -> None:
-    inputs = read("pip-repositories: [x]\nname: x\nfoo: 1\n1: 2\ndependencies: [a]\n")
+    inputs = read("tasks: [x]\nname: x\nfoo: 1\n1: 2\ndependencies: [a]\n")
     path = project / "environment.yml"
     assert [note.partition(" has")[0] for note in inputs.notes] == [
-        f"{path}:1: `pip-repositories`",
+        f"{path}:1: `tasks`",
         f"{path}:3: `foo`",
         f"{path}:4: `1`",
     ]

@@ -14,9 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condainer.inputs.environment_yml import Inputs, Spec, read_inputs
+from condainer.inputs.conda_specs import Spec
+from condainer.inputs.inputs import Inputs
+from condainer.inputs.read import read_inputs
 from condainer.inputs.requirements import Line
-from condainer.lock.locks import ABSENT
+from condainer.lock.explicit import checked
+from condainer.lock.locks import ABSENT, CondaPackage, Lock
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import InputError
 
@@ -229,14 +232,64 @@ def test_sources_hold_the_hash_of_the_bytes_and_absence(read: Read) -> None:
         ("- a  # [win]", "linux-64", False),
         ("- a  # [win64]", "win-64", True),
         ("- a  # [py37]", "linux-64", True),
-        ("- a  # see [win] below", "linux-64", True),
-        ("- a  # [not win]", "linux-64", True),
+        ("- a  # see [win] below", "linux-64", False),
+        ("- a  # only there [linux]", "linux-64", True),
+        ("- a  # [linux] (see below)", "linux-64", True),
+        ("- a  # [win] (see below)", "linux-64", True),
+        ("- a  # [aarch64]", "linux-64", False),
+        ("- a  # [aarch64]", "linux-aarch64", True),
+        ("- a  # [ppc64le]", "linux-ppc64le", True),
+        ("- a  # [not win]", "linux-64", False),
+        ("- a  # as said in [1]", "linux-64", True),
         ('- "a[build=x]"', "linux-64", True),
     ],
 )
 def test_selectors(read: Read, item: str, platform: str, kept: bool) -> None:
     inputs = read(f"dependencies:\n  - zlib\n  {item}\n", platform)
     assert len(inputs.specs) == 1 + kept
+
+
+@pytest.mark.parametrize("platform", ["linux-64", "linux-aarch64", "linux-ppc64le", "osx-arm64"])
+def test_selectors_mean_what_they_mean_to_conda_lock(platform: str) -> None:
+    from conda_lock.src_parser.selectors import filter_platform_selectors
+
+    from condainer.inputs import environment_yml
+
+    words = ("linux", "aarch64", "arm64", "osx", "unix", "win", " linux ", "not win", "x86_64")
+    forms = ("- a  # [{}]", "- a #[{}] needs it", "- a  # only [{}]", "- a  # [{}] (b)", "- a")
+    lines = [form.format(word) for form in forms for word in words]
+    kept = [line for line in lines if environment_yml._selected(line, platform)]
+    assert kept == list(filter_platform_selectors("\n".join(lines), platform))
+
+
+def test_a_selector_that_is_none_is_told(read: Read, project: Path) -> None:
+    notes = read("dependencies:\n  - a\n  - b  # [not win]\n").notes
+    assert notes == (
+        f"{project}/environment.yml:3: the selector [not win] is none of conda-lock's: the line is "
+        "left out",
+    )
+
+
+def test_selectors_of_mamba(read: Read) -> None:
+    text = "dependencies:\n  - a\n  - sel(linux): b\n  - sel(win): c\n  - sel(unix): d\n"
+    assert [spec.text for spec in read(text, "linux-64").specs] == ["a", "b", "d"]
+    assert [spec.text for spec in read(text, "win-64").specs] == ["a", "c"]
+    assert "must have one package" in refused(read, "dependencies: [{sel(linux): [a]}]\n").message
+
+
+def test_variables_alone_are_an_environment(read: Read) -> None:
+    inputs = read("dependencies: []\nvariables: {A: b}\n")
+    assert (inputs.specs, inputs.variables) == ((), (("A", "b"),))
+    assert "variables only" in inputs.notes[0]
+
+
+def test_the_indexes_of_conda_lock_are_asked(read: Read) -> None:
+    inputs = read("pip-repositories: [https://private.example/simple]\n" + PIP + "    - ourpkg\n")
+    assert [line.text for line in inputs.requirements] == [
+        "--extra-index-url https://private.example/simple",
+        "ourpkg",
+    ]
+    assert not any("pip-repositories" in note for note in inputs.notes)
 
 
 def test_a_selector_does_not_move_the_lines_below_it(read: Read, project: Path) -> None:
@@ -515,22 +568,39 @@ def test_mistakes_are_named_with_file_and_line(
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
-        ("dependency", "dependencies"),
-        ("dependancies", "dependencies"),
-        ("Dependencies", "dependencies"),
-        ("dependecies", "dependencies"),
-        ("depends", "dependencies"),
-        ("requirements", "dependencies"),
-        ("channel", "channels"),
-        ("chanels", "channels"),
-        ("variable", "variables"),
-        ("platform", "platforms"),
+        *(("channel", "channels"), ("chanels", "channels")),
+        *(("pip-repository", "pip-repositories"), ("pip_repositories", "pip-repositories")),
     ],
 )
-def test_misspelt_keys_get_a_suggestion(read: Read, project: Path, key: str, meant: str) -> None:
-    error = refused(read, f"name: x\n{key}: [a]\n")
+def test_keys_that_say_where_code_comes_from_are_not_misspelt(
+    read: Read, project: Path, key: str, meant: str
+) -> None:
+    error = refused(read, f"dependencies: [a]\n{key}: [a]\n")
     assert error.message == f"{project}/environment.yml:2: unknown key `{key}`"
     assert error.hint == f"Did you mean `{meant}`?"
+
+
+@pytest.mark.parametrize(("key", "meant"), [("variable", "variables"), ("platform", "platforms")])
+def test_other_misspelt_keys_are_ignored_and_told(
+    read: Read, project: Path, key: str, meant: str
+) -> None:
+    assert read(f"dependencies: [a]\n{key}: [a]\n").notes == (
+        f"{project}/environment.yml:2: `{key}` has no meaning here, and is ignored; did you mean "
+        f"`{meant}`?",
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("dependency", "dependancies", "Dependencies", "dependecies"),
+        *("depends", "requirements"),
+    ],
+)
+def test_misspelt_dependencies_are_none(read: Read, key: str) -> None:
+    error = refused(read, f"name: x\n{key}: [a]\n")
+    assert "no dependencies" in error.message
+    assert error.hint == f"Did you mean `dependencies` by `{key}`?"
 
 
 def test_invalid_yaml(read: Read, project: Path) -> None:
@@ -580,3 +650,24 @@ def test_the_other_usual_name_is_told(read: Read, project: Path) -> None:
     with pytest.raises(InputError, match=r"environment\.yaml is there") as caught:
         read_inputs(named, "linux-64")
     assert "environment_yml: environment.yaml" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("line", "extra"),
+    [
+        ("Web[b,a]>=1", "Web[a,b]"),
+        ('web[a]>1; python_version>"3"', 'web[a]; python_version > "3"'),
+        ("web[a] @ https://host.example/web.whl ; os_name=='nt'", 'web[a]; os_name == "nt"'),
+        (f"web[a]==1 --hash=sha256:{'a' * 64}", "web[a]"),
+        ("web>=1", ""),
+        ("web[]", ""),
+        ("-c web[a]", ""),
+    ],
+)
+def test_extras_that_are_asked_for(line: str, extra: str) -> None:
+    lines = (Line(line, "here"), Line("other[x]", "here", constraint=True))
+    asked = dataclasses.replace(made([]), requirements=lines)
+    assert asked.extras == ((extra,) if extra else ())
+    conda = CondaPackage("https://host.example/noarch/one-1-0.conda", "a" * 64)
+    lock = Lock("linux-64", (conda,), extras=asked.extras)
+    assert checked(lock, "here") == lock

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from condainer.solve import interpreters
-from condainer.solve.interpreters import Interpreter
+from condainer.solve.pip import interpreters
+from condainer.solve.pip.interpreters import Interpreter
 
 
 def edit_with_its_time_kept(prefix: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import condainer
-from tests.test_readme import COMMANDS, help_text
+from tests import links, reference
 
 # Words and turns that readers stumbled over; what stands behind each is plain.
 AVOIDED = {
@@ -61,8 +61,15 @@ def test_messages_are_plain(source: Path) -> None:
 
 
 def test_helps_are_plain() -> None:
-    texts = [help_text(name) for name in ("", *COMMANDS)]
+    texts = [reference.help_text(*path) for path in ((), *reference.commands())]
     assert [line for text in texts for line in stumbled_over(text)] == []
+
+
+@pytest.mark.parametrize("page", links.documents(links.TOP), ids=lambda path: path.name)
+def test_documents_are_plain(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert stumbled_over(text) == []
+    assert re.findall(r"\b[Ww]hom?ever\b|\bsomebody else's\b|\bfor want of\b", text) == []
 
 
 def test_the_list_finds_what_is_on_it() -> None:

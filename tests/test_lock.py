@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from condainer.lock.explicit import lockfile_path, parse_explicit, read_explicit, render_explicit
+from condainer.lock import lock_paths
+from condainer.lock.explicit import parse_explicit, read_explicit, render_explicit
 from condainer.lock.locks import (
     ABSENT,
     CondaPackage,
@@ -24,6 +25,7 @@ from condainer.lock.locks import (
     sources_unchanged,
     unescape,
 )
+from condainer.settings.config import Settings
 from condainer.system.errors import LockfileError
 
 Write = Callable[[str, str | bytes], Path]
@@ -106,8 +108,20 @@ def test_the_file_name_of_a_wheel() -> None:
     assert PipPackage("torch", url, A).filename == "torch-2.0+cpu-cp312-cp312-linux_x86_64.whl"
 
 
-def test_the_place_of_a_lock() -> None:
-    assert lockfile_path(Path("/p"), "linux-64") == Path("/p/conda-linux-64.lock")
+def test_the_places_of_locks() -> None:
+    places = (lock_paths.lockfile_path, lock_paths.completed_path)
+    several = (("default", ()), ("py3.12-gpu", ()))
+    for asked, infix in (("", ""), ("default", ""), ("py3.12-gpu", "py3.12-gpu-")):
+        settings = Settings(Path("/p"), environments=several, asked=asked)
+        names = [path(settings, "linux-64").name for path in places]
+        assert names == [f"conda-{infix}linux-64.lock", f"condainer-{infix}linux-64.lock"]
+        for name in names:
+            match = lock_paths.LOCKFILE.fullmatch(name)
+            assert match is not None
+            assert match["platform"] == "linux-64"
+            assert match["environment"] == (infix.removesuffix("-") or None)
+        # conda-lock and micromamba know it by its end.
+        assert lock_paths.conda_lock_path(settings).name.endswith("conda-lock.yml")
 
 
 # --- writing and reading ----------------------------------------------------------------------

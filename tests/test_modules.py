@@ -90,8 +90,12 @@ def prefix(tmp_path: Path, text: str = "X = 1\n") -> tuple[modules.Prefix, dict[
 
 def test_what_is_kept_of_a_package(tmp_path: Path) -> None:
     place, digests = prefix(tmp_path)
-    assert modules._module(place, "gone.py", digests) is None
-    nothing = modules._module(place, "m.py", digests)
+
+    def kept(source: str) -> bytecode_shelf.Module | None:
+        return modules._module(place, source, digests, modules._ByteCode(place.directory))
+
+    assert kept("gone.py") is None
+    nothing = kept("m.py")
     assert nothing is not None
     assert nothing.code is None
     cache = place.directory / "__pycache__"
@@ -99,12 +103,13 @@ def test_what_is_kept_of_a_package(tmp_path: Path) -> None:
     (cache / "m.cpython-311.pyc").write_bytes(b"head\xfa\x09/new/m.py tail")
     (cache / "m.cpython-311.opt-1.pyc").write_bytes(b"")
     (cache / "mm.cpython-311.pyc").write_bytes(b"")
-    one = modules._module(place, "m.py", digests)
+    (cache / "m.pyc").write_bytes(b"")
+    one = kept("m.py")
     assert one is not None
     assert (one.target, one.at) == ("__pycache__/m.cpython-311.pyc", 6)
     # Which of two is ours cannot be told.
     (cache / "m.cpython-312.pyc").write_bytes(b"")
-    assert modules._module(place, "m.py", digests) is None
+    assert kept("m.py") is None
 
 
 def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from condainer.mount import backends, mount_locks, mount_table, mounts, unmount
+from condainer.mount import backends, mount_locks, mounts, unmount
 from condainer.mount.mounts import Image, Options, State
 from condainer.startup import attach
-from condainer.system import namespace
+from condainer.system import mount_table, namespace
 from condainer.system.errors import CondainerError, MountError, StorageError, ToolError
 from tests.mounting import (
     ADDRESS,
@@ -37,8 +37,8 @@ from tests.mounting import (
     keepers,
     make_image,
     place,
-    until,
 )
+from tests.waiting import until
 
 __all__ = ["accounts", "image", "place"]
 
@@ -167,7 +167,6 @@ def keepers_stopped(image: Image) -> Iterator[None]:
 
     def send(number: signal.Signals) -> None:
         for pid in stopped:
-            # A child that asked the daemon has ended.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
@@ -670,3 +669,34 @@ def test_those_who_begin_at_once_agree_on_the_lock_files(
     monkeypatch.setattr(mount_locks, "existing_directory", before_another)
     found = mount_locks.private_directory(tmp_path)
     assert found == tmp_path / f".condainer-{os.geteuid()}"
+
+
+@pytest.mark.parametrize("name", ["squashfuse", "squashfuse_ll"])
+def test_what_the_kernel_knows_of_an_image_it_does_not_ask_again(
+    image: Image, tmp_path: Path, name: str
+) -> None:
+    """Longer than libfuse keeps it otherwise; a daemon that is stopped answers nothing."""
+    for program in (name, "fusermount3"):
+        found = shutil.which(program)
+        if found is None:
+            pytest.skip(f"{program} is missing")
+        (tmp_path / program).symlink_to(found)
+    fuse = backends.find_fuse(tmp_path)
+    fuse = replace(fuse, program=str(tmp_path / name))
+    image.prefix.mkdir(0o700)
+    fuse.start(image.path, image.prefix)
+    (daemon,) = daemons(image)
+    command = ["stat", "-c", "%s", str(image.prefix / "data")]
+    absent = ["test", "-e", str(image.prefix / "absent")]
+    assert subprocess.run(absent, check=False).returncode == 1
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"300000\n"
+    os.kill(daemon, signal.SIGSTOP)
+    try:
+        time.sleep(1.2)
+        done = subprocess.run(command, capture_output=True, check=True, timeout=20)
+        assert done.stdout == b"300000\n"
+        if name == "squashfuse":
+            assert subprocess.run(absent, check=False, timeout=20).returncode == 1
+    finally:
+        os.kill(daemon, signal.SIGCONT)
+    backends.stop(image.prefix, None)

@@ -90,6 +90,29 @@ def test_two_ways_to_the_same_packages_leave_the_same_bytes(tmp_path: Path) -> N
     assert str(tmp_path) not in other_record.read_text()
 
 
+def test_which_of_two_packages_with_a_file_in_common_came_first_does_not_show(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "conda-meta").mkdir()
+    moved = f"{normalise.CLOBBERED}/two/m"
+    files = {"one": ["m", "z", "a"], "two": ["b", moved], "three": ["y", "x"]}
+    for name, paths in files.items():
+        said: list[dict[str, str]] = [{"_path": path} for path in paths]
+        if name == "two":
+            said[1]["original_path"] = "m"
+        content = record(files=paths, paths_data={"paths_version": 1, "paths": said})
+        (tmp_path / "conda-meta" / f"{name}.json").write_text(json.dumps(content))
+    # The engine leaves this where it moved nothing in the end.
+    (tmp_path / normalise.CLOBBERED / "one").mkdir(parents=True)
+    normalise.metadata(tmp_path, PREFIX)
+    expected = {"one": ["a", "m", "z"], "two": [moved, "b"], "three": ["y", "x"]}
+    for name, paths in expected.items():
+        found = json.loads((tmp_path / "conda-meta" / f"{name}.json").read_text())
+        assert found["files"] == paths
+        assert [path["_path"] for path in found["paths_data"]["paths"]] == paths
+    assert not (tmp_path / normalise.CLOBBERED).exists()
+
+
 def test_what_a_record_says_of_the_package_stays(tmp_path: Path) -> None:
     prefix = make(tmp_path / "p")
     normalise.metadata(prefix, PREFIX)

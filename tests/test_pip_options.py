@@ -16,9 +16,9 @@ import pytest
 from pip._internal.req import req_file
 
 from condainer.inputs import pip_options, requirements
-from condainer.inputs.environment_yml import Inputs
+from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import PipPackage
-from condainer.packages import uv_options, wheels
+from condainer.pypi import uv_options, wheels
 from condainer.system.errors import InputError
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent

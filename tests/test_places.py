@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,9 +14,12 @@ from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.packages.admission import admit
 from condainer.packages.archive_paths import is_inside
 from condainer.settings.config import load_settings
+from condainer.startup import stamp
+from condainer.system import environments
 from condainer.system.errors import LockfileError
 from condainer.system.hosts import near
 from condainer.system.reporter import Silent
+from condainer.system.urls import PLACE_VARIABLES
 
 Write = Callable[[str, str | bytes], Path]
 
@@ -211,3 +215,20 @@ def test_paths_inside(path: str) -> None:
 )
 def test_paths_outside(path: str) -> None:
     assert not is_inside(path)
+
+
+def test_places_of_packages_are_told_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PLACE_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert environments.package_places() == ()
+    monkeypatch.setenv("UV_INDEX", "own=https://anna:word@a.example/simple/  https://b.example/s")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "https://c.example/t/token/simple?sig=secret#x")
+    monkeypatch.setenv("UV_EXTRA_INDEX_URL", "")
+    monkeypatch.setenv("UV_FIND_LINKS", "/srv/wheels,https://d.example/flat")
+    assert environments.package_places() == (
+        ("UV_INDEX", "own=https://a.example/simple https://b.example/s"),
+        ("UV_DEFAULT_INDEX", "https://c.example/simple"),
+        ("UV_FIND_LINKS", "/srv/wheels https://d.example/flat"),
+    )
+    # It is written without an import there.
+    assert {os.fsencode(name) for name in PLACE_VARIABLES} <= set(stamp.NAMES)

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from condainer.cache import leases
-from condainer.mount import backends, choice, mount_locks, mount_table, mounts, unmount
+from condainer.mount import backends, choice, mount_locks, mounts, unmount
 from condainer.mount.mounts import Image, Options, State
 from condainer.settings import config
 from condainer.startup import tool_paths
+from condainer.system import mount_table
 from condainer.system.errors import IntegrityError, MountError
 from tests.mounting import (
     ADDRESS,
@@ -33,8 +34,8 @@ from tests.mounting import (
     make_image,
     missing,
     place,
-    until,
 )
+from tests.waiting import until
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]
@@ -312,6 +313,24 @@ def test_kernel_mount_of_root_serves_everybody(accounts: list[Account], owned: I
     until(lambda: is_gone(owned))
 
 
+def test_root_mounts_where_a_killed_process_left_a_mount_point(
+    accounts: list[Account], owned: Image
+) -> None:
+    leave = ["mkdir", "-m", "700", str(owned.prefix)]
+    assert accounts[0].run(leave).returncode == 0
+    # Not while somebody has a private mount on it, which would go with it.
+    visitor = started(private_of(accounts[0]), owned, "sh", "-c", f"read x; {read(owned.prefix)}")
+    with pytest.raises(MountError, match="is taken by"):
+        mounts.mount(owned, Options(way="kernel"))
+    assert visitor.communicate("\n")[0] == f"{ADDRESS}\n"
+    until(lambda: is_gone(owned))
+    assert accounts[0].run(leave).returncode == 0
+    mounts.mount(owned, Options(way="kernel"))
+    assert kernel_mounts(owned) == 1
+    assert unmount.unmount(owned)
+    until(lambda: is_gone(owned))
+
+
 def test_kernel_mount_of_root_is_not_taken_for_verified_bytes(owned: Image) -> None:
     mounts.mount(owned, Options(way="kernel"))
     digest = subprocess.run(["sha256sum", owned.path], capture_output=True, text=True, check=True)
@@ -383,7 +402,7 @@ def test_what_was_verified_is_what_runs(image: Image, tmp_path: Path) -> None:
     # The same bytes are wanted, and mounted; later they cannot be had any more.
     mounts.mount(wanted, Options(copies=tmp_path))
     unmount.unmount(wanted)
-    with pytest.raises(IntegrityError, match=r"not the .* that was verified"):
+    with pytest.raises(IntegrityError, match=r"not the .* that it should have"):
         mounts.mount(wanted, Options(copies=tmp_path))
     until(lambda: is_gone(image))
 
@@ -450,7 +469,9 @@ import sys, types
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from condainer.mount import unmount
-settings = types.SimpleNamespace(mount_base_directory=Path(sys.argv[2]), tool_directory=None)
+settings = types.SimpleNamespace(
+    mount_base_directory=Path(sys.argv[2]), tool_directory=None, stage="never", stage_max_size="1G"
+)
 cleared = unmount.unmount_all(settings, sys.argv[3] == "force")
 print("\\n".join(unmount.lines(cleared)))
 unmount.demand(cleared)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,11 @@ from condainer.startup import launch
 from condainer.system import environments, process
 from condainer.system.errors import ToolError
 from condainer.system.process import CommandFailed
+from tests.waiting import until
 
 
 def python(program: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", program, *arguments]
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def alive(pid: int) -> bool:
@@ -69,16 +62,25 @@ def test_standard_input_is_empty() -> None:
 
 
 def test_orphans_end_with_their_command(tmp_path: Path) -> None:
-    note = tmp_path / "pid"
+    notes = (tmp_path / "first", tmp_path / "second")
     script = (
         'sh -c \'echo $$ > "$0"; exec sleep 60\' "$0" & while [ ! -s "$0" ]; do sleep 0.01; done'
     )
     # Without that, the pipes would stay open for the minute.
     start = time.monotonic()
-    process.run(["sh", "-c", script, str(note)])
-    process.run(["sh", "-c", script, str(note)], on_line=lambda line: None)
+    process.run(["sh", "-c", script, str(notes[0])])
+    process.run(["sh", "-c", script, str(notes[1])], on_line=lambda line: None)
     assert time.monotonic() - start < 20
-    assert not alive(int(note.read_text()))
+    # Killed, they close the pipes a moment before they end.
+    until(lambda: not any(alive(int(note.read_text())) for note in notes))
+
+
+def test_orphans_that_hold_no_pipe_end_too(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    script = 'sleep 60 >&- 2>&- & echo $! >> "$0"'
+    for _ in range(20):
+        process.run(["sh", "-c", script, str(note)])
+    until(lambda: not any(alive(int(pid)) for pid in note.read_text().split()))
 
 
 def test_bytes_that_are_no_text_do_no_harm() -> None:

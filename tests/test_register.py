@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +263,49 @@ def test_the_clock_is_that_of_the_file_system(tmp_path: Path) -> None:
     assert abs(notes.clock(tmp_path / "tmp") - time.time()) < 5
     assert abs(notes.clock(tmp_path / "absent") - time.time()) < 5
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_an_environment_of_a_project_counts_while_its_lock_or_its_name_is_there(
+    root: Path, tmp_path: Path
+) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    noted(root, project, environment="gpu")
+    lock, settings = project / "conda-gpu-linux-64.lock", project / "condainer.yml"
+    (project / "environment.yml").touch()
+    # There is a project, but no such environment in it any more.
+    assert sight(root) is Sight.GONE
+    lock.touch()
+    assert sight(root) is Sight.THERE
+    lock.unlink()
+    settings.write_text("environments: {gpu: {address: abcd}}\n")
+    assert sight(root) is Sight.THERE
+    settings.write_text("environments: {cpu: {}}\n")
+    assert sight(root) is Sight.GONE
+    settings.write_bytes(b"\xff")
+    assert sight(root) is Sight.THERE
+    settings.unlink()
+    settings.symlink_to("elsewhere")
+    assert sight(root) is Sight.UNSEEN
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "", 7, None])
+def test_a_note_with_what_names_no_environment(root: Path, tmp_path: Path, name: Any) -> None:
+    noted(root, tmp_path, environment=name)
+    found = project_register.read_projects(root)
+    # The empty one is what a note without it has.
+    assert [project.environment for project in found] == ([""] if name == "" else [])
+
+
+def test_environments_of_a_project_have_notes_of_their_own(
+    entry: entries.Entry, tmp_path: Path
+) -> None:
+    several = (("default", ()), ("gpu", ()))
+    settings = Settings(tmp_path, cache_directory=entry.root, environments=several)
+    for asked in ("", "gpu"):
+        project_register.note(entry, replace(settings, asked=asked))
+    found = project_register.read_projects(entry.root)
+    assert sorted(project.environment for project in found) == ["", "gpu"]
+    # What a project without several environments has noted stays where it is.
+    alone = project_register.place_of(entry, replace(settings, environments=()))
+    assert alone == project_register.place_of(entry, settings)

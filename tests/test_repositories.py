@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from condainer.lock.locks import PipPackage
-from condainer.packages import git_repositories, wheels
+from condainer.packages import git_repositories
+from condainer.pypi import wheels
 from condainer.settings.config import Settings
 from condainer.system.errors import LockfileError, NetworkError, OfflineError
 from condainer.system.reporter import Silent

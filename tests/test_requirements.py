@@ -250,11 +250,22 @@ VCS = [
     ("git+git@a.example:b.git", "not the URL of a git repository"),
     ("git+git://a.example/b.git", "not the URL of a git repository"),
     ("git+./b", "not the URL of a git repository"),
-    ("git+https://user:s3cret@a.example/b.git", "user or password"),
-    ("b @ git+https://s3cret@a.example/b.git", "user or password"),
-    ("-e git+https://${USER}:${TOKEN}@a.example/b.git#egg=b", "user or password"),
-    ("git+ssh://git:s3cret@a.example/b.git", "user or password"),
+    ("git+https://user:s3cret@a.example/b.git", "a password"),
+    ("-e git+https://${USER}:${TOKEN}@a.example/b.git#egg=b", "a password"),
+    ("git+ssh://git:s3cret@a.example/b.git", "a password"),
 ]
+
+
+def test_a_user_of_a_repository_is_left_out(write: Write) -> None:
+    path = write("requirements.txt", "b @ git+https://git@a.example/b.git@main\n")
+    lines, _ = requirements.read(path)
+    assert [line.text for line in lines] == ["b @ git+https://a.example/b.git@main"]
+
+
+@pytest.mark.parametrize("line", ["torch==2.0 -f https://a.example/x", "- idna", "-U six"])
+def test_options_that_pip_does_not_take_there(write: Write, line: str) -> None:
+    path = write("requirements.txt", f"a\n{line}\n")
+    assert refused(path).message.startswith(f"{path}:2: ")
 
 
 @pytest.mark.parametrize("line", EDITABLE)

@@ -553,7 +553,7 @@ def on_terminal(argv: list[str], env: dict[str, str], cwd: Path, typed: str) -> 
     return shown.decode()
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", SHELLS)
 def test_prompt_while_active(kind: str, project: Path, tmp_path: Path) -> None:
     if shutil.which(kind) is None:
@@ -567,7 +567,7 @@ def test_prompt_while_active(kind: str, project: Path, tmp_path: Path) -> None:
     assert "same" in shown
 
 
-@pytest.mark.timeout(30)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["bash", "zsh", "sh", "fish"])
 def test_interactive_shell_survives_start_up_files(kind: str, prefix: Path, tmp_path: Path) -> None:
     program = shutil.which(kind)

@@ -21,11 +21,12 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from condainer import pipeline, project, remember
-from condainer.cache import project_register, publish
+from condainer.cache import entries, project_register, publish
 from condainer.cache.entries import Entry, Manifest
-from condainer.inputs.environment_yml import read_inputs
+from condainer.inputs.read import read_inputs
 from condainer.lock.address import address_of
-from condainer.lock.explicit import lockfile_path, render_explicit
+from condainer.lock.explicit import render_explicit
+from condainer.lock.lock_paths import lockfile_name
 from condainer.lock.locks import CondaPackage, Lock
 from condainer.pipeline import Built
 from condainer.settings.config import KEYS, Settings, load_settings
@@ -36,6 +37,10 @@ from condainer.system.platforms import this_platform
 from condainer.system.reporter import Attentive, Silent
 
 OLD, NEW, OTHER = ("dependencies: [demo=1]\n", "dependencies: [demo=2]\n", "# a comment only\n")
+WORKSPACE = (
+    '[workspace]\nchannels = ["c"]\nplatforms = ["linux-64"]\n[dependencies]\ndemo = "1.*"\n'
+)
+PYLOCK = 'lock-version = "1.0"\ncreated-by = "x"\npackages = []\n'
 SHA = {OLD: "1" * 64, NEW: "2" * 64}
 
 
@@ -73,7 +78,9 @@ def publish_image(lock: Lock, settings: Settings) -> Entry:
             created="2026-01-01T00:00:00Z",
             tools={},
         )
-        return publish.publish(directory, address, manifest, render_explicit(lock), settings)
+        return publish.publish(
+            directory, address, entries.render_manifest(manifest), render_explicit(lock), settings
+        )
 
 
 class World:
@@ -106,7 +113,7 @@ class World:
 
     @property
     def lockfile(self) -> Path:
-        return lockfile_path(self.project, this_platform())
+        return self.project / lockfile_name(this_platform())
 
     def settings(self) -> Settings:
         return load_settings(self.project)
@@ -253,9 +260,10 @@ def written(how: Callable[[Path, str], None], text: str) -> Callable[[World], No
 def same_in_another_file(world: World) -> None:
     """Name another file of the same meaning, which includes one that the lock did not know."""
     text = world.yml.read_text() if world.yml.exists() else OLD
-    (world.project / "same.txt").write_text("-r extra.txt\n")
-    (world.project / "extra.txt").write_text("")
-    (world.project / "same.yml").write_text(text)
+    # Newer times would have shells ask again, of which a hit by the stamp knows nothing.
+    times_kept(world.project / "same.txt", "-r extra.txt\n")
+    times_kept(world.project / "extra.txt", "")
+    times_kept(world.project / "same.yml", text)
     config("environment_yml: same.yml\nrequirements_txt: same.txt\n")(world)
 
 
@@ -277,6 +285,12 @@ EDITS: dict[str, Callable[[World], Any]] = {
     "requirements": lambda world: times_kept(world.project / "requirements.txt", "demo\n"),
     "dangling requirements": lambda world: os.symlink("none", world.project / "requirements.txt"),
     "no requirements": lambda w: (w.project / "requirements.txt").unlink(missing_ok=True),
+    "workspace": lambda world: times_kept(world.project / "pixi.toml", WORKSPACE),
+    "no workspace": lambda world: (world.project / "pixi.toml").unlink(missing_ok=True),
+    "pylock": lambda world: times_kept(world.project / "pylock.toml", PYLOCK),
+    "no pylock": lambda world: (world.project / "pylock.toml").unlink(missing_ok=True),
+    "uv": lambda world: times_kept(world.project / "uv.lock", "version = 1\n"),
+    "pyproject": lambda world: times_kept(world.project / "pyproject.toml", "[project]\n"),
     "base": config("mount_base_directory: /tmp\n"),
     "other base": config("mount_base_directory: /var\n"),
     "name": config("environment_yml: other.yml\n"),
@@ -317,6 +331,7 @@ EDITS: dict[str, Callable[[World], Any]] = {
 
 # What changes nothing in a world where nothing has happened yet.
 SAME = {"times_kept 1", "no config", "usual cache", "usual home", "build", "here", "there"}
+SAME |= {"workspace", "no workspace", "no pylock", "uv", "pyproject"}
 SAME |= {"no requirements", "no variables", "old lock", "renamed_over 1", "what that includes"}
 
 

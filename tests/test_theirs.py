@@ -185,7 +185,7 @@ def test_the_search_for_other_doors_finds_one() -> None:
 
 def test_a_signature_that_is_too_large(tmp_path: Path) -> None:
     path = sparse(tmp_path / "one.sig")
-    found = signing._check(path, b"", None)
+    found = signing.check_file(path, b"", None)
     assert found.problem == f"it cannot be read: larger than {signing.LIMIT} bytes"
 
 

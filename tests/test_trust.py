@@ -412,7 +412,7 @@ def put(entry: Entry, key: Key, user: int = 1, text: bytes | None = None) -> Pat
         text = (entry.directory / entries.MANIFEST).read_bytes()
     path = entry.root / publish.SIGNATURES / f"{entry.address}.{user}.sig"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(signing.sign(text, key.path))
+    path.write_bytes(signing.sign(text, key.path))
     return path
 
 

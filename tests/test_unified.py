@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from condainer.inputs.environment_yml import Inputs
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage, Lock, PipPackage, Source
 from condainer.lock.solved_package import Solved
-from condainer.solve import conda_lock_file, export, lock_state
-from condainer.solve.conda_lock_file import Solution
+from condainer.solve import conda_lock_file, lock_state
+from condainer.solve.conda_lock_file import Detail, Solution
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 CONDA = CondaPackage("https://channel.example/a/noarch/lib-1.0-0.conda", "a" * 64)
@@ -103,15 +108,65 @@ def test_a_damaged_file_and_that_of_another_tool_hold_nothing(tmp_path: Path) ->
         assert conda_lock_file.parse(path) == {}
     path.write_bytes(b"\xff")
     assert conda_lock_file.parse(path) == {}
-    assert conda_lock_file.md5s(path) == {}
+    assert conda_lock_file.details(path) == {}
     path.write_text(text.removeprefix(conda_lock_file.HEAD))
-    assert conda_lock_file.md5s(path) == {CONDA.url: "d" * 32}
+    assert conda_lock_file.details(path) == {CONDA.url: Detail("d" * 32, ("a", "z >=1"))}
 
 
-def test_requirements_keep_references_with_a_note() -> None:
-    exported = export.FORMS["requirements"](solution("linux-64", GIT, WHEEL).lock, {})
-    assert f"tool @ {GIT.url}\n" in exported.text
-    assert f"alpha @ {WHEEL.url} --hash=sha256:{WHEEL.sha256}\n" in exported.text
-    assert any("version control" in note for note in exported.notes)
-    explicit = export.FORMS["explicit"](solution("linux-64", GIT).lock, {})
-    assert f"# pip tool @ {GIT.url}\n" in explicit.text
+TEXTS = st.one_of(
+    st.text(max_size=90),
+    st.text("0123456789abcdefxo._:-+eE", max_size=12),
+    st.text("ab01 >=<!*|~^,.[]{}&%@`'\"#?:-_/", max_size=90),
+    st.sampled_from(
+        [
+            "1.0",
+            "010",
+            "1e5",
+            "12:30",
+            "off",
+            "y",
+            "null",
+            "~",
+            "=",
+            "<<",
+            "2024-01-01",
+            "a: b",
+            "a:",
+            "a #b",
+            " a",
+            "a ",
+            "x" * 130,
+            "https://a.example/" + "b" * 120,
+            "a b " * 40,
+            "1_0",
+        ]
+    ),
+)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(
+        st.builds(
+            lambda name, version, url, depends, digest, optional: {
+                "name": name,
+                "version": version,
+                "dependencies": depends,
+                "url": url,
+                "hash": {"md5": digest, "sha256": digest},
+                "optional": optional,
+            },
+            TEXTS,
+            TEXTS,
+            TEXTS,
+            st.dictionaries(TEXTS, TEXTS, max_size=5),
+            st.text("0123456789abcdef", min_size=32, max_size=32),
+            st.booleans(),
+        ),
+        max_size=4,
+    )
+)
+def test_the_text_is_what_yaml_makes_of_it(packages: list[dict[str, Any]]) -> None:
+    content = {"version": 1, "metadata": {"channels": []}, "package": packages}
+    text = yaml.dump(content, Dumper=yaml.CSafeDumper, sort_keys=False)
+    assert conda_lock_file._text(content) == conda_lock_file.HEAD + text

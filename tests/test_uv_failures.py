@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from condainer.inputs import requirements
-from condainer.inputs.environment_yml import Inputs
-from condainer.packages import wheels
+from condainer.inputs.inputs import Inputs
+from condainer.pypi import wheels
 from condainer.system.errors import (
     BuildError,
     CondainerError,

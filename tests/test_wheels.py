@@ -8,7 +8,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from condainer.packages import wheels
+from condainer.pypi import wheels
 from condainer.system.files import sha256_of
 from condainer.system.reporter import Silent
 

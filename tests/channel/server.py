@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import mimetypes
-import shutil
+import os
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,11 +41,21 @@ class ChannelServer:
         root: the directory it serves.
         url: its address, without a slash at the end.
         requests: the paths asked for, in order; a test may clear it.
+        rate: how many bytes of a file go out a second, to each connection; None for no limit.
+        cut: after how many bytes the next files break off, one for each answer with a body.
+        ranges: whether parts of files are given.
+        absent: what is in the paths of files that the server does not show; empty for none.
+        sent: how many bytes of files went out, in all answers together; a test may clear it.
     """
 
     root: Path
     url: str
     requests: list[str] = field(default_factory=list)
+    rate: float | None = None
+    cut: list[int] = field(default_factory=list)
+    ranges: bool = True
+    absent: str = ""
+    sent: int = 0
     _faults: list[Fault] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -72,16 +83,27 @@ class ChannelServer:
                 if fault.times > 0 and fault.path_substring in path:
                     fault.times -= 1
                     return fault.status
-        return None
+        return HTTPStatus.NOT_FOUND if self.absent and self.absent in path else None
+
+    def end(self, length: int) -> int:
+        """Tell after how many bytes an answer of so many breaks off."""
+        with self._lock:
+            return min(length, self.cut.pop(0)) if self.cut else length
+
+    def note_sent(self, count: int) -> None:
+        """Count bytes that went out."""
+        with self._lock:
+            self.sent += count
 
 
 @contextmanager
-def serve(root: Path, port: int = 0) -> Iterator[ChannelServer]:
+def serve(root: Path, port: int = 0, rate: float | None = None) -> Iterator[ChannelServer]:
     """Serve a directory on 127.0.0.1 for as long as the context lasts.
 
     Args:
         root: the directory; the channel is a directory in it.
         port: the port, or 0 for any that is free.
+        rate: how many bytes of a file go out a second, to each connection.
     """
 
     class Handler(_Handler):
@@ -89,7 +111,8 @@ def serve(root: Path, port: int = 0) -> Iterator[ChannelServer]:
 
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
-    Handler.channel = ChannelServer(root.resolve(), f"http://127.0.0.1:{server.server_port}")
+    url = f"http://127.0.0.1:{server.server_port}"
+    Handler.channel = ChannelServer(root.resolve(), url, rate=rate)
     # A short poll lets the context end at once instead of after half a second.
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
@@ -136,24 +159,45 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _send_file(self, file: Path, content: BinaryIO, with_body: bool) -> None:
-        size = file.stat().st_size
-        start, end = self._asked_range(size)
+        status = os.fstat(content.fileno())
+        size, tag = status.st_size, f'"{status.st_mtime_ns:x}-{status.st_size:x}"'
+        if tag in self.headers.get("If-None-Match", ""):
+            self.send_response(HTTPStatus.NOT_MODIFIED)
+            self.send_header("ETag", tag)
+            self.end_headers()
+            return
+        # A part is asked for of the file that the client has the rest of.
+        part = self.channel.ranges and self.headers.get("If-Range", tag) == tag
+        start, end = self._asked_range(size) if part else (0, size)
         whole = (start, end) == (0, size)
         self.send_response(HTTPStatus.OK if whole else HTTPStatus.PARTIAL_CONTENT)
         self.send_header(
             "Content-Type", mimetypes.guess_type(file.name)[0] or "application/octet-stream"
         )
         self.send_header("Content-Length", str(end - start))
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Last-Modified", self.date_time_string(file.stat().st_mtime))
+        self.send_header("Accept-Ranges", "bytes" if self.channel.ranges else "none")
+        self.send_header("Last-Modified", self.date_time_string(status.st_mtime))
+        self.send_header("ETag", tag)
         if not whole:
             self.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         self.end_headers()
-        if with_body and whole:
-            shutil.copyfileobj(content, self.wfile, 1 << 20)
-        elif with_body:
+        if with_body:
             content.seek(start)
-            self.wfile.write(content.read(end - start))
+            self._send(content, end - start)
+
+    def _send(self, content: BinaryIO, length: int) -> None:
+        """Send the next bytes of a file: all at once, at a rate, or until it is to break off."""
+        left = self.channel.end(length)
+        self.close_connection = self.close_connection or left < length
+        rate = self.channel.rate
+        piece = max(1, int(rate / 20)) if rate else 1 << 20
+        while left and (data := content.read(min(piece, left))):
+            if rate:
+                time.sleep(len(data) / rate)
+            # Before, so that a client that has read it finds it counted.
+            self.channel.note_sent(len(data))
+            self.wfile.write(data)
+            left -= len(data)
 
     def _asked_range(self, size: int) -> tuple[int, int]:
         """The part asked for by a simple Range header, or the whole, which is always allowed."""

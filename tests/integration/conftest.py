@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from tests import slurm
+from tests import registry, slurm
 from tests.channel import ChannelServer, ensure_channel, serve
 from tests.conda_executable import conda_missing, lay_out
+from tests.integration import tiny
 from tests.slurm import Account, Cluster, Site, Tracking
 
 TOP = Path(__file__).resolve().parents[2]
@@ -67,6 +69,26 @@ class Project:
         if status is not None:
             assert done.returncode == status, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done
+
+    def on_terminal(self, *arguments: str, **environment: str) -> tuple[int, bytes]:
+        """Run cnd where a person sees it; return its status and all that it prints."""
+        parent, child = pty.openpty()
+        with subprocess.Popen(
+            [sys.executable, "-m", "condainer", *arguments],
+            cwd=self.path,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=child,
+            stderr=child,
+        ) as running:
+            os.close(child)
+            said = b""
+            # The end of a terminal is an error.
+            with contextlib.suppress(OSError):
+                while part := os.read(parent, 10_000):
+                    said += part
+        os.close(parent)
+        return running.returncode, said
 
     def json(self, *arguments: str, **environment: str) -> Any:
         """Run cnd with --json and return what it prints."""
@@ -118,6 +140,18 @@ def channel() -> Path:
     return ensure_channel(TOP / ".channel")
 
 
+@pytest.fixture(scope="module")
+def licensed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A channel of packages with licenses, one of which no expression names, or without."""
+    channel = tmp_path_factory.mktemp("licensed") / "channel"
+    tiny.package(channel, "top", "1", depends=("low",), license="MIT")
+    tiny.package(channel, "low", "3", license="AGPL-3.0-or-later")
+    tiny.package(channel, "choice", "2", license="GPL-2.0-only OR Artistic-1.0-Perl")
+    tiny.package(channel, "silent", "4")
+    tiny.index(channel)
+    return channel
+
+
 @pytest.fixture
 def server(channel: Path) -> Iterator[ChannelServer]:
     """The local channel on loopback, as a mirror of conda-forge."""
@@ -131,6 +165,12 @@ def package_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.getbasetemp().parent / "condainer-packages"
     path.mkdir(exist_ok=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def zuul_registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of a second registry, installed once for all workers of a run."""
+    return registry.install_zuul(tmp_path_factory.getbasetemp().parent / "zuul-registry")
 
 
 @pytest.fixture
@@ -170,7 +210,8 @@ def make_project(tmp_path: Path, channel: Path, package_cache: Path) -> Iterator
 
     yield make
     for project in projects:
-        if project.path.is_dir():
+        base = project.path / project.environment.get("CONDAINER_MOUNT_BASE", "/tmp")
+        if project.path.is_dir() and base.exists():
             project.cnd("umount", "--force", status=None)
 
 
@@ -216,6 +257,16 @@ def site(channel: Path) -> Iterator[Site]:
         except LookupError as error:
             needs(str(error))
         yield made
+
+
+@pytest.fixture
+def named(site: Site) -> Iterator[str]:
+    """The name that the image of the site has in the documents."""
+    name = "climate/2026.1"
+    environment = {**os.environ, **site.environment}
+    subprocess.run([site.cnd, "-q", "tag", name], env=environment, check=True)
+    yield name
+    subprocess.run([site.cnd, "-q", "tag", "--delete", name], env=environment, check=True)
 
 
 @pytest.fixture(scope="session")

@@ -65,14 +65,8 @@ def test_a_bundle_of_a_project_with_environment_yaml(empty: Project, make_projec
     [
         (["requirements.txt"], "requirements.txt is there", "\ndependencies:\n- python\n"),
         (["pyproject.toml"], "pyproject.toml is there", "uv pip compile pyproject.toml"),
-        (["pixi.toml"], "pixi.toml is there", "pixi workspace export conda-environment"),
-        (
-            ["pixi.toml", "pixi.lock"],
-            "pixi.toml and pixi.lock are there",
-            "pixi workspace export conda-environment",
-        ),
-        (["pixi.lock"], "pixi.lock is there", "pixi workspace export conda-explicit-spec"),
-        (["uv.lock", "pyproject.toml"], "uv.lock and pyproject.toml are there", "uv export"),
+        (["uv.lock"], "uv.lock is there", "put that back"),
+        (["pylock.gpu.toml"], "pylock.gpu.toml is there", "`requirements_txt: pylock.gpu.toml`"),
         (["poetry.lock"], "poetry.lock is there", "poetry export"),
         (["Pipfile"], "Pipfile is there", "pipenv requirements"),
     ],
@@ -86,6 +80,26 @@ def test_what_is_there_instead_is_named(
         said = empty.cnd(*command, status=4).stderr
         assert f"{empty.path}/environment.yml: there is no environment file, but {there}\n" in said
         assert remedy in said
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["pixi.toml", "pixi.lock"], "pixi.toml is there, and is what `cnd build` makes"),
+        (["pixi.lock"], "pixi.lock is there, and is what"),
+        (["pylock.toml"], "pylock.toml is there, and is what"),
+        (["uv.lock", "pyproject.toml"], "pyproject.toml is there, and is what"),
+        (["pylock.gpu.toml"], "pylock.gpu.toml is there: name it as `requirements_txt`"),
+    ],
+)
+def test_no_example_beside_what_another_tool_wrote(
+    empty: Project, files: list[str], said: str
+) -> None:
+    for name in files:
+        empty.write("[project]\n", name)
+    assert said in empty.cnd("init").stderr
+    assert not (empty.path / "environment.yml").exists()
+    assert (empty.path / "condainer.yml").exists()
 
 
 def test_the_two_lines_make_the_requirements_an_environment(empty: Project) -> None:

@@ -314,13 +314,18 @@ def test_a_wait_for_another_builder_names_it_and_is_bounded(project: Project) ->
     address = json.loads(project.cnd("lock", "--json").stdout)["address"]
     locks = project.cache / "locks"
     locks.mkdir(parents=True)
+    pulling = project.cache / "tmp" / f"{address}.elsewhere.4711.x_3-pull"
+    pulling.mkdir(parents=True)
     holder = subprocess.Popen(
         ["flock", str(locks / f"{address}.lock"), "sleep", "60"], start_new_session=True
     )
     try:
         time.sleep(0.3)
         done = project.cnd("--set", "lock_timeout=1", "build")
-        assert "Waiting for" in done.stderr
+        told = (
+            r"Waiting for \S+ on elsewhere \(process 4711\), who has been pulling this image since"
+        )
+        assert re.search(told, done.stderr)
         assert "building as well" in done.stderr
     finally:
         os.killpg(holder.pid, 9)

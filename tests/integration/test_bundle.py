@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from condainer.packages import build_requirements
+from condainer.pypi import build_requirements
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import IntegrityError, LockfileError
 from condainer.system.platforms import this_platform

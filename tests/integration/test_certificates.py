@@ -22,10 +22,11 @@ CLIENTS = """
 import sys
 from pathlib import Path
 from condainer.system import environments, process
-from condainer.packages import git_repositories, network, wheels
+from condainer.packages import git_repositories, client_settings
+from condainer.pypi import wheels
 from condainer.settings.config import load_settings
 from condainer.system.reporter import Silent
-network.prepare(load_settings(Path.cwd()), Silent())
+client_settings.prepare(load_settings(Path.cwd()), Silent())
 Path("in.txt").write_text("idna\\n")
 command = wheels._uv("pip", "compile", "--no-deps", "--quiet", "in.txt")
 print(process.run(command, env=environments.resolving(Path.cwd())).stdout)

@@ -13,6 +13,9 @@ import pytest
 from condainer.startup import tool_paths
 from tests.integration.conftest import SMALL, Project
 
+# `cnd umount --all` unmounts what other tests of the same user have mounted.
+pytestmark = pytest.mark.xdist_group("accounts")
+
 TOOLS = ("unsquashfs", "mksquashfs", "squashfuse_ll", "squashfuse", "fusermount3", "fusermount")
 
 

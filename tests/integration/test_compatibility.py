@@ -1,7 +1,7 @@
 """Other tools make the same environment from our locks as we do.
 
-The table in docs/locking.md is what is measured here; `WRITE_TABLES=1 pytest` of this file writes
-it anew.
+The table in docs/explanation/locking.md is what is measured here; `WRITE_TABLES=1 pytest` of this
+file writes it anew.
 """
 
 from __future__ import annotations
@@ -19,22 +19,36 @@ from pathlib import Path
 
 import pytest
 import rattler
+from rattler.lock import Environment
 
-from condainer.packages.wheels import find_uv
+from condainer.pypi.wheels import find_uv
 from tests.channel import ChannelServer, serve
 from tests.conda_executable import conda_missing, lay_out
 from tests.integration import tiny
 from tests.integration.conftest import Project, needs
 
 TOP = Path(__file__).resolve().parents[2]
-DOCUMENT = TOP / "docs" / "locking.md"
+DOCUMENT = TOP / "docs/explanation/locking.md"
 BLOCK = re.compile(r"(<!-- compatibility -->\n).*?(\n<!-- end -->)", re.DOTALL)
 ENVIRONMENT = "dependencies: [python, pip, click, probe-files, {pip: [alpha]}]\n"
-FILES = ("conda-lock.yml", "conda-linux-64.lock", "explicit", "environment", "requirements")
-TITLES = (
-    *("`conda-lock.yml`", "`conda-linux-64.lock`", "`--export explicit`"),
-    *("`--export environment`", "`--export requirements`"),
-)
+# What can be exported, with the endings that other tools know the files by.
+ENDINGS = {
+    "explicit": "lock",
+    "environment": "yml",
+    "requirements": "txt",
+    "pylock": "toml",
+    "pixi": "lock",
+    "conda": "lock",
+}
+FILES = ("conda-lock.yml", "conda-linux-64.lock", *ENDINGS)
+TITLES = ("`conda-lock.yml`", "`conda-linux-64.lock`", *(f"`--export {form}`" for form in ENDINGS))
+PIP_PART = {("python", "alpha 1.0"), ("python", "beta 2.0")}
+# What a tool says of a file that it does not take, and what the table says.
+REFUSALS = {
+    "Could not parse explicit URL": "reads md5 only",
+    "UnknownLockfileVersion": "own format only",
+    "validation error": "own format only",
+}
 Packages = frozenset[tuple[str, str]]
 # The wheel of conda-lock has conda's modules, but not this file, which `conda run` needs.
 CONDA_SH = """\
@@ -56,6 +70,7 @@ class Made:
     packages: Packages
     conda: Path
     work: Path
+    channel: str
 
     def file(self, name: str) -> Path:
         path = self.project.path / name
@@ -87,9 +102,6 @@ class Made:
 
 class Refused(Exception):
     """Another tool does not take a file."""
-
-
-ENDINGS = {"explicit": "lock", "environment": "yml", "requirements": "txt"}
 
 
 def packages_in(names: Sequence[str]) -> Packages:
@@ -137,7 +149,8 @@ def made(
             "CONDAINER_MOUNT_BASE": str(work / "m"),
         }
         project = Project(path, environment)
-        project.write(f"channels: ['{served.url}/conda-forge']\n{ENVIRONMENT}")
+        channel = f"{served.url}/conda-forge"
+        project.write(f"channels: ['{channel}']\n{ENVIRONMENT}")
         built = project.json("build")
         for form, ending in ENDINGS.items():
             output = work / f"{form}.{ending}"
@@ -146,7 +159,7 @@ def made(
             ["unsquashfs", "-l", built["image"]], capture_output=True, text=True, check=True
         ).stdout.split("\n")
         conda = conda_in(work / "conda")
-        yield Made(project, built["sha256"], packages_in(listed), conda, work)
+        yield Made(project, built["sha256"], packages_in(listed), conda, work, channel)
     shutil.rmtree(work, ignore_errors=True)
 
 
@@ -170,11 +183,21 @@ def conda_lock(made: Made, name: str, prefix: Path) -> None:
     made.run(program, "install", "--conda", made.conda, "--prefix", prefix, made.file(name))
 
 
+def rattler_environment(made: Made, name: str) -> Environment | None:
+    """Return the environment of a file in one of the formats that rattler knows as lockfiles."""
+    path = made.file(name)
+    if name == "conda":
+        # conda-workspaces has rattler read it so.
+        path = made.work / "conda-as-rattler-has-it.lock"
+        path.write_text(made.file(name).read_text().replace("version: 1\n", "version: 6\n", 1))
+    if name not in ("conda-lock.yml", "pixi", "conda"):
+        return None
+    return rattler.LockFile.from_path(path).default_environment()
+
+
 def rattler_records(made: Made, name: str) -> list[rattler.RepoDataRecord]:
     """Return what rattler itself reads in a file."""
-    if name == "conda-lock.yml":
-        environment = rattler.LockFile.from_path(made.file(name)).default_environment()
-        assert environment is not None
+    if environment := rattler_environment(made, name):
         (platform,) = environment.platforms()
         found = environment.conda_repodata_records_for_platform(platform)
         assert found is not None
@@ -194,12 +217,11 @@ def rattler_records(made: Made, name: str) -> list[rattler.RepoDataRecord]:
 def by_rattler(made: Made, name: str, prefix: Path) -> None:
     records = rattler_records(made, name)
     asyncio.run(rattler.install(records, prefix, made.work / "rattler", show_progress=False))
-    if name == "conda-lock.yml":
-        # What is not for rattler is there for whoever reads the file through it.
-        lock = rattler.LockFile.from_path(made.file(name)).default_environment()
-        assert lock is not None
-        (pip,) = lock.pypi_packages().values()
+    if environment := rattler_environment(made, name):
+        # What rattler does not install is there for pixi, which has uv install it.
+        (pip,) = environment.pypi_packages().values()
         assert sorted(package.name for package in pip) == ["alpha", "beta"]
+        assert all(package.hashes and package.hashes.sha256 for package in pip)
 
 
 def by_conda(made: Made, name: str, prefix: Path) -> None:
@@ -224,6 +246,18 @@ def by_external_engine(made: Made, name: str, prefix: Path) -> None:
     made.run("unsquashfs", "-no-progress", "-dest", prefix, built["image"])
 
 
+def by_ourselves(made: Made, name: str, prefix: Path) -> None:
+    """Build a project that has nothing but the exported file, as pixi or conda would name it."""
+    path = made.work / f"only-{name}"
+    path.mkdir()
+    shutil.copy(made.file(name), path / made.file(name).name)
+    # Such a file cannot lead to this machine by itself.
+    other = {"CONDAINER_CACHE": str(path / "cache"), "CONDAINER_MIRRORS": f"ours={made.channel}"}
+    built = Project(path, {**made.project.environment, **other}).json("build")
+    assert (built["hit"], built["sha256"]) == (False, made.sha256)
+    made.run("unsquashfs", "-no-progress", "-dest", prefix, built["image"])
+
+
 def by_uv(made: Made, name: str, prefix: Path) -> None:
     by_rattler(made, "conda-linux-64.lock", prefix)
     options = ["--require-hashes", "--break-system-packages", "--requirements"]
@@ -238,12 +272,16 @@ def by_pip(made: Made, name: str, prefix: Path) -> None:
 
 # Which files a tool is for; the others are not tried.
 TOOLS: dict[str, tuple[Callable[[Made, str, Path], None], tuple[str, ...]]] = {
-    "conda-lock install": (conda_lock, (FILES[0], FILES[2])),
-    "rattler": (by_rattler, FILES[:3]),
-    "conda": (by_conda, FILES[1:4]),
-    "`cnd build` with `conda_exe: conda`": (by_external_engine, FILES[:1]),
-    "uv pip": (by_uv, FILES[4:]),
-    "pip": (by_pip, FILES[4:]),
+    "conda-lock install": (conda_lock, ("conda-lock.yml", "explicit", "pixi", "conda")),
+    "rattler, pixi's library": (
+        by_rattler,
+        ("conda-lock.yml", "conda-linux-64.lock", "explicit", "pixi", "conda"),
+    ),
+    "conda": (by_conda, ("conda-linux-64.lock", "explicit", "environment")),
+    "`cnd build` with `conda_exe: conda`": (by_external_engine, ("conda-lock.yml",)),
+    "`cnd build`": (by_ourselves, ("pixi", "conda")),
+    "uv pip": (by_uv, ("requirements", "pylock")),
+    "pip": (by_pip, ("requirements", "pylock")),
 }
 
 
@@ -256,16 +294,16 @@ def measured(made: Made, tool: str, name: str) -> str:
     try:
         function(made, name, prefix)
     except Refused as refused:
-        if "Could not parse explicit URL" not in str(refused):
+        reasons = [reason for text, reason in REFUSALS.items() if text in str(refused)]
+        if not reasons:
             raise
-        return "refused: reads md5 only"
+        return f"refused: {reasons[0]}"
     found = packages_of(prefix)
     if found == made.packages:
-        if function is by_external_engine:
+        if function in (by_external_engine, by_ourselves):
             return "same image"
         return "pip part" if tool in ("uv pip", "pip") else "same packages"
-    pip_part = {("python", "alpha 1.0"), ("python", "beta 2.0")}
-    assert found == made.packages - pip_part
+    assert found == made.packages - PIP_PART
     return "conda part"
 
 

@@ -10,6 +10,9 @@ import pytest
 
 from tests.integration.conftest import Project
 
+# `cnd umount --all` unmounts what other tests of the same user have mounted.
+pytestmark = pytest.mark.xdist_group("accounts")
+
 COMMANDS = (
     *(("status",), ("list",), ("build",), ("exec", "--", "true"), ("mount", "-p"), ("umount",)),
     *(("-y", "build"), ("-y", "exec", "true"), ("lock",), ("lock", "--check"), ("verify",)),

@@ -17,11 +17,11 @@ import pytest
 import rattler
 
 from condainer.build import normalise
-from condainer.inputs.environment_yml import read_inputs
+from condainer.inputs.read import read_inputs
 from condainer.lock.locks import CondaPackage
 from condainer.packages import conda_packages
 from condainer.settings.config import load_settings
-from condainer.solve.engines import External
+from condainer.solve.engines import Engine
 from condainer.solve.external.conda_exe import recognise
 from condainer.system.reporter import Silent
 from tests.channel import ChannelServer
@@ -315,7 +315,7 @@ def test_packages_of_an_older_lock_stay_where_they_can(
     specs = [rattler.MatchSpec(spec.text, strict=False) for spec in inputs.specs]
     old = ("noarch/click-8.1.8-py_0", "linux-64/numpy-2.4.6-py311_0", "noarch/probe-old-1.0-0")
     held = [CondaPackage(f"https://channel.example/{name}.conda", "0" * 64) for name in old]
-    solve = External(recognise(conda)).solve
+    solve = Engine(recognise(conda)).solve
     found = solve([channel.as_uri()], specs, inputs, settings, Silent(), held)
     names = {str(record.name.normalized): str(record.version) for record in found}
     # It stays; it stood in the way; nothing needs it any more.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from condainer.packages import wheels
+from condainer.pypi import wheels
 from condainer.system import environments
 from tests.integration.conftest import Project, needs
 from tests.repository import Repository
@@ -243,33 +243,11 @@ def test_a_home_that_is_another_one_in_each_directory(project: Project) -> None:
     assert [path.name for path in project.path.iterdir()] == ["environment.yml"]
 
 
-TERMINALS = {
-    "no colour": {"NO_COLOR": "1"},
-    "colour": {"FORCE_COLOR": "1", "CLICOLOR_FORCE": "1"},
-    "narrow": {"COLUMNS": "1", "LINES": "1"},
-    "dumb": {"TERM": "dumb"},
-    "no terminal": {"TERM": ""},
-    "ascii": {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"},
-}
-
-
-@pytest.mark.parametrize("kind", TERMINALS)
-def test_every_command_on_every_kind_of_terminal(project: Project, kind: str) -> None:
-    address = project.json("build")["address"]
-    entry = project.json("show", address)
-    here, variables = project.environment, TERMINALS[kind]
-    project.environment = {**here, **variables}
-    assert project.json("show", address) == entry
-    for command in ("lock", "build", "status", "list", "prereq", "verify", "gc", "fetch", "mount"):
-        done = project.cnd(command)
-        if kind != "colour":
-            assert "\033" not in done.stdout + done.stderr
-    project.cnd("diff", address, address)
-    project.cnd("exec", "--", "true")
-    project.cnd("cache")
-    project.cnd("export", address, "out.cnd")
-    project.cnd("import", "out.cnd")
-    project.cnd("bundle", "lock.bundle")
-    project.cnd("umount")
-    project.cnd("--help")
-    project.cnd("version")
+def test_an_environment_of_variables_only(make_project: Any) -> None:
+    project: Project = make_project(text="dependencies: []\nvariables: {ONLY: this}\n")
+    told = project.cnd("build").stderr
+    assert "variables only" in told
+    assert project.cnd("exec", "--", "sh", "-c", "echo $ONLY").stdout == "this\n"
+    assert project.cnd("list").stdout.count(project.json("status")["address"][:8]) == 1
+    assert project.json("verify")["ok"]
+    assert project.cnd("tree").stdout == ""

@@ -113,9 +113,11 @@ def test_without_a_project_it_is_the_working_directory(make_project: Any) -> Non
     alone: Project = make_project(text="")
     inside = below(alone)
     assert found(inside) == inside.path
-    failed = inside.cnd("build", status=None).stderr
-    assert f"{inside.path}/environment.yml" in failed
-    assert "Project: " not in failed
+    for command in (("build",), ("lock",), ("exec", "true"), ("mount",), ("tree",)):
+        failed = inside.cnd(*command, status=None).stderr
+        assert f"{inside.path}/environment.yml: there is no environment file" in failed
+        assert "`cnd init` writes an example" in failed
+        assert "Project: " not in failed
 
 
 def test_others_put_files_into_a_sticky_directory(project: Project) -> None:

@@ -96,6 +96,24 @@ def test_md5_sums_are_completed_once(
     assert "another tool" in project.cnd("lock", status=8).stderr
 
 
+def test_packages_without_hashes_are_taken_as_the_channel_has_them(
+    make_project: Any, server: ChannelServer, solved: Project, tmp_path: Path
+) -> None:
+    project = served(make_project, server, tmp_path)
+    text = "@EXPLICIT\n" + "".join(f"{url}\n" for url in urls(solved))
+    project.write(text, "conda-linux-64.lock")
+    refused = project.cnd("build", "--locked", status=8).stderr
+    assert "packages have no hash, such as https://" in refused
+    built = project.cnd("build").stderr
+    assert f"what the channel has now is taken, and noted in {COMPLETED}" in built
+    assert project.json("status")["address"] == solved.json("status")["address"]
+    # From then on they are locked.
+    server.requests.clear()
+    assert project.json("build", "--locked")["hit"]
+    assert not server.requests
+    assert (project.path / "conda-linux-64.lock").read_text() == text
+
+
 def test_a_package_that_left_the_index_is_downloaded(
     make_project: Any, solved: Project, channel: Path, tmp_path: Path
 ) -> None:
@@ -136,8 +154,8 @@ def test_a_file_of_somebody_else_at_our_place_stays(
     assert (project.path / COMPLETED).read_text() == "thesis\n"
 
 
-@pytest.mark.parametrize("fragment", ["", "#", "#abc", "#sha256:"])
-def test_a_line_without_a_hash_is_refused(
+@pytest.mark.parametrize("fragment", ["#", "#abc", "#sha256:"])
+def test_a_line_with_a_broken_hash_is_refused(
     make_project: Any, solved: Project, fragment: str
 ) -> None:
     project = make_project("p")

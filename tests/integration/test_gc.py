@@ -6,8 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ import pytest
 from condainer.cache import leases
 from tests.integration.conftest import SMALL, Project, build_at_once
 from tests.integration.test_group import CND, Member, members, place
-from tests.mounting import processes, until
+from tests.mounting import processes
 from tests.test_gc import age, snapshot
+from tests.waiting import until
 
 __all__ = ["members", "place"]
 OTHERS = ("probe-prefix", "probe-activate", "probe-files", "probe-old")
@@ -263,34 +262,19 @@ def test_a_dry_run_leaves_a_real_cache_alone(project: Project) -> None:
     assert snapshot(project.cache) == before
 
 
-def test_a_build_that_runs_is_not_robbed(
-    make_project: Any, wait_for: Callable[[Callable[[], bool]], None]
-) -> None:
+def test_a_build_that_runs_is_not_robbed(make_project: Any) -> None:
     project: Project = make_project(text=SMALL)
     child = subprocess.Popen(
         [*CND, "build"], cwd=project.path, env=project.environment, stderr=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: any((project.cache / "tmp").glob("*")) or child.poll() is not None)
+        until(lambda: any((project.cache / "tmp").glob("*")) or child.poll() is not None)
         while child.poll() is None:
             project.cnd("gc", "--max-size", "1", "--grace", "0s")
     finally:
         child.wait(120)
     assert child.returncode == 0
     assert project.json("build")["hit"]
-
-
-@pytest.fixture
-def wait_for() -> Callable[[Callable[[], bool]], None]:
-    """Wait until something is so, for a minute at most."""
-
-    def wait(is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 60
-        while not is_so():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
-    return wait
 
 
 def test_a_lease_that_is_held_keeps_on_any_node(project: Project) -> None:

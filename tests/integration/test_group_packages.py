@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("accounts")
 
 @pytest.fixture
 def shared(place: Path, members: tuple[Member, Member]) -> Path:
-    """A package cache of the group's, as docs/offline.md has it made."""
+    """A package cache of the group's, as docs/how-to/offline.md has it made."""
     path = place / "packages"
     group = str((place / "cache").stat().st_gid)
     subprocess.run(["install", "-d", "-m", "3775", "-g", group, path], check=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from condainer.packages import wheels
+from condainer.pypi import wheels
 from condainer.system.errors import BuildError
 from condainer.system.reporter import Silent
 from tests.channel import ChannelServer

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from condainer.system.errors import BuildError, CondainerError, StorageError, To
 from condainer.system.reporter import Silent
 from tests.conda_executable import conda_missing, write_installer
 from tests.integration.conftest import Project, needs
+from tests.waiting import until
 
 # An installer that says when it begins, and waits to be told to go on.
 SLOW = """\
@@ -52,13 +52,6 @@ def start(path: Path, patience: float = installer.PATIENCE) -> subprocess.Popen[
     )
     command = [sys.executable, "-c", code, str(path), str(patience)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for(condition: Any) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def remains(path: Path) -> list[str]:
@@ -110,7 +103,7 @@ def test_without_locks_the_first_to_finish_is_used_by_all(tmp_path: Path) -> Non
     (tmp_path / "wait").touch()
     # As where a file system has no locks: nobody waits for another.
     both = [start(path, patience=0.0) for _ in range(2)]
-    wait_for(lambda: runs(tmp_path) == 2)
+    until(lambda: runs(tmp_path) == 2, seconds=60)
     (tmp_path / "wait").unlink()
     said = {process.communicate(timeout=60)[0] for process in both}
     assert said == {f"{installer.found(path)}\n"}
@@ -121,9 +114,9 @@ def test_what_a_killed_process_left_is_cleaned_and_not_used(tmp_path: Path) -> N
     path = slow(tmp_path)
     (tmp_path / "wait").touch()
     victim = start(path)
-    wait_for(lambda: runs(tmp_path) == 1)
+    until(lambda: runs(tmp_path) == 1, seconds=60)
     home = next((user_cache() / "engines").iterdir())
-    wait_for(lambda: list(home.glob("*/bin")))
+    until(lambda: list(home.glob("*/bin")), seconds=60)
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     assert installer.found(path) is None

@@ -16,13 +16,13 @@ from typing import Any
 
 import pytest
 
-from condainer.inputs.environment_yml import read_inputs
+from condainer.inputs.read import read_inputs
 from condainer.packages import conda_packages
-from condainer.packages.wheels import find_uv
+from condainer.pypi.wheels import find_uv
 from condainer.settings.config import load_settings
-from condainer.solve import conda_metadata, interpreters
 from condainer.solve.conda_solver import solve
-from condainer.solve.engines import Embedded
+from condainer.solve.engines import Engine
+from condainer.solve.pip import conda_metadata, interpreters
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
 from tests.integration import tiny
@@ -202,7 +202,7 @@ def test_uv_hears_the_same_from_a_kept_interpreter_as_from_a_linked_one(
     ]
     settings = load_settings(project.path, overrides)
     inputs = read_inputs(settings, this_platform())
-    solved = solve(inputs, settings, Silent(), Embedded())
+    solved = solve(inputs, settings, Silent(), Engine())
     names = conda_metadata.closure("python", solved)
     members = [item.package for item in solved if item.name in names]
     prefix, scratch = tmp_path / "prefix", tmp_path / "scratch"

@@ -10,7 +10,8 @@ import pytest
 
 from tests.integration import tiny
 from tests.integration.conftest import SMALL, Project
-from tests.integration.test_run import mounted, wait_until
+from tests.integration.test_run import mounted
+from tests.waiting import wait_until
 
 KERNEL = "name: My Env\ndependencies: [python, {pip: [ipykernel]}]\n"
 CLIENT = "dependencies: [python, {pip: [jupyter_client]}]\n"
@@ -92,10 +93,12 @@ def test_kernels_are_listed_and_removed(kernel: Project, tmp_path: Path) -> None
     kernel.cnd("kernel", "install")
     kernel.cnd("kernel", "install", "--name", "named", "--env", "tools/1")
     spec = json.loads((place / "named/kernel.json").read_text())
-    assert spec["argv"][1:8] == [
+    assert spec["argv"][1:10] == [
         "--quiet",
         "-d",
         f"{place}/named",
+        "--set",
+        f"cache_directory={kernel.json('status')['cache']}",
         "exec",
         "--env",
         "tools/1",

@@ -32,6 +32,9 @@ def tiny_channel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tiny.package(channel, "strict", "1.0", ["lib >=2"])
     tiny.package(channel, "gpu", "1.0", build="cpu_0")
     tiny.package(channel, "gpu", "1.1", ["__cuda >=12"], build="cuda_1")
+    tiny.package(channel, "kernels", "1.0", build="any_0")
+    tiny.package(channel, "kernels", "1.1", ["__cuda_arch >=9.0"], build="sm90_0")
+    tiny.package(channel, "kernels", "1.2", ["__cuda_arch * big"], build="big_0")
     tiny.package(channel, "modern", "1.0", ["__glibc >=2.17"])
     tiny.package(channel, "modern", "2.0", ["__glibc >=2.99"])
     tiny.index(channel)
@@ -289,6 +292,31 @@ def test_virtual_packages_can_be_chosen(locked: Project, how: str) -> None:
         assert "cuda=12.40 glibc=2.99; now it would be no virtual packages" in said
 
 
+@pytest.mark.parametrize(
+    ("configured", "variables", "wanted"),
+    [
+        ('{cuda: "12.4", cuda_arch: 8.6}', {}, "1.0-any_0"),
+        ('{cuda: "12.4", cuda_arch: 9.0}', {}, "1.1-sm90_0"),
+        ('{cuda: "12.4", cuda_arch: 10.0}', {}, "1.1-sm90_0"),
+        ('{cuda: "12.4", cuda_arch: 9.0=big}', {}, "1.2-big_0"),
+        ('{cuda: "12.4", cuda_arch: 8.6}', {"CONDA_OVERRIDE_CUDA_ARCH": "9.0"}, "1.1-sm90_0"),
+        # CEP 46: without CUDA there is none.
+        ('{cuda: "", cuda_arch: 9.0}', {}, "1.0-any_0"),
+        ('{cuda: "12.4", cuda_arch: ""}', {}, "1.0-any_0"),
+    ],
+)
+def test_the_compute_capability_of_a_gpu_is_a_virtual_package(
+    locked: Project, configured: str, variables: dict[str, str], wanted: str
+) -> None:
+    environment(locked, "kernels")
+    locked.write(f"virtual_packages: {configured}\n", "condainer.yml")
+    locked.cnd("lock", "--upgrade", status=0, **variables)
+    text = locked.lockfile.read_text()
+    assert f"kernels-{wanted}" in text
+    assert "# virtual-package: cuda_arch=" in text
+    locked.cnd("lock", "--check", status=0, **variables)
+
+
 def test_a_virtual_package_that_is_absent(locked: Project) -> None:
     environment(locked, "modern")
     assert "__glibc" in locked.cnd("lock", status=5, CONDA_OVERRIDE_GLIBC="").stderr
@@ -304,6 +332,8 @@ def test_a_virtual_package_that_is_absent(locked: Project) -> None:
         ("variable", "new", "CONDA_OVERRIDE_CUDA"),
         ("file", "{cuda: new}", "condainer.yml:1"),
         ("file", "{gpu: '1'}", "not a virtual package"),
+        ("file", "{cuda_arch: 90}", "not a compute capability"),
+        ("file", "{cuda_arch: 9.0a}", "not a compute capability"),
         ("file", "[cuda]", "must be a mapping"),
     ],
 )
@@ -382,6 +412,25 @@ def test_an_export_does_not_become_an_input(locked: Project) -> None:
     assert locked.cnd("lock", "--output", "new.txt", status=2).stdout == ""
 
 
+@pytest.mark.parametrize(("form", "name"), [("pixi", "pixi.lock"), ("conda", "conda.lock")])
+def test_an_exported_lockfile_is_the_same_environment(
+    locked: Project, make_project: Any, form: str, name: str
+) -> None:
+    locked.cnd("lock")
+    text = locked.cnd("lock", "--export", form).stdout
+    again = make_project("again", "", **locked.environment)
+    again.write(text, name)
+    assert again.json("status")["address"] == locked.json("status")["address"]
+    # Beside environment.yml, from which the project is made; but another tool's file stays.
+    for _ in range(2):
+        locked.cnd("lock", "--export", form, "--output", name)
+    assert (locked.path / name).read_text() == text
+    locked.cnd("lock", "--check")
+    locked.write(text.partition("\n")[2], name)
+    done = locked.cnd("lock", "--export", form, "--output", name, status=4)
+    assert "Name another file" in done.stderr
+
+
 def test_exports_for_several_platforms(locked: Project) -> None:
     locked.cnd("lock", "--platform", "linux-64", "--platform", "linux-aarch64")
     both = ["--platform", "linux-64", "--platform", "linux-aarch64"]
@@ -391,6 +440,51 @@ def test_exports_for_several_platforms(locked: Project) -> None:
     text = locked.cnd("lock", "--export", "conda-lock", "--platform", "linux-aarch64").stdout
     assert "linux-64" not in text
     assert "name: lib" in text
+
+
+# Where these lead, by a format.
+PLACES = {
+    "UV_INDEX": "ours={}",
+    "UV_DEFAULT_INDEX": "{}",
+    "UV_INDEX_URL": "{}/",
+    "UV_EXTRA_INDEX_URL": "{}",
+    "UV_FIND_LINKS": "{}/gamma/",
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_variables_that_say_where_packages_are(
+    make_project: Any, wheels: tuple[Path, str], tmp_path: Path, name: str
+) -> None:
+    given = {"UV_DEFAULT_INDEX": wheels[1], "UV_NO_CACHE": "1"}
+    project = make_project(text="dependencies: [python]\n", **given)
+    project.write("gamma==1.0\n", "requirements.txt")
+    with tiny.serve_wheels(wheels[0]) as other:
+        value = PLACES[name].format(other)
+        project.cnd("build", **{name: value.replace("://", "://anna:geheim@")})
+        text = project.lockfile.read_text()
+        assert f"# place: {name}={value.rstrip('/')}\n" in text
+        assert "geheim" not in text
+        # A login does not count, and neither does a variable that is not set.
+        same = {name: value}
+        assert "current" in project.cnd("lock", "--check", **same).stderr
+        assert "Found" in project.cnd("build", "--locked", **same).stderr
+        project.environment.pop("UV_DEFAULT_INDEX")
+        project.cnd("lock", "--check")
+        project.cnd("build", "--locked")
+        moved = {name: PLACES[name].format("http://127.0.0.1:9")}
+        for command in (["lock", "--check"], ["build", "--locked"]):
+            said = project.cnd(*command, status=7, **moved).stderr
+            assert f"{name} changed since it was locked" in said
+        # Where the conda-lock.yml alone was kept, the packages are taken from there.
+        project.lockfile.unlink()
+        for _ in range(2):
+            project.cnd("build", "--locked", **moved)
+    # Nothing of it is in a lock without pip packages.
+    project.write("", "requirements.txt")
+    project.cnd("lock", **same)
+    assert "# place:" not in project.lockfile.read_text()
+    project.cnd("lock", "--check", **moved)
 
 
 def test_what_packages_provide_is_asked_once(

@@ -6,13 +6,16 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.integration import tiny
 from tests.integration.conftest import TOP, Project, needs
-from tests.integration.test_run import mounted, wait_until
+from tests.integration.test_run import mounted
+from tests.waiting import wait_until
 
 LMOD = Path("/usr/share/lmod/lmod/init/bash")
 TCL = next((TOP / ".modules/usr/lib").glob("*/modulecmd.tcl"), None)
@@ -82,7 +85,7 @@ def test_nothing_is_mounted_before_a_program_runs(
         f"command -v probe-prefix\nprobe-prefix\nmodule unload tools/1.0\n{SAVED}",
     )
     assert (loaded, said) == ("0", str(prefix))
-    assert found.endswith("/modules/.condainer/tools/1.0/bin/probe-prefix")
+    assert found.endswith("/modules/.condainer/tools@1.0/bin/probe-prefix")
     assert before == after
     assert wait_until(lambda: not mounted(prefix))
 
@@ -179,10 +182,85 @@ def test_words_are_quoted(built: Project, system: tuple[str, list[str]]) -> None
     assert any("odd [exit] $HOME" in line for line in said)
 
 
+def test_a_path_with_blanks(built: Project) -> None:
+    for option, warned in (("--tcl", True), ("--activate", False)):
+        done = built.cnd("module", "tools/1.0", "--dir", "../two words", option)
+        assert ("Lmod reads no module" in done.stderr) is warned
+        place = built.path.parent / "two words"
+        assert f"`module use '{place}'`" in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", ["tools", "../up/1", "tools/", "/1", "a/.b", "a b/1"])
 def test_what_no_module_is_called(built: Project, name: str) -> None:
     told = built.cnd("module", name, "--dir", "../modules", status=3).stderr
     assert "is not the name of a module" in told
+
+
+@pytest.mark.parametrize("name", ["a/default", "a/modulerc", "a/1.lua", "a.lua/1"])
+def test_names_that_mean_something_else(built: Project, tmp_path: Path, name: str) -> None:
+    told = built.cnd("module", name, "--dir", "../modules", status=3).stderr
+    assert "means something else" in told
+    assert not (tmp_path / "modules").exists()
+
+
+def test_modules_below_modules(built: Project, tmp_path: Path) -> None:
+    write(built, "tools/1")
+    for name in ("tools/1/bin", "tools/1/etc"):
+        write(built, name)
+    told = built.cnd("module", "tools/1", "--dir", "../modules", "--tcl", status=3).stderr
+    assert f"{tmp_path}/modules/tools/1 is there" in told
+    write(built, "tools/1")
+    prefix = built.json("status")["prefix"]
+    if not LMOD.exists():
+        needs("lmod")
+    for name in ("tools/1", "tools/1/bin"):
+        assert shell(built, SYSTEMS["lmod"], f"module load {name}; probe-prefix") == [prefix]
+
+
+def test_modules_of_one_image_leave_each_other_alone(built: Project, tmp_path: Path) -> None:
+    if not LMOD.exists():
+        needs("lmod")
+    built.cnd("tag", "tools")
+    write(built, "shared/1", "--env", "tools")
+    write(built, "own/1")
+    prefix = built.json("status")["prefix"]
+    built.path.rename(tmp_path / "gone")
+    begin = SYSTEMS["lmod"]
+    assert shell(built, begin, "module load shared/1; probe-prefix") == [prefix]
+
+
+def test_an_activated_module_is_that_of_a_fresh_shell(built: Project, tmp_path: Path) -> None:
+    """Whatever is active where it is written, and whoever writes it."""
+    fresh = Path(write(built, "tools/1.0", "--activate")["module"]).read_text()
+    built.cnd(
+        *("exec", "--", sys.executable, "-m", "condainer", "-d", str(built.path)),
+        *("module", "tools/1.0", "--dir", str(tmp_path / "modules"), "--activate"),
+        GREETING="set already",
+        LD_LIBRARY_PATH="/of/the/author",
+    )
+    assert (tmp_path / "modules/tools/1.0.lua").read_text() == fresh
+    assert "GREETING" in fresh
+
+
+def test_directories_that_scripts_add_go_before_those_of_the_user(
+    make_project: Any, tmp_path: Path, system: tuple[str, list[str]]
+) -> None:
+    begin, language = system
+    channel = tmp_path / "channel"
+    script = 'LD_LIBRARY_PATH="$CONDA_PREFIX/lib/probe:$LD_LIBRARY_PATH" PROBE_HOME="$HOME/.probe"'
+    tiny.package(
+        channel, "paths", "1.0", files=[("etc/conda/activate.d/paths.sh", f"export {script}\n")]
+    )
+    tiny.index(channel)
+    built: Project = make_project("own", f"channels: [{channel.as_uri()}]\ndependencies: [paths]\n")
+    built.cnd("build")
+    write(built, "tools/1.0", *language, "--activate")
+    prefix = built.json("status")["prefix"]
+    script = 'module load tools/1.0; printf "%s\\n" "$LD_LIBRARY_PATH" "$PROBE_HOME"'
+    assert shell(built, begin, f"export LD_LIBRARY_PATH=/of/user; {script}") == [
+        f"{prefix}/lib/probe:/of/user",
+        "",
+    ]
 
 
 def test_what_somebody_else_wrote_stays(built: Project, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.integration.conftest import needs
 from tests.slurm import Account, Cluster, Site
+from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
 
@@ -86,10 +86,7 @@ def taken(site: Site, user: Account, how: str) -> Iterator[None]:
             user.run("rmdir", str(site.prefix), environment={})
         return
     with user.start(site.cnd, "exec", "cat", environment=site.environment) as holder:
-        deadline = time.monotonic() + 10
-        while not site.mounts():
-            assert time.monotonic() < deadline, "not mounted"
-            time.sleep(0.05)
+        until(site.mounts, "not mounted")
         yield
         assert holder.stdin is not None
         holder.stdin.close()

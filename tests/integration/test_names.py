@@ -55,6 +55,18 @@ def test_a_name_stands_for_an_address(named: Project, nowhere: Project, tmp_path
     assert re.search(r"\ntag +again\n", nowhere.cnd("show", address).stdout)
 
 
+def test_what_is_mounted_is_unmounted_by_its_address_when_its_image_has_gone(
+    named: Project, nowhere: Project
+) -> None:
+    status = named.json("status")
+    named.cnd("mount")
+    shutil.rmtree(named.cache / "images")
+    assert nowhere.cnd("umount", "--address", status["address"][:8], status=15).stderr
+    said = nowhere.cnd("umount", "--address", status["address"]).stderr
+    assert said == f"Unmounted {status['prefix']}\n"
+    assert not os.path.lexists(status["prefix"])
+
+
 def test_a_name_moves_and_tells_what_it_was(named: Project) -> None:
     first = named.json("status")["address"]
     named.write(OTHER)
@@ -119,7 +131,7 @@ def test_mistakes_get_the_remedy(named: Project, nowhere: Project) -> None:
     for words in (("--address", "cafe"), ("--env", "tools/1.0", "--address", "cafe")):
         nowhere.cnd("exec", *words, "true", status=125 if len(words) == 2 else 2)
     told = nowhere.cnd("tag", "new", status=None).stderr
-    assert "`cnd build`" in told
+    assert "there is no environment file, and no lock" in told
     # What lies in the cache under a name is not believed.
     for text in ("", "[]", "{", '{"address": "x", "since": "", "before": []}', "\0" * 100_000):
         path = named.cache / "names/tools@1.0"
@@ -151,6 +163,15 @@ def test_names_are_answered_the_short_way(named: Project, nowhere: Project) -> N
     for words in (("--address", address), (f"--address={address}",)):
         assert quick(nowhere, "exec", *words, "--", "probe-prefix").stdout == f"{prefix}\n"
     quick(nowhere, "exec", "--address", address[:8], "true", status=LONG)
+    # As wrappers and kernels do it.
+    cache = ("--set", f"cache_directory={named.json('status')['cache']}")
+    another = ("--set", f"cache_directory={named.path}/another")
+    nowhere.cnd(*cache, "exec", "--address", address, "true")
+    assert quick(nowhere, *cache, "exec", "--address", address, "probe-prefix").stdout == (
+        f"{prefix}\n"
+    )
+    quick(nowhere, *another, "exec", "--address", address, "true", status=LONG)
+    quick(nowhere, *cache, "exec", "true", status=LONG)
     # By the variable there is another stamp, since what is found may depend on variables.
     quick(nowhere, "exec", "true", status=LONG, CONDAINER_ENV="tools/1.0")
     nowhere.cnd("exec", "true", CONDAINER_ENV="tools/1.0")

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from condainer.inputs.environment_yml import read_inputs
+from condainer.inputs.read import read_inputs
 from condainer.lock.explicit import read_explicit
-from condainer.packages import conda_packages, wheels
+from condainer.packages import conda_packages
+from condainer.pypi import wheels
 from condainer.settings import virtual
 from condainer.settings.config import load_settings
 from condainer.solve.conda_solver import solve
-from condainer.solve.engines import Embedded
-from condainer.solve.foreign import put_interpreter
+from condainer.solve.engines import Engine
+from condainer.solve.pip.foreign import put_interpreter
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
 from tests.integration import tiny
@@ -232,7 +233,7 @@ def test_the_stand_in_gives_what_the_interpreter_itself_gives(
     ]
     settings = load_settings(many.path, overrides)
     inputs = read_inputs(settings, this_platform())
-    solved = solve(inputs, settings, Silent(), Embedded())
+    solved = solve(inputs, settings, Silent(), Engine())
     archives = conda_packages.fetch([item.package for item in solved], settings, Silent())
     results = []
     with pytest.MonkeyPatch.context() as patch:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import SMALL, Project, needs
-from tests.integration.test_run import mounted, wait_until
+from tests.integration.test_run import mounted
+from tests.waiting import wait_until
 
 
 @pytest.fixture

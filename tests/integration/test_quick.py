@@ -17,8 +17,9 @@ import pytest
 
 from tests.integration import tiny
 from tests.integration.conftest import SMALL, Project, needs, unmeasured
-from tests.integration.test_run import mounted, wait_until
-from tests.mounting import processes
+from tests.integration.test_run import mounted
+from tests.mounting import daemons_at, keepers_at, processes
+from tests.waiting import wait_until
 
 # What ends where the long way would begin.
 LONG = 70
@@ -68,16 +69,7 @@ def keeper_is_ready(project: Project) -> bool:
 
 
 def keeper_of(prefix: Path) -> int:
-    found = processes(str(prefix), "condainer.mount.keep")
-    # A child that asks the daemon has the same command line.
-    (number,) = (n for n in found if parent_of(n) not in found)
-    return number
-
-
-def parent_of(number: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[1])
-    # A child that has ended meanwhile.
+    (number,) = keepers_at(prefix)
     return number
 
 
@@ -295,7 +287,8 @@ def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
     image = Path(kept.json("status")["image"])
     image.rename(image.with_name("away"))
     quick(kept, "exec", "true", status=LONG)
-    kept.cnd("exec", "true", status=125)
+    told = kept.cnd("exec", "true", status=125).stderr
+    assert f"of {kept.path} is not in {kept.cache}\n" in told
     image.with_name("away").rename(image)
     quick(kept, "build", status=LONG)
     kept.cnd("build")
@@ -369,9 +362,7 @@ def test_a_crowd_makes_one_mount(unmounted: Project) -> None:
         for _ in range(12)
     ]
     assert [child.stdout.readline() for child in crowd if child.stdout] == ["1\n"] * 12
-    prefix = str(prefix_of(unmounted))
-    # For a moment, there is a child that asks the daemon.
-    assert wait_until(lambda: len(processes(prefix, "condainer.mount.keep")) == 1)
+    assert wait_until(lambda: len(keepers_at(prefix_of(unmounted))) == 1)
     assert {child.communicate("word\n", timeout=60)[1] for child in crowd} == {""}
 
 
@@ -388,7 +379,7 @@ def test_nothing_of_ours_stays_with_the_daemon(unmounted: Project, tmp_path: Pat
     os.close(lock)
     assert wait_until(lambda: mounted(prefix))
     daemon = daemon_of(prefix)
-    for number in (daemon, *processes(str(prefix), "condainer.mount.keep")):
+    for number in (daemon, *keepers_at(prefix)):
         for path in Path(f"/proc/{number}/fd").iterdir():
             # One that is closed meanwhile is not kept.
             with contextlib.suppress(FileNotFoundError):
@@ -533,8 +524,7 @@ def test_a_shell_claims_what_is_mounted_without_a_program(kept: Project, shell: 
 @pytest.mark.parametrize("shell", [*ACTIVATE, "posix bash"])
 def test_a_shell_does_not_wait_for_a_daemon_that_does_not_answer(kept: Project, shell: str) -> None:
     shell, more = ("bash", {"SHELLOPTS": "posix"}) if " " in shell else (shell, {})
-    keeper = keeper_of(prefix_of(kept))
-    (daemon,) = (p for p in processes(str(prefix_of(kept)), "squashfuse") if p != keeper)
+    (daemon,) = daemons_at(prefix_of(kept))
     activate = ACTIVATE[shell][0]
     assert wait_until(lambda: not in_shell(kept, shell, activate, **more).stderr)
     os.kill(daemon, signal.SIGSTOP)
@@ -627,11 +617,15 @@ def test_what_a_shell_leaves_to_the_program(kept: Project, isolated_user: Path) 
             assert not asks()
     ready = next(prefix.parent.glob(".condainer-*/*.ready"))
     text = ready.read_text()
+
+    def asks_because_of(content: str) -> bool:
+        # The keeper writes its own again when it finds the mount unused.
+        ready.write_text(content)
+        return asks()
+
     # Of another process, or of one that had this number before.
-    ready.write_text(text.replace(str(keeper), "1", 1))
-    assert asks()
-    ready.write_text(text.replace(f"{keeper} ", f"{keeper} 1", 1))
-    assert asks()
+    assert wait_until(lambda: asks_because_of(text.replace(str(keeper), "1", 1)))
+    assert wait_until(lambda: asks_because_of(text.replace(f"{keeper} ", f"{keeper} 1", 1)))
     ready.write_text(text)
     assert not asks()
     done = subprocess.run(

@@ -16,7 +16,7 @@ from condainer.build import mark
 from condainer.cache import one_file, verify
 from condainer.lock.address import address_of
 from condainer.lock.explicit import read_explicit
-from condainer.packages.wheels import find_uv
+from condainer.pypi.wheels import find_uv
 from condainer.settings.config import load_settings
 from condainer.system import process
 from condainer.system.platforms import this_platform

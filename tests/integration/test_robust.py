@@ -10,22 +10,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import PYTHON, SMALL, Project, build_at_once, unmeasured
+from tests.waiting import until
 
 CND = [sys.executable, "-m", "condainer"]
-
-
-def wait_for(condition: Any, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def start(project: Project, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -110,7 +103,7 @@ def test_a_killed_build_leaves_nothing_that_the_next_does_not_clear(
     assert list(staging.iterdir())
     assert list((project.cache / "tmp").iterdir())
     assert not list((project.cache / "images").glob("*/*"))
-    wait_for(lambda: not processes_below(staging))
+    until(lambda: not processes_below(staging))
     assert not project.json("build")["hit"]
     assert not list(staging.iterdir())
     assert not list((project.cache / "tmp").iterdir())
@@ -133,12 +126,12 @@ def test_a_killed_compiler_ends_the_build(make_project: Any, tmp_path: Path) -> 
     project.cnd("lock")
     child = start(project, "build")
     until_step(child, "Compiling ")
-    wait_for(lambda: processes_below(staging / "none") or compilers(staging))
+    until(lambda: processes_below(staging / "none") or compilers(staging))
     os.kill(min(compilers(staging)), signal.SIGKILL)
     _, stderr = child.communicate(timeout=30)
     assert child.returncode == 11, stderr
     assert "SIGKILL" in stderr
-    wait_for(lambda: not processes_below(staging))
+    until(lambda: not processes_below(staging))
     assert not list(staging.iterdir())
 
 
@@ -218,6 +211,14 @@ def test_hashes_of_requirements_are_compared(make_project: Any) -> None:
     right = f"tabulate==0.9.0 --hash=sha256:{zeros} \\\n  --hash=sha256:{digest}\n"
     project.write(right, "requirements.txt")
     project.cnd("lock")
+    # As `uv pip compile --universal` writes one release for older interpreters and one for newer.
+    other = f"tabulate==0.8.10 ; python_version < '3' --hash=sha256:{zeros}\n"
+    project.write(other + right, "requirements.txt")
+    project.cnd("lock")
+    project.write(
+        f"tabulate==0.9.0 ; python_version > '3' --hash=sha256:{zeros}\n", "requirements.txt"
+    )
+    assert "requirements.txt:1" in project.cnd("lock", status=4).stderr
     # The URL's own hash is what is locked, and the file does not have it.
     project.write(f"tabulate @ {url}#sha256={zeros}\n", "requirements.txt")
     project.cnd("build", status=9)

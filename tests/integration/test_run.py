@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.integration.conftest import SMALL, Project
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -28,15 +28,6 @@ def built(project: Project) -> Project:
 
 def prefix_of(project: Project) -> Path:
     return Path(project.json("status")["prefix"])
-
-
-def wait_until(condition: Any, seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def mounted(prefix: Path) -> bool:

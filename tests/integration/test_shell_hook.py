@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import Project, needs
-from tests.integration.test_run import mounted, prefix_of, wait_until
+from tests.integration.test_run import mounted, prefix_of
 from tests.integration.test_shells import terminal
+from tests.waiting import wait_until
 
 EVALUATED = {
     "bash": 'eval "$(cnd shell-hook)"',

@@ -20,7 +20,8 @@ import pytest
 
 from tests.integration import tiny
 from tests.integration.conftest import Project
-from tests.integration.test_run import mounted, prefix_of, wait_until
+from tests.integration.test_run import mounted, prefix_of
+from tests.waiting import wait_until
 
 SHELLS = {
     "bash": ("bash", "source ./activate", "deactivate", "$?"),
@@ -353,8 +354,9 @@ def test_an_image_that_was_purged_is_built_again(built: Project) -> None:
 def test_a_taken_place_is_named_and_cnd_shell_offered(built: Project) -> None:
     prefix = prefix_of(built)
     prefix.mkdir(parents=True)
-    # Others can write here: it is as little ours as a mount of theirs.
+    # Others can write here: it is as little ours as a mount of theirs. An empty one root removes.
     prefix.chmod(0o777)
+    (prefix / "theirs").touch()
     for shell, enter, _, status in SHELLS.values():
         needs(shell)
         done = built.bash(f'{enter}\necho "{status} $PATH"\n', shell)
@@ -364,6 +366,7 @@ def test_a_taken_place_is_named_and_cnd_shell_offered(built: Project) -> None:
         assert "Use `cnd shell`" in done.stderr
         assert done.stdout.startswith("1 ")
         assert str(prefix) not in done.stdout
+    (prefix / "theirs").unlink()
     prefix.rmdir()
 
 

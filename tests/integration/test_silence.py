@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from condainer.network import silence
 from tests import flaky
 from tests.integration.conftest import PYTHON, Project
 from tests.integration.test_mirrors import fresh
@@ -61,8 +62,8 @@ STALLS = {
 
 
 @contextmanager
-def mute() -> Iterator[str]:
-    """Accept connections and say nothing, not even of TLS; yields the host and port."""
+def mute(greeting: bytes = b"") -> Iterator[str]:
+    """Accept connections and say nothing, not even of TLS, after a greeting; yields host:port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         held = []
 
@@ -70,6 +71,7 @@ def mute() -> Iterator[str]:
             try:
                 while True:
                     held.append(server.accept()[0])
+                    held[-1].sendall(greeting)
             except OSError:
                 pass
 
@@ -96,16 +98,23 @@ def ends(project: Project, command: str) -> None:
     assert "127.0.0.1" in done.stderr
 
 
-@pytest.mark.parametrize("stall", STALLS)
-def test_the_index_of_a_channel(
-    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path, stall: str
+def index_stalls(
+    make_project: Any, channel: Path, tmp_path: Path, stall: str, **environment: str
 ) -> None:
     with flaky.serve() as server:
         flaky.add_channel(server, channel)
         server.plan[:] = [STALLS[stall]] * 50
         project = project_at(make_project, tmp_path, server.url)
+        project.environment |= environment
         ends(project, "lock")
         assert len(server.plan) < 50
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_the_index_of_a_channel(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path, stall: str
+) -> None:
+    index_stalls(make_project, channel, tmp_path, stall)
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -114,6 +123,13 @@ def test_the_index_at_a_server_that_only_accepts(
 ) -> None:
     with mute() as place:
         ends(project_at(make_project, tmp_path, f"{scheme}://{place}"), "lock")
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_the_index_for_an_engine(
+    make_project: Any, channel: Path, tmp_path: Path, conda: Path, stall: str
+) -> None:
+    index_stalls(make_project, channel, tmp_path, stall, CONDAINER_CONDA_EXE=str(conda))
 
 
 def test_the_index_behind_a_redirect(
@@ -169,6 +185,21 @@ def test_git(make_project: Any, tmp_path: Path, stall: str) -> None:
         assert len(server.plan) < 50
 
 
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n"], ids=["no", "first"])
+def test_git_by_ssh(
+    make_project: Any, tmp_path: Path, isolated_user: Path, greeting: bytes
+) -> None:
+    with mute(greeting) as place:
+        required = f"thing @ git+ssh://git@{place}/thing.git"
+        project = with_pip(make_project, tmp_path, required, "http://127.0.0.1:9")
+        ends(project, "lock")
+        # Who says how ssh is called is heard.
+        called = tmp_path / "called"
+        (isolated_user / ".gitconfig").write_text(f"[core]\nsshCommand = touch {called} && false\n")
+        project.cnd("lock", status=None)
+        assert called.exists()
+
+
 @pytest.mark.parametrize("stall", STALLS)
 def test_a_package_index(make_project: Any, channel: Path, tmp_path: Path, stall: str) -> None:
     with flaky.serve() as server:
@@ -176,4 +207,32 @@ def test_a_package_index(make_project: Any, channel: Path, tmp_path: Path, stall
         server.plan[:] = [STALLS[stall]] * 50
         project = with_pip(make_project, tmp_path, "idna", f"{server.url}/simple")
         ends(project, "lock")
-        assert len(server.plan) < 50
+        # As often as it may take up the limit between them.
+        assert len(server.asked) == silence.TRIES
+
+
+def test_a_package_index_that_fails_at_first(
+    make_project: Any, channel: Path, tmp_path: Path
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_index(server, (channel.parent / "wheels").glob("idna-*.whl"))
+        server.plan[:] = [flaky.status(503), flaky.hang_up, flaky.status(503)]
+        project = with_pip(make_project, tmp_path, "idna", f"{server.url}/simple")
+        project.cnd("lock")
+        assert server.plan == []
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_wheels(
+    make_project: Any, channel: Path, tmp_path: Path, empty_packages: Path, stall: str
+) -> None:
+    with flaky.serve() as server:
+        flaky.add_index(server, (channel.parent / "wheels").glob("idna-*.whl"))
+        project = with_pip(make_project, tmp_path, "idna", f"{server.url}/simple")
+        # The wheel is in the cache of all tests already.
+        project.environment["CONDAINER_PACKAGE_CACHE"] = str(empty_packages)
+        project.cnd("lock")
+        # What uv has of the wheel already would do; how often it tries again, is tested above.
+        project.environment |= {"UV_CACHE_DIR": str(tmp_path / "wheels"), "UV_HTTP_RETRIES": "0"}
+        server.plan[:] = [STALLS[stall]] * 50
+        ends(project, "build")

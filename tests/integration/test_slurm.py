@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from tests import slurm
 from tests.accounts import PATH
 from tests.slurm import Account, Cluster, Site, Tracking
+from tests.waiting import until
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
@@ -24,14 +25,6 @@ READER = """
     until [ -e "$1.end" ]; do ls "$CONDA_PREFIX/conda-meta" >/dev/null || exit 70; sleep 0.05; done
     exec probe-prefix
 """
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 15) -> None:
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,9 @@ import pytest
 
 from tests.integration.conftest import Project
 
+# `cnd umount --all` unmounts what other tests of the same user have mounted.
+pytestmark = pytest.mark.xdist_group("accounts")
+
 HOSTILE = "\x1b]0;PWNED\x07\x1b[2J\x9b1m\r\u202e\nforged"
 TWO = ("aa" + "0" * 30, "aa" + "0" * 29 + "1")
 
@@ -103,7 +106,7 @@ def test_who_builds_is_told_without_escapes(planted: Project) -> None:
     from condainer.cache import publish
 
     (address,) = {path.name for path in planted.cache.glob("images/*/*")} - set(TWO)
-    told = publish._who_builds(planted.cache, address)
+    told = publish._other(planted.cache, address)
     assert "PWNED" in told
     assert told.isprintable()
 

@@ -11,7 +11,7 @@ from rattler.package_streaming import extract
 
 from tests.channel.python import SHORT
 from tests.slurm import Account, Cluster, Site
-from tests.torture import collect, crowd, dead, kills, mounts, network, slurm
+from tests.torture import collect, crowd, dead, kills, mounts, network, registry, slurm, storm
 from tests.torture.bench import PYTHON, Bench
 
 
@@ -84,6 +84,14 @@ def test_no_other_python_while_daemons_are_dead(tmp_path: Path, channel: Path) -
 
 
 @pytest.mark.timeout(300)
+def test_no_other_python_in_a_storm(tmp_path: Path, channel: Path) -> None:
+    figures = storm.campaign(Bench(tmp_path / "bench", channel, PYTHON), 30, seed=1)
+    assert figures.problems == ()
+    assert "right" in figures.lines[0]
+    assert "killed" in figures.lines[0]
+
+
+@pytest.mark.timeout(300)
 def test_runs_against_collections(tmp_path: Path, channel: Path) -> None:
     yard = collect.campaign(collect.prepared(tmp_path, channel), 12, 3, seed=1)
     assert yard.problems == []
@@ -98,3 +106,15 @@ def test_mirrors_that_misbehave_at_random(tmp_path: Path) -> None:
     assert outcome.endings["whole"] > 0
     # Once for each file in each round would be without a fault.
     assert outcome.requests > 12 * network.FILES
+
+
+@pytest.mark.timeout(120)
+def test_killed_transfers_and_a_registry_that_misbehaves(tmp_path: Path, channel: Path) -> None:
+    bench = Bench(tmp_path / "bench", channel, PYTHON)
+    pushes, pulls = registry.kills(bench, 2, seed=1)
+    assert (pushes.problems, pulls.problems) == ([], [])
+    assert (pushes.total, pulls.total) == (2, 2)
+    outcome = registry.faults(bench, 6, seed=4)
+    assert outcome.problems == []
+    assert outcome.endings["whole"] in range(1, 6)
+    assert registry.crowd(bench, 16) == (1, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,51 @@ def test_packages_of_pypi_need_conda_packages(make_project: Any) -> None:
     needed = project.cnd("why", "python").stdout
     assert "numpy" in needed
     assert "jupyter_client" in project.cnd("why", "tornado").stdout
+
+
+def test_extras_that_are_wanted_are_needed(make_project: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "wheels"
+    tiny.wheel(directory, "web", "1.0", ["server; extra == 'all'", "docs; extra == 'docs'"])
+    tiny.wheel(directory, "server", "2.0", ["loop[fast]>=1"])
+    tiny.wheel(directory, "loop", "3.0", ["native; extra == 'fast'"])
+    for name in ("native", "docs"):
+        tiny.wheel(directory, name, "4.0")
+    with tiny.serve_wheels(directory) as index:
+        project: Project = make_project(
+            text="dependencies: [python, {pip: ['web[all]', docs]}]\n",
+            UV_DEFAULT_INDEX=index,
+            UV_CACHE_DIR=str(tmp_path / "uv"),
+        )
+        project.cnd("build")
+    assert project.cnd("tree", "web").stdout.splitlines() == [
+        "web 1.0 (pip)",
+        "└── server 2.0 (pip)",
+        "    └── loop 3.0 (pip)",
+        "        └── native 4.0 (pip)",
+    ]
+    assert project.cnd("why", "loop").stdout.splitlines()[1] == (
+        "└── server 2.0 (pip) asks loop[fast]>=1"
+    )
+    # The lock says it, so that the same is known of the image wherever it is.
+    assert "\n# extra: web[all]\n" in project.lockfile.read_text()
+    address = project.json("status")["address"]
+    elsewhere = Project(tmp_path, project.environment)
+    assert (
+        elsewhere.cnd("tree", "web", "--address", address).stdout
+        == project.cnd("tree", "web").stdout
+    )
+    text = project.cnd("sbom").stdout
+    assert elsewhere.cnd("sbom", address).stdout == text
+    bom = json.loads(text)
+    refs = {item["name"]: item["bom-ref"] for item in bom["components"]}
+    needs = {item["ref"]: item.get("dependsOn", []) for item in bom["dependencies"]}
+    assert needs[refs["web"]] == [refs["server"]]
+    # A lock that was made before it could say so is current still.
+    text = project.lockfile.read_text()
+    project.lockfile.write_text(text.replace("# extra: web[all]\n", ""))
+    project.cnd("lock", "--check")
+    project.lockfile.write_text(text.replace("web[all]", "web[all"))
+    assert "no valid requirement with extras" in project.cnd("lock", "--check", status=8).stderr
 
 
 def test_what_needs_each_other_is_shown_once() -> None:

@@ -386,7 +386,7 @@ def test_a_cache_of_a_stranger(members: tuple[Member, Member], place: Path) -> N
 TOP = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("document", ["docs/security.md", "cache_layout.md"])
+@pytest.mark.parametrize("document", ["docs/explanation/security.md", "cache_layout.md"])
 def test_every_test_that_a_document_names_exists(document: str) -> None:
     text = (TOP / document).read_text(encoding="utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)

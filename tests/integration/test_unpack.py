@@ -22,7 +22,11 @@ import pytest
 from tests.accounts import Account, accounts
 from tests.integration.conftest import PYTHON, Project, needs
 from tests.integration.test_quick import daemon_of
-from tests.mounting import processes, until
+from tests.mounting import processes
+from tests.waiting import until
+
+# `cnd umount --all` unmounts what other tests of the same user have mounted.
+pytestmark = pytest.mark.xdist_group("accounts")
 
 # The interpreter of the tests may stand in a directory that is closed to ordinary users.
 SEARCH = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
@@ -72,7 +76,6 @@ def machine(channel: Path) -> Iterator[Machine]:
     shutil.rmtree(place)
 
 
-@pytest.mark.xdist_group("accounts")
 def test_without_fuse_all_goes_on(machine: Machine) -> None:
     told = machine.cnd("prereq").stderr
     assert "Without /dev/fuse, an image is not mounted, but unpacked once per machine" in told
@@ -303,7 +306,6 @@ def test_what_is_not_ours_is_not_replaced(unpacking: Project) -> None:
     shutil.rmtree(prefix)
 
 
-@pytest.mark.xdist_group("accounts")
 def test_a_second_user_has_a_copy_of_their_own(machine: Machine, make_project: Any) -> None:
     account = machine.account
     base = account.home.parent / "base"
@@ -337,7 +339,6 @@ def test_a_second_user_has_a_copy_of_their_own(machine: Machine, make_project: A
     assert not [*base.glob("*.visitor-*")]
 
 
-@pytest.mark.xdist_group("accounts")
 def test_a_copy_is_not_shown_at_a_place_that_others_can_replace(machine: Machine) -> None:
     prefix = Path(machine.json("build")["prefix"])
     prefix.mkdir()

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -106,32 +101,13 @@ def test_verify_says_ok(project: Project) -> None:
     assert "OK" not in project.cnd("verify", status=9).stderr
 
 
-def on_terminal(project: Project, *arguments: str, **more: str) -> bytes:
-    """Return what a command prints where a person sees it."""
-    parent, child = pty.openpty()
-    argv = [sys.executable, "-m", "condainer", *arguments]
-    environment = {**project.environment, **more}
-    with subprocess.Popen(
-        argv, cwd=project.path, env=environment, stdout=child, stderr=child
-    ) as running:
-        os.close(child)
-        said = b""
-        # The end of a terminal is an error.
-        with contextlib.suppress(OSError):
-            while part := os.read(parent, 10_000):
-                said += part
-    os.close(parent)
-    assert running.returncode is not None
-    return said
-
-
 def test_people_get_colours_on_a_terminal_only(project: Project, tmp_path: Path) -> None:
     def seen(*arguments: str, **more: str) -> bytes:
-        without = on_terminal(project, *arguments, NO_COLOR="1", **more)
+        _, without = project.on_terminal(*arguments, NO_COLOR="1", **more)
         assert not re.search(rb"\x1b\[(1;)?3[1-3]m", without)
         plain = project.cnd(*arguments, status=None, **more)
         assert "\x1b" not in plain.stdout + plain.stderr
-        return on_terminal(project, *arguments, **more)
+        return project.on_terminal(*arguments, **more)[1]
 
     assert b"\x1b[1;31mcnd:\x1b[0m" in seen("exec", "true")
     first = project.json("build")["address"]

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import PYTHON, Project
-from tests.integration.test_run import mounted, wait_until
+from tests.integration.test_run import mounted
+from tests.waiting import wait_until
 
 OTHER = "dependencies: [probe-prefix, probe-old]\n"
 BARE = "/usr/local/bin:/usr/bin:/bin"
@@ -79,19 +80,6 @@ def test_an_active_image_is_used_without_a_second_mount(project: Project, wrappe
     program.write_text(program.read_text().replace("/cnd ", "/no-cnd "))
     assert project.cnd("exec", "--", str(program)).stdout == f"{prefix}\n"
     assert subprocess.run([program], capture_output=True).returncode == 127
-
-
-def test_wrappers_of_what_mounts_do_not_call_themselves(
-    make_project: Any, tmp_path: Path, channel: Path
-) -> None:
-    text = "dependencies: [probe-prefix, squashfuse, squashfs-tools]\n"
-    project: Project = make_project(text=text)
-    project.cnd("build")
-    project.cnd("wrap", str(tmp_path / "tools"))
-    first = f"{tmp_path}/tools/bin:{BARE}"
-    assert "squashfuse" in os.listdir(tmp_path / "tools/bin")
-    prefix = project.json("status")["prefix"]
-    assert run("probe-prefix", PATH=first, CONDAINER_MOUNT="direct") == f"{prefix}\n"
 
 
 def test_python_is_a_stable_interpreter(python: Path, tmp_path: Path) -> None:
@@ -221,6 +209,17 @@ def test_a_build_keeps_the_wrappers_of_its_project(project: Project, tmp_path: P
     program.parent.unlink()
     project.cnd("build")
     assert run(program) == first
+    # Any of them is mended, not only the first one.
+    names = sorted(path.name for path in program.parent.iterdir())
+    assert len(names) > 1
+    for name in (names[0], names[-1]):
+        text = (program.parent / name).read_text()
+        (program.parent / name).unlink()
+        assert "wrappers" in project.cnd("build").stderr
+        (program.parent / name).write_text("exit 7\n")
+        assert "wrappers" in project.cnd("build").stderr
+        assert (program.parent / name).read_text() == text
+    assert "wrappers" not in project.cnd("build").stderr
     project.write(OTHER)
     project.cnd("build")
     assert run(program) not in ("", first)
@@ -231,4 +230,142 @@ def test_a_project_writes_no_wrappers_outside(project: Project, tmp_path: Path, 
     (project.path / "link").symlink_to(tmp_path)
     project.write(f"wrappers: {place}\n", "condainer.yml")
     assert "outside of the project" in project.cnd("build", status=3).stderr
+    assert not list(project.path.glob("*.lock"))
+
+
+@pytest.mark.parametrize("path", ["{0}", "{0}/", "{0}:{0}", "{1}"])
+def test_wrappers_of_what_mounts_are_not_taken_for_it(
+    make_project: Any, tmp_path: Path, path: str
+) -> None:
+    text = "dependencies: [probe-prefix, squashfuse, squashfs-tools]\n"
+    project: Project = make_project(text=text)
+    project.cnd("build")
+    project.cnd("wrap", str(tmp_path / "tools"))
+    assert "squashfuse" in os.listdir(tmp_path / "tools/bin")
+    (tmp_path / "link").symlink_to(tmp_path / "tools/bin")
+    first = f"{path.format(tmp_path / 'tools/bin', tmp_path / 'link')}:{BARE}"
+    prefix = Path(project.json("status")["prefix"])
+    assert run("probe-prefix", PATH=first, CONDAINER_MOUNT="direct") == f"{prefix}\n"
+    assert wait_until(lambda: not mounted(prefix))
+    done = project.cnd("exec", "--", "probe-prefix", PATH=first, CONDAINER_MOUNT="direct")
+    assert done.stdout == f"{prefix}\n"
+
+
+def test_a_wrapper_needs_no_other_program(project: Project, wrapped: Path) -> None:
+    """One of these could be a wrapper, too, and need itself."""
+    for name in ("grep", "cat", "env", "rm"):
+        (wrapped / name).write_text("#!/bin/sh\necho called >&2\nexit 9\n")
+        (wrapped / name).chmod(0o755)
+    prefix = project.json("status")["prefix"]
+    for path in (f"{wrapped}:{BARE}", str(wrapped)):
+        done = project.cnd("exec", "--", f"{wrapped}/probe-prefix", PATH=f"{path}:{BARE}")
+        assert (done.stdout, done.stderr) == (f"{prefix}\n", "")
+
+
+def test_a_virtual_environment_has_its_own_programs_first(python: Path, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    run(python, "-m", "venv", "--without-pip", made)
+    (made / "bin/python3.99").write_text("#!/bin/sh\necho own\n")
+    (made / "bin/python3.99").chmod(0o755)
+    script = "import subprocess; subprocess.run(['python3.99'], check=True)"
+    assert run(made / "bin/python", "-c", script) == "own\n"
+    assert run("bin/python", "-c", "import os; os.chdir('/'); " + script, cwd=made) == "own\n"
+
+
+def test_the_cache_of_the_image_is_known(project: Project, wrapped: Path, tmp_path: Path) -> None:
+    """Whatever says where it is, and whatever those say who run it."""
+    cache = project.json("status")["cache"]
+    del project.environment["CONDAINER_CACHE"]
+    project.write(f"cache_directory: {cache}\n", "condainer.yml")
+    project.cnd("tag", "known")
+    project.cnd("wrap", "../named", "--env", "known")
+    project.cnd("--set", f"cache_directory={cache}", "wrap", "../set")
+    prefix = project.json("status")["prefix"]
+    for directory in ("named", "set"):
+        program = tmp_path / directory / "bin/probe-prefix"
+        for _ in range(2):
+            said = run(program, CONDAINER_CACHE=f"{tmp_path}/another")
+            assert said == f"{prefix}\n"
+
+
+def test_only_what_concerns_running_is_exported(project: Project, wrapped: Path) -> None:
+    variables: Any = {"CONDAINER_LINGER": "1.5", "CONDAINER_LOCKED": "true"}
+    project.cnd("wrap", str(wrapped.parent), **variables)
+    text = (wrapped / "probe-prefix").read_text()
+    assert "export CONDAINER_LINGER=${CONDAINER_LINGER-1.5}\n" in text
+    assert "CONDAINER_LOCKED" not in text
+    assert "CONDAINER_CACHE" not in text
+
+
+def test_a_project_that_moves_gets_new_wrappers(project: Project, tmp_path: Path) -> None:
+    project.write("wrappers: tools\n", "condainer.yml")
+    assert "write its wrappers into" in project.cnd("-y", "build").stderr
+    project.cnd("build")
+    first = run(project.path / "tools/bin/probe-prefix")
+    project.path.rename(tmp_path / "moved")
+    moved = Project(tmp_path / "moved", project.environment)
+    done = subprocess.run(
+        [moved.path / "tools/bin/probe-prefix"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 3
+    assert f"{project.path}, whose wrapper this is, has moved" in done.stderr
+    assert "`cnd wrap tools`" in done.stderr
+    assert "Wrote" in moved.cnd("build").stderr
+    assert "Wrote" not in moved.cnd("build").stderr
+    assert run(tmp_path / "moved/tools/bin/probe-prefix") == first
+
+
+def test_wrappers_stay_while_any_cache_has_the_image(
+    project: Project, wrapped: Path, tmp_path: Path
+) -> None:
+    first, cache = (project.json("status")[key] for key in ("address", "cache"))
+    script = (wrapped / "probe-prefix").resolve()
+    shutil.copytree(cache, tmp_path / "copy", symlinks=True)
+    project.cnd("rm", "--force", first)
+    project.write(OTHER)
+    other: Any = {"CONDAINER_READONLY_CACHES": f"{tmp_path}/copy"}
+    project.cnd("build", **other)
+    assert "Removed" not in project.cnd("wrap", "../tools", **other).stderr
+    assert script.exists()
+    assert f"Removed those of {first}" in project.cnd("wrap", "../tools").stderr
+    assert not script.exists()
+
+
+def test_two_at_once_and_what_a_killed_one_leaves(project: Project, wrapped: Path) -> None:
+    (wrapped.parent / f".bin.{'0' * 12}").symlink_to("nowhere")
+    (wrapped / ".probe-prefix.0123456789ab").touch()
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "condainer", "wrap", str(wrapped.parent)],
+            cwd=project.path,
+            env=project.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    assert [(process.communicate()[1], process.returncode)[1] for process in started] == [0] * 4
+    assert run(wrapped / "probe-prefix")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([""], "an empty path"),
+        (["../a:b"], "a colon"),
+        (["/proc/tools"], "Choose another directory"),
+        (["../tools", "--only", "probe-prefix, absent"], "no program absent\n"),
+    ],
+)
+def test_what_cannot_be_wrapped(project: Project, words: list[str], told: str) -> None:
+    project.cnd("build")
+    assert told in project.cnd("wrap", *words, status=None).stderr
+    assert not list(project.path.parent.glob("tools/bin"))
+
+
+def test_what_stands_in_the_way_is_told_before_a_build(project: Project) -> None:
+    project.write("wrappers: tools\n", "condainer.yml")
+    project.write("mine\n", "tools/bin/tool")
+    for words in (["-y", "build"], ["build"]):
+        assert "not from `cnd wrap`" in project.cnd(*words, status=3).stderr
     assert not list(project.path.glob("*.lock"))

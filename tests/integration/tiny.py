@@ -27,6 +27,7 @@ def package(
     build: str = "0",
     subdir: str = "noarch",
     files: Sequence[tuple[str, str]] = (),
+    license: str = "",
 ) -> None:
     """Write one package into the channel; `files` are paths with their texts."""
     tree = channel.parent / "trees" / subdir / f"{name}-{version}-{build}"
@@ -35,7 +36,7 @@ def package(
     for place, text in files:
         write_file(tree / place, text, 0o755 if place.startswith("bin/") else 0o644)
     generic = "generic" if subdir == "noarch" else None
-    recipe = Recipe(name, version, build, tuple(depends), subdir, generic)
+    recipe = Recipe(name, version, build, tuple(depends), subdir, generic, license=license)
     write_conda(tree, recipe, channel)
 
 
@@ -57,9 +58,12 @@ def index(channel: Path) -> None:
     asyncio.run(index_fs(channel, write_zst=False, write_shards=False))
 
 
-def dist_info(name: str, version: str, requires: Sequence[str] = ()) -> str:
-    """Return the text of a METADATA file."""
+def dist_info(
+    name: str, version: str, requires: Sequence[str] = (), more: Sequence[str] = ()
+) -> str:
+    """Return the text of a METADATA file; `more` are further lines."""
     lines = [f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"]
+    lines += [f"{line}\n" for line in more]
     return "".join([*lines, *(f"Requires-Dist: {need}\n" for need in requires)])
 
 
@@ -77,14 +81,15 @@ def wheel(
     version: str,
     requires: Sequence[str] = (),
     tag: str = "py3-none-any",
+    more: Sequence[str] = (),
 ) -> Path:
-    """Write one wheel that holds a module of its name."""
+    """Write one wheel that holds a module of its name; `more` are lines of its METADATA."""
     directory.mkdir(parents=True, exist_ok=True)
     stem = f"{name.replace('-', '_')}-{version}"
     info = f"{stem}.dist-info"
     texts = {
         f"{name.replace('-', '_')}.py": f"version = {version!r}\n",
-        f"{info}/METADATA": dist_info(name, version, requires),
+        f"{info}/METADATA": dist_info(name, version, requires, more),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: {tag}\n",
     }
     rows = []

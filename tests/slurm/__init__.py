@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.accounts import Account, accounts
 from tests.slurm.cluster import Cluster, SlurmFailed, cluster
 from tests.slurm.settings import Tracking, cgroup_problem, harshest, missing_tools
-from tests.slurm.site import Site, site
+from tests.slurm.site import Site, public_python, site
 
 __all__ = [
     "Account",
@@ -18,5 +18,6 @@ __all__ = [
     "cluster",
     "harshest",
     "missing_tools",
+    "public_python",
     "site",
 ]

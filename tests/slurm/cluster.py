@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from tests.slurm.settings import (
     ADOPT,
     AS_LOCALHOST,
     CGROUPS,
+    DAEMONS,
     Ports,
     Tracking,
     slurm_conf,
@@ -123,25 +124,31 @@ class Cluster:
 
 @contextmanager
 def cluster(
-    directory: Path, tracking: Tracking, settings: Mapping[str, str] | None = None, cpus: int = CPUS
+    directory: Path,
+    tracking: Tracking,
+    settings: Mapping[str, str] | None = None,
+    cpus: int = CPUS,
+    lines: str = "",
+    before: Sequence[str] = (),
 ) -> Iterator[Cluster]:
     """Start a cluster of one node in an empty directory, and end it afterwards.
 
     The caller is root, and all directories above are root's. Nothing of a munge or Slurm of the
     system is touched: keys, sockets, ports and state are our own. Parameters: `settings` are
-    environment variables for all commands, `cpus` is what the node claims to have.
+    environment variables for all commands, `cpus` is what the node claims to have, `lines` are
+    added to slurm.conf, `before` are words that come before the command of the node's daemon.
     Raises SlurmFailed.
     """
     made = Cluster(directory, f"cnd{os.getpid()}x{next(_numbers)}", tracking, settings or {})
-    _prepare(made, cpus)
+    _prepare(made, cpus, lines)
     try:
-        _start(made)
+        _start(made, before)
         yield made
     finally:
         _stop(made)
 
 
-def _prepare(made: Cluster, cpus: int) -> None:
+def _prepare(made: Cluster, cpus: int, lines: str) -> None:
     directory = made.directory
     directory.chmod(0o755)
     for name in ("munge", "state", "spool", "log"):
@@ -150,7 +157,7 @@ def _prepare(made: Cluster, cpus: int) -> None:
     key = directory / "munge" / "key"
     key.touch(0o600)
     key.write_bytes(os.urandom(1024))
-    text = slurm_conf(directory, made.node, cpus, made.tracking, _free_ports())
+    text = slurm_conf(directory, made.node, cpus, made.tracking, _free_ports(), lines)
     (directory / "slurm.conf").write_text(text, encoding="utf-8")
     (directory / "cgroup.conf").write_text(f"CgroupMountpoint={CGROUPS}\n", encoding="utf-8")
 
@@ -162,7 +169,7 @@ def _free_ports() -> Ports:
         return Ports(first.getsockname()[1], second.getsockname()[1])
 
 
-def _start(made: Cluster) -> None:
+def _start(made: Cluster, before: Sequence[str]) -> None:
     munge = made.directory / "munge"
     own = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
     own.append(f"--socket={munge / 'socket'}")
@@ -171,12 +178,13 @@ def _start(made: Cluster) -> None:
     conf = str(made.directory / "slurm.conf")
     _daemon(made, {}, "slurmctld", "-D", "-f", conf)
     more = {"LD_PRELOAD": _adopt(made.directory)} if made.tracking is Tracking.DESCENDANTS else {}
-    _daemon(made, more, "slurmd", "-D", "-f", conf)
+    _daemon(made, more, *before, "slurmd", "-D", "-f", conf)
     _until(lambda: _is_idle(made), STARTING, "the node does not become idle", made)
 
 
 def _daemon(made: Cluster, environment: Mapping[str, str], *argv: str) -> None:
-    with (made.directory / "log" / f"{argv[0]}.output").open("wb") as output:
+    name = next(word for word in argv if word in DAEMONS)
+    with (made.directory / "log" / f"{name}.output").open("wb") as output:
         child = subprocess.Popen(
             [*AS_LOCALHOST, *argv],
             cwd=made.directory,

@@ -87,10 +87,12 @@ def harshest() -> Tracking:
     return Tracking.CGROUP if cgroup_problem() is None else Tracking.DESCENDANTS
 
 
-def slurm_conf(directory: Path, node: str, cpus: int, tracking: Tracking, ports: Ports) -> str:
+def slurm_conf(
+    directory: Path, node: str, cpus: int, tracking: Tracking, ports: Ports, more: str = ""
+) -> str:
     """Return slurm.conf for one controller and one node, both on this machine's loopback.
 
-    Parameters: `cpus` may be more than the machine has.
+    Parameters: `cpus` may be more than the machine has, `more` are further lines.
     """
     return f"""\
 ClusterName={node}
@@ -121,4 +123,4 @@ KillWait=2
 UnkillableStepTimeout=20
 NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=500 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-"""
+{more}"""

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +99,12 @@ class Site:
                 os.rmdir(point) if os.path.isdir(point) else os.unlink(point)
 
     @contextmanager
-    def cluster(self, tracking: Tracking) -> Iterator[Cluster]:
+    def cluster(
+        self, tracking: Tracking, lines: str = "", before: Sequence[str] = ()
+    ) -> Iterator[Cluster]:
         """Start a cluster whose users find all this; see `tests.slurm.cluster`."""
         directory = Path(tempfile.mkdtemp(prefix="slurm-", dir=self.place))
-        with cluster(directory, tracking, self.environment) as running:
+        with cluster(directory, tracking, self.environment, lines=lines, before=before) as running:
             yield running
 
 
@@ -111,11 +113,14 @@ def _parents(entry: pwd.struct_passwd) -> Iterable[Path]:
 
 
 @contextmanager
-def site(channel: Path, text: str = SMALL, linger: float = 0.3) -> Iterator[Site]:
+def site(
+    channel: Path, text: str = SMALL, linger: float = 0.3, packages: Path | None = None
+) -> Iterator[Site]:
     """Make a directory with `cnd` for everybody and the built image of a small environment.
 
-    Parameters: the local `channel`, the `text` of environment.yml, `linger` in seconds. Raises
-    LookupError when there is no Python that other accounts can run.
+    Parameters: the local `channel`, the `text` of environment.yml, `linger` in seconds, `packages`
+    the package cache, by default a new one. Raises LookupError when there is no Python that other
+    accounts can run.
     """
     place = Path(tempfile.mkdtemp(prefix="condainer-slurm-", dir="/tmp"))
     try:
@@ -128,7 +133,7 @@ def site(channel: Path, text: str = SMALL, linger: float = 0.3) -> Iterator[Site
             "CONDAINER_MOUNT_BASE": str(base),
             "CONDAINER_LINGER": str(linger),
         }
-        built = _build(place, text, channel, environment)
+        built = _build(place, text, channel, packages or place / "packages", environment)
         _install(place)
         made = Site(place, base, Path(built["prefix"]), built["address"], environment)
         try:
@@ -139,7 +144,9 @@ def site(channel: Path, text: str = SMALL, linger: float = 0.3) -> Iterator[Site
         shutil.rmtree(place)
 
 
-def _build(place: Path, text: str, channel: Path, environment: dict[str, str]) -> dict[str, str]:
+def _build(
+    place: Path, text: str, channel: Path, packages: Path, environment: dict[str, str]
+) -> dict[str, str]:
     project = place / "project"
     project.mkdir()
     (project / "environment.yml").write_text(text, encoding="utf-8")
@@ -151,7 +158,7 @@ def _build(place: Path, text: str, channel: Path, environment: dict[str, str]) -
             "HOME": str(place / "home"),
             "CONDAINER_MIRRORS": f"conda-forge={channel.as_uri()}",
             "CONDAINER_STAGING": str(place / "staging"),
-            "CONDAINER_PACKAGE_CACHE": str(place / "packages"),
+            "CONDAINER_PACKAGE_CACHE": str(packages),
             **environment,
         },
         stdin=subprocess.DEVNULL,
@@ -174,18 +181,19 @@ def _install(place: Path) -> None:
         assert spec is not None
         for directory in spec.submodule_search_locations or ():
             shutil.copytree(directory, code / name, ignore=ignored)
-    python = _public_python()
+    python = public_python()
     subprocess.run([python, "-m", "compileall", "-q", str(code)], check=True)
-    start = f"import sys; sys.path.insert(0, {str(code)!r}); "
-    start += "from condainer.__main__ import entry; sys.exit(entry())"
     program = place / "bin" / "cnd"
     program.parent.mkdir()
+    # Kernels, wrappers and modules call what argv[0] names.
+    start = f"import sys; sys.path.insert(0, {str(code)!r}); sys.argv[0] = {str(program)!r}; "
+    start += "from condainer.__main__ import entry; sys.exit(entry())"
     command = f'{python} -I -c {shlex.quote(start)} -d {place}/project "$@"'
     program.write_text(f"#!/bin/sh\nexec {command}\n", encoding="utf-8")
     program.chmod(0o755)
 
 
-def _public_python() -> str:
+def public_python() -> str:
     """Return a Python of our version, which the copied modules need, that everybody can run."""
     number = "python{}.{}".format(*sys.version_info[:2])
     base = Path(sys.base_prefix) / "bin" / number

@@ -25,7 +25,9 @@ from tests.torture import (
     network,
     purge,
     readonly,
+    registry,
     slurm,
+    storm,
 )
 from tests.torture.bench import PYTHON, SMALL, Bench, Figures
 
@@ -114,6 +116,10 @@ def _dead(root: Path, channel: Path, options: Options) -> Figures:
     return dead.campaign(Bench(root / "dead", channel, PYTHON), options.daemons, options.seed)
 
 
+def _storm(root: Path, channel: Path, options: Options) -> Figures:
+    return storm.campaign(Bench(root / "storm", channel, PYTHON), options.commands, options.seed)
+
+
 def _overhead(root: Path, channel: Path, options: Options) -> Figures:
     return mounts.overhead(Bench(root / "overhead", channel, PYTHON), options.rounds)
 
@@ -131,6 +137,12 @@ def _network(root: Path, channel: Path, options: Options) -> Figures:
     return network.figures(root, options.rounds * 20, options.seed)
 
 
+def _registry(root: Path, channel: Path, options: Options) -> Figures:
+    bench = Bench(root / "registry", channel, PYTHON)
+    rounds = options.rounds * 20
+    return registry.campaign(bench, options.transfers, rounds, 16, options.seed)
+
+
 CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "kills": _kills,
     "crowd": _crowd,
@@ -143,8 +155,10 @@ CAMPAIGNS: dict[str, Callable[[Path, Path, Options], Figures]] = {
     "collect": _collect,
     "mounts": _mounts,
     "dead": _dead,
+    "storm": _storm,
     "overhead": _overhead,
     "network": _network,
+    "registry": _registry,
     "slurm": _slurm,
 }
 
@@ -165,6 +179,8 @@ def _options() -> Options:
     parser.add_argument("--sequence", type=int, default=1000, help="commands one after the other")
     parser.add_argument("--mount-kills", type=int, default=200, help="kills of what mounts")
     parser.add_argument("--daemons", type=int, default=1000, help="daemons killed under loops")
+    parser.add_argument("--commands", type=int, default=1000, help="commands in the storm")
+    parser.add_argument("--transfers", type=int, default=100, help="killed pushes; as many pulls")
     parser.add_argument("--steps", type=int, default=200, help="steps of Slurm, of each kind")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()

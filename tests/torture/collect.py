@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.torture.bench import CND, SMALL, Bench
+from tests.waiting import wait_until
 
 TEXTS = (SMALL, "dependencies: [probe-prefix]\n", "dependencies: [probe-prefix, probe-files]\n")
 # How long it is waited for keepers that are just ending, in seconds.
@@ -143,10 +144,8 @@ def _work(yard: Yard, number: int, loops: int, chance: random.Random) -> None:
 
 def _grow_old(cache: Path, address: str) -> None:
     """Let an image look as if nobody had used it for long: only what names it protects it now."""
-    deadline = time.monotonic() + PATIENCE
     # The keeper of a mount notes the end of its use.
-    while any(cache.glob(f"leases/{address}.*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: not any(cache.glob(f"leases/{address}.*")), PATIENCE)
     entry = cache / "images" / address[:2] / address
     for path in (entry / "image.squashfs", entry, *cache.glob(f"uses/{address}.*")):
         with suppress(OSError):

@@ -14,9 +14,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from condainer.mount.mount_work import Image
-from tests.mounting import daemons, is_gone, until
+from tests.mounting import daemons, is_gone
 from tests.torture.bench import Bench, Figures
 from tests.torture.mounts import image_of
+from tests.waiting import until, wait_until
 
 SAY = "import sys; print(sys.prefix)"
 # Each loop calls `python` until the file `stop` is there, and prints what it said, or FAILED.
@@ -115,7 +116,7 @@ def _under(
             text=True,
         )
     try:
-        until(begun.exists, 60)
+        until(begun.exists, seconds=60)
         for _ in range(kills):
             if not _is_mounted(image):
                 outcome.problems.append(f"{how} {name}: not mounted within 30 s")
@@ -138,9 +139,7 @@ def _under(
     outcome.problems += [f"{how} {name}: {count} x {line}" for line, count in wrong.items()]
     if not stdout:
         outcome.problems.append(f"{how} {name}: nothing ran: {stderr[-500:]}")
-    deadline = time.monotonic() + 30
-    while not is_gone(image) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until(lambda: is_gone(image), 30)
 
 
 def _is_mounted(image: Image) -> bool:

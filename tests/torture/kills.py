@@ -54,9 +54,9 @@ def campaign(bench: Bench, kills: int, seed: int) -> Kills:
         child = bench.start("build")
         if chance.random() < 0.5:
             step = chance.choice(STEPS)
-            reached = _kill_at(child, step, chance.uniform(0, 0.05))
+            reached = kill_at(child, step, chance.uniform(0, 0.05))
         else:
-            reached = _kill_after(child, chance.uniform(0, duration))
+            reached = kill_after(child, chance.uniform(0, duration))
         if reached is None:
             result.too_late += 1
             continue
@@ -71,7 +71,7 @@ def _duration(bench: Bench) -> float:
     return time.monotonic() - start
 
 
-def _kill_at(child: subprocess.Popen[str], step: str, delay: float) -> str | None:
+def kill_at(child: subprocess.Popen[str], step: str, delay: float) -> str | None:
     """Kill the process group a moment after a step began; return the step that was running."""
     assert child.stderr is not None
     for line in child.stderr:
@@ -82,7 +82,7 @@ def _kill_at(child: subprocess.Popen[str], step: str, delay: float) -> str | Non
     return None
 
 
-def _kill_after(child: subprocess.Popen[str], seconds: float) -> str | None:
+def kill_after(child: subprocess.Popen[str], seconds: float) -> str | None:
     time.sleep(seconds)
     return _kill(child, BEFORE)
 

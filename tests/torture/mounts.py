@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from condainer.cache.squashfs import digests
-from condainer.mount import mount_work
+from condainer.mount import staging
 from condainer.mount.mount_work import Image
 from tests.mounting import daemons, is_gone, keepers
 from tests.torture.bench import Bench, Figures
+from tests.waiting import wait_until
 
 # What a command prints that runs in the image, and not in the Python of the system.
 SCRIPT = "import sys; print(sys.prefix)"
@@ -42,7 +43,7 @@ def campaign(bench: Bench, at_once: int, sequence: int, kills: int, seed: int, w
     counts = ", ".join(f"{victim} {count}" for victim, count in sorted(landed.items()))
     lines.append(f"{way}: {sum(landed.values())} times killed ({counts}), {len(wrong)} wrong")
     problems += wrong
-    problems += _left(image)
+    problems += left(image)
     return Figures(tuple(lines), tuple(problems))
 
 
@@ -92,13 +93,10 @@ def _kills(
     return landed, problems
 
 
-def _left(image: Image) -> list[str]:
+def left(image: Image) -> list[str]:
     """Return what is left of mounts some time after the last command."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        if is_gone(image):
-            return []
-        time.sleep(0.1)
+    if wait_until(lambda: is_gone(image), 30):
+        return []
     return [f"left: daemons {daemons(image)}, keepers {keepers(image)}, {image.prefix}"]
 
 
@@ -127,7 +125,7 @@ def overhead(bench: Bench, rounds: int) -> Figures:
     for _ in range(rounds):
         found["directory"].append(_seconds(directly))
         found["cold"].append(_seconds(cold))
-        _left(image)
+        left(image)
     warm()
     found["warm"] = []
     for _ in range(rounds):
@@ -155,7 +153,8 @@ def _copies(bench: Bench, rounds: int) -> list[str]:
     sha256, _ = digests(source)
 
     def verified() -> None:
-        mount_work.copy_verified(source, target, sha256)
+        with source.open("rb") as stream, target.open("xb") as copy:
+            staging.copy_verified(stream, copy, sha256, source)
         target.unlink()
 
     def tools() -> None:

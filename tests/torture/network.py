@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from condainer.packages import archives, downloads, http
+from condainer.network import http
+from condainer.packages import archives, downloads
 from condainer.packages.archives import File
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import IntegrityError, NetworkError
@@ -54,7 +55,7 @@ def campaign(root: Path, rounds: int, seed: int) -> Outcome:
         f"/probe{number}-1.0-0.conda": chance.randbytes(chance.randrange(1, 120_000))
         for number in range(FILES)
     }
-    with flaky.serve() as first, flaky.serve() as second, _impatient():
+    with flaky.serve() as first, flaky.serve() as second, impatient():
         for server in (first, second):
             server.files |= contents
         files = [_file(path, content, first, second) for path, content in contents.items()]
@@ -109,7 +110,7 @@ def _check(number: int, how: str, settings: Settings, outcome: Outcome) -> None:
 
 
 @contextmanager
-def _impatient() -> Iterator[None]:
+def impatient() -> Iterator[None]:
     """Wait but a moment between tries."""
     before = http.FIRST_WAIT
     http.FIRST_WAIT = 0.002
