@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import bulk, charts, crowd, elsewhere, imports, locking, miss, startup, table
+from benchmarks import (
+    bulk,
+    charts,
+    crowd,
+    elsewhere,
+    files,
+    forge,
+    imports,
+    locking,
+    miss,
+    registry,
+    slow_network,
+    startup,
+    table,
+)
 from benchmarks.machine import machine, versions
 from benchmarks.place import ROOT, TOP, Place, ensure_place
 from benchmarks.results import Report, Row
@@ -22,6 +38,12 @@ def _miss_and_size(place: Place) -> Sequence[Row]:
     return row, miss.size(row)
 
 
+DOCS = TOP / "docs" / "benchmarks"
+# Where the chart of growth is shown, and where that is, as seen from there.
+PAGES = {"README.md": "docs/benchmarks", "docs/index.md": "benchmarks"}
+# These need no packages but what they make and the tests have.
+OWN_PACKAGES = (forge.PREFIX, files.PREFIX)
+
 # In the order of the table; the key is that of the first row that each gives.
 ROWS: dict[str, Measurement] = {
     "unchanged": startup.unchanged,
@@ -30,14 +52,19 @@ ROWS: dict[str, Measurement] = {
     "exec_unmounted": startup.exec_unmounted,
     "activate": startup.activate,
     "wrapper": elsewhere.wrapper,
+    "kernel": elsewhere.kernel,
     "module": elsewhere.module,
     "crowd": crowd.execs,
     "imports_warm": imports.imports,
+    "many_clients": slow_network.many_clients,
     "miss": _miss_and_size,
     "one_more": miss.one_more,
+    "pull": registry.transfers,
     "lock": locking.lock,
+    **{case.key: functools.partial(forge.forge, case) for case in forge.CASES},
     "memory": bulk.bulk,
     "many_images": crowd.many_images,
+    **{point.key: functools.partial(files.grow, point) for point in files.POINTS},
 }
 
 
@@ -45,9 +72,12 @@ def main() -> int:
     """Measure, write, and return 0 if every row could be measured, met or not."""
     arguments = _parser().parse_args()
     start = time.monotonic()
-    place = ensure_place(arguments.quick)
+    if arguments.docs and arguments.quick:
+        raise SystemExit("--docs: figures of a quick run are none for the documents")
+    keys = _chosen(arguments.only) if arguments.only else list(ROWS)
+    place = ensure_place(arguments.quick, not all(key.startswith(OWN_PACKAGES) for key in keys))
     where = machine()
-    rows = [row for key in arguments.only or ROWS for row in _measured(key, ROWS[key], place)]
+    rows = [row for key in keys for row in _measured(key, ROWS[key], place)]
     report = Report(
         time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         where,
@@ -56,10 +86,13 @@ def main() -> int:
         time.monotonic() - start,
         tuple(rows),
     )
-    partial = arguments.quick or arguments.only
-    directory = ROOT / "results" if partial else TOP / "docs" / "benchmarks"
+    kept = arguments.docs or not (arguments.quick or arguments.only)
+    if arguments.docs:
+        report = table.merged(table.read_json(DOCS / "results.json"), report)
+    report = replace(report, rows=files.with_growth(report.rows))
+    directory = DOCS if kept else ROOT / "results"
     directory.mkdir(parents=True, exist_ok=True)
-    _write(report, directory, keep=not partial)
+    _write(report, directory, kept)
     print("\n".join(table.goals(report.rows)))
     print(f"\nWritten to {directory}", file=sys.stderr)
     return 1 if any(row.problem for row in rows) else 0
@@ -68,8 +101,22 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small environments, few repetitions")
-    parser.add_argument("--only", nargs="+", choices=ROWS, metavar="KEY", help=", ".join(ROWS))
+    parser.add_argument("--only", nargs="+", metavar="KEY", help=", ".join(ROWS))
+    parser.add_argument(
+        "--docs", action="store_true", help="put the rows of --only into docs/benchmarks"
+    )
     return parser
+
+
+def _chosen(wanted: Sequence[str]) -> list[str]:
+    """Return the keys that are wanted, also by what several begin with."""
+    chosen = []
+    for name in wanted:
+        found = [name] if name in ROWS else [key for key in ROWS if key.startswith(f"{name}_")]
+        if not found:
+            raise SystemExit(f"{name} is none of {', '.join(ROWS)}")
+        chosen += found
+    return chosen
 
 
 def _measured(key: str, measure: Measurement, place: Place) -> list[Row]:
@@ -96,7 +143,11 @@ def _write(report: Report, directory: Path, keep: bool) -> None:
         table.put_between_markers(directory / "README.md", table.markdown(report))
     else:
         (directory / "results.md").write_text(table.markdown(report) + "\n", encoding="utf-8")
-    charts.draw(report, directory)
+    drawn = charts.draw(report, directory)
+    if keep and any(path.stem == charts.GROWTH for path in drawn):
+        for page, place in PAGES.items():
+            text = f"![{charts.GROWTH_TEXT}]({place}/{charts.GROWTH}.svg)"
+            table.put_between_markers(TOP / page, text, charts.GROWTH_MARKER)
 
 
 if __name__ == "__main__":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import original
+from benchmarks import files, miss, original
 from benchmarks.results import Report, Row, Sample
 
 if TYPE_CHECKING:
@@ -17,6 +19,18 @@ TEXT = "#7f858d"
 OURS, OTHERS = "#2f81f7", "#9aa4b0"
 STEPS = ("#d29922", "#bf8700", "#db6d28", "#c74e39")
 FORMATS = ("svg", "png")
+GROWTH = "growth"
+GROWTH_TEXT = "How long a build, a mount and a first import take, by the files of an environment"
+# Before where the chart is shown on a page.
+GROWTH_MARKER = "<!-- growth -->"
+LINES = {
+    files.FIRST: STEPS[2],
+    files.AGAIN: OURS,
+    miss.ALONE: OTHERS,
+    files.IMPORT: STEPS[0],
+    files.MOUNT: STEPS[3],
+    files.HIT: "#8957e5",
+}
 
 
 def draw(report: Report, directory: Path) -> list[Path]:
@@ -35,6 +49,12 @@ def draw(report: Report, directory: Path) -> list[Path]:
         written += _figure(directory, "start-up", [(_start_up, rows)])
     if {"imports_warm", "imports_cold"} <= set(rows):
         written += _figure(directory, "imports", [(_warm, rows), (_cold, rows)])
+    if "many_clients" in rows:
+        written += _figure(directory, "clients", [(_clients, rows)])
+    if kinds := files.by_kind(report.rows):
+        *_, last = kinds
+        panels = [(functools.partial(_grown, kind, kind == last), kinds[kind]) for kind in kinds]
+        written += _figure(directory, GROWTH, panels)
     return written
 
 
@@ -113,3 +133,46 @@ def _warm(axes: Axes, rows: dict[str, Row]) -> None:
 
 def _cold(axes: Axes, rows: dict[str, Row]) -> None:
     _bars(axes, rows["imports_cold"].samples, 1, "s", "Imports, cold")
+
+
+def _clients(axes: Axes, rows: dict[str, Row]) -> None:
+    """Draw the time until the last of so many clients has its first import."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for sample in rows["many_clients"].samples:
+        match = re.fullmatch(r"(.+), 2 ms, (\d+) clients", sample.name)
+        if match:
+            found.setdefault(match[1], []).append((int(match[2]), sample.median))
+    for (name, points), colour in zip(found.items(), (OTHERS, STEPS[0], OURS), strict=False):
+        clients, seconds = zip(*sorted(points), strict=True)
+        axes.plot(clients, seconds, marker="o", color=colour, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    ticks = sorted({clients for points in found.values() for clients, _ in points})
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    _lines(axes, "clients", "First import, 2 ms a question")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _lines(axes: Axes, what: str, title: str) -> None:
+    axes.set_xlabel(what)
+    axes.set_ylabel("s")
+    axes.set_title(title, loc="left", fontsize=11)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(TEXT)
+
+
+def _grown(kind: str, last: bool, axes: Axes, rows: Sequence[Row]) -> None:
+    """Draw how long things take, by the files of an environment; the last panel names the lines."""
+    counts = [row.sample(files.COUNT).median for row in rows]
+    for name, colour in LINES.items():
+        seconds = [row.sample(name).median for row in rows]
+        axes.plot(counts, seconds, marker="o", color=colour, label=name)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xticks(counts, [f"{count:,.0f}".replace(",", " ") for count in counts])
+    axes.minorticks_off()
+    _lines(axes, "files", files.KINDS[kind])
+    if last:
+        axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))

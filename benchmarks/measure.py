@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,18 +83,23 @@ class Phase:
     seconds: float
 
 
-def phases(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> list[Phase]:
+def phases(
+    argv: Sequence[str | Path],
+    cwd: Path,
+    env: Mapping[str, str],
+    watched: Callable[[int], AbstractContextManager[object]] = nullcontext,
+) -> list[Phase]:
     """Run cnd, and return its steps by the times at which it tells of their beginnings and ends.
 
-    What comes before the first step is called `start`, what comes after an end `between`. Raises
-    RuntimeError if the command fails.
+    What comes before the first step is called `start`, what comes after an end `between`; meanwhile
+    `watched` holds for the number of its process. Raises RuntimeError if the command fails.
     """
     marks = [("start", time.perf_counter())]
     lines = []
     with subprocess.Popen(
         argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
-    ) as child:  # fmt: skip
+    ) as child, watched(child.pid):  # fmt: skip
         assert child.stderr is not None
         for line in child.stderr:
             lines.append(line)
@@ -109,32 +118,90 @@ def total(steps: Sequence[Phase], *titles: str) -> float:
     return sum(step.seconds for step in steps if not titles or step.title.startswith(titles))
 
 
-def peak_memory(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> tuple[float, str]:
-    """Run a command; return the most memory that it and its descendants held at a time, in MB.
+@dataclass(frozen=True)
+class Usage:
+    """What a finished command took: seconds, those of processors, and its own peak memory."""
 
-    Counted is what is resident and not of files (RssAnon and RssShmem), summed over processes; the
-    second value names the largest of them at that moment. Raises RuntimeError if it fails.
+    seconds: float
+    processor: float
+    megabytes: float
+
+
+STARTER = """
+import json, resource, subprocess, sys, time
+begun = time.perf_counter()
+status = subprocess.run(sys.argv[2:]).returncode
+seconds = time.perf_counter() - begun
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump((seconds, used.ru_utime + used.ru_stime, used.ru_maxrss), file)
+sys.exit(status)
+"""
+
+
+def usage(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> Usage:
+    """Run a command; return what the kernel says it took. Raises RuntimeError if it fails.
+
+    The kernel counts the memory of the process that starts a command as its own, so that a small
+    one starts it.
     """
-    child = subprocess.Popen(
+    with tempfile.NamedTemporaryFile() as report:
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", STARTER, report.name, *argv],
+            cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace", check=False,
+        )  # fmt: skip
+        if done.returncode:
+            raise RuntimeError(f"{' '.join(map(str, argv))}: {done.stdout.strip()[-800:]}")
+        seconds, processor, kilobytes = json.load(report)
+    return Usage(seconds, processor, kilobytes / 1000)
+
+
+class Memory:
+    """The most memory that watched processes held at a time.
+
+    Counted is what is resident and not of files (RssAnon and RssShmem). `megabytes` is that of a
+    command with all its descendants, `largest` the name of the largest of them at that moment, and
+    `own` the most of the command's own process.
+    """
+
+    def __init__(self, interval: float = INTERVAL) -> None:
+        self.interval = interval
+        self.megabytes = self.own = 0.0
+        self.largest = ""
+
+    @contextmanager
+    def watched(self, pid: int) -> Iterator[None]:
+        """Look at a process and its descendants again and again."""
+        ended = threading.Event()
+        watcher = threading.Thread(target=self._watch, args=(pid, ended))
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
+    def _watch(self, pid: int, ended: threading.Event) -> None:
+        while not ended.wait(self.interval):
+            held = {one: _resident(one) for one in _tree(pid)}
+            self.own = max(self.own, held[pid] / 1e6)
+            if sum(held.values()) / 1e6 > self.megabytes:
+                self.megabytes = sum(held.values()) / 1e6
+                self.largest = _name(max(held, key=lambda one: held[one]))
+
+
+def peak_memory(argv: Sequence[str | Path], cwd: Path, env: Mapping[str, str]) -> Memory:
+    """Run a command, and return what memory it held. Raises RuntimeError if it fails."""
+    memory = Memory()
+    with subprocess.Popen(
         argv, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    peak: list[tuple[float, str]] = [(0.0, "")]
-
-    def watch() -> None:
-        while child.poll() is None:
-            held = {pid: _resident(pid) for pid in _tree(child.pid)}
-            largest = max(held, key=lambda pid: held[pid], default=child.pid)
-            peak[0] = max(peak[0], (sum(held.values()) / 1e6, _name(largest)))
-            time.sleep(INTERVAL)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    _, said = child.communicate()
-    watcher.join()
+    ) as child, memory.watched(child.pid):  # fmt: skip
+        _, said = child.communicate()
     if child.returncode:
         raise RuntimeError(f"{' '.join(map(str, argv))}: {said[-800:]}")
-    return peak[0]
+    return memory
 
 
 def _tree(root: int) -> list[int]:

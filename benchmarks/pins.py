@@ -47,3 +47,6 @@ REQUIREMENTS = "sqlalchemy==2.1.9\ntqdm==4.70.1\n"
 # The package that is added to it.
 ONE_MORE = "networkx"
 TORCH = "channels: [conda-forge]\ndependencies: [python, pip, numpy, torch]\n"
+# The rest of what it needs is in a file of the tests.
+KERNEL = "name: kernel\nchannels: [conda-forge]\ndependencies: [python]\n"
+KERNEL_REQUIREMENTS = "-c jupyterlab-pins.txt\nipykernel\n"

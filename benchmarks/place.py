@@ -17,6 +17,7 @@ from benchmarks.channel import ensure_large_channel, ensure_wheels
 from benchmarks.measure import Effort
 from benchmarks.pins import REQUIREMENTS, SCIENTIFIC, SMALL
 from condainer.system.files import remove_tree
+from tests.channel.build import NAME
 
 TOP = Path(__file__).resolve().parents[1]
 ROOT = TOP / ".benchmarks"
@@ -116,14 +117,19 @@ class Place:
         shutil.rmtree(self.cache, ignore_errors=True)
 
 
-def ensure_place(quick: bool) -> Place:
-    """Set up what the suite needs, as far as it is not there from the last run."""
+def ensure_place(quick: bool, with_packages: bool = True) -> Place:
+    """Set up what the suite needs, as far as it is not there from the last run.
+
+    Parameters: `with_packages` says whether it gets packages that can be installed.
+    """
     ROOT.mkdir(exist_ok=True)
     (ROOT / ".gitignore").write_text("*\n")
     # Without a home directory, nobody has stamps.
     (ROOT / "home").mkdir(exist_ok=True)
-    channel = ensure_large_channel(ROOT, TOP / ".channel")
-    wheels = ensure_wheels(ROOT / "pip")
+    channel, wheels = ROOT / NAME, ROOT / "pip"
+    if with_packages:
+        ensure_large_channel(ROOT, TOP / ".channel")
+        ensure_wheels(wheels)
     return Place(ROOT, _installed(ROOT / "venv"), channel, wheels, quick)
 
 

@@ -107,17 +107,18 @@ def exec_unmounted(place: Place) -> Row:
     cnd = Contender(
         EXEC,
         command([place.cnd, "exec", "--", "true"], project, place.environment),
-        lambda: _wait_until_gone(prefix),
+        lambda: wait_until_gone(prefix),
     )
     mount = Contender("squashfuse_ll + fusermount3 -u", by_hand)
     samples = interleaved([cnd, mount, bare(place)], place.effort)
-    _wait_until_gone(prefix)
+    wait_until_gone(prefix)
     own, mounted, python = (sample.median for sample in samples)
     claim = Claim("(mount + unmount + 1.5 bare python)", own / (mounted + 1.5 * python), 1.0)
     return Row("exec_unmounted", "`cnd exec -- true`, not mounted", samples, (claim,))
 
 
-def _wait_until_gone(prefix: Path) -> None:
+def wait_until_gone(prefix: Path) -> None:
+    """Wait until nothing is mounted at a prefix; raises RuntimeError after 30 seconds."""
     deadline = time.monotonic() + 30
     while prefix.exists() and os.path.ismount(prefix):
         if time.monotonic() > deadline:

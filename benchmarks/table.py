@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from benchmarks.results import Report, Row, Sample
+from benchmarks.results import Claim, Report, Row, Sample
 
 BEGIN, END = "<!-- measured -->", "<!-- end -->"
+
+
+def read_json(path: Path) -> Report:
+    """Return what write_json() wrote."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    pairs = {key: tuple(tuple(pair) for pair in found[key]) for key in ("machine", "versions")}
+    return Report(**{**found, **pairs, "rows": tuple(_row(row) for row in found["rows"])})
+
+
+def _row(found: dict[str, Any]) -> Row:
+    samples = (Sample(**{**one, "values": tuple(one["values"])}) for one in found["samples"])
+    claims = (Claim(**one) for one in found["claims"])
+    return Row(**{**found, "samples": tuple(samples), "claims": tuple(claims)})
+
+
+def merged(old: Report, new: Report) -> Report:
+    """Return a report with the rows of a later run in the place of those of the same keys.
+
+    They say when and where they were measured.
+    """
+    facts = dict(new.machine)
+    where = f"{new.date}, {facts['processor']}, load before the run {facts['load before the run']}"
+    rows = {row.key: row for row in old.rows}
+    for row in new.rows:
+        rows[row.key] = replace(row, note="; ".join(filter(None, (row.note, where))))
+    return replace(old, rows=tuple(rows.values()))
 
 
 def write_json(report: Report, path: Path) -> None:
@@ -68,7 +95,8 @@ def samples(rows: tuple[Row, ...]) -> list[str]:
 def shown(sample: Sample, value: float) -> str:
     """Return a value of a sample with its unit, in milliseconds where that reads better."""
     if sample.unit != "s":
-        return f"{value:.4g} {sample.unit}".strip()
+        digits = ".0f" if value >= 1000 else ".4g"
+        return f"{value:{digits}} {sample.unit}".strip()
     return f"{value * 1000:.1f} ms" if sample.median < 1 else f"{value:.2f} s"
 
 
@@ -76,10 +104,10 @@ def _one_line(text: str) -> str:
     return re.sub(r"\s+", " ", text).replace("|", "\\|")[:300]
 
 
-def put_between_markers(path: Path, text: str) -> None:
-    """Replace what stands between the markers of a file."""
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
+def put_between_markers(path: Path, text: str, marker: str = BEGIN) -> None:
+    """Replace what stands between the markers of a file; `marker` is the first of them."""
+    before, begin, rest = path.read_text(encoding="utf-8").partition(marker)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} has no {BEGIN} … {END}")
-    path.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        raise ValueError(f"{path} has no {marker} … {END}")
+    path.write_text(f"{before}{marker}\n{text}\n{END}{after}", encoding="utf-8")

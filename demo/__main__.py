@@ -27,7 +27,7 @@ def main() -> int:
     start = time.monotonic()
     first, second = _projects()
     try:
-        with _channel() as mirrors:
+        with local_or_public_channel() as mirrors:
             environment = _environment(mirrors)
             print("\nA project is a directory with an environment.yml:")
             _run(first, environment, "cat environment.yml requirements.txt")
@@ -71,7 +71,7 @@ def _projects() -> tuple[Path, Path]:
 
 
 @contextlib.contextmanager
-def _channel() -> Iterator[str]:
+def local_or_public_channel() -> Iterator[str]:
     """Use conda-forge where it answers, else the local channel; yield the mirror setting."""
     if _answers(rattler.Channel("conda-forge").base_url):
         print("Channel: conda-forge")
