@@ -7,7 +7,9 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -382,3 +384,33 @@ def test_what_is_no_private_directory(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_tag_of_a_cache_is_the_standards() -> None:
     # Backup programs compare the first 43 bytes.
     assert files.CACHEDIR_TAG[:43] == "Signature: 8a477f597d28d172789f06886806bc55"
+
+
+# --- taking turns -----------------------------------------------------------------------------
+
+
+def test_who_reads_and_replaces_a_file_by_turns_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "list"
+    path.touch()
+
+    def add(line: int) -> None:
+        with files.turn(tmp_path):
+            text = path.read_text()
+            time.sleep(0.001)
+            files.publish_text(path, f"{text}{line}\n", durable=False)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(40)))
+    assert sorted(map(int, path.read_text().split())) == list(range(40))
+
+
+def test_nobody_holds_up_others_for_ever(tmp_path: Path) -> None:
+    with files.turn(tmp_path):
+        begun = time.monotonic()
+        with files.turn(tmp_path, longest=0.2):
+            assert 0.2 <= time.monotonic() - begun < 5
+
+
+def test_where_no_directory_can_be_locked_nobody_waits(tmp_path: Path) -> None:
+    with files.turn(tmp_path / "none"):
+        pass

@@ -23,7 +23,7 @@ from condainer.cache.leases import ADDRESS
 from condainer.lock.address import DIGITS as WHOLE
 from condainer.settings.config import Settings
 from condainer.system.errors import ConfigError, NotBuiltError, StorageError
-from condainer.system.files import publish_text, read_small, storage_errors, user_name
+from condainer.system.files import publish_text, read_small, storage_errors, turn, user_name
 
 PART = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
 NAME = re.compile(rf"{PART}(/{PART})?")
@@ -146,14 +146,22 @@ def give(name: str, address: str, settings: Settings) -> Name:
 
     Raises ConfigError for what is no name, StorageError for a name that belongs to somebody else.
     """
+    _own(check(name), settings)
     root = settings.cache_directory
-    old = _own(check(name), settings)
     first = next((r for r in entries.roots(settings) if r != root and read(r, name)), None)
     if first is not None:
         raise ConfigError(
             f"{first}, which is looked into first, has the name {name} already",
             "Choose another name, or have it moved there.",
         )
+    with storage_errors(f"name an image in {root}"):
+        publish.prepare(root)
+        with turn(root / publish.NAMES):
+            return _give(name, address, settings)
+
+
+def _give(name: str, address: str, settings: Settings) -> Name:
+    old = _own(name, settings)
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     before: tuple[Past, ...] = ()
     if old is not None:
@@ -161,9 +169,8 @@ def give(name: str, address: str, settings: Settings) -> Name:
             return old
         before = (Past(old.address, now), *old.before)[:KEPT]
     content = {"address": address, "since": now, "before": [vars(past) for past in before]}
-    with storage_errors(f"name an image in {root}"):
-        publish.prepare(root)
-        publish_text(path_of(root, name), json.dumps(content) + "\n", 0o444, follow=False)
+    root = settings.cache_directory
+    publish_text(path_of(root, name), json.dumps(content) + "\n", 0o444, follow=False)
     return Name(name, root, address, os.geteuid(), now, before)
 
 

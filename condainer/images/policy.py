@@ -11,7 +11,7 @@ from typing import Any
 from condainer.cache.publish import POLICY
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError, StorageError
-from condainer.system.files import publish_text, read_small, storage_errors, user_name
+from condainer.system.files import publish_text, read_small, storage_errors, turn, user_name
 from condainer.system.plain import printable
 from condainer.system.quantities import age, size
 
@@ -98,9 +98,9 @@ def write(root: Path, wanted: Policy) -> Path:
             f"{path} counts only if it is written by {user_name(owner)}, who owns the cache",
             f"Ask {user_name(owner)}, or the cache's administrator.",
         )
-    texts = {**read(root).texts, **wanted.texts}
-    lines = (f"{name}: {texts[name]}\n" for name in KINDS if name in texts)
-    with storage_errors(f"write {path}"):
+    with storage_errors(f"write {path}"), turn(root):
+        texts = {**read(root).texts, **wanted.texts}
+        lines = (f"{name}: {texts[name]}\n" for name in KINDS if name in texts)
         publish_text(path, HEAD + "".join(lines), 0o644, follow=False)
     return path
 

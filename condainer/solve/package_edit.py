@@ -20,6 +20,7 @@ from condainer.settings.input_files import REQUIREMENTS
 from condainer.solve import relock
 from condainer.solve.relock import Relocked, Wish
 from condainer.system.errors import InputError
+from condainer.system.files import turn
 from condainer.system.reporter import Reporter
 
 
@@ -68,6 +69,13 @@ def write(
     changes: Sequence[Change], made: Sequence[Relocked], settings: Settings, reporter: Reporter
 ) -> None:
     """Write the inputs and their lock; the inputs are as they were if that fails."""
+    with turn(settings.project):
+        _write(changes, made, settings, reporter)
+
+
+def _write(
+    changes: Sequence[Change], made: Sequence[Relocked], settings: Settings, reporter: Reporter
+) -> None:
     modes = {change.path: stat.S_IMODE(change.path.stat().st_mode) for change in changes}
     for change in changes:
         if settings.files.has_changed(change.path):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from condainer.startup.lease_files import user_name as user_name
@@ -244,6 +245,32 @@ def published_file(
         raise
     if durable:
         sync_directory(target.parent)
+
+
+@contextmanager
+def turn(directory: Path, longest: float = 10.0) -> Iterator[None]:
+    """Let processes that read a file of a directory and then replace it do so one after another.
+
+    Parameters: `longest` is how many seconds to wait for others, as anybody who may read the
+    directory can hold its lock. Where a directory cannot be locked, nobody waits.
+    """
+    with ExitStack() as stack:
+        with suppress(OSError):
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            end = time.monotonic() + longest
+            while not _is_ours(descriptor) and time.monotonic() < end:
+                time.sleep(0.01)
+        yield
+
+
+def _is_ours(descriptor: int) -> bool:
+    """Take the lock of an open directory if it is free; raises OSError where locks do not work."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def publish_link(path: Path, target: Path | str) -> None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from condainer.system.files import turn
 from tests.integration.conftest import Project
+from tests.waiting import until
 
 TEXT = """\
 # Ours.
@@ -118,6 +122,30 @@ def test_what_somebody_else_writes_meanwhile_is_not_lost(edited: Project) -> Non
         # Who comes second either sees the first one's, or says so.
         assert (name in text) == (child.returncode == 0), (text, told)
         assert child.returncode == 0 or "was changed while this was solved" in said
+
+
+def test_who_waited_for_others_sees_what_they_wrote(edited: Project) -> None:
+    with turn(edited.path):
+        child = subprocess.Popen(
+            [sys.executable, "-m", "condainer", "-q", "add", "probe-files"],
+            cwd=edited.path,
+            env=edited.environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        until(lambda: child.poll() is not None or has_open(child.pid, edited.path))
+        edited.write(f"{TEXT}  - probe-old\n")
+    told = child.communicate()[1]
+    assert child.returncode
+    assert "was changed while this was solved" in told
+    assert environment(edited) == f"{TEXT}  - probe-old\n"
+
+
+def has_open(pid: int, path: Path) -> bool:
+    """Tell whether a process has opened a file or directory."""
+    with suppress(OSError):
+        return any(file.resolve() == path for file in Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def test_a_frozen_lock_and_a_pin(edited: Project) -> None:

@@ -6,12 +6,15 @@ import json
 import os
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from condainer.cache import names
+from condainer.settings import config
 from tests.integration.conftest import Project
 from tests.integration.test_group import Member, members, place  # noqa: F401
 from tests.integration.test_quick import LONG, quick
@@ -81,6 +84,16 @@ def test_a_name_moves_and_tells_what_it_was(named: Project) -> None:
     assert named.cnd("tag", "--list").stdout == ""
     told = named.cnd("exec", "--env", "tools/1.0", "true", status=125).stderr
     assert "No image has the name tools/1.0" in told
+
+
+def test_all_moves_of_a_name_are_told_though_they_are_made_at_once(tmp_path: Path) -> None:
+    (tmp_path / "condainer.yml").write_text("cache_directory: cache\n")
+    settings = config.load_settings(tmp_path)
+    addresses = [f"{number:032x}" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda address: names.give("tools", address, settings), addresses))
+    found = names.find("tools", settings)
+    assert sorted([found.address, *(past.address for past in found.before)]) == addresses
 
 
 def test_the_image_of_a_name_stays(named: Project) -> None:
