@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent import futures
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from hypothesis import given
@@ -500,28 +501,37 @@ def test_sessions_of_registries_leave_netrc_alone() -> None:
 # What comes of an image
 
 
-def test_what_the_disk_refuses_meanwhile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
+    """A file that takes bytes, but cannot bring them to a disk: a pipe."""
     monkeypatch.setattr(pull, "SYNCED", 4)
-    # A pipe takes bytes, but cannot bring them to a disk.
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb"), os.fdopen(writing, "wb") as stream:
-        with pull._Written(stream) as written:
-            written.write(b"123")
+        yield stream
+
+
+def test_what_the_disk_refuses_meanwhile_is_told_at_the_end(refusing: BinaryIO) -> None:
+    with pull._Written(refusing) as written:
+        written.write(b"123")
+        written.check()
+    with pull._Written(refusing) as written:
+        written.write(b"1234")
+        with pytest.raises(OSError, match="Invalid argument"):
             written.check()
-        with pull._Written(stream) as written:
-            written.write(b"1234")
-            with pytest.raises(OSError, match="Invalid argument"):
-                written.check()
 
 
-def for_ever(written: pull._Written) -> None:
-    while True:
-        written.write(bytes(100))
+def test_what_the_disk_refuses_meanwhile_is_told_by_a_later_write(refusing: BinaryIO) -> None:
+    with pull._Written(refusing) as written:
+        written.write(b"1234")
+        futures.wait([written._synced])
+        with pytest.raises(OSError, match="Invalid argument"):
+            written.write(b"5678")
 
 
-def test_what_the_disk_refuses_is_told_by_a_later_write() -> None:
-    with open("/dev/full", "wb", buffering=0) as stream, pull._Written(stream) as written:
-        with pytest.raises(OSError, match="No space left"):
-            for_ever(written)
-        with pytest.raises(OSError, match="No space left"):
-            written.check()
+def test_what_the_disk_refuses_at_once_is_told_at_once() -> None:
+    with (
+        open("/dev/full", "wb", buffering=0) as stream,
+        pull._Written(stream) as written,
+        pytest.raises(OSError, match="No space left"),
+    ):
+        written.write(b"1")
