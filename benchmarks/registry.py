@@ -14,7 +14,7 @@ from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
 from condainer.system.files import remove_tree
-from tests import flaky_registry, registry
+from tests.helpers import flaky_registry, registry
 
 # Bytes of a package, of which an image has ten.
 SIZE = 100_000_000

@@ -1,4 +1,4 @@
-"""What each command is for, in a line; written by `python -m tests.test_summaries`."""
+"""What each command is for, in a line; written by `python -m tests.cli.test_summaries`."""
 
 SUMMARIES = {
     "add": "Add packages to the environment, and build it.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.accounts import Account, accounts
+from tests.helpers.accounts import Account, accounts
 from tests.slurm.cluster import Cluster, SlurmFailed, cluster
 from tests.slurm.settings import Tracking, cgroup_problem, harshest, missing_tools
 from tests.slurm.site import Site, public_python, site

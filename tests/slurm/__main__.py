@@ -10,8 +10,8 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.accounts import PATH, accounts
 from tests.channel import ensure_channel
+from tests.helpers.accounts import PATH, accounts
 from tests.slurm.settings import (
     AS_LOCALHOST,
     Tracking,

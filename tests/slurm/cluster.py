@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.accounts import PATH, ROOT, Account
+from tests.helpers.accounts import PATH, ROOT, Account
 from tests.slurm.settings import (
     ADOPT,
     AS_LOCALHOST,

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.accounts import SBIN
+from tests.helpers.accounts import SBIN
 
 CLIENTS = ("srun", "sbatch", "scancel", "squeue", "sinfo", "scontrol")
 DAEMONS = ("munged", "slurmctld", "slurmd")

@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.helpers.waiting import wait_until
 from tests.torture.bench import CND, SMALL, Bench
-from tests.waiting import wait_until
 
 TEXTS = (SMALL, "dependencies: [probe-prefix]\n", "dependencies: [probe-prefix, probe-files]\n")
 # How long it is waited for keepers that are just ending, in seconds.

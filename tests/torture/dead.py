@@ -14,10 +14,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from condainer.mount.mount_work import Image
-from tests.mounting import daemons, is_gone
+from tests.helpers.mounting import daemons, is_gone
+from tests.helpers.waiting import until, wait_until
 from tests.torture.bench import Bench, Figures
 from tests.torture.mounts import image_of
-from tests.waiting import until, wait_until
 
 SAY = "import sys; print(sys.prefix)"
 # Each loop calls `python` until the file `stop` is there, and prints what it said, or FAILED.

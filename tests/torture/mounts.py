@@ -16,9 +16,9 @@ from pathlib import Path
 from condainer.cache.squashfs import digests
 from condainer.mount import staging
 from condainer.mount.mount_work import Image
-from tests.mounting import daemons, is_gone, keepers
+from tests.helpers.mounting import daemons, is_gone, keepers
+from tests.helpers.waiting import wait_until
 from tests.torture.bench import Bench, Figures
-from tests.waiting import wait_until
 
 # What a command prints that runs in the image, and not in the Python of the system.
 SCRIPT = "import sys; print(sys.prefix)"

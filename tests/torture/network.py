@@ -16,8 +16,8 @@ from condainer.packages.archives import File
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import IntegrityError, NetworkError
 from condainer.system.reporter import Silent
-from tests import flaky
-from tests.flaky import Answer, Flaky
+from tests.helpers import flaky
+from tests.helpers.flaky import Answer, Flaky
 from tests.torture.bench import Figures
 
 FILES = 12

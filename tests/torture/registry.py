@@ -20,9 +20,9 @@ from condainer.registry import image_manifest, pull
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import CondainerError
 from condainer.system.reporter import Silent
-from tests import flaky, flaky_registry, registry
-from tests.flaky import Answer
-from tests.registry import Registry
+from tests.helpers import flaky, flaky_registry, registry
+from tests.helpers.flaky import Answer
+from tests.helpers.registry import Registry
 from tests.torture.bench import Bench, Figures
 from tests.torture.kills import kill_after, kill_at
 from tests.torture.network import LASTING, PASSING, impatient

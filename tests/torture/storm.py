@@ -12,7 +12,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 from condainer.mount.mount_work import Image
-from tests.mounting import daemons
+from tests.helpers.mounting import daemons
 from tests.torture.bench import Bench, Figures
 from tests.torture.mounts import image_of, left
 

@@ -1,0 +1,235 @@
+"""A small image, the accounts that mount it, and what is left of its mounts."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import condainer
+from condainer.mount import backends, mount_locks
+from condainer.mount.mounts import Image
+from condainer.system import mount_table
+from tests.helpers.accounts import accounts as accounts_for
+
+ADDRESS = "00112233445566778899aabbccddeeff"
+LINGER = 0.3
+NEEDED = ("mksquashfs", "squashfuse_ll", "fusermount3")
+
+# Claims the image, says whether privately, and becomes a command.
+DRIVER = """
+import json, os, sys
+from pathlib import Path
+given = json.loads(sys.argv[1])
+sys.path.insert(0, given["source"])
+from condainer.mount import mounts as mount; from condainer.system import namespace
+from condainer.system.errors import CondainerError
+more = {}
+exec(given["before"])
+image = mount.Image(Path(given["path"]), given["address"], Path(given["prefix"]))
+try:
+    hold = mount.hold(image, mount.Options(given["way"], given["linger"], **more))
+except CondainerError as error:
+    print(f"{type(error).__name__}: {error.message} | {error.hint}", file=sys.stderr)
+    sys.exit(error.exit_code)
+print("private" if hold.private else "shared", flush=True)
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def missing(what: str) -> None:
+    """Skip where something is missing, but not in continuous integration."""
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing")
+    pytest.skip(f"{what} is missing")
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user that runs drivers: ourselves, or an account made for the tests."""
+
+    python: str = sys.executable
+    source: str = str(Path(condainer.__file__).parent.parent)
+    linger: float = LINGER
+    way: str = "auto"
+    user: dict[str, object] = field(default_factory=dict)
+
+    def driver(self, image: Image, *command: str, before: str = "") -> list[str]:
+        given = {
+            "source": self.source,
+            "before": before,
+            "path": str(image.path),
+            "address": image.address,
+            "prefix": str(image.prefix),
+            "linger": self.linger,
+            "way": self.way,
+        }
+        return [self.python, "-c", DRIVER, json.dumps(given), *command]
+
+    def start(self, image: Image, *command: str, before: str = "") -> subprocess.Popen[str]:
+        return self.popen(self.driver(image, *command, before=before))
+
+    def popen(self, argv: list[str]) -> subprocess.Popen[str]:
+        child: subprocess.Popen[str] = subprocess.Popen(  # type: ignore[call-overload]
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd="/",
+            **self.user,
+        )
+        return child
+
+    def run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
+        with self.popen(argv) as child:
+            stdout, stderr = child.communicate(timeout=30)
+        return subprocess.CompletedProcess(argv, child.returncode, stdout, stderr)
+
+    def hold(
+        self, image: Image, *command: str, before: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        return self.run(self.driver(image, *command, before=before))
+
+
+ME = Account()
+
+
+def processes(*words: str) -> list[int]:
+    """Return the living processes whose command line has all these words."""
+    found = []
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if directory.name.isdigit():
+                line = (directory / "cmdline").read_bytes().decode(errors="replace")
+                if all(word in line for word in words):
+                    found.append(int(directory.name))
+    return found
+
+
+def daemons(image: Image) -> list[int]:
+    return daemons_at(image.prefix)
+
+
+def daemons_at(prefix: Path) -> list[int]:
+    """Return the processes that serve a prefix; a keeper's command line names them, too."""
+    kept = processes(str(prefix), "condainer.mount.keep")
+    return [p for p in processes(str(prefix), "squashfuse") if p not in kept]
+
+
+def keepers(image: Image) -> list[int]:
+    return keepers_at(image.prefix)
+
+
+def keepers_at(prefix: Path) -> list[int]:
+    """Return the keepers of a prefix, without the children that ask the daemon for them."""
+    found = processes(str(prefix), "condainer.mount.keep")
+    return [pid for pid in found if _parent(pid) not in found]
+
+
+def _parent(pid: int) -> int:
+    """Return the parent of a process; itself if it has ended."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return pid
+
+
+def is_left_by(image: Image, account: Account) -> bool:
+    """Tell whether nobody looks after a mount of an account any more, which has been unmounted."""
+    found = image.prefix.parent.glob(f".condainer-{account.user['user']}/*.keeper")
+    return not any(mount_locks._is_locked(path) for path in found)
+
+
+def is_gone(image: Image) -> bool:
+    """Tell whether nothing of a mount is left: no process, no mount, no directory."""
+    return not (daemons(image) or keepers(image) or os.path.lexists(image.prefix))
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Path]:
+    """A directory like /tmp that every account can use, with our code and an image in it."""
+    for tool in NEEDED:
+        if shutil.which(tool) is None:
+            missing(tool)
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        missing("/dev/fuse")
+    place = Path(tempfile.mkdtemp(prefix="condainer-test-", dir="/tmp"))
+    place.chmod(0o1777)
+    package = Path(condainer.__file__).parent
+    shutil.copytree(package, place / "code/condainer")
+    make_image(place / "image.squashfs", ADDRESS)
+    # What is root's own, root would let the kernel mount.
+    os.chown(place / "image.squashfs", 65534, 65534)
+    yield place
+    shutil.rmtree(place)
+
+
+def make_image(path: Path, address: str) -> Path:
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory)
+        source.chmod(0o755)
+        (source / ".condainer").mkdir()
+        (source / ".condainer/address").write_text(f"{address}\n")
+        (source / "bin").mkdir()
+        shutil.copy(shutil.which("sleep") or "/bin/sleep", source / "bin/doze")
+        (source / "data").write_bytes(os.urandom(300_000))
+        command = ["mksquashfs", directory, str(path), "-all-root", "-no-progress", "-quiet"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    path.chmod(0o444)
+    return path
+
+
+@pytest.fixture
+def image(place: Path) -> Iterator[Image]:
+    """An image whose mount point is in a fresh directory that all can write."""
+    base = Path(tempfile.mkdtemp(prefix="base ", dir=place))
+    base.chmod(0o1777)
+    image = Image(place / "image.squashfs", ADDRESS, base / f"condainer-{ADDRESS}")
+    yield image
+    for pid in (*keepers(image), *daemons(image)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    while mount_table.mounted_at(image.prefix):
+        backends.stop(image.prefix, None, lazy=True)
+
+
+@pytest.fixture(scope="module")
+def accounts(place: Path) -> Iterator[list[Account]]:
+    """Two ordinary users of this node."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make test accounts")
+    if shutil.which("useradd") is None:
+        missing("useradd")
+    if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
+        missing("/dev/fuse that everybody can use")
+    with accounts_for(place, 2) as made:
+        yield [account(user.name, place) for user in made]
+
+
+def account(name: str, place: Path) -> Account:
+    entry = pwd.getpwnam(name)
+    user: dict[str, object] = {
+        "user": entry.pw_uid,
+        "group": entry.pw_gid,
+        "extra_groups": [],
+        "env": {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/", "USER": name},
+    }
+    check = "import sys; sys.exit(sys.version_info < (3, 10))"
+    for python in (sys.executable, "/usr/bin/python3"):
+        found = Account(python, str(place / "code"), user=user)
+        with contextlib.suppress(PermissionError, FileNotFoundError):
+            if found.run([python, "-c", check]).returncode == 0:
+                return found
+    missing("a python3 that other accounts can run")
+    raise AssertionError
