@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -19,7 +18,7 @@ from condainer.cache.leases import DAY
 from condainer.cache.project_register import Sight
 from condainer.images import notes
 from condainer.settings.config import Settings
-from tests.images.test_inventory import digest, make_entry
+from tests.helpers.entries import digest, make_entry, noted
 
 ADDRESS = digest(1)
 
@@ -35,24 +34,6 @@ def entry(root: Path) -> entries.Entry:
     found = entries.read_entry(make_entry(root, ADDRESS))
     assert found is not None
     return found
-
-
-def noted(root: Path, directory: Path, name: str = "0" * 32, **values: Any) -> Path:
-    """Write the note of a project by hand."""
-    content = {
-        "project": str(directory),
-        "address": ADDRESS,
-        "platform": "linux-64",
-        "base": "/tmp",
-        "user": "me",
-        "host": socket.gethostname(),
-        "inode": directory.stat().st_ino if directory.is_dir() else 7,
-        "parent": directory.parent.stat().st_ino if directory.parent.is_dir() else 7,
-        **values,
-    }
-    path = root / "projects" / f"{name}.{os.geteuid()}"
-    path.write_text(json.dumps(content))
-    return path
 
 
 def sight(root: Path) -> Sight:

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import pty
 import shutil
 import subprocess
-import sys
 import tempfile
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,115 +18,11 @@ from tests import slurm
 from tests.channel import ChannelServer, ensure_channel, serve
 from tests.conda_executable import conda_missing, lay_out
 from tests.helpers import registry, tiny
+from tests.helpers.accounts import accounts, group
+from tests.helpers.members import Member
+from tests.helpers.needed import needs
+from tests.helpers.projects import SMALL, TOP, Project
 from tests.slurm import Account, Cluster, Site, Tracking
-
-TOP = Path(__file__).resolve().parents[2]
-SMALL = "dependencies: [probe-prefix, probe-activate, probe-files]\nvariables: {GREETING: hello}\n"
-PYTHON = "dependencies: [python, click]\n"
-
-
-def unmeasured(environment: dict[str, str]) -> dict[str, str]:
-    """Return an environment in which the coverage of what is interrupted is not measured.
-
-    An exception that a signal raises within its lock is never let out of that again.
-    """
-    return {k: v for k, v in environment.items() if not k.startswith(("COV_", "COVERAGE"))}
-
-
-@dataclass
-class Project:
-    """A project directory, and `cnd` run in it as a user would."""
-
-    path: Path
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def write(self, text: str, name: str = "environment.yml") -> Path:
-        path = self.path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    def cnd(
-        self, *arguments: str, status: int | None = 0, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
-        """Run cnd; a status other than the expected one fails the test (None: any)."""
-        done = subprocess.run(
-            [sys.executable, "-m", "condainer", *arguments],
-            cwd=self.path,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=300,
-        )
-        assert "Traceback" not in done.stderr
-        if status is not None:
-            assert done.returncode == status, f"{arguments}: {done.stdout}\n{done.stderr}"
-        return done
-
-    def on_terminal(self, *arguments: str, **environment: str) -> tuple[int, bytes]:
-        """Run cnd where a person sees it; return its status and all that it prints."""
-        parent, child = pty.openpty()
-        with subprocess.Popen(
-            [sys.executable, "-m", "condainer", *arguments],
-            cwd=self.path,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=child,
-            stderr=child,
-        ) as running:
-            os.close(child)
-            said = b""
-            # The end of a terminal is an error.
-            with contextlib.suppress(OSError):
-                while part := os.read(parent, 10_000):
-                    said += part
-        os.close(parent)
-        return running.returncode, said
-
-    def json(self, *arguments: str, **environment: str) -> Any:
-        """Run cnd with --json and return what it prints."""
-        return json.loads(self.cnd(*arguments, "--json", status=0, **environment).stdout)
-
-    def bash(self, script: str, shell: str = "bash") -> subprocess.CompletedProcess[str]:
-        """Run a shell script in the project directory, with `cnd` in PATH."""
-        shims = self.path.parent / "shims"
-        shims.mkdir(exist_ok=True)
-        if not (shims / "cnd").exists():
-            (shims / "cnd").symlink_to(Path(sys.executable).with_name("cnd"))
-        return subprocess.run(
-            [shell, "-c", script],
-            cwd=self.path,
-            env={**self.environment, "PATH": f"{shims}:/usr/local/bin:/usr/bin:/bin"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=300,
-        )
-
-    @property
-    def cache(self) -> Path:
-        return Path(self.environment["CONDAINER_CACHE"])
-
-    @property
-    def lockfile(self) -> Path:
-        return next(self.path.glob("conda-*-*.lock"))
-
-
-def build_at_once(projects: Sequence[Project]) -> list[Any]:
-    """Build projects side by side and return what `cnd build --json` prints of each."""
-    results: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda p=project: results.append(p.json("build")))
-        for project in projects
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
 
 
 @pytest.fixture(scope="session")
@@ -222,13 +113,6 @@ def project(make_project: Any) -> Project:
     return made
 
 
-def needs(what: str) -> None:
-    """Skip where something is missing, but not in continuous integration."""
-    if os.environ.get("CI"):
-        pytest.fail(f"needs {what}")
-    pytest.skip(f"needs {what}")
-
-
 @pytest.fixture(scope="session")
 def conda(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A real conda, outside of PATH."""
@@ -286,3 +170,39 @@ def harsh(site: Site) -> Iterator[Cluster]:
         warnings.warn(f"proctrack/cgroup is not tested: {slurm.cgroup_problem()}", stacklevel=1)
     with site.cluster(tracking) as running:
         yield running
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every account can reach."""
+    path = Path(tempfile.mkdtemp(prefix="condainer-group-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def members(place: Path, channel: Path) -> Iterator[tuple[Member, Member]]:
+    """Two accounts of one group, made for the test, with umasks 077 and 022."""
+    tools = [tool for tool in ("useradd", "groupadd", "setpriv") if shutil.which(tool) is None]
+    if tools or os.getuid() != 0:
+        if os.environ.get("CI"):
+            pytest.fail("needs root, useradd, groupadd and setpriv")
+        pytest.skip("needs root, useradd, groupadd and setpriv")
+    cache = place / "cache"
+    cache.mkdir()
+    environment = {
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "CONDAINER_CACHE": str(cache),
+        "CONDAINER_MIRRORS": f"conda-forge={channel.as_uri()}",
+        "CONDAINER_STAGING": "/tmp",
+        "CONDAINER_LINGER": "0",
+    }
+    with group() as name, accounts(place, 2, name) as made:
+        shutil.chown(cache, group=name)
+        cache.chmod(0o3775)
+        first, second = made
+        yield (
+            Member(first.name, first.home, 0o077, environment),
+            Member(second.name, second.home, 0o022, environment),
+        )

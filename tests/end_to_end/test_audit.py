@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.conftest import Project
 from tests.helpers import tiny
-from tests.materials.test_audit import BORN, advisory, dump
+from tests.helpers.advisories import BORN, advisory, dump
+from tests.helpers.projects import Project
 
 
 def test_vulnerabilities_of_a_lock_and_an_image(make_project: Any, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import PYTHON, SMALL, Project, unmeasured
+from tests.helpers.projects import PYTHON, SMALL, Project, unmeasured
 
 
 def leftovers(project: Project) -> list[Path]:

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import PYTHON, SMALL, Project, needs
 from tests.helpers.accounts import Account, accounts
+from tests.helpers.needed import needs
+from tests.helpers.projects import PYTHON, SMALL, Project
 
 # The interpreter of the tests may stand in a directory that is closed to other accounts.
 SEARCH = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")

@@ -16,7 +16,7 @@ import pytest
 from condainer.lock.address import address_of
 from condainer.lock.explicit import read_explicit
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import PYTHON, SMALL, Project, build_at_once
+from tests.helpers.projects import PYTHON, SMALL, Project, build_at_once
 
 
 def tree(root: Path) -> dict[str, tuple[int, int]]:

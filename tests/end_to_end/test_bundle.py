@@ -23,8 +23,8 @@ from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
 from condainer.transfer import bundle_reader
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import SMALL, Project
 from tests.helpers import flaky
+from tests.helpers.projects import SMALL, Project
 
 NOWHERE = {"CONDAINER_MIRRORS": "conda-forge=http://127.0.0.1:9/x"}
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from condainer.cache.squashfs import tree_digest, unpack
 from condainer.settings.config import load_settings
-from tests.end_to_end.conftest import SMALL, Project, needs
+from tests.helpers.needed import needs
+from tests.helpers.projects import SMALL, Project
 from tests.helpers.repository import BACKEND, Repository
 
 ENVIRONMENT = "dependencies: [python, six, click]\n"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from condainer.packages import certificates
-from tests.end_to_end.conftest import needs
-from tests.end_to_end.test_mirrors import fresh
 from tests.helpers import flaky
+from tests.helpers.needed import needs
+from tests.helpers.projects import fresh
 from tests.helpers.repository import Repository
 
 WAYS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "ssl_verify", "system")

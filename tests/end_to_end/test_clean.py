@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from condainer.system.private_directory import this_host
-from tests.end_to_end.conftest import PYTHON, Project
+from tests.helpers.projects import PYTHON, Project
 
 SMALL = "dependencies: [probe-prefix, probe-files]\n"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from condainer.startup import tool_paths
-from tests.end_to_end.conftest import SMALL, Project
+from tests.helpers.projects import SMALL, Project
 
 # `cnd umount --all` unmounts what other tests of the same user have mounted.
 pytestmark = pytest.mark.xdist_group("accounts")

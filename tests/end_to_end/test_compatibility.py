@@ -24,8 +24,9 @@ from rattler.lock import Environment
 from condainer.pypi.wheels import find_uv
 from tests.channel import ChannelServer, serve
 from tests.conda_executable import conda_missing, lay_out
-from tests.end_to_end.conftest import Project, needs
 from tests.helpers import tiny
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project
 
 TOP = Path(__file__).resolve().parents[2]
 DOCUMENT = TOP / "docs/explanation/locking.md"

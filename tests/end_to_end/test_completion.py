@@ -19,7 +19,8 @@ import pytest
 
 from condainer.cache import entries
 from condainer.cli import complete, completion, summaries
-from tests.end_to_end.conftest import Project, needs
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project
 
 SEVERAL = """\
 environments:

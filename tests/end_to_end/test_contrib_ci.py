@@ -22,9 +22,10 @@ import pytest
 import yaml
 
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import TOP, Project, needs
 from tests.helpers import documents, pins
 from tests.helpers.container import HOME, Container, container, ensure_root, missing
+from tests.helpers.needed import needs
+from tests.helpers.projects import TOP, Project
 
 ACTION = "contrib/ci/github"
 TEMPLATE = "contrib/ci/gitlab/condainer.gitlab-ci.yml"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import PYTHON, Project, needs
 from tests.helpers.index import serve_private, write_index
+from tests.helpers.needed import needs
+from tests.helpers.projects import PYTHON, Project
 
 USER = "bob"
 SECRET = "s3cr3t-4711"

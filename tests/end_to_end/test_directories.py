@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 
 NULL = "/dev/null"
 

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests import slurm
-from tests.end_to_end.conftest import needs
 from tests.end_to_end.test_modules import LMOD
 from tests.end_to_end.test_mpi import OPEN_MPI
 from tests.helpers import documents, registry
 from tests.helpers.accounts import PATH, Account, accounts
 from tests.helpers.documents import DOCS, NOT_RUN
 from tests.helpers.installed import install
+from tests.helpers.needed import needs
 from tests.slurm import Cluster
 from tests.slurm.settings import AS_LOCALHOST
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from condainer.cli.main import cli
-from tests.end_to_end.conftest import SMALL, Project
 from tests.helpers.keys import make_key
+from tests.helpers.projects import SMALL, Project
 
 # What every command is called with, by what the project has: nothing, a lock, an image.
 ALWAYS: dict[str, tuple[tuple[str, ...], ...]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from condainer.system.files import turn
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 from tests.helpers.waiting import until
 
 TEXT = """\

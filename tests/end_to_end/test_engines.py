@@ -26,7 +26,7 @@ from condainer.solve.external.conda_exe import recognise
 from condainer.system.reporter import Silent
 from tests.channel import ChannelServer
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 
 PROBES = "[probe-prefix, probe-activate, probe-files, probe-postlink, 'conda-forge::probe-old']"
 SPECS = """\

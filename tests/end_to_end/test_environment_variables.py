@@ -15,7 +15,8 @@ import pytest
 
 from condainer.pypi import wheels
 from condainer.system import environments
-from tests.end_to_end.conftest import Project, needs
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project
 from tests.helpers.repository import Repository
 
 ENVIRONMENT = """\

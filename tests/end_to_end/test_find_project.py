@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from condainer.system.platforms import this_platform
-from tests.end_to_end.conftest import SMALL, Project, needs
-from tests.end_to_end.test_quick import LONG, quick
 from tests.helpers.accounts import Account, accounts
+from tests.helpers.needed import needs
+from tests.helpers.projects import LONG, SMALL, Project, quick
 
 MISSING = "/no/such/project"
 

@@ -15,8 +15,8 @@ from condainer.settings import config
 from condainer.settings.config import load_settings
 from condainer.settings.policy import LICENSES, Rule
 from condainer.system.errors import ConfigError, PolicyError
-from tests.end_to_end.conftest import Project
 from tests.helpers import tiny
+from tests.helpers.projects import Project
 
 
 def forbid(project: Project, **lists: object) -> Path:

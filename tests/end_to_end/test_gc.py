@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from condainer.cache import leases
-from tests.end_to_end.conftest import SMALL, Project, build_at_once
-from tests.end_to_end.test_group import CND, Member, members, place
+from tests.helpers.entries import age, snapshot
+from tests.helpers.members import CND, Member
 from tests.helpers.mounting import processes
+from tests.helpers.projects import SMALL, Project, build_at_once
 from tests.helpers.waiting import until
-from tests.images.test_collection import age, snapshot
 
-__all__ = ["members", "place"]
 OTHERS = ("probe-prefix", "probe-activate", "probe-files", "probe-old")
 
 

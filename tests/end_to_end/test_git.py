@@ -15,7 +15,8 @@ from conda_lock.conda_lock import render_lockfile_for_platform
 from conda_lock.lockfile import parse_conda_lock_file
 
 from tests.channel import serve
-from tests.end_to_end.conftest import PYTHON, needs
+from tests.helpers.needed import needs
+from tests.helpers.projects import PYTHON
 from tests.helpers.repository import Repository
 
 CODE = "import thing; print(thing.version)"

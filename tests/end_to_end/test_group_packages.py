@@ -11,9 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.test_group import Member, members, place
-
-__all__ = ["members", "place"]
+from tests.helpers.members import Member
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = pytest.mark.xdist_group("accounts")

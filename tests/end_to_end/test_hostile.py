@@ -18,7 +18,7 @@ from condainer.pypi import wheels
 from condainer.system.errors import BuildError
 from condainer.system.reporter import Silent
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import PYTHON, SMALL, Project
+from tests.helpers.projects import PYTHON, SMALL, Project
 
 EVIL = b"evil"
 ZEROS = "0" * 64

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import SMALL, Project
+from tests.helpers.projects import SMALL, Project
 
 OTHER = "dependencies: [probe-prefix, probe-activate]\nvariables: {GREETING: salut, NEW: '1'}\n"
 # A process of another account, which has imported all that it needs while it still could read it.

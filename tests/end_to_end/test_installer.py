@@ -16,7 +16,8 @@ from condainer.solve.external import installer
 from condainer.system.errors import BuildError, CondainerError, StorageError, ToolError
 from condainer.system.reporter import Silent
 from tests.conda_executable import conda_missing, write_installer
-from tests.end_to_end.conftest import Project, needs
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project
 from tests.helpers.waiting import until
 
 # An installer that says when it begins, and waits to be told to go on.

@@ -25,8 +25,8 @@ from condainer.solve.engines import Engine
 from condainer.solve.pip import conda_metadata, interpreters
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
-from tests.end_to_end.conftest import Project
 from tests.helpers import tiny
+from tests.helpers.projects import Project
 
 # Builds a package whose requirement depends on the interpreter, and can leave something in that.
 BACKEND = """\

@@ -28,8 +28,9 @@ from selenium.webdriver.support import expected_conditions
 from selenium.webdriver.support.wait import WebDriverWait
 
 from tests import slurm
-from tests.end_to_end.conftest import TOP, needs
 from tests.helpers.accounts import ROOT
+from tests.helpers.needed import needs
+from tests.helpers.projects import TOP
 from tests.helpers.waiting import wait_until
 from tests.slurm import Account, Site
 from tests.slurm.site import public_python

@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import SMALL, Project
-from tests.end_to_end.test_run import mounted
 from tests.helpers import tiny
+from tests.helpers.projects import SMALL, Project, mounted
 from tests.helpers.waiting import wait_until
 
 KERNEL = "name: My Env\ndependencies: [python, {pip: [ipykernel]}]\n"

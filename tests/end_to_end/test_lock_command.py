@@ -14,8 +14,9 @@ import pytest
 from condainer.lock.explicit import read_explicit
 from condainer.system.files import remove_tree
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import Project, needs
 from tests.helpers import tiny
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project
 from tests.helpers.repository import Repository
 
 PIP = "dependencies: [python, {pip: [alpha]}]\n"

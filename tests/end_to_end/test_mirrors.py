@@ -11,22 +11,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import SMALL, Project
 from tests.helpers import flaky
+from tests.helpers.projects import Project, fresh
 
-CLEAN = (
-    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO"),
-    *(
-        "http_proxy",
-        "https_proxy",
-        "HTTP_PROXY",
-        "HTTPS_PROXY",
-        "ALL_PROXY",
-        "NO_PROXY",
-        "no_proxy",
-    ),
-    *("CONDARC", "MAMBARC", "CONDA_EXE", "CONDA_ROOT"),
-)
 RESOLVE = """
 import sys
 from pathlib import Path
@@ -40,17 +27,6 @@ Path("in.txt").write_text("idna\\n")
 command = wheels._uv("pip", "compile", "--no-deps", "--quiet", "in.txt")
 print(process.run(command, env=environments.resolving(Path.cwd())).stdout)
 """
-
-
-def fresh(make_project: Any, tmp_path: Path, name: str = "project", **environment: str) -> Project:
-    """Make a project that knows no mirror, proxy or authority."""
-    made: Project = make_project(name, SMALL, **environment)
-    for variable in (*CLEAN, "CONDAINER_MIRRORS"):
-        made.environment.pop(variable, None)
-    made.environment |= environment
-    made.environment["CONDAINER_PACKAGE_CACHE"] = str(tmp_path / f"packages of {name}")
-    made.environment["UV_CACHE_DIR"] = str(tmp_path / f"uv of {name}")
-    return made
 
 
 def test_proxy_and_authority_of_the_site_reach_every_client(

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import TOP, Project, needs
-from tests.end_to_end.test_run import mounted
 from tests.helpers import tiny
+from tests.helpers.needed import needs
+from tests.helpers.projects import TOP, Project, mounted
 from tests.helpers.waiting import wait_until
 
 LMOD = Path("/usr/share/lmod/lmod/init/bash")

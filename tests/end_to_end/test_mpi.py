@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import needs
+from tests.helpers.needed import needs
 from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site
 

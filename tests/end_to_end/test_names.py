@@ -15,9 +15,8 @@ import pytest
 
 from condainer.cache import names
 from condainer.settings import config
-from tests.end_to_end.conftest import Project
-from tests.end_to_end.test_group import Member, members, place  # noqa: F401
-from tests.end_to_end.test_quick import LONG, quick
+from tests.helpers.members import Member
+from tests.helpers.projects import LONG, Project, quick
 
 OTHER = "dependencies: [probe-prefix, probe-old]\n"
 
@@ -219,7 +218,7 @@ def test_the_stamp_of_a_project_is_not_that_of_a_name(named: Project, make_proje
 
 
 @pytest.mark.xdist_group("accounts")
-def test_only_its_owner_moves_a_name(members: tuple[Member, Member]) -> None:  # noqa: F811
+def test_only_its_owner_moves_a_name(members: tuple[Member, Member]) -> None:
     private, open_ = members
     first = private.build("probe-prefix")
     private.cnd("tag", "shared")

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import SMALL, Project, needs, unmeasured
 from tests.helpers import flaky
 from tests.helpers.flaky import Flaky
+from tests.helpers.needed import needs
+from tests.helpers.projects import SMALL, Project, unmeasured
 
 PYTHON = "dependencies: [python]\n"
 

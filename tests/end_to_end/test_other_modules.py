@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import PYTHON, Project
+from tests.helpers.projects import PYTHON, Project
 
 SCRIPT = str(Path(sys.executable).with_name("cnd"))
 OURS = {"script": [SCRIPT], "module": [sys.executable, "-m", "condainer"]}

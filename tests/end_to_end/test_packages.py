@@ -20,11 +20,12 @@ from condainer import __version__
 from condainer.cli import manual
 from tests.channel import ChannelServer
 from tests.channel.wheels import write_wheel
-from tests.end_to_end.conftest import TOP, needs
 from tests.end_to_end.test_modules import LMOD
 from tests.helpers import pins, tiny
 from tests.helpers.accounts import Account, accounts
 from tests.helpers.container import HOME, container, ensure_root, missing
+from tests.helpers.needed import needs
+from tests.helpers.projects import TOP
 from tests.slurm.site import public_python
 
 pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.timeout(1200)]

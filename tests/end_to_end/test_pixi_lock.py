@@ -13,7 +13,7 @@ import pytest
 from rattler import LockFile
 
 from tests.channel import ChannelServer
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 
 PLAIN = "dependencies: [probe-prefix, probe-files]\n"
 WITH_PIP = "dependencies: [python, {pip: [six]}]\n"

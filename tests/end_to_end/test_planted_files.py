@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 
 # `cnd umount --all` unmounts what other tests of the same user have mounted.
 pytestmark = pytest.mark.xdist_group("accounts")

@@ -19,8 +19,8 @@ from condainer.solve.engines import Engine
 from condainer.solve.pip.foreign import put_interpreter
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
-from tests.end_to_end.conftest import Project
 from tests.helpers import tiny
+from tests.helpers.projects import Project
 
 FOREIGN = ("linux-aarch64", "linux-ppc64le")
 TAGS = {

@@ -10,7 +10,8 @@ import pytest
 
 from condainer.lock.explicit import read_explicit
 from tests.channel.build import left_out
-from tests.end_to_end.conftest import SMALL, Project, needs
+from tests.helpers.needed import needs
+from tests.helpers.projects import SMALL, Project
 
 # What `cnd prereq --install` does not bring.
 SYSTEM = ("fusermount3", "bash", "sh", "ldd", "ssh-keygen", "unshare", "cat", "env", "uname", "ls")

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import SMALL, Project, needs
-from tests.end_to_end.test_run import mounted
+from tests.helpers.needed import needs
+from tests.helpers.projects import SMALL, Project, mounted
 from tests.helpers.waiting import wait_until
 
 

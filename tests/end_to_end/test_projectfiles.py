@@ -18,7 +18,7 @@ import pytest
 from condainer.lock.address import address_of
 from condainer.lock.explicit import read_explicit
 from condainer.system.platforms import this_platform
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 
 NAMES = ("environment.yml", "requirements.txt", "condainer.yml", "more.txt")
 LOCKS = (f"conda-{this_platform()}.lock", "conda-lock.yml")

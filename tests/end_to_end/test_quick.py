@@ -15,37 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import SMALL, Project, needs, unmeasured
-from tests.end_to_end.test_run import mounted
 from tests.helpers import tiny
-from tests.helpers.mounting import daemons_at, keepers_at, processes
+from tests.helpers.mounting import daemon_of, daemons_at, keepers_at, processes
+from tests.helpers.needed import needs
+from tests.helpers.projects import LONG, SHORT_WAY, SMALL, Project, mounted, quick, unmeasured
 from tests.helpers.waiting import wait_until
-
-# What ends where the long way would begin.
-LONG = 70
-SHORT_WAY = f"""
-from condainer import __main__ as main
-main._run_again = lambda call: None
-main._run = lambda given: {LONG}
-main.entry()
-"""
-
-
-def quick(
-    project: Project, *arguments: str, status: int = 0, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """Run cnd without its long way."""
-    done = subprocess.run(
-        [sys.executable, "-c", SHORT_WAY, *arguments],
-        cwd=project.path,
-        env={**project.environment, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == status, done.stderr
-    return done
 
 
 @pytest.fixture
@@ -71,19 +45,6 @@ def keeper_is_ready(project: Project) -> bool:
 def keeper_of(prefix: Path) -> int:
     (number,) = keepers_at(prefix)
     return number
-
-
-def daemon_of(prefix: Path) -> int:
-    """Return the process that serves a mount; not a keeper, nor a child of one, which name it."""
-    serving: list[int] = []
-
-    def is_one() -> bool:
-        # While it becomes a daemon, there are two.
-        serving[:] = processes("squashfuse_ll\0", str(prefix))
-        return len(serving) == 1
-
-    assert wait_until(is_one)
-    return serving[0]
 
 
 def environment(text: str) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from condainer.settings.config import load_settings
 from condainer.system import process
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Silent
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 
 WITH_PIP = "dependencies: [python, pip, click]\n"
 

@@ -19,9 +19,8 @@ import pytest
 import requests
 
 from condainer.registry import image_manifest
-from tests.end_to_end.conftest import Project
-from tests.end_to_end.test_mirrors import CLEAN
 from tests.helpers import flaky, flaky_registry, keys, registry
+from tests.helpers.projects import CLEAN, Project
 from tests.helpers.registry import Registry
 
 OTHER = "dependencies: [probe-prefix, probe-old]\n"

@@ -22,10 +22,11 @@ import pytest
 
 from condainer.registry import image_manifest
 from condainer.registry.image_manifest import Descriptor, ImageManifest
-from tests.end_to_end.conftest import Project, needs, unmeasured
 from tests.end_to_end.test_registry import left, runner
 from tests.helpers import flaky_registry, keys, tiny
 from tests.helpers.flaky import whole
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project, unmeasured
 
 NAMES = ("image.squashfs", "manifest.json", "explicit.lock")
 OTHER = "dependencies: [probe-prefix, probe-old]\n"

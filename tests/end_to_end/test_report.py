@@ -19,8 +19,9 @@ from selenium.webdriver.common.by import By
 from condainer.cache import entries
 from condainer.images import report
 from condainer.settings.config import Settings, load_settings
-from tests.end_to_end.conftest import Project, needs
-from tests.images.test_inventory import digest, make_entry
+from tests.helpers.entries import digest, make_entry
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project
 
 pytestmark = [pytest.mark.xdist_group("report")]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import PYTHON, SMALL, Project, build_at_once, unmeasured
+from tests.helpers.projects import PYTHON, SMALL, Project, build_at_once, unmeasured
 from tests.helpers.waiting import until
 
 CND = [sys.executable, "-m", "condainer"]

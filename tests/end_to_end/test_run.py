@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import SMALL, Project
+from tests.helpers.projects import SMALL, Project, mounted, prefix_of
 from tests.helpers.waiting import wait_until
 
 
@@ -24,14 +24,6 @@ def built(project: Project) -> Project:
     """A small project whose image is built."""
     project.cnd("-q", "build")
     return project
-
-
-def prefix_of(project: Project) -> Path:
-    return Path(project.json("status")["prefix"])
-
-
-def mounted(prefix: Path) -> bool:
-    return f" {prefix} " in Path("/proc/self/mounts").read_text()
 
 
 def test_exec_gives_the_environment_of_an_activation(built: Project) -> None:

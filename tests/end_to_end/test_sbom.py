@@ -21,7 +21,7 @@ from spdx_tools.spdx.validation.document_validator import validate_full_spdx_doc
 from condainer.lock.locks import CondaPackage, PipPackage, pip_name
 from condainer.materials.bill import Item
 from condainer.packages.installed import license_of
-from tests.end_to_end.conftest import TOP, Project
+from tests.helpers.projects import TOP, Project
 
 
 def in_image(image: str, directory: Path) -> dict[tuple[str, str], str]:

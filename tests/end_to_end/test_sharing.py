@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import needs
-from tests.end_to_end.test_group import SEARCH
 from tests.helpers import documents, flaky, registry
 from tests.helpers.accounts import Account, accounts
+from tests.helpers.members import SEARCH
+from tests.helpers.needed import needs
 from tests.helpers.registry import PASSWORD, USER
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Project, needs
-from tests.end_to_end.test_run import mounted, prefix_of
-from tests.end_to_end.test_shells import terminal
+from tests.helpers.needed import needs
+from tests.helpers.projects import Project, mounted, prefix_of
+from tests.helpers.terminals import terminal
 from tests.helpers.waiting import wait_until
 
 EVALUATED = {

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from condainer.network import silence
-from tests.end_to_end.conftest import PYTHON, Project
-from tests.end_to_end.test_mirrors import fresh
 from tests.helpers import flaky
+from tests.helpers.projects import PYTHON, Project, fresh
 
 # Seconds. What clients are told to wait; what a loaded machine may take until they have ended.
 LIMIT = 2

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from condainer.startup import answer
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 from tests.helpers.waiting import until
 
 # `cnd umount --all` unmounts what other tests of the same user have mounted.

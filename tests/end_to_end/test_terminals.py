@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests import reference
-from tests.end_to_end.conftest import Project
 from tests.helpers import registry
+from tests.helpers.advisories import advisory, dump
 from tests.helpers.keys import make_key
-from tests.materials.test_audit import advisory, dump
+from tests.helpers.projects import Project
 
 ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"}
 NARROW = {"COLUMNS": "1", "LINES": "1"}

@@ -20,7 +20,7 @@ import xxhash
 from condainer.cache.one_file import LENGTH
 from condainer.lock.address import address_of
 from condainer.lock.explicit import parse_explicit
-from tests.end_to_end.conftest import Project
+from tests.helpers.projects import Project
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from condainer.images.dependencies import Graph, Need, Package, tree, why
-from tests.end_to_end.conftest import Project
 from tests.helpers import tiny
+from tests.helpers.projects import Project
 
 
 @pytest.fixture(scope="module")

@@ -15,12 +15,10 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import Project
-from tests.end_to_end.test_group import Member, members, place
 from tests.helpers.keys import Key, allow, make_key
+from tests.helpers.members import Member
+from tests.helpers.projects import Project
 
-# Fixtures that test_group.py makes.
-__all__ = ["members", "place"]
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = pytest.mark.xdist_group("accounts")
 

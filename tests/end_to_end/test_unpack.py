@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import PYTHON, Project, needs
-from tests.end_to_end.test_quick import daemon_of
 from tests.helpers.accounts import Account, accounts
-from tests.helpers.mounting import processes
+from tests.helpers.mounting import daemon_of, processes
+from tests.helpers.needed import needs
+from tests.helpers.projects import PYTHON, Project
 from tests.helpers.waiting import until
 
 # `cnd umount --all` unmounts what other tests of the same user have mounted.

@@ -23,7 +23,7 @@ from condainer.lock.locks import PipPackage
 from condainer.settings.config import Settings, load_settings
 from condainer.system.files import user_name
 from condainer.system.reporter import Silent
-from tests.end_to_end.conftest import PYTHON, Project
+from tests.helpers.projects import PYTHON, Project
 from tests.torture import images
 from tests.torture.images import address_in
 

@@ -11,8 +11,7 @@ import pytest
 from condainer.cli import words
 from condainer.cli.main import cli
 from condainer.system.text import human_size
-from tests.end_to_end.conftest import Project
-from tests.end_to_end.test_quick import quick
+from tests.helpers.projects import Project, quick
 
 
 @pytest.mark.parametrize("word", [*words.INSTEAD, "instal", "biuld", "qqq"])

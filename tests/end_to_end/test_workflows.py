@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import TOP, Project, needs
 from tests.end_to_end.test_modules import LMOD
 from tests.helpers import documents
 from tests.helpers.accounts import PATH
+from tests.helpers.needed import needs
+from tests.helpers.projects import TOP, Project
 from tests.slurm import Account, Cluster, Site, public_python
 
 PAGE = "how-to/workflows.md"

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.conftest import PYTHON, Project
-from tests.end_to_end.test_run import mounted
+from tests.helpers.projects import PYTHON, Project, mounted
 from tests.helpers.waiting import wait_until
 
 OTHER = "dependencies: [probe-prefix, probe-old]\n"

@@ -1,0 +1,1 @@
+"""What tests of several rooms share: accounts, servers, projects, entries, and images to mount."""

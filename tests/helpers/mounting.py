@@ -7,25 +7,20 @@ import json
 import os
 import pwd
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 import condainer
-from condainer.mount import backends, mount_locks
+from condainer.mount import mount_locks
 from condainer.mount.mounts import Image
-from condainer.system import mount_table
-from tests.helpers.accounts import accounts as accounts_for
+from tests.helpers.needed import needs
+from tests.helpers.waiting import wait_until
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 LINGER = 0.3
-NEEDED = ("mksquashfs", "squashfuse_ll", "fusermount3")
 
 # Claims the image, says whether privately, and becomes a command.
 DRIVER = """
@@ -46,13 +41,6 @@ except CondainerError as error:
 print("private" if hold.private else "shared", flush=True)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-
-
-def missing(what: str) -> None:
-    """Skip where something is missing, but not in continuous integration."""
-    if os.environ.get("CI"):
-        pytest.fail(f"{what} is missing")
-    pytest.skip(f"{what} is missing")
 
 
 @dataclass(frozen=True)
@@ -156,25 +144,6 @@ def is_gone(image: Image) -> bool:
     return not (daemons(image) or keepers(image) or os.path.lexists(image.prefix))
 
 
-@pytest.fixture(scope="module")
-def place() -> Iterator[Path]:
-    """A directory like /tmp that every account can use, with our code and an image in it."""
-    for tool in NEEDED:
-        if shutil.which(tool) is None:
-            missing(tool)
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        missing("/dev/fuse")
-    place = Path(tempfile.mkdtemp(prefix="condainer-test-", dir="/tmp"))
-    place.chmod(0o1777)
-    package = Path(condainer.__file__).parent
-    shutil.copytree(package, place / "code/condainer")
-    make_image(place / "image.squashfs", ADDRESS)
-    # What is root's own, root would let the kernel mount.
-    os.chown(place / "image.squashfs", 65534, 65534)
-    yield place
-    shutil.rmtree(place)
-
-
 def make_image(path: Path, address: str) -> Path:
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory)
@@ -188,33 +157,6 @@ def make_image(path: Path, address: str) -> Path:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     path.chmod(0o444)
     return path
-
-
-@pytest.fixture
-def image(place: Path) -> Iterator[Image]:
-    """An image whose mount point is in a fresh directory that all can write."""
-    base = Path(tempfile.mkdtemp(prefix="base ", dir=place))
-    base.chmod(0o1777)
-    image = Image(place / "image.squashfs", ADDRESS, base / f"condainer-{ADDRESS}")
-    yield image
-    for pid in (*keepers(image), *daemons(image)):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    while mount_table.mounted_at(image.prefix):
-        backends.stop(image.prefix, None, lazy=True)
-
-
-@pytest.fixture(scope="module")
-def accounts(place: Path) -> Iterator[list[Account]]:
-    """Two ordinary users of this node."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make test accounts")
-    if shutil.which("useradd") is None:
-        missing("useradd")
-    if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
-        missing("/dev/fuse that everybody can use")
-    with accounts_for(place, 2) as made:
-        yield [account(user.name, place) for user in made]
 
 
 def account(name: str, place: Path) -> Account:
@@ -231,5 +173,18 @@ def account(name: str, place: Path) -> Account:
         with contextlib.suppress(PermissionError, FileNotFoundError):
             if found.run([python, "-c", check]).returncode == 0:
                 return found
-    missing("a python3 that other accounts can run")
+    needs("a python3 that other accounts can run")
     raise AssertionError
+
+
+def daemon_of(prefix: Path) -> int:
+    """Return the process that serves a mount; not a keeper, nor a child of one, which name it."""
+    serving: list[int] = []
+
+    def is_one() -> bool:
+        # While it becomes a daemon, there are two.
+        serving[:] = processes("squashfuse_ll\0", str(prefix))
+        return len(serving) == 1
+
+    assert wait_until(is_one)
+    return serving[0]

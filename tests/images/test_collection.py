@@ -22,8 +22,7 @@ from condainer.images.collection import Collected
 from condainer.settings.config import STAGE, Settings
 from condainer.system import private_directory
 from condainer.system.errors import StorageError
-from tests.cache.test_project_register import noted
-from tests.images.test_inventory import digest, make_entry
+from tests.helpers.entries import age, digest, make_entry, noted, snapshot
 
 HOUR = 3600.0
 SIZE = 100
@@ -59,12 +58,6 @@ def image(root: Path, number: int, days: float = 100, **values: Any) -> Path:
     return directory
 
 
-def age(directory: Path, days: float) -> None:
-    then = time.time() - days * DAY
-    for path in (*directory.iterdir(), directory):
-        os.utime(path, (then, then))
-
-
 def collect(settings: Settings, dry: bool = False, **limits: str) -> Collected:
     return collection.collect(settings, policy.policy_of(limits), dry)
 
@@ -75,14 +68,6 @@ def moved(done: Collected) -> list[str]:
 
 def kept(done: Collected) -> dict[str, str]:
     return {image.item.directory.name: image.why for image in done.kept}
-
-
-def snapshot(root: Path) -> list[tuple[str, int, int, int]]:
-    found = []
-    for path in sorted([root, *root.rglob("*")]):
-        status = path.lstat()
-        found.append((str(path), status.st_mode, status.st_mtime_ns, status.st_atime_ns))
-    return found
 
 
 # Limits

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -22,40 +21,10 @@ from condainer.lock.contents import Package, contents_of, contents_of_recipe, di
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, NotBuiltError
+from tests.helpers.entries import digest, make_entry
 
 MANY = 10_000
 GOLDEN = Path(__file__).resolve().parents[2] / "lockfiles"
-
-
-def make_entry(root: Path, address: str, **values: Any) -> Path:
-    """Put an entry with an image of four bytes into a cache."""
-    directory = entries.entry_directory(root, address)
-    directory.mkdir(parents=True)
-    for name in (entries.IMAGE, entries.LOCK):
-        if (root / name).exists():
-            os.link(root / name, directory / name)
-        else:
-            (directory / name).write_bytes(b"hsqs")
-    manifest = {
-        **dict.fromkeys(("recipe_sha256", "sha256", "xxh3", "tree_sha256", "host"), ""),
-        "format": 1,
-        "address": address,
-        "prefix": f"/tmp/condainer-{address}",
-        "name": "demo",
-        "size": 4,
-        "builder": "me",
-        "created": "2026-01-02T03:04:05Z",
-        "compressor": "zstd",
-        "compression_level": 9,
-        "tools": {},
-        **values,
-    }
-    (directory / entries.MANIFEST).write_text(json.dumps(manifest))
-    return directory
-
-
-def digest(number: int) -> str:
-    return hashlib.sha256(str(number).encode()).hexdigest()[:32]
 
 
 @pytest.fixture

@@ -29,18 +29,13 @@ from tests.helpers.mounting import (
     LINGER,
     ME,
     Account,
-    accounts,
     daemons,
-    image,
     is_gone,
     is_left_by,
     keepers,
     make_image,
-    place,
 )
 from tests.helpers.waiting import until
-
-__all__ = ["accounts", "image", "place"]
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]

@@ -25,22 +25,17 @@ from tests.helpers.mounting import (
     LINGER,
     ME,
     Account,
-    accounts,
     daemons,
-    image,
     is_gone,
     is_left_by,
     keepers,
     make_image,
-    missing,
-    place,
 )
+from tests.helpers.needed import needs
 from tests.helpers.waiting import until
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]
-
-__all__ = ["accounts", "image", "place"]
 
 PRIVATE = Account(way="private")
 NAMESPACE = "readlink /proc/self/ns/mnt"
@@ -261,7 +256,7 @@ def test_trusted_owner_of_the_mount_point_is_no_reason_to_cover(
 def owned(image: Image, place: Path) -> Image:
     """An image that is root's own, which root may let the kernel mount."""
     if os.geteuid() != 0 or not tool_paths.kernel_works():
-        missing("root with loop devices and the kernel's squashfs")
+        needs("root with loop devices and the kernel's squashfs")
     path = place / "owned.squashfs"
     if not path.exists():
         shutil.copy(image.path, path)

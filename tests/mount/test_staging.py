@@ -23,20 +23,8 @@ from condainer.system import files, mount_table
 from condainer.system.errors import IntegrityError
 from condainer.system.private_directory import this_host
 from condainer.system.reporter import Silent
-from tests.helpers.mounting import (
-    ADDRESS,
-    LINGER,
-    Account,
-    accounts,
-    daemons,
-    image,
-    is_gone,
-    keepers,
-    place,
-)
+from tests.helpers.mounting import ADDRESS, LINGER, Account, daemons, is_gone, keepers
 from tests.helpers.waiting import until
-
-__all__ = ["accounts", "image", "place"]
 
 pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]
 

@@ -20,7 +20,7 @@ from condainer.settings.config import Settings
 from condainer.system import files
 from condainer.system.errors import IntegrityError, StorageError
 from condainer.system.reporter import Silent
-from tests.images.test_inventory import digest, make_entry
+from tests.helpers.entries import digest, make_entry
 
 PACKAGE = Path(__file__).resolve().parents[2] / "condainer"
 # What reads in a cache, which others may have filled.
