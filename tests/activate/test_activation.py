@@ -17,6 +17,7 @@ import pytest
 
 from condainer.activate import bash, csh, fish, shell
 from condainer.activate.bash import Activation
+from tests.helpers.needed import needs_program
 
 ADDRESS = "ac71fa7e112233445566778899aabbcc"
 VARIABLES = {
@@ -51,7 +52,7 @@ class Shell:
 
     def run(self, text: str, cwd: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
         """Run a script that is read from a file; csh reads `-c` in another way."""
-        needs(self.argv[0])
+        needs_program(self.argv[0])
         script = cwd.parent / "script"
         script.write_text(text)
         return subprocess.run(
@@ -64,13 +65,6 @@ class Shell:
             check=False,
             timeout=20,
         )
-
-
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{program} is missing")
-        pytest.skip(f"{program} is not installed")
 
 
 POSIX = ("source ./activate", "source ./deactivate", "sh")
@@ -480,7 +474,7 @@ def test_a_subshell_claims_for_itself(
 def test_sh_scripts_are_told_what_to_use(
     program: str, name: str, project: Path, tools: Path, tmp_path: Path
 ) -> None:
-    needs(program)
+    needs_program(program)
 
     def run(text: str) -> subprocess.CompletedProcess[str]:
         env = environ_of(tmp_path)
@@ -506,7 +500,7 @@ def on_terminal(
     argv: Sequence[str], env: Mapping[str, str], cwd: Path, typed: Sequence[str]
 ) -> str:
     """Type lines into a shell on a terminal, each when it has its prompt, and return the screen."""
-    needs(argv[0])
+    needs_program(argv[0])
     pid, terminal = pty.fork()
     if pid == 0:
         try:

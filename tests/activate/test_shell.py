@@ -19,6 +19,7 @@ from condainer.activate import bash, default_variables, shell
 from condainer.activate.bash import Activation
 from condainer.startup import command_environment
 from condainer.system.errors import ToolError
+from tests.helpers.needed import needs_program
 
 # Not that of any image which a test running beside mounts: the scripts look at the mount table.
 ADDRESS = "5e11ac70112233445566778899aabbcc"
@@ -381,10 +382,7 @@ OPTIONS = ["", "set -eu", "set -eu; set -o pipefail"]
 def run_shell(
     kind: str, text: str, cwd: Path, env: dict[str, str]
 ) -> subprocess.CompletedProcess[str]:
-    if shutil.which(kind) is None:
-        if os.environ.get("CI"):
-            pytest.fail(f"{kind} is missing")
-        pytest.skip(f"{kind} is not installed")
+    needs_program(kind)
     argv = [*SHELLS[kind], "-c", text]
     return subprocess.run(
         argv, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=20

@@ -20,6 +20,7 @@ from condainer.settings.config import POLICIES, Settings, load_settings
 from condainer.system import namespace, ownership, process
 from condainer.system.errors import CondainerError, ConfigError, TrustError
 from tests.helpers.keys import Key, allow, make_key
+from tests.helpers.needed import needs_root
 
 # Numbers that belong to nobody: an owner needs no account.
 US, OTHER = 61234, 61235
@@ -50,10 +51,7 @@ TEAMS = Owned(OTHER, TEAM, 0o3775)
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that every user can reach."""
-    if os.getuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("needs root to make directories of others")
-        pytest.skip("needs root to make directories of others")
+    needs_root("to make directories of others")
     path = Path(tempfile.mkdtemp(prefix="condainer-trust-"))
     path.chmod(0o755)
     yield path

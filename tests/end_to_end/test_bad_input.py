@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.channel import ChannelServer
+from tests.helpers.needed import needs_root
 from tests.helpers.projects import PYTHON, SMALL, Project, unmeasured
 
 
@@ -265,10 +266,7 @@ def test_a_directory_where_a_file_should_be(bad: Project) -> None:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Any:
     """A small file system, mounted for the test."""
-    if os.getuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("needs root to mount a small file system")
-        pytest.skip("needs root to mount a small file system")
+    needs_root("to mount a small file system")
     mounted = []
 
     def make(name: str, size: str) -> Path:

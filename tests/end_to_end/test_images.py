@@ -13,14 +13,13 @@ import shutil
 import stat
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers.needed import needs_root
 from tests.helpers.projects import SMALL, Project
 
 OTHER = "dependencies: [probe-prefix, probe-activate]\nvariables: {GREETING: salut, NEW: '1'}\n"
@@ -54,26 +53,10 @@ def snapshot(root: Path) -> list[tuple[str, int, int, bytes]]:
     ]
 
 
-def needs_root() -> None:
-    if os.getuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("needs root")
-        pytest.skip("needs root to act as another user")
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory that every user can reach."""
-    path = Path(tempfile.mkdtemp(prefix="condainer-test-", dir="/tmp"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
 @pytest.fixture
 def users() -> list[pwd.struct_passwd]:
     """Two ordinary accounts of this machine."""
-    needs_root()
+    needs_root("to act as another user")
     return [pwd.getpwnam(name) for name in ("daemon", "nobody")]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import pytest
 
 from tests.helpers import tiny
 from tests.helpers.mounting import daemon_of, daemons_at, keepers_at, processes
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import LONG, SHORT_WAY, SMALL, Project, mounted, quick, unmeasured
 from tests.helpers.waiting import wait_until
 
@@ -439,7 +438,7 @@ def in_shell(
     project: Project, shell: str, text: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script of a shell where there is no working `cnd`, and no Python."""
-    needs_tool(shell)
+    needs_program(shell)
     place = project.path.parent / "without cnd"
     place.mkdir(exist_ok=True)
     for name in ("cnd", "python", "python3"):
@@ -456,11 +455,6 @@ def in_shell(
         text=True,
         timeout=30,
     )
-
-
-def needs_tool(name: str) -> None:
-    if shutil.which(name) is None:
-        needs(name)
 
 
 @pytest.mark.parametrize("shell", ACTIVATE)

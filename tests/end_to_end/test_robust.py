@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.needed import needs_root
 from tests.helpers.projects import PYTHON, SMALL, Project, build_at_once, unmeasured
 from tests.helpers.waiting import until
 
@@ -157,10 +158,7 @@ def test_a_lost_terminal_is_cleaned_up_after(make_project: Any, tmp_path: Path) 
 
 
 def test_an_incomplete_entry_that_cannot_be_cleared_is_stepped_around(project: Project) -> None:
-    if os.getuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("needs root")
-        pytest.skip("needs root to make a directory immovable")
+    needs_root("to make a directory immovable")
     built = project.json("build")
     directory = Path(built["image"]).parent
     Path(built["image"]).unlink()
@@ -309,10 +307,7 @@ def test_activation_needs_no_environment_of_the_build(project: Project) -> None:
 
 
 def test_a_read_only_project_with_a_conda_lock_builds(make_project: Any, tmp_path: Path) -> None:
-    if os.getuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("needs root")
-        pytest.skip("needs root to mount read-only")
+    needs_root("to mount read-only")
     first = make_project("first")
     built = first.json("build")
     first.lockfile.unlink()

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import SMALL, Project, mounted, prefix_of
 from tests.helpers.waiting import wait_until
 
@@ -161,9 +162,7 @@ def test_umount_after_the_environment_was_edited(built: Project) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_source_activate_and_deactivate(built: Project, shell: str) -> None:
-    if shutil.which(shell) is None:
-        assert not os.environ.get("CI"), f"{shell} is needed"
-        pytest.skip(f"{shell} is not installed")
+    needs_program(shell)
     prefix = prefix_of(built)
     script = """
         set -eu

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.helpers import tiny
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import Project, mounted, prefix_of
 from tests.helpers.terminals import terminal
 from tests.helpers.waiting import wait_until
@@ -25,12 +26,6 @@ SHELLS = {
     "fish": ("fish", "source activate.fish", "deactivate", "$status"),
     "tcsh": ("tcsh", "source activate.csh", "deactivate", "$status"),
 }
-
-
-def needs(program: str) -> None:
-    if shutil.which(program) is None:
-        assert not os.environ.get("CI"), f"{program} is needed"
-        pytest.skip(f"{program} is not installed")
 
 
 @pytest.fixture
@@ -44,7 +39,7 @@ def built(project: Project) -> Project:
 def test_activation_in_every_shell(
     built: Project, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     prefix = str(prefix_of(built))
     built.environment["HOME"] = str(built.path.parent)
     text = f"""{enter}
@@ -79,7 +74,7 @@ probe-prefix
 def test_the_variables_of_an_activation_without_its_mount(
     built: Project, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     prefix = prefix_of(built)
     built.environment["HOME"] = str(built.path.parent)
     # As sbatch hands them on, on a node where the image is not mounted.
@@ -103,7 +98,7 @@ def test_the_variables_of_an_activation_without_its_mount(
 def test_the_environment_of_a_command_is_its_own(
     built: Project, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     (built.path / "script").write_text(f"{enter}\necho {status}\n")
     # tcsh closes the descriptor by which a command keeps its image mounted.
     built.cnd("mount")
@@ -125,7 +120,7 @@ THEIRS = {
 def test_leaving_works_from_anywhere(
     built: Project, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     prefix = prefix_of(built)
     theirs = "elsewhere" if shell == "tcsh" else "deactivate"
     text = f"{THEIRS[shell]}\n/usr/bin/env -0 >before\n{enter}\nprobe-prefix\ncd /\n{leave}\n"
@@ -142,7 +137,7 @@ def test_leaving_works_from_anywhere(
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_an_alias_does_not_hide_the_way_out(built: Project, shell: str) -> None:
-    needs(shell)
+    needs_program(shell)
     prefix = prefix_of(built)
     aliases = "shopt -s expand_aliases" if shell == "bash" else "setopt aliases"
     text = f"{aliases}\nalias deactivate='echo theirs'\nsource ./activate\nprobe-prefix\n"
@@ -158,7 +153,7 @@ MOVED = ("PWD=", "OLDPWD=", "_=", "SHLVL=")
 def test_activation_switches_to_the_image_of_the_last_build(
     built: Project, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     first = built.json("status")
     text = f"""{enter}
 {enter}
@@ -193,7 +188,7 @@ probe-prefix
 def test_an_image_that_was_taken_away_is_activated_again(
     built: Project, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     prefix = prefix_of(built)
     text = f"{enter}\ncnd -q umount --force\n{enter}\necho {status}\nprobe-prefix\n{leave}\n"
     done = built.bash(text, shell)
@@ -237,7 +232,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_variables_of_packages_are_those_of_conda(
     make_project: Any, sets: str, conda: Path, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     variables = "{GREETING: hello, from_lock: lock}"
     text = f"channels: ['{sets}']\ndependencies: [sets, sets-more]\nvariables: {variables}\n"
     made: Project = make_project(text=text)
@@ -282,7 +277,7 @@ env -0 >after
 def test_variables_of_packages_that_cannot_be_read(
     make_project: Any, tmp_path: Path, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     tiny.package(tmp_path / "channel", "spoils", "1", files=[("etc/conda/env_vars.d/x.json", "{")])
     tiny.index(tmp_path / "channel")
     channel = (tmp_path / "channel").as_uri()
@@ -300,7 +295,7 @@ def test_variables_of_packages_that_cannot_be_read(
 def test_activation_says_that_the_image_is_not_that_of_the_inputs(
     built: Project, shell: str, enter: str, leave: str, status: str
 ) -> None:
-    needs(shell)
+    needs_program(shell)
     prefix = prefix_of(built)
     text = f"{enter}\necho {status}\nprobe-prefix\n"
     inputs = built.path / "environment.yml"
@@ -337,7 +332,7 @@ def test_activation_says_that_the_image_is_not_that_of_the_inputs(
 def test_an_image_that_was_purged_is_built_again(built: Project) -> None:
     shutil.rmtree(built.cache)
     for shell, enter, _, status in SHELLS.values():
-        needs(shell)
+        needs_program(shell)
         done = built.bash(f"{enter}\necho {status}\n", shell)
         assert done.stdout == "1\n"
         assert "Run `cnd build`" in done.stderr
@@ -354,7 +349,7 @@ def test_a_taken_place_is_named_and_cnd_shell_offered(built: Project) -> None:
     prefix.chmod(0o777)
     (prefix / "theirs").touch()
     for shell, enter, _, status in SHELLS.values():
-        needs(shell)
+        needs_program(shell)
         done = built.bash(f'{enter}\necho "{status} $PATH"\n', shell)
         said = [line for line in done.stderr.splitlines() if str(prefix) in line]
         assert len(said) == 1, done.stderr
@@ -433,7 +428,7 @@ INTERACTIVE = {
 @pytest.mark.parametrize("shell", INTERACTIVE)
 def test_a_session_at_a_terminal(built: Project, shell: str) -> None:
     """Activate, edit, build, activate again, leave from elsewhere: as a person types it."""
-    needs(shell)
+    needs_program(shell)
     argv, prompt = INTERACTIVE[shell]
     _, enter, leave, _ = SHELLS[shell]
     # What is typed is shown as well, and must not be taken for what it prints.

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.helpers.needed import needs_program
 
 
 @dataclass(frozen=True)
@@ -25,10 +23,7 @@ class Key:
 
 def make_key(path: Path, passphrase: str = "") -> Key:
     """Make a key pair with ssh-keygen."""
-    if shutil.which("ssh-keygen") is None:
-        if os.environ.get("CI"):
-            pytest.fail("needs ssh-keygen")
-        pytest.skip("needs ssh-keygen")
+    needs_program("ssh-keygen")
     argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-C", "", "-f", str(path)]
     subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
     return Key(path)

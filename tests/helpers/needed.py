@@ -1,15 +1,28 @@
-"""What a test needs of its machine."""
+"""What a test needs of its machine: without it, the test is skipped, or fails in CI."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from typing import NoReturn
 
 import pytest
 
 
 def needs(what: str) -> NoReturn:
-    """Skip where something is missing, but not in continuous integration."""
+    """Skip a test where something is missing, but not in continuous integration."""
     if os.environ.get("CI"):
         pytest.fail(f"needs {what}")
     pytest.skip(f"needs {what}")
+
+
+def needs_program(name: str) -> None:
+    """Skip a test where a program is not in PATH, but not in continuous integration."""
+    if shutil.which(name) is None:
+        needs(name)
+
+
+def needs_root(purpose: str) -> None:
+    """Skip a test that an ordinary user runs, but not in continuous integration."""
+    if os.geteuid() != 0:
+        needs(f"root {purpose}")

@@ -20,8 +20,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from filelock import FileLock
+
+from tests.helpers.needed import needs
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ZUUL_PINS = TOOLS / "zuul-registry-pins.txt"
@@ -167,7 +168,4 @@ def log_in(authority: str, user: str = USER, password: str = PASSWORD, **more: s
 
 def tool(name: str) -> str:
     """Return the path of a program; without it, the test is skipped, or fails in CI."""
-    found = shutil.which(name)
-    if found is None:
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {name}")
-    return found
+    return shutil.which(name) or needs(name)

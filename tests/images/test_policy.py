@@ -11,6 +11,7 @@ from condainer.cache.publish import POLICY
 from condainer.images import policy
 from condainer.system import quantities
 from condainer.system.errors import CondainerError, ConfigError
+from tests.helpers.needed import needs_root
 
 
 @pytest.mark.parametrize(
@@ -81,10 +82,7 @@ def test_a_file_that_a_member_put_there_is_ignored(tmp_path: Path, kind: str) ->
     elif kind == "binary":
         path.write_bytes(b"\xff\xfe")
     else:
-        if os.geteuid() != 0:
-            if os.environ.get("CI"):
-                pytest.fail("needs root")
-            pytest.skip("needs root to give a file away")
+        needs_root("to give a file away")
         path.write_text("max_size: 1\n")
         os.chown(path, 65534, -1)
     found = policy.read(tmp_path)

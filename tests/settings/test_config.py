@@ -13,6 +13,7 @@ import pytest
 from condainer.settings import config, environments
 from condainer.settings.config import Settings, documented, load_settings
 from condainer.system.errors import ConfigError
+from tests.helpers.needed import needs_root
 
 Write = Callable[[str, str | bytes], Path]
 Load = Callable[..., Settings]
@@ -676,10 +677,7 @@ def test_site_and_user_decide_whom_they_trust(load: Load, whose: str, name: str)
 
 @pytest.mark.parametrize("name", PERSONAL)
 def test_files_of_others_decide_nothing(load: Load, name: str) -> None:
-    if os.getuid() != 0:
-        if os.environ.get("CI"):
-            pytest.fail("needs root to make files of others")
-        pytest.skip("needs root to make files of others")
+    needs_root("to make files of others")
     path = config.user_file()
     path.parent.mkdir(parents=True)
     path.write_text(f"{name}: {PERSONAL[name]}\n")

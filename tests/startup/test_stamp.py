@@ -35,6 +35,7 @@ from condainer.system import ownership
 from condainer.system.errors import CondainerError
 from condainer.system.platforms import this_platform
 from condainer.system.reporter import Attentive, Silent
+from tests.helpers.needed import needs_program
 
 OLD, NEW, OTHER = ("dependencies: [demo=1]\n", "dependencies: [demo=2]\n", "# a comment only\n")
 WORKSPACE = (
@@ -637,9 +638,7 @@ def test_what_a_fresh_clone_needs_for_a_hit() -> None:
 
 
 def test_how_many_system_calls_a_build_makes_when_nothing_changed() -> None:
-    if shutil.which("strace") is None:
-        assert not os.environ.get("CI"), "strace is missing"
-        pytest.skip("strace is not installed")
+    needs_program("strace")
     with a_world() as world:
         world.build()
         counts = []

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.conda_executable import conda_missing, write_installer
+from tests.helpers.needed import needs
 
 
 @pytest.fixture(autouse=True)
 def complete() -> None:
     """Skip where conda cannot run, but not in continuous integration."""
     if problem := conda_missing():
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(problem)
+        needs(problem)
 
 
 def test_the_installer_installs_a_conda_as_miniforges_does(tmp_path: Path) -> None:
