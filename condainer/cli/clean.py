@@ -29,10 +29,10 @@ def clean(
     `cnd gc --older-than 0d --grace 0d`: images that are in use, or were lately, stay.
     """
     from condainer.cli import tables
-    from condainer.images import collection, policy
     from condainer.mount import mount_work, staging, unmount
     from condainer.packages import clean as package_cache
     from condainer.packages.client_settings import NOWHERE
+    from condainer.upkeep import collection, policy
 
     settings = call.settings()
     dry = call.dry or dry_run

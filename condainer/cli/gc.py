@@ -24,7 +24,7 @@ def collect(call: Call, /, dry_run: bool, as_json: bool, **limits: str | None) -
     no image goes, but what broken builds and old trash left. May run on several nodes at once.
     """
     from condainer.cli import tables
-    from condainer.images import collection, policy
+    from condainer.upkeep import collection, policy
 
     settings = call.settings()
     chosen = policy.in_force(settings.cache_directory, policy.policy_of(limits))

@@ -57,7 +57,7 @@ def share(
     The limits are written into its policy.yml, which `cnd gc` goes by.
     """
     from condainer.cli import tables
-    from condainer.images import policy, share
+    from condainer.upkeep import policy, share
 
     done = share.share(directory, group, private, policy.policy_of(limits), call.dry)
     if call.dry:
@@ -113,7 +113,7 @@ def list_images(call: Call, html: Path | None, as_json: bool) -> None:
 
 
 def _report(call: Call, path: Path, settings: Settings, as_json: bool) -> None:
-    from condainer.images import report
+    from condainer.upkeep import report
 
     if as_json:
         raise click.UsageError("--html and --json are two forms: give one of them")
@@ -246,7 +246,7 @@ def remove_images(call: Call, addresses: tuple[str, ...], force: bool, as_json: 
 
     Only the owner of an image can. If one of them has to stay, none is removed.
     """
-    from condainer.images import removal
+    from condainer.upkeep import removal
 
     items = removal.chosen(addresses, call.settings(), force)
     if call.dry:

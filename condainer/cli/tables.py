@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.
     from condainer.cache.entries import Manifest
     from condainer.cache.names import Name
-    from condainer.images.collection import Collected
-    from condainer.images.collection_choice import Image
     from condainer.images.inventory import Item
-    from condainer.images.share import Shared
     from condainer.images.show import Subject
     from condainer.lock.contents import Difference, Package
     from condainer.materials.audit import Finding
     from condainer.packages.installed import Licensed
+    from condainer.upkeep.choice import Image
+    from condainer.upkeep.collection import Collected
+    from condainer.upkeep.share import Shared
 
 # Digits of an address that are enough for people, and for commands unless two images share them.
 SHORT = 12

@@ -1,1 +1,1 @@
-"""Images afterwards: list, show, remove, share, collect, verify, sign."""
+"""Images afterwards: list, show, verify, sign, and what they consist of."""

@@ -26,7 +26,7 @@ OTHER = "dependencies: [probe-prefix, probe-activate]\nvariables: {GREETING: sal
 # A process of another account, which has imported all that it needs while it still could read it.
 AS_USER = """
 import os, sys
-import condainer.cli.images, condainer.images.share, condainer.images.removal, condainer.cli.tables
+import condainer.cli.images, condainer.upkeep.share, condainer.upkeep.removal, condainer.cli.tables
 import condainer.images.show, condainer.cli.console, filelock
 from condainer.__main__ import main
 os.setgroups([int(word) for word in sys.argv[3].split(",")])

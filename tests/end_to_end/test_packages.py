@@ -143,7 +143,7 @@ def test_what_the_packages_hold(bench: Bench) -> None:
     assert installed == SHARED | {f"share/man/man1/{name}" for name in manual.pages()}
     assert f"condainer-{__version__}.dist-info/licenses/LICENSE" in names
     code = {str(path.relative_to(TOP)) for path in (TOP / "condainer").rglob("*.py")}
-    code |= {"condainer/py.typed", "condainer/images/report.html"}
+    code |= {"condainer/py.typed", "condainer/upkeep/report.html"}
     rest = {name for name in names if not name.startswith((f"{data}/", data[:-5] + ".dist-info/"))}
     assert rest == code
     with tarfile.open(bench.sdist) as archive_of_sources:

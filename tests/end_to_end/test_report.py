@@ -17,8 +17,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from condainer.cache import entries
-from condainer.images import report
 from condainer.settings.config import Settings, load_settings
+from condainer.upkeep import report
 from tests.helpers.entries import digest, make_entry
 from tests.helpers.needed import needs
 from tests.helpers.projects import Project

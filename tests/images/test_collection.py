@@ -17,11 +17,12 @@ import pytest
 from condainer.cache import entries, leases, publish, trash
 from condainer.cache.leases import DAY
 from condainer.cli import tables
-from condainer.images import collection, notes, policy
-from condainer.images.collection import Collected
+from condainer.images import notes
 from condainer.settings.config import STAGE, Settings
 from condainer.system import private_directory
 from condainer.system.errors import StorageError
+from condainer.upkeep import collection, policy
+from condainer.upkeep.collection import Collected
 from tests.helpers.entries import age, digest, make_entry, noted, snapshot
 
 HOUR = 3600.0

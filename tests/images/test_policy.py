@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from condainer.cache.publish import POLICY
-from condainer.images import policy
 from condainer.system import quantities
 from condainer.system.errors import CondainerError, ConfigError
+from condainer.upkeep import policy
 from tests.helpers.needed import needs_root
 
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from condainer.cache import entries, one_file, signing, verify
-from condainer.images import policy, share
 from condainer.lock import explicit
 from condainer.settings.config import Settings
 from condainer.system import files
 from condainer.system.errors import IntegrityError, StorageError
 from condainer.system.reporter import Silent
+from condainer.upkeep import policy, share
 from tests.helpers.entries import digest, make_entry
 
 PACKAGE = Path(__file__).resolve().parents[2] / "condainer"
@@ -40,16 +40,16 @@ READERS = (
     "cli/images",
     "cli/tables",
     "cli/verify",
-    "images/collection",
-    "images/collection_choice",
+    "upkeep/collection",
+    "upkeep/choice",
     "images/inventory",
-    "images/leftovers",
+    "upkeep/leftovers",
     "images/notes",
-    "images/policy",
+    "upkeep/policy",
     "images/profile",
     "images/rebuild",
-    "images/removal",
-    "images/share",
+    "upkeep/removal",
+    "upkeep/share",
     "images/show",
     "images/signatures",
     "images/verification",

@@ -19,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from condainer.cache import entries, leases
-from condainer.images import collection, inventory, policy
+from condainer.images import inventory
 from condainer.images.inventory import Item
-from condainer.images.policy import Policy
 from condainer.lock.locks import CondaPackage
 from condainer.settings.config import Settings
 from condainer.system.errors import StorageError
 from condainer.system.files import publish_text, read_text, storage_errors, user_name
 from condainer.system.plain import printable
+from condainer.upkeep import collection, policy
+from condainer.upkeep.policy import Policy
 
 TEMPLATE = "report.html"
 # How many packages are listed that several images have.

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from condainer.cache import entries, publish
-from condainer.images import policy
-from condainer.images.policy import Policy
 from condainer.system.errors import ConfigError, StorageError
 from condainer.system.files import make_directory, read_text, storage_errors, user_name
+from condainer.upkeep import policy
+from condainer.upkeep.policy import Policy
 
 # Setgid and sticky: members add, and nobody replaces what another added.
 OPEN, PRIVATE = 0o3775, 0o3770

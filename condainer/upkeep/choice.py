@@ -15,12 +15,12 @@ from condainer.cache import entries
 from condainer.cache.leases import ADDRESS, DAY, LIVE
 from condainer.images import inventory
 from condainer.images.inventory import Item, Mounts
-from condainer.images.leftovers import ABANDONED, is_dead, ours, survey
 from condainer.images.notes import Records
-from condainer.images.policy import Policy
-from condainer.images.removal import lock_of
 from condainer.system.files import read_small, user_name
 from condainer.system.private_directory import read_claim
+from condainer.upkeep.leftovers import ABANDONED, is_dead, ours, survey
+from condainer.upkeep.policy import Policy
+from condainer.upkeep.removal import lock_of
 
 # Who has just looked an image up may not have mounted it yet.
 RECENT = LIVE

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from condainer.cache import entries, publish, trash
-from condainer.images import collection_choice, inventory, leftovers, share
-from condainer.images.collection_choice import Image
+from condainer.images import inventory
 from condainer.images.inventory import Mounts
-from condainer.images.leftovers import Leftover, ours
 from condainer.images.notes import Records, clock, read_records
-from condainer.images.policy import Policy
-from condainer.images.removal import lock_of
 from condainer.settings.config import STAGE, Settings
 from condainer.system.errors import StorageError
 from condainer.system.files import storage_errors, sync_directory
+from condainer.upkeep import choice, leftovers, share
+from condainer.upkeep.choice import Image
+from condainer.upkeep.leftovers import Leftover, ours
+from condainer.upkeep.policy import Policy
+from condainer.upkeep.removal import lock_of
 
 # How many images are moved before the notes of users are read again.
 BATCH = 100
@@ -97,9 +98,9 @@ def collect(settings: Settings, policy: Policy, dry: bool) -> Collected:
     with storage_errors(f"read {root}"):
         share.check_content(root)
     records = read_records(root, clock(root / "tmp", dry))
-    images = list(collection_choice.read_images(root, records))
+    images = list(choice.read_images(root, records))
     done.before = sum(image.size for image in images)
-    chosen, done.kept = collection_choice.choose(images, policy, records, root)
+    chosen, done.kept = choice.choose(images, policy, records, root)
     if dry:
         done.moved = chosen
     else:
@@ -120,7 +121,7 @@ def _move(chosen: Sequence[Image], done: Collected) -> None:
             assert image.place is not None
             item = inventory.read_item(done.root, image.place, mounts, records)
             now = replace(image, item=item, used=max(item.last_used, image.used))
-            stays = collection_choice.why_it_stays(now, records, set())
+            stays = choice.why_it_stays(now, records, set())
             if stays and (back := trash.put_back(image.place, done.root)):
                 item = replace(image.item, directory=back)
                 done.back.append(replace(image, item=item, why=stays[0], detail=stays[1]))
