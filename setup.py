@@ -10,7 +10,8 @@ from setuptools import setup
 TOP = Path(__file__).resolve().parent
 sys.path.insert(0, str(TOP))
 
-from condainer.cli import completion, manual  # noqa: E402
+from condainer.cli import manual  # noqa: E402
+from condainer.commands.system import completion  # noqa: E402
 
 MAN = "share/man/man1"
 # Where each shell looks, below the directory that has `bin`.

@@ -79,7 +79,7 @@ def _note(name: str) -> str:
 
 def _commands() -> str:
     parts = [f"```text\n{help_text()}\n```\n"]
-    first = {names[0]: title for title, names in words.GROUPS.items()}
+    first = {next(iter(names)): title for title, names in words.GROUPS.items()}
     for path in commands():
         if len(path) == 1 and path[0] in first:
             parts.append(f"## {first[path[0]]}\n")

@@ -1,1 +1,1 @@
-"""The command line: parse, call one function, print."""
+"""What the commands share: options, completion, messages, tables; and `hit`, their quick way."""

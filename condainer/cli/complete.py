@@ -15,9 +15,10 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from condainer.cli.call import AFTER, Call
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from condainer.cli.main import Call
     from condainer.lock.locks import Lock
     from condainer.settings.config import Settings
 
@@ -55,7 +56,6 @@ def _completer(offered: Offered) -> Completer:
 
 def _call(context: click.Context) -> Call:
     """Return the options of the group, wherever they stand."""
-    from condainer.cli.main import AFTER, Call
     from condainer.startup import find_project
 
     above, own = context.find_root().params, context.params

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import click
 
+from condainer.cli.call import Call
 from condainer.cli.console import gathered, print_json, show_error
-from condainer.cli.main import Call
 from condainer.startup.find_project import DEFAULT
 from condainer.system.errors import CondainerError
 

@@ -26,8 +26,9 @@ OTHER = "dependencies: [probe-prefix, probe-activate]\nvariables: {GREETING: sal
 # A process of another account, which has imported all that it needs while it still could read it.
 AS_USER = """
 import os, sys
-import condainer.cli.images, condainer.upkeep.share, condainer.upkeep.removal, condainer.cli.tables
-import condainer.images.show, condainer.cli.console, filelock
+import condainer.commands.images.list, condainer.commands.images.rm, condainer.cli.tables
+import condainer.commands.images.show, condainer.commands.sharing.share, condainer.cli.console
+import condainer.upkeep.share, condainer.upkeep.removal, condainer.images.show, filelock
 from condainer.__main__ import main
 os.setgroups([int(word) for word in sys.argv[3].split(",")])
 os.setgid(int(sys.argv[2]))

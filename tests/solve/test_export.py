@@ -18,7 +18,7 @@ from rattler.lock import CondaLockedBinaryPackage, LockFile
 from spdx_tools.spdx.parser.parse_anything import parse_file
 from spdx_tools.spdx.validation.document_validator import validate_full_spdx_document
 
-from condainer.cli.lock import FORMS
+from condainer.commands.environment.lock import FORMS
 from condainer.lock import rattler_lock
 from condainer.lock.address import address_of
 from condainer.lock.locks import CondaPackage, Lock, PipPackage

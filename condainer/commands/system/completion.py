@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
+from condainer.cli.call import Call
 from condainer.cli.complete import VARIABLE
 from condainer.cli.console import answer
-from condainer.cli.main import Call, cli
+from condainer.cli.main import cli
 
 SHELLS = ("bash", "zsh", "fish")
 

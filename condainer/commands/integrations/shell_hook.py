@@ -6,8 +6,10 @@ import os
 
 import click
 
+from condainer.cli.call import Call
 from condainer.cli.console import answer
-from condainer.cli.main import ADDRESS, ENV, Call, cli
+from condainer.cli.main import cli
+from condainer.cli.options import ADDRESS, ENV
 from condainer.integrations.shell_hook import SHELLS
 
 

@@ -7,8 +7,10 @@ import os
 import click
 
 from condainer.cli import complete, tables
+from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import cli
+from condainer.cli.options import JSON, JSON_ARRAY
 from condainer.system.text import human_size
 
 TYPE_CHECKING = False
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 @click.argument("what", metavar="[ADDRESS|NAME]...", nargs=-1, shell_complete=complete.images)
 @click.option("--to", metavar="REGISTRY", help="oci://HOST/PATH; else the first of `registries`.")
 @click.option("--sbom", "materials", is_flag=True, help="Attach what `cnd sbom` prints.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@JSON_ARRAY
 @click.pass_obj
 def push(call: Call, what: tuple[str, ...], to: str | None, materials: bool, as_json: bool) -> None:
     """Send images to a registry, each under its address.

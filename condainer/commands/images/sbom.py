@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from condainer.cli import complete
+from condainer.cli.call import Call
 from condainer.cli.console import answer, print_json, show
-from condainer.cli.main import JSON, Call, Place, cli
+from condainer.cli.main import cli
+from condainer.cli.options import JSON, JSON_ARRAY, Place
 
 WHAT = click.argument(
     "address", metavar="[ADDRESS|NAME]", required=False, shell_complete=complete.images
@@ -54,7 +56,7 @@ def sbom(call: Call, address: str | None, form: str, output: Path | None) -> Non
 @cli.command("licenses")
 @WHAT
 @click.option("--check", is_flag=True, help="Fail if `policy:` forbids one of them.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@JSON_ARRAY
 @click.pass_obj
 def licenses(call: Call, address: str | None, check: bool, as_json: bool) -> None:
     """Show the license of each package of an image.

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import click
 
+from condainer.cli.call import Call
 from condainer.cli.console import print_json
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import cli
+from condainer.cli.options import JSON
 from condainer.settings import config
 from condainer.system.text import human_size
 

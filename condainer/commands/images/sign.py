@@ -8,8 +8,10 @@ from pathlib import Path
 import click
 
 from condainer.cli import complete
+from condainer.cli.call import Call
 from condainer.cli.console import print_json
-from condainer.cli.main import Call, Place, cli
+from condainer.cli.main import cli
+from condainer.cli.options import JSON_ARRAY, Place
 
 
 @cli.command()
@@ -22,7 +24,7 @@ from condainer.cli.main import Call, Place, cli
     type=Place(path_type=Path, dir_okay=False),
     help="An SSH key, private or public part; by default `signing_key`, or else the usual one.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@JSON_ARRAY
 @click.pass_obj
 def sign(
     call: Call,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from condainer.cli.call import Call
 from condainer.cli.console import print_json
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import cli
+from condainer.cli.options import JSON
 
 
 @cli.command("gc")

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import click
 
+from condainer.cli.call import Call
 from condainer.cli.console import print_json
-from condainer.cli.main import ADDRESS, ENV, JSON, Call, Place, cli
+from condainer.cli.main import cli
+from condainer.cli.options import ADDRESS, ENV, JSON, Place
 
 
 @cli.command("wrap")

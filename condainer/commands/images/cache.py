@@ -10,7 +10,8 @@ from condainer import pipeline, project
 from condainer.activate import run
 from condainer.activate.run import Use
 from condainer.cache.entries import Entry
-from condainer.cli.main import Call, cli
+from condainer.cli.call import Call
+from condainer.cli.main import cli
 from condainer.images import profile
 from condainer.mount.mounts import Image
 from condainer.settings.config import Settings

@@ -5,8 +5,10 @@ from __future__ import annotations
 import click
 
 from condainer.cli import complete
+from condainer.cli.call import Call
 from condainer.cli.console import SIGNS
-from condainer.cli.main import JSON, Call, cli
+from condainer.cli.main import cli
+from condainer.cli.options import JSON
 from condainer.inputs.edit import Change
 from condainer.settings import config
 from condainer.settings.config import Settings

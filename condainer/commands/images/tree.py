@@ -7,18 +7,18 @@ from contextlib import suppress
 import click
 
 from condainer.cli import complete
+from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
-from condainer.cli.main import ADDRESS, ENV, Call, cli
+from condainer.cli.main import cli
+from condainer.cli.options import ADDRESS, ENV, JSON_ARRAY
 from condainer.images.dependencies import Graph
-
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 
 
 @cli.command("tree")
 @click.argument("package", metavar="[PKG]", required=False, shell_complete=complete.packages)
 @ADDRESS
 @ENV
-@JSON
+@JSON_ARRAY
 @click.pass_obj
 def tree(
     call: Call, package: str | None, address: str | None, env: str | None, as_json: bool
@@ -45,7 +45,7 @@ def tree(
 @click.argument("package", metavar="PKG", shell_complete=complete.packages)
 @ADDRESS
 @ENV
-@JSON
+@JSON_ARRAY
 @click.pass_obj
 def why(call: Call, package: str, address: str | None, env: str | None, as_json: bool) -> None:
     """Show what needs a package, and what that asks of it."""

@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from condainer.cli import complete
+from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
-from condainer.cli.main import ADDRESS, ENV, Call, Command, Place, cli
+from condainer.cli.main import Command, cli
+from condainer.cli.options import ADDRESS, ENV, JSON_ARRAY, Place
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 PREFIX = click.option(
     "--prefix", type=Place(path_type=Path), metavar="DIR", help="Below DIR, not for you alone."
 )
@@ -28,7 +29,7 @@ def kernel() -> None:
 @PREFIX
 @ADDRESS
 @ENV
-@JSON
+@JSON_ARRAY
 @click.pass_obj
 def install(
     call: Call,
@@ -81,7 +82,7 @@ def install(
 
 @kernel.command("list", cls=Command)
 @PREFIX
-@JSON
+@JSON_ARRAY
 @click.pass_obj
 def list_kernels(call: Call, prefix: Path | None, as_json: bool) -> None:
     """List the kernels that run in images."""

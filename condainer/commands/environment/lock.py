@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from condainer.cli import complete
+from condainer.cli.call import Call
 from condainer.cli.console import answer, print_json, show
-from condainer.cli.main import ALL, JSON, Call, Place, cli
+from condainer.cli.main import cli
+from condainer.cli.options import ALL, JSON, Place
 from condainer.settings.config import Settings
 
 if TYPE_CHECKING:

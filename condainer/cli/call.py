@@ -1,0 +1,145 @@
+"""The options before a command, and what they decide."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import click
+
+from condainer.cli.console import print_json, reporter_for, say
+from condainer.settings import config
+from condainer.settings.config import Settings
+from condainer.system.errors import ConfigError
+from condainer.system.reporter import Reporter
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from condainer.cache.entries import Entry
+
+
+OFFLINE = ("offline=true",)
+# What the options of the group are called where they stand after the command.
+AFTER = "after_"
+
+
+@dataclass(frozen=True)
+class Call:
+    """The options that stand before the subcommand.
+
+    `note` says where the project was found, if there is anything to say; `environment` is which one
+    of several in it is chosen on the command line.
+    """
+
+    directory: Path
+    note: str
+    quiet: bool
+    dry: bool
+    overrides: tuple[str, ...]
+    environment: str | None = None
+
+    def with_options(
+        self,
+        quiet: bool | None = None,
+        directory: Path | None = None,
+        environment: str | None = None,
+        dryrun: bool | None = None,
+        overrides: tuple[str, ...] | None = None,
+        offline: bool | None = None,
+    ) -> Call:
+        """Return the call with the options that stood after the subcommand."""
+        return Call(
+            self.directory if directory is None else existing(directory, "-d", str(directory)),
+            self.note if directory is None else "",
+            self.quiet or bool(quiet),
+            self.dry or bool(dryrun),
+            (*self.overrides, *(overrides or ()), *OFFLINE * bool(offline)),
+            self.environment if environment is None else environment,
+        )
+
+    def settings(self, *more: str) -> Settings:
+        """Return the settings for all but builds: programs that a project names are not run."""
+        return self.building(*more).of_user()
+
+    def using(
+        self, *more: str, frozen: bool = False, address: str | None = None, env: str | None = None
+    ) -> Settings:
+        """Return the settings for the image of the lock, of an address, or of a name.
+
+        CONDAINER_ENV is such a name, unless another image is named on the command line.
+        """
+        if address is not None and env is not None:
+            raise click.UsageError("--address and --env both name an image: give one of them")
+        if self.environment is not None and not (address is env is None):
+            raise click.UsageError(
+                "-e chooses an environment of the project, and "
+                f"{'--env' if address is None else '--address'} an image: give one of them"
+            )
+        from condainer.cache import names
+
+        if (
+            address is not None
+            and not names.DIGITS.fullmatch(address)
+            and names.NAME.fullmatch(address)
+        ):
+            address, env = None, address
+        pinned = [] if address is None else [f"address={address}"]
+        settings = self.settings(*more, *["frozen=true"] * frozen, *pinned)
+        chosen = self.environment is not None or frozen or bool(pinned)
+        chosen = chosen or any(text.startswith("address=") for text in self.overrides)
+        if env is None and not chosen:
+            env = os.environ.get("CONDAINER_ENV") or None
+        if env is None:
+            return settings
+        return replace(settings, address=names.find(env, settings).address)
+
+    def directory_for(self, address: str | None, env: str | None, own: Path) -> Path:
+        """Return the directory whose configuration counts for the image that using() returns.
+
+        It is the project, or for an image that is named `own`, which need not have any.
+        """
+        named = address is not None or env is not None or os.environ.get("CONDAINER_ENV")
+        return own if named else self.directory.absolute()
+
+    def building(self, *more: str) -> Settings:
+        """Return the settings for a build, or for what prepares one."""
+        return config.load_settings(
+            self.directory, (*self.overrides, *more), environment=self.environment
+        )
+
+    def reporter(self) -> Reporter:
+        """Return the reporter that fits the terminal and `-q`."""
+        reporter = reporter_for(self.quiet)
+        click.get_current_context().call_on_close(reporter.close)
+        return reporter
+
+    def say(self, text: str, colour: str = "") -> None:
+        """Print a message for people, unless they want quiet."""
+        if not self.quiet:
+            say(text, colour=colour)
+
+    def warn_if_behind(self, entry: Entry) -> None:
+        """Say that a shell gets the last image that was built, although it has asked for quiet."""
+        from condainer import pipeline
+
+        project = config.load_settings(self.directory, environment=self.environment).of_user()
+        reason = pipeline.behind(entry, project) if project.address is None else ""
+        if reason:
+            say(f"cnd: {reason}; activating the last image built, `cnd build` makes a new one")
+
+    def would(self, *steps: str, as_json: bool = False) -> None:
+        """Print what would be done without `--dryrun`."""
+        if as_json:
+            print_json({"would": steps})
+        else:
+            for step in steps or ("do nothing",):
+                say(f"Would {step}")
+
+
+def existing(directory: Path, origin: str, given: str) -> Path:
+    if not directory.absolute().is_dir():
+        raise ConfigError(
+            f"{given}: no such directory", f"`{origin}` names the directory of environment.yml."
+        )
+    return directory.absolute()

@@ -1,0 +1,1 @@
+"""What makes, uses and tells of a project's environment."""

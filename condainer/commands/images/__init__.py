@@ -1,0 +1,1 @@
+"""What looks at the images of caches, and removes them."""

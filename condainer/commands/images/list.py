@@ -1,0 +1,70 @@
+"""The commands about the images of a cache, and about sharing one with a group."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+
+from condainer.cli.call import Call
+from condainer.cli.console import BOLD, RED, print_json, show
+from condainer.cli.main import cli
+from condainer.cli.options import JSON_ARRAY, Place
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from condainer.settings.config import Settings
+
+
+@cli.command("list")
+@click.option(
+    "--html",
+    type=Place(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a report for a browser.",
+)
+@JSON_ARRAY
+@click.pass_obj
+def list_images(call: Call, html: Path | None, as_json: bool) -> None:
+    """List the images of all caches.
+
+    AGE is the time since the build, USED since the image was last used, as far as anybody noted
+    it; MOUNTED tells of this machine, or `elsewhere`; PINNED is the number of projects that name
+    it. What is not whole is `(broken)`. The report of --html is one file for everybody: images by
+    size and use, who uses what, what `cnd gc` would take, and packages that several images have.
+    """
+    from condainer.cache import trust
+    from condainer.cli import tables
+    from condainer.images import inventory
+
+    settings = call.settings()
+    if html is not None:
+        _report(call, html, settings, as_json)
+        return
+    items = inventory.inventory(settings)
+    for problem in trust.warnings(settings):
+        call.say(f"Warning: {problem}")
+    if as_json:
+        print_json([item.report() for item in items])
+    elif items:
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        titles, *rows = tables.images(items, width)
+        show(titles, BOLD)
+        for row in rows:
+            show(row, RED if tables.BROKEN in row else "")
+    else:
+        call.say("No images yet: `cnd build` makes one")
+
+
+def _report(call: Call, path: Path, settings: Settings, as_json: bool) -> None:
+    from condainer.upkeep import report
+
+    if as_json:
+        raise click.UsageError("--html and --json are two forms: give one of them")
+    if call.dry:
+        call.would(f"write a report on all caches to {path}")
+        return
+    count = report.write(path, settings)
+    call.say(f"Wrote {path}: {count} image{'s' * (count != 1)}")

@@ -1,0 +1,1 @@
+"""Images and packages for others, and for machines without network."""

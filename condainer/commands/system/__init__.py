@@ -1,0 +1,1 @@
+"""What is needed here, completion, the version."""
