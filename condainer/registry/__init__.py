@@ -1,1 +1,1 @@
-"""Registries: images by address in OCI repositories."""
+"""Images by address in OCI repositories and web caches: pushed, pulled, signed."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from condainer.cache.papers import Papers, disagreements, read_papers
-from condainer.registry.errors import NotThere, WrongContent
+from condainer.oci.errors import NotThere, WrongContent
 from condainer.system.errors import IntegrityError
 from condainer.system.platforms import this_platform
 

@@ -17,9 +17,10 @@ from condainer.cache.entries import Entry
 from condainer.cache.papers import recipe_problems
 from condainer.lock.address import DIGITS as WHOLE
 from condainer.lock.address import Address
-from condainer.registry import configured, image_manifest, signatures, tags, web_cache
-from condainer.registry.client import Client
-from condainer.registry.errors import NotThere, RegistryError, Unreachable, WrongContent
+from condainer.oci import image_manifest
+from condainer.oci.client import Client
+from condainer.oci.errors import NotThere, RegistryError, Unreachable, WrongContent
+from condainer.registry import configured, signatures, tags, web_cache
 from condainer.registry.offer import Offer, checked, promised, refuse
 from condainer.registry.telling import telling
 from condainer.settings.config import Settings

@@ -14,11 +14,12 @@ from typing import Any
 from condainer.cache import entries, signing, trust
 from condainer.cache.entries import Entry
 from condainer.cache.papers import Papers, disagreements, read_papers
-from condainer.registry import image_manifest, signatures, tags
-from condainer.registry.attachments import Attachment, attach
-from condainer.registry.client import Client
-from condainer.registry.errors import NotThere, Refused, WrongContent
-from condainer.registry.image_manifest import EMPTY, EMPTY_CONTENT, ImageManifest
+from condainer.oci import image_manifest
+from condainer.oci.attachments import Attachment, attach
+from condainer.oci.client import Client
+from condainer.oci.errors import NotThere, Refused, WrongContent
+from condainer.oci.image_manifest import EMPTY, EMPTY_CONTENT, ImageManifest
+from condainer.registry import signatures, tags
 from condainer.registry.telling import telling
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from condainer.cache import signing
 from condainer.cache.entries import Entry
-from condainer.registry import image_manifest
-from condainer.registry.attachments import Attachment, attach
-from condainer.registry.client import Client
-from condainer.registry.image_manifest import Descriptor
+from condainer.oci import image_manifest
+from condainer.oci.attachments import Attachment, attach
+from condainer.oci.client import Client
+from condainer.oci.image_manifest import Descriptor
 from condainer.system.files import read_bytes
 
 # Beside an image; others may have left any number.

@@ -6,7 +6,7 @@ import re
 
 from condainer.cache import names
 from condainer.cache.leases import ADDRESS as ADDRESS
-from condainer.registry.repository import TAG
+from condainer.oci.repository import TAG
 from condainer.system.errors import ConfigError
 
 # Where a registry does not list what refers to a manifest.

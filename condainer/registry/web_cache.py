@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from condainer.cache import entries
 from condainer.network import deadlines, http
-from condainer.registry.errors import NoRegistry, NotThere, RegistryError, Unreachable, WrongContent
+from condainer.oci.errors import NoRegistry, NotThere, RegistryError, Unreachable, WrongContent
 from condainer.registry.offer import Offer, Tell, checked, promised
 from condainer.system.hosts import host_of
 from condainer.system.urls import redacted

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import requests
 
-from condainer.registry import image_manifest
+from condainer.oci import image_manifest
 from tests.helpers import flaky, flaky_registry, keys, registry
 from tests.helpers.projects import CLEAN, Project
 from tests.helpers.registry import Registry

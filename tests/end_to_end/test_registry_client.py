@@ -23,9 +23,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from condainer.network import deadlines, http, silence
-from condainer.registry import client, image_manifest, repository, upload
-from condainer.registry.client import Client
-from condainer.registry.errors import (
+from condainer.oci import client, image_manifest, repository, upload
+from condainer.oci.client import Client
+from condainer.oci.errors import (
     LoginRefused,
     NoRegistry,
     NotThere,
@@ -33,7 +33,7 @@ from condainer.registry.errors import (
     Unreachable,
     WrongContent,
 )
-from condainer.registry.image_manifest import EMPTY, EMPTY_CONTENT, MANIFEST_TYPE
+from condainer.oci.image_manifest import EMPTY, EMPTY_CONTENT, MANIFEST_TYPE
 from tests.helpers import flaky, flaky_registry, registry
 from tests.helpers.flaky import Answer
 from tests.helpers.registry import PASSWORD, USER, Registry, log_in

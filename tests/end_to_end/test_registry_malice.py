@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 
-from condainer.registry import image_manifest
-from condainer.registry.image_manifest import Descriptor, ImageManifest
+from condainer.oci import image_manifest
+from condainer.oci.image_manifest import Descriptor, ImageManifest
 from tests.end_to_end.test_registry import left, runner
 from tests.helpers import flaky_registry, keys, tiny
 from tests.helpers.flaky import whole

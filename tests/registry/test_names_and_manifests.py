@@ -15,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from condainer.network import http
-from condainer.registry import access, image_manifest, logins, pull, repository
-from condainer.registry.errors import RegistryError, WrongContent
-from condainer.registry.image_manifest import Descriptor, ImageManifest
-from condainer.registry.repository import Repository
+from condainer.oci import access, image_manifest, logins, repository
+from condainer.oci.errors import RegistryError, WrongContent
+from condainer.oci.image_manifest import Descriptor, ImageManifest
+from condainer.oci.repository import Repository
+from condainer.registry import pull
 from condainer.system.errors import ConfigError
 
 SECRET = "s3cret-word"

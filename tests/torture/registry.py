@@ -16,7 +16,8 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from condainer.network import http
-from condainer.registry import image_manifest, pull
+from condainer.oci import image_manifest
+from condainer.registry import pull
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import CondainerError
 from condainer.system.reporter import Silent

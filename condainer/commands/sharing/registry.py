@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from condainer.cache.entries import Entry
     from condainer.lock.locks import Lock
-    from condainer.registry.attachments import Attachment
+    from condainer.oci.attachments import Attachment
     from condainer.settings.config import Settings
 
 
@@ -35,7 +35,8 @@ def push(call: Call, what: tuple[str, ...], to: str | None, materials: bool, as_
     """
     from condainer import pipeline
     from condainer.cache import entries, names
-    from condainer.registry import configured, repository
+    from condainer.oci import repository
+    from condainer.registry import configured
     from condainer.registry.push import push
 
     settings = call.settings()
@@ -70,7 +71,7 @@ def push(call: Call, what: tuple[str, ...], to: str | None, materials: bool, as_
 
 def _materials(entry: Entry, lock: Lock, settings: Settings) -> Attachment:
     from condainer.images import sbom
-    from condainer.registry.attachments import Attachment
+    from condainer.oci.attachments import Attachment
 
     content = sbom.render(entry, lock, settings).encode()
     return Attachment(sbom.MEDIA_TYPE, sbom.MEDIA_TYPE, "sbom.cdx.json", content)

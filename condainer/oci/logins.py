@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from condainer.registry.repository import Repository
+from condainer.oci.repository import Repository
 from condainer.system import environments, process
 from condainer.system.errors import CondainerError, ConfigError
 from condainer.system.files import read_text

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urljoin
 
 from condainer.network import deadlines, http, silence
-from condainer.registry.errors import RegistryError
+from condainer.oci.errors import RegistryError
 
 if TYPE_CHECKING:
     from requests import Response
 
-    from condainer.registry.client import Client
+    from condainer.oci.client import Client
 
 PUSH = "pull,push"
 BLOCK = 1 << 20

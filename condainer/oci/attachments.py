@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-from condainer.registry import image_manifest
-from condainer.registry.client import Client
-from condainer.registry.image_manifest import EMPTY, EMPTY_CONTENT, Descriptor
+from condainer.oci import image_manifest
+from condainer.oci.client import Client
+from condainer.oci.image_manifest import EMPTY, EMPTY_CONTENT, Descriptor
 
 
 @dataclass(frozen=True)

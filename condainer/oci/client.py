@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin
 
 from condainer.network import deadlines, http
-from condainer.registry import access, image_manifest, logins
-from condainer.registry.errors import (
+from condainer.oci import access, image_manifest, logins
+from condainer.oci.errors import (
     NoRegistry,
     NotThere,
     Refused,
@@ -27,8 +27,8 @@ from condainer.registry.errors import (
     Unreachable,
     WrongContent,
 )
-from condainer.registry.image_manifest import Descriptor
-from condainer.registry.repository import DIGEST, TAG, Repository
+from condainer.oci.image_manifest import Descriptor
+from condainer.oci.repository import DIGEST, TAG, Repository
 from condainer.system.hosts import host_of
 from condainer.system.plain import printable
 from condainer.system.urls import origin
@@ -137,7 +137,7 @@ class Client:
 
         Parameters are those of blob(). Raises OSError when the file cannot be read.
         """
-        from condainer.registry.upload import Upload
+        from condainer.oci.upload import Upload
 
         upload = Upload(self, digest, size, stream, progress)
         try:

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from condainer.registry.errors import WrongContent
-from condainer.registry.repository import DIGEST
+from condainer.oci.errors import WrongContent
+from condainer.oci.repository import DIGEST
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from condainer.network import deadlines, http
-from condainer.registry import logins
-from condainer.registry.errors import LoginRefused, RegistryError
-from condainer.registry.logins import Login
-from condainer.registry.repository import Repository
+from condainer.oci import logins
+from condainer.oci.errors import LoginRefused, RegistryError
+from condainer.oci.logins import Login
+from condainer.oci.repository import Repository
 from condainer.system.hosts import near
 
 if TYPE_CHECKING:
