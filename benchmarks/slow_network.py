@@ -18,8 +18,8 @@ from benchmarks.imports import QUICK_CODE
 from benchmarks.original import tool
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
-from condainer.mount import staging
-from condainer.mount.staging import Source, Wish
+from condainer.mount import node_copies
+from condainer.mount.node_copies import Source, Wish
 from condainer.startup.tool_paths import OPTIONS
 from condainer.system import files
 from condainer.system.reporter import Silent
@@ -137,7 +137,7 @@ def _staged(scene: Scene) -> Iterator[float]:
     with _clients(scene, LATENCIES[-1], 1, as_user=False) as (points, _):
         source = Source(points[0] / "image.squashfs", "0" * 32, sha256)
         start = time.perf_counter()
-        made = staging.provide(source, Wish(str(place), 1 << 40), Silent())
+        made = node_copies.provide(source, Wish(str(place), 1 << 40), Silent())
         seconds = time.perf_counter() - start
     if made is None:
         raise RuntimeError("no copy was made")
@@ -145,7 +145,7 @@ def _staged(scene: Scene) -> Iterator[float]:
     shutil.copy(made.path, scene.copy)
     scene.copy.chmod(0o444)
     made.release()
-    staging.remove(made.path)
+    node_copies.remove(made.path)
     yield seconds
 
 

@@ -24,7 +24,7 @@ from condainer.settings.project_files import ProjectFiles
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError
 from condainer.system.files import publish_text, read_text, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.yaml_file import Document
 
 EXAMPLE = """\

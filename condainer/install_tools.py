@@ -26,7 +26,7 @@ from condainer.startup import tool_paths
 from condainer.system import namespace, process
 from condainer.system.errors import CondainerError, ToolError
 from condainer.system.files import make_directory, publish_link, remove_tree, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.private_directory import claimed_directory, reclaim
 from condainer.system.reporter import Reporter
 

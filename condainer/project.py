@@ -15,7 +15,7 @@ from condainer.settings.config import Settings
 from condainer.solve.lock_state import LockState, lock_state
 from condainer.system.errors import NotBuiltError
 from condainer.system.files import storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
@@ -165,9 +165,9 @@ def _prefix(digest: str | None, settings: Settings) -> Path | None:
 
 
 def _staged(entry: entries.Entry, settings: Settings) -> str | None:
-    from condainer.mount import mount_work, staging
+    from condainer.mount import mount_work, node_copies
 
-    copy = staging.by_address(mount_work.wish_of(settings)).get(entry.address)
+    copy = node_copies.by_address(mount_work.wish_of(settings)).get(entry.address)
     return str(copy) if copy else None
 
 

@@ -30,9 +30,8 @@ from condainer.startup.stamp import CONTENT, DATED, DIGEST, FILE, LARGE, NUMBER,
 from condainer.system import ownership
 from condainer.system.errors import CondainerError
 from condainer.system.files import is_private_directory, make_directory, put
-from condainer.system.plain import harmless
-from condainer.system.platforms import this_platform
-from condainer.system.text import human_size
+from condainer.system.machine import this_platform
+from condainer.system.text import harmless, human_size
 
 # Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")

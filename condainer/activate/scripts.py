@@ -13,7 +13,7 @@ from condainer.lock.locks import Lock
 from condainer.settings import config, environments
 from condainer.settings.config import Settings
 from condainer.system.files import publish_text, read_text
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 # What a build writes into a project beside its lock.

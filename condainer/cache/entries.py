@@ -18,7 +18,7 @@ from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.system.errors import CollisionError, NotBuiltError
 from condainer.system.files import read_bytes, read_small, read_text, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from condainer.startup import lease_files
 from condainer.startup.lease_files import LEASES as LEASES
 from condainer.startup.lease_files import USES as USES
 from condainer.system.files import user_name
-from condainer.system.plain import printable
 from condainer.system.private_directory import read_claim
+from condainer.system.text import printable
 
 # How often the keeper of a mount refreshes its lease, in seconds.
 REFRESH = 300.0

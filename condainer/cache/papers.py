@@ -14,7 +14,7 @@ from condainer.lock.explicit import parse_explicit
 from condainer.lock.locks import Lock
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 
 PLATFORM = re.compile(r"^# platform: *(\S+)\s*$", re.MULTILINE)
 

@@ -27,8 +27,8 @@ from condainer.settings.config import PROJECT_FILE, Settings
 from condainer.settings.input_files import ENVIRONMENT_FILES, PYLOCK, UV_LOCK, WORKSPACES
 from condainer.startup.find_project import DEFAULT
 from condainer.system.files import publish_text, read_small, user_name
-from condainer.system.plain import printable
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
+from condainer.system.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -34,9 +34,9 @@ from condainer.system.files import (
     umask,
     user_name,
 )
-from condainer.system.plain import printable
 from condainer.system.private_directory import claimed_directory, read_claim, reclaim
 from condainer.system.reporter import Reporter
+from condainer.system.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -81,7 +81,7 @@ def _names(settings: Settings) -> Iterator[Item]:
 
 def _addresses(settings: Settings, word: str) -> Iterator[Item]:
     from condainer.cache import entries
-    from condainer.system.plain import printable
+    from condainer.system.text import printable
 
     if re.fullmatch(r"[0-9a-f]{0,32}", word) is None:
         return
@@ -147,7 +147,7 @@ def _lock(settings: Settings) -> Lock:
     from condainer.cache import entries
     from condainer.lock.explicit import read_explicit
     from condainer.lock.lock_paths import lockfile_path
-    from condainer.system.platforms import this_platform
+    from condainer.system.machine import this_platform
 
     if settings.address is not None:
         return entries.pinned(settings.address, settings)[1]

@@ -12,8 +12,8 @@ import time
 from contextlib import contextmanager, suppress
 
 from condainer.system.errors import CondainerError
-from condainer.system.plain import harmless
 from condainer.system.reporter import Reporter, Silent
+from condainer.system.text import harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

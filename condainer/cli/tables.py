@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from condainer.lock.locks import escape
 from condainer.system.files import user_name
-from condainer.system.plain import printable
-from condainer.system.text import human_size
+from condainer.system.text import human_size, printable
 
 if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.

@@ -17,11 +17,11 @@ from condainer.cache.leases import LIVE, Lease
 from condainer.cache.project_register import Project
 from condainer.images.notes import Records, read_records
 from condainer.lock.address import DIGITS
-from condainer.mount import mount_work, staging
+from condainer.mount import mount_work, node_copies
 from condainer.settings.config import Settings
 from condainer.system import mount_table
 from condainer.system.errors import NotBuiltError
-from condainer.system.plain import printable
+from condainer.system.text import printable
 
 # How many addresses are shown to somebody who mistyped one.
 SHOWN = 8
@@ -114,7 +114,7 @@ def inventory(settings: Settings) -> list[Item]:
 
 def _items(settings: Settings, digits: str) -> Iterator[Item]:
     mounts = Mounts()
-    copies = staging.by_address(mount_work.wish_of(settings))
+    copies = node_copies.by_address(mount_work.wish_of(settings))
     for root in dict.fromkeys(entries.roots(settings)):
         records = read_records(root, time.time(), PATIENCE)
         for directory in entries.entry_directories(root, digits):

@@ -14,7 +14,7 @@ from condainer.cache.verify import Verdict
 from condainer.settings.config import COMPRESSORS, Settings
 from condainer.system.errors import IntegrityError, LockfileError
 from condainer.system.files import storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.private_directory import claimed_directory, reclaim
 from condainer.system.reporter import Reporter
 

@@ -32,7 +32,7 @@ from condainer.settings.config import Settings
 from condainer.solve.lock_state import demanded
 from condainer.system.errors import LockfileError, NotBuiltError
 from condainer.system.files import open_regular, read_text, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 
 SQUASHFS = b"hsqs"
 PLATFORM = re.compile(r"^# platform: (\S+)\s*$", re.MULTILINE)

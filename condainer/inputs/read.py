@@ -6,7 +6,7 @@ from condainer.inputs import environment_yml, only_pip, requirements, workspace
 from condainer.inputs.inputs import Inputs
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.urls import has_user
 
 

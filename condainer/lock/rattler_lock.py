@@ -15,8 +15,8 @@ from condainer.lock.locks import VCS, CondaPackage, Lock, PipPackage, git_url
 from condainer.lock.makers import DEFAULT, MAKERS
 from condainer.system.errors import CondainerError, LockfileError
 from condainer.system.files import Read, read_bytes, storage_errors
-from condainer.system.plain import printable
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
+from condainer.system.text import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import sys
 import threading
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.cache import leases
-from condainer.mount import backends, mount_locks, private, staging, watch
+from condainer.mount import backends, mount_locks, node_copies, private
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks, remove_mount_point
 from condainer.startup import launch, tool_paths
@@ -27,6 +28,10 @@ from condainer.system.errors import CondainerError
 # How often a keeper tries again to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
+# How often a kernel that cannot tell is asked, in seconds.
+PAUSE = 0.2
+# How often to look at a mount whose daemon is not found, because it has gone already.
+UNSEEN = 0.2
 # How often one that has ended looks whether others still use its mount point, in seconds.
 VISIT = 1.0
 
@@ -146,7 +151,7 @@ class Keeper:
         """Have the mount looked at as soon as its daemon has gone."""
         main = threading.main_thread().ident
         while main is not None and not self.ended:
-            if watch.until_gone(self.prefix, LONGEST_PAUSE):
+            if _until_gone(self.prefix, LONGEST_PAUSE):
                 self.looked.clear()
                 signal.pthread_kill(main, signal.SIGALRM)
                 self.looked.wait()
@@ -257,7 +262,7 @@ class Keeper:
         """Delete the copy on this node, unless other mounts use it."""
         if self.duty.staged:
             os.close(self.duty.claimed)
-            staging.remove_at_end(Path(self.duty.staged))
+            node_copies.remove_at_end(Path(self.duty.staged))
 
     def _outlast_visitors(self) -> None:
         """Remove a mount point that others still use, once they do not; nobody else could."""
@@ -273,6 +278,63 @@ class Keeper:
                     remove_mount_point(self.prefix)
             if visited:
                 time.sleep(VISIT)
+
+
+def _until_gone(prefix: Path, patience: float) -> bool:
+    """Wait for the end of a daemon behind a mount; False if there was none to wait for.
+
+    Parameters: `patience` is how long to wait for a mount, in seconds.
+    """
+    handles = []
+    for pid in _daemons(prefix):
+        with contextlib.suppress(ProcessLookupError):
+            try:
+                handles.append(os.pidfd_open(pid))
+            except OSError as error:
+                if isinstance(error, ProcessLookupError):
+                    raise
+                _ask_until_gone(pid)
+                return True
+    if not handles:
+        served = _is_served(prefix)
+        mount_table.wait_for_change(min(patience, UNSEEN) if served else patience)
+        return served
+    try:
+        poll = select.poll()
+        for handle in handles:
+            poll.register(handle, select.POLLIN)
+        poll.poll()
+    finally:
+        for handle in handles:
+            os.close(handle)
+    return True
+
+
+def _is_served(prefix: Path) -> bool:
+    """Tell whether a daemon, and not the kernel, serves what is mounted."""
+    top = mount_table.mounted_at(prefix)
+    return top is not None and top.kind.startswith("fuse")
+
+
+def _ask_until_gone(pid: int) -> None:
+    # Before Linux 5.3.
+    while os.path.exists(f"/proc/{pid}"):
+        time.sleep(PAUSE)
+
+
+def _daemons(prefix: Path) -> list[int]:
+    """Return the processes of ours that serve a mount: squashfuse was told where to mount."""
+    if not _is_served(prefix):
+        return []
+    pids, place = [], os.fsencode(prefix)
+    for directory in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if not directory.name.isdigit() or directory.stat().st_uid != os.geteuid():
+                continue
+            words = (directory / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+            if b"squashfuse" in os.path.basename(words[0]) and words[-1] == place:
+                pids.append(int(directory.name))
+    return pids
 
 
 def main(argument: str) -> None:

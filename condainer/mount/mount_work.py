@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.cache import leases
-from condainer.mount import backends, choice, guard, keeper, mount_locks, staging, unpack
+from condainer.mount import backends, choice, guard, keeper, mount_locks, node_copies, unpack
 from condainer.mount.backends import State
 from condainer.mount.choice import Way
 from condainer.mount.mount_locks import Locks
+from condainer.mount.node_copies import Copy, Source, Wish
 from condainer.mount.private import Place
-from condainer.mount.staging import Copy, Source, Wish
 from condainer.startup import launch, stand_ins
 from condainer.system import files, namespace, quantities
 from condainer.system.errors import MountError
@@ -215,7 +215,7 @@ def main(argument: str) -> None:
     if claim is not None and turn is not None:
         with namespace.mount_right() if place else nullcontext():
             # A repair, for which others wait, does not copy the image again.
-            staged = staging.claimed(Path(given["staged"])) if given["staged"] else None
+            staged = node_copies.claimed(Path(given["staged"])) if given["staged"] else None
             work_in(Work(image, options, locks, Silent(), staged=staged), place)
 
 
@@ -256,7 +256,7 @@ def staged(work: Work) -> Iterator[Work]:
         yield work
         return
     source = Source(image.path, image.address, image.stated_sha256)
-    copy = staging.provide(source, work.options.stage, work.report)
+    copy = node_copies.provide(source, work.options.stage, work.report)
     try:
         yield replace(work, staged=copy)
     finally:
@@ -345,7 +345,7 @@ def _file_of(work: Work) -> Iterator[Path]:
             directory = stack.enter_context(claimed_directory(work.options.copies, COPY))
             target, source = directory / "image.squashfs", work.image.path
             with files.open_regular(source) as stream, target.open("xb") as copy:
-                staging.copy_verified(stream, copy, work.image.sha256, source)
+                node_copies.copy_verified(stream, copy, work.image.sha256, source)
         yield target
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.mount import backends, mount_locks, staging, unpack
+from condainer.mount import backends, mount_locks, node_copies, unpack
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks
 from condainer.mount.mount_work import Image, probe, wish_of
@@ -109,7 +109,7 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
         cleared += _left_ones_removed(place)
         mount_locks.forget_earlier_boots(place)
     # A copy that a daemon still has open goes with the keeper.
-    cleared += [Cleared(path, left=True) for path in staging.sweep(wish_of(settings))]
+    cleared += [Cleared(path, left=True) for path in node_copies.sweep(wish_of(settings))]
     return cleared
 
 

@@ -1,1 +1,1 @@
-"""Servers: reached with names and passwords, and given up when they are silent."""
+"""Servers: which hosts URLs lead to, names and passwords, downloads, and an end to silence."""

@@ -17,10 +17,10 @@ from urllib.parse import unquote, urlsplit
 
 from condainer import __version__
 from condainer.network import credentials, deadlines, silence
-from condainer.system.behind import Behind
+from condainer.network.block_thread import BlockThread
+from condainer.network.hosts import near
 from condainer.system.files import open_regular
-from condainer.system.hosts import near
-from condainer.system.plain import printable
+from condainer.system.text import printable
 from condainer.system.urls import redacted
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class _Sha256Beside:
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._behind = Behind(self._digest.update)
+        self._behind = BlockThread(self._digest.update)
 
     def update(self, data: bytes) -> None:
         self._behind.give(data)

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from condainer.network import deadlines, http
+from condainer.network.hosts import near
 from condainer.oci import logins
 from condainer.oci.errors import LoginRefused, RegistryError
 from condainer.oci.logins import Login
 from condainer.oci.repository import Repository
-from condainer.system.hosts import near
 
 if TYPE_CHECKING:
     from requests import PreparedRequest, Response

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin
 
 from condainer.network import deadlines, http
+from condainer.network.hosts import host_of
 from condainer.oci import access, image_manifest, logins
 from condainer.oci.errors import (
     NoRegistry,
@@ -29,8 +30,7 @@ from condainer.oci.errors import (
 )
 from condainer.oci.image_manifest import Descriptor
 from condainer.oci.repository import DIGEST, TAG, Repository
-from condainer.system.hosts import host_of
-from condainer.system.plain import printable
+from condainer.system.text import printable
 from condainer.system.urls import origin
 
 if TYPE_CHECKING:

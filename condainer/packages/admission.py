@@ -15,12 +15,12 @@ from urllib.parse import unquote, urlsplit
 from condainer.inputs.inputs import Inputs
 from condainer.inputs.read import read_inputs
 from condainer.lock.locks import VCS, Lock
+from condainer.network.hosts import NO_HOST, host_of, near
 from condainer.packages import forbidden
 from condainer.settings import condarc
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError, LockfileError
-from condainer.system.hosts import NO_HOST, host_of, near
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.urls import PLACE_VARIABLES
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://[^\s\"']+", re.IGNORECASE)

@@ -20,7 +20,7 @@ from condainer.settings.config import Settings
 from condainer.system import machine
 from condainer.system.errors import BuildError, IntegrityError
 from condainer.system.files import storage_error_told, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 SHA256 = re.compile("[0-9a-f]{64}")

@@ -24,7 +24,7 @@ from condainer.settings.config import Settings
 from condainer.system import environments, process
 from condainer.system.errors import CondainerError, NetworkError
 from condainer.system.files import publish_text, read_text, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 

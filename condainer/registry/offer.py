@@ -10,7 +10,7 @@ from typing import BinaryIO
 from condainer.cache.papers import Papers, disagreements, read_papers
 from condainer.oci.errors import NotThere, WrongContent
 from condainer.system.errors import IntegrityError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 
 Tell = Callable[[int], None]
 

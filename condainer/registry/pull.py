@@ -33,7 +33,7 @@ from condainer.system.errors import (
     TrustError,
 )
 from condainer.system.files import storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 # What is wrong with one registry; the next one, or a build, may give the image.

@@ -12,9 +12,9 @@ from urllib.parse import urlsplit
 
 from condainer.cache import entries
 from condainer.network import deadlines, http
+from condainer.network.hosts import host_of
 from condainer.oci.errors import NoRegistry, NotThere, RegistryError, Unreachable, WrongContent
 from condainer.registry.offer import Offer, Tell, checked, promised
-from condainer.system.hosts import host_of
 from condainer.system.urls import redacted
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from condainer.system.errors import ConfigError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 
 # What can be said, as in conda's CONDA_OVERRIDE_* variables, and for which platforms it holds.
 NAMES = {

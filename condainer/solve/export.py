@@ -18,7 +18,7 @@ from condainer.solve.other_locks import rattler_lock_of
 from condainer.solve.relock import check, demand, wanted_platforms
 from condainer.system.errors import InputError, LockfileError
 from condainer.system.files import publish_text, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 
 
 def export(settings: Settings, form: str, platforms: Sequence[str]) -> Exported:

@@ -41,7 +41,7 @@ from condainer.solve.other_locks import (
 )
 from condainer.system.environments import package_places
 from condainer.system.errors import LockfileError, NotBuiltError, StaleLockError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False

@@ -20,7 +20,7 @@ from condainer.solve.other_locks import rattler_lock_of, unused_rattler_lock
 from condainer.solve.solution import solution
 from condainer.system.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.system.files import stand_somewhere, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 # In an explicit lockfile, so that solving again does not try to make it.

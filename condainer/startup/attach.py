@@ -41,9 +41,9 @@ def command(argv: "Sequence[str]", found: dict[str, str], quiet: bool) -> None:
     if is_mounted(found):
         claim = claim_mounted(found)
     else:
-        from condainer.startup import mount_anew
+        from condainer.startup import mount
 
-        claim = mount_anew.claim_new(found)
+        claim = mount.claim_new(found)
     if claim is None:
         return
     said: list[str] = []

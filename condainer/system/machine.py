@@ -1,4 +1,4 @@
-"""What of this machine may be used here: by the kernel, a container, a scheduler, and others."""
+"""This machine: its platform, and what of it the kernel, a container or a scheduler leave us."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+
+from condainer.startup.find_project import this_platform as this_platform
 
 # What schedulers say of the job that we run in; of Slurm's, the first that is set counts.
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")

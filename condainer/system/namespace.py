@@ -19,7 +19,7 @@ from pathlib import Path
 
 from condainer.startup import launch
 from condainer.system.errors import CondainerError, MountError
-from condainer.system.plain import harmless
+from condainer.system.text import harmless
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000

@@ -1,4 +1,7 @@
-"""How values are written for people."""
+"""Text for people: how values are written, and how text of others is kept from steering a terminal.
+
+It imports nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,3 +28,15 @@ def human_seconds(seconds: float) -> str:
 def human_rate(size: int, seconds: float) -> str:
     """Return how fast so many bytes went in so many seconds: `148.1 MB/s`."""
     return f"{human_size(round(size / max(seconds, 1e-6)))}/s"
+
+
+def printable(text: str) -> str:
+    """Return a text for one line: what is not printable is replaced, line ends too."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else "?" for char in text)
+
+
+def harmless(text: str) -> str:
+    """Return a text of several lines: line ends and tabs stay, as in what programs say."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))

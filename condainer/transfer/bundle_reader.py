@@ -22,7 +22,7 @@ from condainer.settings.config import PROJECT_FILE, RUNNING, Settings
 from condainer.settings.input_files import ENVIRONMENT_FILES, OTHERS, UV_LOCK
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, read_bytes, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 from condainer.transfer import bundle_format
 from condainer.transfer.bundle_format import Piece

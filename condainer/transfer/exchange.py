@@ -14,7 +14,7 @@ from condainer.cache.papers import disagreements, recipe_problems
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, storage_errors
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 REMEDY = "Nothing was imported. Copy the file again from where it was exported."

@@ -17,7 +17,7 @@ from condainer.solve import completion
 from condainer.solve.lock_state import LockState, ensure_lock, lock_state
 from condainer.system.errors import LockfileError, StaleLockError
 from condainer.system.files import stand_somewhere
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 

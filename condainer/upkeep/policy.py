@@ -12,8 +12,8 @@ from condainer.cache.publish import POLICY
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError, StorageError
 from condainer.system.files import publish_text, read_small, storage_errors, turn, user_name
-from condainer.system.plain import printable
 from condainer.system.quantities import age, size
+from condainer.system.text import printable
 
 # How long what was moved to the trash stays there by default, in seconds.
 GRACE = 86400.0

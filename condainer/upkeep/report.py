@@ -25,7 +25,7 @@ from condainer.lock.locks import CondaPackage
 from condainer.settings.config import Settings
 from condainer.system.errors import StorageError
 from condainer.system.files import publish_text, read_text, storage_errors, user_name
-from condainer.system.plain import printable
+from condainer.system.text import printable
 from condainer.upkeep import collection, policy
 from condainer.upkeep.policy import Policy
 

@@ -19,7 +19,7 @@ import pytest
 from condainer.pypi import build_requirements
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import IntegrityError, LockfileError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 from condainer.transfer import bundle_reader
 from tests.channel import ChannelServer

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from tests.helpers.accounts import Account, accounts
 from tests.helpers.needed import needs
 from tests.helpers.projects import LONG, SMALL, Project, quick

@@ -17,7 +17,7 @@ from condainer.settings.config import load_settings
 from condainer.solve.conda_solver import solve
 from condainer.solve.engines import Engine
 from condainer.solve.pip.foreign import put_interpreter
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 from tests.helpers import tiny
 from tests.helpers.projects import Project

@@ -17,7 +17,7 @@ import pytest
 
 from condainer.lock.address import address_of
 from condainer.lock.explicit import read_explicit
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from tests.helpers.projects import Project
 
 NAMES = ("environment.yml", "requirements.txt", "condainer.yml", "more.txt")

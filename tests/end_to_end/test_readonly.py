@@ -19,7 +19,7 @@ from condainer.lock.explicit import read_explicit
 from condainer.pypi.wheels import find_uv
 from condainer.settings.config import load_settings
 from condainer.system import process
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 from tests.helpers.projects import Project
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from condainer.mount import mounts, staging, unmount
+from condainer.mount import mounts, node_copies, unmount
 from condainer.mount.mounts import Image, Options, State
-from condainer.mount.staging import Source, Wish
+from condainer.mount.node_copies import Source, Wish
 from condainer.settings.config import load_settings
 from condainer.system import files, mount_table
 from condainer.system.errors import IntegrityError
@@ -50,7 +50,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory for copies, which is the only one of the node that is known."""
     directory = tmp_path / "node"
     directory.mkdir()
-    monkeypatch.setattr(staging, "MEMORY", directory)
+    monkeypatch.setattr(node_copies, "MEMORY", directory)
     for name in ("SLURM_TMPDIR", "TMPDIR"):
         monkeypatch.setenv(name, str(directory))
     return directory
@@ -69,30 +69,30 @@ def staged(node: Path) -> list[Path]:
 
 def test_a_copy_has_the_bytes_and_is_ours_alone(node: Path, source: Source) -> None:
     wish = Wish(str(node), ROOMY)
-    copy = staging.provide(source, wish, Silent())
+    copy = node_copies.provide(source, wish, Silent())
     assert copy is not None
     assert copy.path.read_bytes() == source.path.read_bytes()
     assert copy.path.stat().st_mode & 0o777 == 0o400
     for directory in (copy.path.parent, copy.path.parent.parent):
         assert directory.stat().st_mode & 0o777 == 0o700
-    assert staging.by_address(wish) == {ADDRESS: copy.path}
+    assert node_copies.by_address(wish) == {ADDRESS: copy.path}
     # The next one shares it, also when the image has gone from its server.
     source.path.unlink()
-    again = staging.provide(source, wish, Silent())
+    again = node_copies.provide(source, wish, Silent())
     assert again is not None
     assert again.path == copy.path
-    assert staging.sweep(wish) == []
+    assert node_copies.sweep(wish) == []
     copy.release()
-    assert staging.unused(wish) == []
+    assert node_copies.unused(wish) == []
     again.release()
-    assert staging.unused(wish) == staging.sweep(wish) == [copy.path]
+    assert node_copies.unused(wish) == node_copies.sweep(wish) == [copy.path]
     # In memory, not even directories stay.
     assert list(node.iterdir()) == []
 
 
 def test_never_and_auto_on_a_local_disk_copy_nothing(node: Path, source: Source) -> None:
     for word in ("never", "auto"):
-        assert staging.provide(source, Wish(word, ROOMY), Silent()) is None
+        assert node_copies.provide(source, Wish(word, ROOMY), Silent()) is None
     assert list(node.iterdir()) == []
 
 
@@ -102,17 +102,17 @@ def test_always_takes_the_first_place_of_the_job(
     of_job = node.parent / "job"
     of_job.mkdir()
     monkeypatch.setenv("SLURM_TMPDIR", str(of_job))
-    copy = staging.provide(source, Wish("always", ROOMY), Silent())
+    copy = node_copies.provide(source, Wish("always", ROOMY), Silent())
     assert copy is not None
     assert staged(of_job) == [copy.path]
     # Another job, whose place is another one, finds what is where all can see it.
     monkeypatch.setenv("SLURM_TMPDIR", str(node))
-    other = staging.provide(source, Wish("always", ROOMY), Silent())
+    other = node_copies.provide(source, Wish("always", ROOMY), Silent())
     assert other is not None
     monkeypatch.setenv("SLURM_TMPDIR", str(of_job))
     copy.release()
-    assert staging.remove(copy.path)
-    again = staging.provide(source, Wish("always", ROOMY), Silent())
+    assert node_copies.remove(copy.path)
+    again = node_copies.provide(source, Wish("always", ROOMY), Silent())
     assert again is not None
     assert again.path == other.path
     for item in (other, again):
@@ -123,24 +123,24 @@ def test_other_bytes_are_refused_and_nothing_is_left(node: Path, source: Source)
     with source.path.open("r+b") as stream:
         stream.write(b"other")
     with pytest.raises(IntegrityError) as caught:
-        staging.provide(source, Wish(str(node), ROOMY), Silent())
+        node_copies.provide(source, Wish(str(node), ROOMY), Silent())
     assert str(source.path) in caught.value.message
     assert list(node.iterdir()) == []
 
 
 def test_what_is_too_large_is_used_where_it_is(node: Path, source: Source) -> None:
     size, told = source.path.stat().st_size, Told()
-    assert staging.provide(source, Wish(str(node), size - 1), told) is None
+    assert node_copies.provide(source, Wish(str(node), size - 1), told) is None
     assert "stage_max_size" in told.notes[0]
     assert list(node.iterdir()) == []
     # Copies that are in use count together.
-    first = staging.provide(source, Wish(str(node), size), Silent())
+    first = node_copies.provide(source, Wish(str(node), size), Silent())
     assert first is not None
     another = replace(source, address=ADDRESS[::-1])
-    assert staging.provide(another, Wish(str(node), 2 * size - 1), Silent()) is None
+    assert node_copies.provide(another, Wish(str(node), 2 * size - 1), Silent()) is None
     first.release()
     # Those that nobody uses make room.
-    second = staging.provide(another, Wish(str(node), size), Silent())
+    second = node_copies.provide(another, Wish(str(node), size), Silent())
     assert second is not None
     assert staged(node) == [second.path]
     second.release()
@@ -149,11 +149,11 @@ def test_what_is_too_large_is_used_where_it_is(node: Path, source: Source) -> No
 def test_a_place_that_others_can_write_is_not_used(node: Path, source: Source) -> None:
     told = Told()
     node.chmod(0o777)
-    assert staging.provide(source, Wish(str(node), ROOMY), told) is None
+    assert node_copies.provide(source, Wish(str(node), ROOMY), told) is None
     assert "others can replace" in told.notes[0]
     assert list(node.iterdir()) == []
     node.chmod(0o1777)
-    copy = staging.provide(source, Wish(str(node), ROOMY), told)
+    copy = node_copies.provide(source, Wish(str(node), ROOMY), told)
     assert copy is not None
     copy.release()
 
@@ -168,15 +168,15 @@ def test_no_copy_is_made_where_none_would_be_found(node: Path, source: Source, k
     else:
         directory.mkdir()
         directory.chmod(0o777)
-    assert staging.provide(source, Wish(str(node), ROOMY), Silent()) is None
+    assert node_copies.provide(source, Wish(str(node), ROOMY), Silent()) is None
     assert list(directory.iterdir()) == []
 
 
 def test_a_sweep_beside_another(
     node: Path, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wish, look = Wish(str(node), ROOMY), staging.existing_directory
-    copy = staging.provide(source, wish, Silent())
+    wish, look = Wish(str(node), ROOMY), node_copies.existing_directory
+    copy = node_copies.provide(source, wish, Silent())
     assert copy is not None
     copy.release()
 
@@ -186,8 +186,8 @@ def test_a_sweep_beside_another(
             shutil.rmtree(found.parent)
         return found
 
-    monkeypatch.setattr(staging, "existing_directory", gone_since)
-    assert staging.sweep(wish) == []
+    monkeypatch.setattr(node_copies, "existing_directory", gone_since)
+    assert node_copies.sweep(wish) == []
     assert list(node.iterdir()) == []
 
 
@@ -198,38 +198,38 @@ def test_nobody_elses_copy_is_believed(node: Path, source: Source) -> None:
     taken = node / f".condainer-{os.geteuid()}"
     (taken / "staged").mkdir(parents=True, mode=0o777)
     taken.chmod(0o777)
-    evil = taken / "staged" / f"{source.name}{staging.COMPLETE}"
+    evil = taken / "staged" / f"{source.name}{node_copies.COMPLETE}"
     evil.write_bytes(b"evil")
-    copy = staging.provide(source, wish, Silent())
+    copy = node_copies.provide(source, wish, Silent())
     assert copy is not None
     assert copy.path.parent.parent.name == f".condainer-{os.geteuid()}.1"
     copy.release()
-    staging.sweep(wish)
+    node_copies.sweep(wish)
     shutil.rmtree(taken)
     (node / f".condainer-{os.geteuid()}" / "staged").mkdir(parents=True, mode=0o700)
     taken.chmod(0o700)
     evil.symlink_to("/etc/passwd")
-    assert staging.claimed(evil) is None
+    assert node_copies.claimed(evil) is None
     evil.unlink()
     evil.write_bytes(b"evil")
     evil.chmod(0o666)
-    assert staging.claimed(evil) is None
+    assert node_copies.claimed(evil) is None
 
 
 def test_many_starters_copy_once(node: Path, source: Source) -> None:
     """The second waits for the first; the file on the server is read by one alone."""
     wish = Wish(str(node), ROOMY)
-    partial = node / f".condainer-{os.geteuid()}" / "staged" / f"{source.name}{staging.PARTIAL}"
+    partial = node / f".condainer-{os.geteuid()}" / "staged" / f"{source.name}{node_copies.PARTIAL}"
     partial.parent.mkdir(parents=True)
     for directory in (partial.parent, partial.parent.parent):
         directory.chmod(0o700)
-    found: list[staging.Copy | None] = []
+    found: list[node_copies.Copy | None] = []
     reports = [Told() for _ in range(4)]
     with partial.open("wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
 
         def start(report: Told) -> None:
-            found.append(staging.provide(source, wish, report))
+            found.append(node_copies.provide(source, wish, report))
 
         threads = [threading.Thread(target=start, args=(report,)) for report in reports]
         for thread in threads:
@@ -252,18 +252,18 @@ def test_what_killed_processes_and_earlier_starts_left_is_cleared(
     node: Path, source: Source
 ) -> None:
     wish = Wish(str(node), ROOMY)
-    copy = staging.provide(source, wish, Silent())
+    copy = node_copies.provide(source, wish, Silent())
     assert copy is not None
     copy.release()
     host, boot = this_host().rsplit("-", 1)
-    begun = copy.path.with_suffix(staging.PARTIAL)
+    begun = copy.path.with_suffix(node_copies.PARTIAL)
     earlier = copy.path.with_name(copy.path.name.replace(boot, "00000000"))
     elsewhere = copy.path.with_name(copy.path.name.replace(f".{host}-", ".another-node-"))
     other = copy.path.with_name("notes.txt")
     for path in (begun, earlier, elsewhere, other):
         path.write_bytes(b"x")
-    assert staging.by_address(wish) == {ADDRESS: copy.path}
-    again = staging.provide(replace(source, address=ADDRESS[::-1]), wish, Silent())
+    assert node_copies.by_address(wish) == {ADDRESS: copy.path}
+    again = node_copies.provide(replace(source, address=ADDRESS[::-1]), wish, Silent())
     assert again is not None
     # Another node's are left alone: its locks cannot be seen here.
     assert set(staged(node)) == {again.path, elsewhere, other}
@@ -275,19 +275,19 @@ def test_what_a_batch_script_brought_is_taken_if_it_is_right(node: Path, source:
     content = source.path.read_bytes()
     # Not for the wrong bytes, of which the image itself takes the place.
     brought.write_bytes(b"other" + content[5:])
-    copy = staging.provide(source, wish, Silent())
+    copy = node_copies.provide(source, wish, Silent())
     assert copy is not None
     assert copy.path.read_bytes() == content
     copy.release()
-    staging.sweep(wish)
+    node_copies.sweep(wish)
     brought.write_bytes(content)
     # What others can write is not looked at, although it has the right bytes now.
     brought.chmod(0o666)
     source.path.write_bytes(b"changed")
     with pytest.raises(IntegrityError):
-        staging.provide(source, wish, Silent())
+        node_copies.provide(source, wish, Silent())
     brought.chmod(0o600)
-    copy = staging.provide(source, wish, Silent())
+    copy = node_copies.provide(source, wish, Silent())
     assert copy is not None
     assert copy.path.read_bytes() == content
     assert not brought.exists()
@@ -299,16 +299,16 @@ def test_memory_is_not_filled(node: Path, source: Source, monkeypatch: pytest.Mo
     if os.geteuid() != 0:
         pytest.skip("only root can mount a tmpfs")
     script = f"""
-import sys; sys.path.insert(0, {str(Path(staging.__file__).parents[2])!r})
+import sys; sys.path.insert(0, {str(Path(node_copies.__file__).parents[2])!r})
 from pathlib import Path
-from condainer.mount import staging
+from condainer.mount import node_copies
 from condainer.system import machine
 class Told:
     def __getattr__(self, name): return lambda *given: name == "note" and print(*given)
-source = staging.Source(Path({str(source.path)!r}), {ADDRESS!r}, {source.sha256!r})
+source = node_copies.Source(Path({str(source.path)!r}), {ADDRESS!r}, {source.sha256!r})
 left = machine.memory()
 machine.memory = lambda: int(sys.argv[1])
-print(staging.provide(source, staging.Wish({str(node)!r}, 1 << 30), Told()) is not None)
+print(node_copies.provide(source, node_copies.Wish({str(node)!r}, 1 << 30), Told()) is not None)
 """
     for left, text in ((100_000, "too little memory"), (10_000_000, "True")):
         command = f'mount -t tmpfs -o size=8m none "{node}" && exec "$0" -c "$1" {left}'
@@ -340,7 +340,7 @@ def test_the_copy_is_mounted_and_goes_with_the_mount(kept: Image, node: Path) ->
     (copy,) = staged(node)
     (daemon,) = daemons(kept)
     assert str(copy) in Path(f"/proc/{daemon}/cmdline").read_text().split("\0")
-    assert staging.unused(options(node).stage) == []
+    assert node_copies.unused(options(node).stage) == []
     # The image itself is not needed any more.
     assert (kept.prefix / "data").stat().st_size == 300_000
     assert unmount.unmount(kept)
@@ -356,10 +356,10 @@ def test_the_daemon_keeps_the_copy_when_the_keeper_is_killed(kept: Image, node: 
     for pid in keepers(kept):
         os.kill(pid, signal.SIGKILL)
     until(lambda: not keepers(kept))
-    assert staging.sweep(options(node).stage) == []
+    assert node_copies.sweep(options(node).stage) == []
     assert mounts.probe(kept) is State.MOUNTED
     assert unmount.unmount(kept)
-    until(lambda: staging.sweep(options(node).stage) == [copy])
+    until(lambda: node_copies.sweep(options(node).stage) == [copy])
 
 
 def test_a_repair_mounts_the_copy_again(kept: Image, node: Path) -> None:
@@ -382,7 +382,7 @@ def test_private_mounts_of_two_jobs_share_the_copy(kept: Image, accounts: list[A
     node.mkdir()
     node.chmod(0o1777)
     before = (
-        "from condainer.mount.staging import Wish\n"
+        "from condainer.mount.node_copies import Wish\n"
         f"more['stage'] = Wish({str(node)!r}, {ROOMY})\n"
         "import functools\n"
         f"mount.Image = functools.partial(mount.Image, stated_sha256={kept.stated_sha256!r})\n"
@@ -396,7 +396,7 @@ def test_private_mounts_of_two_jobs_share_the_copy(kept: Image, accounts: list[A
         assert holder.stdout.readline() == "private\n", holder.communicate()
     directory = node / f".condainer-{user.user['user']}" / "staged"
     (copy,) = directory.iterdir()
-    assert copy.suffix == staging.COMPLETE
+    assert copy.suffix == node_copies.COMPLETE
     assert len([p for p in daemons(kept) if str(copy) in _words(p)]) == 2
     holders[0].communicate()
     until(lambda: len(daemons(kept)) == 1)
@@ -424,7 +424,7 @@ def test_without_room_the_image_itself_is_mounted(kept: Image, node: Path) -> No
 def test_umount_all_clears_what_was_left(
     kept: Image, node: Path, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy = staging.provide(source, Wish(str(node), ROOMY), Silent())
+    copy = node_copies.provide(source, Wish(str(node), ROOMY), Silent())
     assert copy is not None
     copy.release()
     # Not what others who test have mounted on this machine.

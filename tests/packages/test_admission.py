@@ -11,13 +11,13 @@ import pytest
 from condainer import pipeline
 from condainer.lock.address import address_of
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
+from condainer.network.hosts import near
 from condainer.packages.admission import admit
 from condainer.packages.archive_paths import is_inside
 from condainer.settings.config import load_settings
 from condainer.startup import stamp
 from condainer.system import environments
 from condainer.system.errors import LockfileError
-from condainer.system.hosts import near
 from condainer.system.reporter import Silent
 from condainer.system.urls import PLACE_VARIABLES
 

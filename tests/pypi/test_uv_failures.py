@@ -28,7 +28,7 @@ from condainer.system.errors import (
     StorageError,
     ToolError,
 )
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 from tests.pypi.test_uv_options import wheel
 

@@ -20,7 +20,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import PipPackage
 from condainer.pypi import uv_options, wheels
 from condainer.system.errors import InputError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 
 

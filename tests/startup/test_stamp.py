@@ -33,7 +33,7 @@ from condainer.settings.config import KEYS, Settings, load_settings
 from condainer.startup import stamp
 from condainer.system import ownership
 from condainer.system.errors import CondainerError
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Attentive, Silent
 from tests.helpers.needed import needs_program
 

@@ -14,7 +14,7 @@ from condainer.cache import entries, verify
 from condainer.lock.address import Address, address_of
 from condainer.lock.explicit import read_explicit
 from condainer.settings.config import Settings
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 from tests.torture.bench import Bench, Figures
 

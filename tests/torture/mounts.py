@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from condainer.cache.squashfs import digests
-from condainer.mount import staging
+from condainer.mount import node_copies
 from condainer.mount.mount_work import Image
 from tests.helpers.mounting import daemons, is_gone, keepers
 from tests.helpers.waiting import wait_until
@@ -154,7 +154,7 @@ def _copies(bench: Bench, rounds: int) -> list[str]:
 
     def verified() -> None:
         with source.open("rb") as stream, target.open("xb") as copy:
-            staging.copy_verified(stream, copy, sha256, source)
+            node_copies.copy_verified(stream, copy, sha256, source)
         target.unlink()
 
     def tools() -> None:

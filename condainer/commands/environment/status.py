@@ -10,8 +10,7 @@ from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
 from condainer.cli.main import cli
 from condainer.cli.options import JSON
-from condainer.system.plain import printable
-from condainer.system.text import human_size
+from condainer.system.text import human_size, printable
 
 
 @cli.command()

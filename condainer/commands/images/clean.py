@@ -31,7 +31,7 @@ def clean(
     `cnd gc --older-than 0d --grace 0d`: images that are in use, or were lately, stay.
     """
     from condainer.cli import tables
-    from condainer.mount import mount_work, staging, unmount
+    from condainer.mount import mount_work, node_copies, unmount
     from condainer.packages import clean as package_cache
     from condainer.packages.client_settings import NOWHERE
     from condainer.upkeep import collection, policy
@@ -41,14 +41,14 @@ def clean(
     # The author of a project does not decide what is removed.
     own = config.load_settings(Path(NOWHERE), call.overrides)
     wish = mount_work.wish_of(settings)
-    unpacked, staged = unmount.unused_copies(settings), staging.unused(wish)
+    unpacked, staged = unmount.unused_copies(settings), node_copies.unused(wish)
     copies = [package_cache.measured(path) for path in (*unpacked, *staged)]
     items = package_cache.removable(own, packages or everything)
     if not dry:
         package_cache.remove(items, own)
         unmount.remove_copies(unpacked, settings)
         for path in staged:
-            staging.remove(path)
+            node_copies.remove(path)
     items += copies
     collected = None
     if images or everything:

@@ -28,7 +28,7 @@ def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
     from condainer.activate import run
     from condainer.integrations import shell_hook
     from condainer.lock.lock_paths import lockfile_path
-    from condainer.system.platforms import this_platform
+    from condainer.system.machine import this_platform
 
     settings = call.using(frozen=True, address=address, env=env)
     if call.dry:

@@ -16,7 +16,7 @@ from condainer.settings import virtual
 from condainer.settings.config import Settings
 from condainer.solve.pip import conda_metadata, interpreters
 from condainer.solve.pip.conda_metadata import Files
-from condainer.system.platforms import this_platform
+from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 

@@ -1,4 +1,4 @@
-"""The keeper of a mount that `startup.mount_anew` makes: it finds out what others are told."""
+"""The keeper of a mount that `startup.mount` makes: it finds out what others are told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Work on blocks of data in another thread, a few blocks behind the one that brings them."""
+"""A thread that works on blocks of data, a few blocks behind the thread that brings them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 AHEAD = 4
 
 
-class Behind:
+class BlockThread:
     """Calls a function with each block that it is given, in order; its thread goes with it.
 
     After the first failure of the function, it is not called any more.
