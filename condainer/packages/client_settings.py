@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from condainer.network import silence
-from condainer.packages import certificates, git_repositories
+from condainer.packages import certificates
 from condainer.packages.archives import keeps_unpacked, private_root
 from condainer.settings import condarc
 from condainer.settings.config import STAGE, Settings
@@ -20,10 +19,6 @@ from condainer.system.reporter import Reporter
 
 # The variables that name a file of certificate authorities, one for each family of clients.
 AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-
-
-# ssh waits for ever otherwise; what it asks a server in between is answered while that works.
-SSH = "ssh -o ConnectTimeout={limit} -o ServerAliveInterval={third} -o ServerAliveCountMax=3"
 # Where nothing can be made, not even by root.
 NOWHERE = "/proc/nowhere"
 # A process that works with a package cache locks this file in it.
@@ -44,10 +39,6 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
     # git waits for ever otherwise; in bytes per second, and for how long.
     os.environ.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
     os.environ.setdefault("GIT_HTTP_LOW_SPEED_TIME", seconds)
-    if not git_repositories.has_own_ssh():
-        os.environ["GIT_SSH_COMMAND"] = SSH.format(
-            limit=math.ceil(silence.limit()), third=math.ceil(silence.limit() / 3)
-        )
     site = condarc.in_force()
     for line in site.ignored:
         warn_once(line, reporter)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from condainer.lock.locks import GIT, PipPackage
+from condainer.network import silence
 from condainer.packages.archives import partials, private_root
 from condainer.settings.config import Settings
 from condainer.system import environments, process
@@ -27,6 +29,8 @@ from condainer.system.urls import redacted
 
 # Not `ext`, which runs what a URL says.
 PROTOCOLS = "https:http:ssh:git:file"
+# ssh waits for ever otherwise; what it asks a server in between is answered while that works.
+SSH = "ssh -o ConnectTimeout={limit} -o ServerAliveInterval={third} -o ServerAliveCountMax=3"
 # The mode of an entry of a tree that is a commit of another repository.
 SUBMODULE = "160000"
 # What git says of a configuration file; its lines can have been broken elsewhere.
@@ -151,6 +155,8 @@ def unbundle(package: PipPackage, path: Path, settings: Settings) -> None:
 def _mirror(package: PipPackage, settings: Settings, source: str = "") -> None:
     parts = _parts(package)
     target = mirror_path(package, settings)
+    if not source:
+        limit_ssh()
     with partials(private_root(settings)) as directory:
         draft = directory / "repository"
         try:
@@ -202,8 +208,18 @@ def damaged_configuration(told: str) -> ConfigError | None:
     )
 
 
-def has_own_ssh() -> bool:
-    """Tell whether the user has said how git calls ssh."""
+def limit_ssh() -> None:
+    """Let ssh give up on silent servers where git starts it, unless the user says how it does.
+
+    To be called before git, or uv for a requirement that may lead it to git, asks a server.
+    """
+    if not _has_own_ssh():
+        os.environ["GIT_SSH_COMMAND"] = SSH.format(
+            limit=math.ceil(silence.limit()), third=math.ceil(silence.limit() / 3)
+        )
+
+
+def _has_own_ssh() -> bool:
     if os.environ.get("GIT_SSH") or os.environ.get("GIT_SSH_COMMAND"):
         return True
     try:

@@ -174,6 +174,8 @@ def _resolved(
     """Return the files that uv would take to build, each with its hash."""
     if not requires:
         return []
+    if any("://" in line for line in requires):
+        git_repositories.limit_ssh()
     target = [] if platform == this_platform() else ["--python-platform", PLATFORMS[platform]]
     with tempfile.TemporaryDirectory(prefix="condainer-") as scratch:
         listed = Path(scratch, "requires.txt")

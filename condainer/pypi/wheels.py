@@ -77,6 +77,9 @@ def resolve(
                 f"{line.where}: the environment variable {name} is not set: {line.text}",
                 f"`export {name}=…`. {NETRC}",
             )
+    if any("://" in line.text for line in inputs.requirements if not line.is_option):
+        # A repository, or an archive whose own requirements name one.
+        git_repositories.limit_ssh()
     spelled = uv_options.spelled(inputs.requirements)
     inputs = replace(inputs, requirements=spelled.lines)
     wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))

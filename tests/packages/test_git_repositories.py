@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from condainer.lock.locks import PipPackage
-from condainer.packages import git_repositories
+from condainer.packages import client_settings, git_repositories
 from condainer.pypi import wheels
 from condainer.settings.config import Settings
 from condainer.system.errors import LockfileError, NetworkError, OfflineError
@@ -149,3 +150,21 @@ def test_uv_installs_from_the_mirror(
 def test_what_is_no_commit_is_refused(url: str, load: Callable[..., Settings]) -> None:
     with pytest.raises(LockfileError):
         fetch(PipPackage("probe", url, ""), load())
+
+
+def test_git_says_how_it_calls_ssh_only_where_it_is_needed(
+    load: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = load()
+    asked = tmp_path / "asked"
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n: > {asked}\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(os, "environ", {"PATH": f"{program.parent}:/usr/bin:/bin"})
+    client_settings.prepare(settings, Silent())
+    assert not asked.exists()
+    assert "GIT_SSH_COMMAND" not in os.environ
+    git_repositories.limit_ssh()
+    assert asked.exists()
+    assert "ConnectTimeout" in os.environ["GIT_SSH_COMMAND"]
