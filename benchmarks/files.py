@@ -14,7 +14,7 @@ from benchmarks.measure import Contender, Effort, Memory, Phase, command, interl
 from benchmarks.original import tool
 from benchmarks.place import TOP, Place
 from benchmarks.results import Claim, Row, Sample
-from condainer.packages.clean import measured
+from condainer.package_cache.clean import measured
 from condainer.system.files import remove_tree
 from tests.channel import ensure_channel
 

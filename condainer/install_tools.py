@@ -18,7 +18,8 @@ from condainer.inputs.inputs import Inputs
 from condainer.lock.address import address_of
 from condainer.lock.explicit import checked, render_explicit
 from condainer.lock.locks import Lock
-from condainer.packages import client_settings, conda_packages
+from condainer.network import client_settings
+from condainer.packages import conda_packages
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
 from condainer.solve.engines import Engine

@@ -233,7 +233,7 @@ def _build_ours(
     entry, hit = _build(lock, address, settings, reporter)
     if not hit:
         from condainer.cache import signing
-        from condainer.packages import limits
+        from condainer.package_cache import limits
 
         reporter.finish()
         signing.add_to_ours(entry, settings, reporter)

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 
-from condainer.inputs import toml_file, workspace
+from condainer.inputs import toml_file
 from condainer.inputs.inputs import Inputs
+from condainer.inputs.manifests import workspace
 from condainer.inputs.read import declared_platforms, read_inputs
 from condainer.lock import conda_lock, rattler_lock
 from condainer.lock.explicit import checked, read_explicit

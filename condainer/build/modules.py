@@ -18,7 +18,7 @@ from condainer.build import bytecode_shelf, own_sources
 from condainer.build.bytecode_shelf import Module
 from condainer.build.prepared import Prepared
 from condainer.lock.locks import Lock
-from condainer.packages.archives import private_root
+from condainer.package_cache.archives import private_root
 from condainer.packages.linked_files import Vouched
 from condainer.settings.config import Settings
 from condainer.system import process

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from condainer.lock.locks import Lock, PipPackage
+from condainer.package_cache.archives import File
 from condainer.packages import conda_packages, downloads, git_repositories
-from condainer.packages.archives import File
 from condainer.pypi import wheels
 from condainer.settings.config import Settings
 

@@ -16,7 +16,8 @@ from condainer.build.prepared import Prepared
 from condainer.inputs.read import logins
 from condainer.lock.address import MARKED, OURS, Address
 from condainer.lock.locks import CondaPackage, Lock
-from condainer.packages import client_settings, conda_packages, forbidden, installed
+from condainer.network import client_settings
+from condainer.packages import conda_packages, forbidden, installed
 from condainer.packages.linked_files import Vouched
 from condainer.pypi import build_requirements, wheels
 from condainer.settings.config import STAGE, Settings

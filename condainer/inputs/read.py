@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from condainer.inputs import environment_yml, only_pip, requirements, workspace
+from condainer.inputs import environment_yml, requirements
 from condainer.inputs.inputs import Inputs
+from condainer.inputs.manifests import only_pip, workspace
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError
 from condainer.system.machine import this_platform

@@ -1,1 +1,1 @@
-"""Packages: where they come from, how they are checked, kept and linked."""
+"""Packages: which may be fetched, from where; downloaded, checked and linked."""

@@ -160,7 +160,8 @@ def fetch(
 def _is_cached(item: Wanted, settings: Settings) -> bool:
     if not item.sha256:
         return False
-    from condainer.packages import archives, conda_packages
+    from condainer.package_cache import archives
+    from condainer.packages import conda_packages
 
     file = conda_packages.file_of(CondaPackage(item.url, item.sha256), settings)
     return archives.find(file, settings) is not None
@@ -183,7 +184,7 @@ def _fetch_all(
     if not wanted:
         return []
     from condainer.network import http
-    from condainer.packages import archives
+    from condainer.package_cache import archives
 
     reporter.step("Downloading packages by their URL", "packages")
     found = []
@@ -203,7 +204,8 @@ def _fetch_all(
 
 
 def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:
-    from condainer.packages import archives, conda_packages, downloads
+    from condainer.package_cache import archives
+    from condainer.packages import conda_packages, downloads
 
     problem: CondainerError | None = None
     for url in _places(item, settings):

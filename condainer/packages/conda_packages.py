@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from condainer.lock.locks import CondaPackage
 from condainer.network import rattler_client
+from condainer.package_cache import archives as package_caches
+from condainer.package_cache.archives import UNPACKED, File
 from condainer.packages import archive_paths, downloads, linked_files
-from condainer.packages import archives as package_caches
-from condainer.packages.archives import File
 from condainer.packages.channels import channel_of
 from condainer.packages.linked_files import Linked
 from condainer.settings.config import Settings
@@ -24,8 +24,6 @@ from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 SHA256 = re.compile("[0-9a-f]{64}")
-# Where the engine unpacks packages in a package cache.
-UNPACKED = "unpacked"
 
 if TYPE_CHECKING:
     from rattler import PackageRecord, RepoDataRecord

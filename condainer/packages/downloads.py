@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from condainer.network import http, rattler_client, silence
-from condainer.packages import archives, pages
-from condainer.packages.archives import File
+from condainer.package_cache import archives
+from condainer.package_cache.archives import File
+from condainer.packages import pages
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, NetworkError, OfflineError
 from condainer.system.files import storage_errors

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from condainer.lock.locks import GIT, PipPackage
 from condainer.network import silence
-from condainer.packages.archives import partials, private_root
+from condainer.package_cache.archives import partials, private_root
 from condainer.settings.config import Settings
 from condainer.system import environments, process
 from condainer.system.errors import (

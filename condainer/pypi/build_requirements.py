@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from condainer.lock.locks import Lock, PipPackage
-from condainer.packages import archives, downloads, git_repositories
-from condainer.packages.archives import File
+from condainer.package_cache import archives
+from condainer.package_cache.archives import File
+from condainer.packages import downloads, git_repositories
 from condainer.pypi import index_mirrors, wheels
 from condainer.settings.config import Settings
 from condainer.system import environments, process

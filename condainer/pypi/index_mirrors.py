@@ -17,7 +17,7 @@ from typing import TypeVar
 from condainer.inputs.inputs import Inputs
 from condainer.inputs.requirements import Line
 from condainer.lock.locks import PipPackage, pip_name
-from condainer.packages.archives import File
+from condainer.package_cache.archives import File
 from condainer.settings.config import Settings
 from condainer.system.errors import NetworkError
 from condainer.system.process import CommandFailed

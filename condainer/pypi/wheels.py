@@ -18,8 +18,8 @@ from condainer.inputs.requirements import Line
 from condainer.lock.contents import pip_parts
 from condainer.lock.locks import VCS, PipPackage, pip_name
 from condainer.network import credentials
+from condainer.package_cache.archives import File
 from condainer.packages import git_repositories
-from condainer.packages.archives import File
 from condainer.pypi import index_mirrors, uv_failures, uv_options
 from condainer.settings.config import Settings
 from condainer.system import environments, process

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
+from condainer.network import client_settings
 from condainer.oci.client import Client
 from condainer.oci.repository import Repository, parse
-from condainer.packages import client_settings
 from condainer.settings.config import Settings
 from condainer.system.errors import ConfigError, OfflineError
 from condainer.system.reporter import Reporter

@@ -21,8 +21,8 @@ from condainer.lock.explicit import (
 )
 from condainer.lock.lock_paths import completed_path, lockfile_path
 from condainer.lock.locks import CondaPackage, Lock, source_of
-from condainer.network import silence
-from condainer.packages import by_url, client_settings, downloads
+from condainer.network import client_settings, silence
+from condainer.packages import by_url, downloads
 from condainer.packages.admission import admit
 from condainer.packages.by_url import Wanted
 from condainer.packages.channels import channel_of

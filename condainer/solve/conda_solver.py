@@ -16,9 +16,9 @@ from condainer.inputs.conda_specs import Spec, remedy_of, spelled_out
 from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
-from condainer.network import rattler_client, silence
-from condainer.packages import client_settings, forbidden, installed
-from condainer.packages.archives import private_root
+from condainer.network import client_settings, rattler_client, silence
+from condainer.package_cache.archives import private_root
+from condainer.packages import forbidden, installed
 from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel
 from condainer.packages.installed import Licensed
 from condainer.settings import condarc, virtual

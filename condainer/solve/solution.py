@@ -9,7 +9,8 @@ from condainer.inputs.inputs import Inputs
 from condainer.lock.explicit import checked
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.lock.solved_package import Solved
-from condainer.packages import by_url, client_settings, forbidden
+from condainer.network import client_settings
+from condainer.packages import by_url, forbidden
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings
 from condainer.solve import engines, git_commits

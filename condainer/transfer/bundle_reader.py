@@ -14,8 +14,9 @@ from condainer.lock.explicit import parse_explicit
 from condainer.lock.lock_paths import LOCKFILE
 from condainer.lock.locks import Lock, PipPackage
 from condainer.lock.makers import CONDA_LOCK, RATTLER_LOCKS
-from condainer.packages import admission, archives, git_repositories
-from condainer.packages.archives import File
+from condainer.package_cache import archives
+from condainer.package_cache.archives import File
+from condainer.packages import admission, git_repositories
 from condainer.pypi import build_requirements
 from condainer.settings import environments
 from condainer.settings.config import PROJECT_FILE, RUNNING, Settings

@@ -14,8 +14,9 @@ from typing import Any
 from condainer.lock.explicit import render_explicit
 from condainer.lock.lock_paths import completed_path, conda_lock_path, lockfile_path
 from condainer.lock.locks import ABSENT, Lock, PipPackage
-from condainer.packages import archives, downloads, git_repositories
-from condainer.packages.archives import File
+from condainer.package_cache import archives
+from condainer.package_cache.archives import File
+from condainer.packages import downloads, git_repositories
 from condainer.pypi import build_requirements
 from condainer.settings.config import PROJECT_FILE, Settings
 from condainer.system.errors import InputError, StorageError

@@ -10,7 +10,8 @@ from typing import Any
 from condainer.build.needs import Needs, demand_local, missing, needs_of
 from condainer.lock.lock_paths import conda_lock_path, lockfile_path
 from condainer.lock.locks import Lock
-from condainer.packages import admission, client_settings, downloads, git_repositories
+from condainer.network import client_settings
+from condainer.packages import admission, downloads, git_repositories
 from condainer.pypi import build_requirements
 from condainer.settings.config import Settings
 from condainer.solve import completion

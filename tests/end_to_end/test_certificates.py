@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from condainer.packages import certificates
+from condainer.network import certificates
 from tests.helpers import flaky
 from tests.helpers.needed import needs
 from tests.helpers.projects import fresh
@@ -22,7 +22,8 @@ CLIENTS = """
 import sys
 from pathlib import Path
 from condainer.system import environments, process
-from condainer.packages import git_repositories, client_settings
+from condainer.network import client_settings
+from condainer.packages import git_repositories
 from condainer.pypi import wheels
 from condainer.settings.config import load_settings
 from condainer.system.reporter import Silent

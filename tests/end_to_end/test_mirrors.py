@@ -18,7 +18,7 @@ RESOLVE = """
 import sys
 from pathlib import Path
 from condainer.system import environments, process
-from condainer.packages import client_settings
+from condainer.network import client_settings
 from condainer.pypi import wheels
 from condainer.settings.config import load_settings
 from condainer.system.reporter import Silent

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from condainer.inputs import toml_file, workspace
+from condainer.inputs import toml_file
 from condainer.inputs.inputs import Inputs
+from condainer.inputs.manifests import workspace
 from condainer.inputs.read import declared_platforms, read_inputs
 from condainer.settings import input_files
 from condainer.settings.config import load_settings

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from condainer.network import credentials, http
-from condainer.packages import archives, downloads
-from condainer.packages.archives import File
+from condainer.package_cache import archives
+from condainer.package_cache.archives import File
+from condainer.packages import downloads
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, NetworkError, OfflineError
 from condainer.system.reporter import Silent

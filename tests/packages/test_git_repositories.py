@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from condainer.lock.locks import PipPackage
-from condainer.packages import client_settings, git_repositories
+from condainer.network import client_settings
+from condainer.packages import git_repositories
 from condainer.pypi import wheels
 from condainer.settings.config import Settings
 from condainer.system.errors import LockfileError, NetworkError, OfflineError

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from condainer.package_cache.archives import UNPACKED
 from condainer.packages import conda_packages, linked_files
 from condainer.settings.config import load_settings
 from condainer.system.errors import IntegrityError, StorageError
@@ -115,7 +116,7 @@ def test_what_was_compared_and_hard_linked_is_vouched_for(tmp_path: Path) -> Non
     digests = {f"share/{n}": hashlib.sha256(f"of {n}".encode()).hexdigest() for n in ("one", "two")}
     assert linked_anew() == digests
     # A damaged package is unpacked anew, without being compared.
-    damaged = tmp_path / "packages" / conda_packages.UNPACKED / "one-1.0-0" / "share" / "one"
+    damaged = tmp_path / "packages" / UNPACKED / "one-1.0-0" / "share" / "one"
     damaged.chmod(0o644)
     damaged.write_bytes(b"of two")
     assert linked_anew() == {"share/two": digests["share/two"]}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from condainer.packages import channels, client_settings
+from condainer.network import client_settings
+from condainer.packages import channels
 from condainer.settings import condarc
 from condainer.settings.condarc import Condarc
 from condainer.settings.config import Settings

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from condainer.network import http
-from condainer.packages import archives, downloads
-from condainer.packages.archives import File
+from condainer.package_cache import archives
+from condainer.package_cache.archives import File
+from condainer.packages import downloads
 from condainer.settings.config import Settings, load_settings
 from condainer.system.errors import IntegrityError, NetworkError
 from condainer.system.reporter import Silent

@@ -32,8 +32,8 @@ def clean(
     """
     from condainer.cli import tables
     from condainer.mount import mount_work, node_copies, unmount
-    from condainer.packages import clean as package_cache
-    from condainer.packages.client_settings import NOWHERE
+    from condainer.network.client_settings import NOWHERE
+    from condainer.package_cache import clean as package_cache
     from condainer.upkeep import collection, policy
 
     settings = call.settings()

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
-from condainer.packages.archives import private_root
+from condainer.package_cache.archives import private_root
 from condainer.settings.config import Settings
 from condainer.system.files import publish_text
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.lock.locks import CondaPackage
-from condainer.packages.archives import keeps_unpacked, partials, private_root
+from condainer.package_cache.archives import keeps_unpacked, partials, private_root
 from condainer.settings.config import Settings
 from condainer.system.errors import BuildError, StorageError
 from condainer.system.reporter import Reporter

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from condainer.network import silence
-from condainer.packages import certificates
-from condainer.packages.archives import keeps_unpacked, private_root
+from condainer.network import certificates, silence
+from condainer.package_cache import in_use
+from condainer.package_cache.archives import keeps_unpacked, private_root
 from condainer.settings import condarc
 from condainer.settings.config import STAGE, Settings
 from condainer.system.files import storage_errors
@@ -21,10 +18,6 @@ from condainer.system.reporter import Reporter
 AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Where nothing can be made, not even by root.
 NOWHERE = "/proc/nowhere"
-# A process that works with a package cache locks this file in it.
-IN_USE = ".in-use"
-
-_in_use: dict[Path, int] = {}
 
 
 def prepare(settings: Settings, reporter: Reporter) -> None:
@@ -68,37 +61,11 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
 def _use_package_cache(settings: Settings) -> None:
     """Hold the package cache until this process ends, and tell uv where to keep what it unpacks."""
     root = private_root(settings)
-    if root in _in_use:
-        return
-    with suppress(OSError):
-        # If nothing can be written or locked here, the first download says so.
-        root.mkdir(0o755, parents=True, exist_ok=True)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        _in_use[root] = os.open(root / IN_USE, flags, 0o600)
-        fcntl.flock(_in_use[root], fcntl.LOCK_SH)
+    in_use.use(root)
     if "UV_CACHE_DIR" not in os.environ:
         os.environ["UV_CACHE_DIR"] = str(
             root / "uv" if keeps_unpacked(settings) else _until_the_end(settings.staging_directory)
         )
-
-
-@contextmanager
-def alone_in(root: Path) -> Iterator[bool]:
-    """Hold a package cache without any other process meanwhile, and tell whether that worked.
-
-    The caller is done with it: another one may have had it in between.
-    """
-    descriptor = _in_use.get(root, -1)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        # Also without locks, or without a file to lock.
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def _until_the_end(parent: Path) -> Path:

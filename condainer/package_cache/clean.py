@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer.packages.archives import private_root
-from condainer.packages.client_settings import IN_USE
-from condainer.packages.conda_packages import UNPACKED
+from condainer.package_cache.archives import UNPACKED, private_root
+from condainer.package_cache.in_use import IN_USE
 from condainer.settings.config import STAGE, Settings
 from condainer.system.errors import StorageError
 from condainer.system.files import remove_tree, storage_errors

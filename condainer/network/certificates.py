@@ -7,7 +7,7 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from condainer.packages.archives import private_root
+from condainer.package_cache.archives import private_root
 from condainer.settings.config import Settings
 from condainer.system.files import publish_text, read_text
 

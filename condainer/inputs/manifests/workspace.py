@@ -10,14 +10,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from condainer.inputs import conda_specs, pyproject, requirements, toml_file, workspace_items
+from condainer.inputs import conda_specs, requirements, toml_file
 from condainer.inputs.conda_specs import Spec
 from condainer.inputs.environment_yml import DEFAULT_CHANNEL, check_channel
 from condainer.inputs.inputs import Inputs
+from condainer.inputs.manifests import pyproject, workspace_items
+from condainer.inputs.manifests.workspace_items import SOLVED_ELSEWHERE
+from condainer.inputs.manifests.workspace_platforms import (
+    Platform,
+    chosen,
+    declared,
+    virtual_packages,
+)
 from condainer.inputs.missing import no_environment_file
 from condainer.inputs.toml_file import Toml
-from condainer.inputs.workspace_items import SOLVED_ELSEWHERE
-from condainer.inputs.workspace_platforms import Platform, chosen, declared, virtual_packages
 from condainer.lock.locks import source_of
 from condainer.lock.makers import DEFAULT
 from condainer.settings.config import Settings

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from condainer.packages import clean, client_settings
-from condainer.packages.archives import private_root
-from condainer.packages.clean import Item
+from condainer.package_cache import clean, in_use
+from condainer.package_cache.archives import private_root
+from condainer.package_cache.clean import Item
 from condainer.settings.config import Settings
 from condainer.system import quantities
 from condainer.system.reporter import Reporter
@@ -26,7 +26,7 @@ def keep(settings: Settings, reporter: Reporter) -> None:
     While another build uses it, nothing is removed: that one does it at its end.
     """
     root = private_root(settings)
-    with client_settings.alone_in(root) as alone:
+    with in_use.alone_in(root) as alone:
         removed = [item for item in _surplus(root, settings) if _is_removed(item)] if alone else []
     if removed:
         files, size = sum(item.files for item in removed), sum(item.size for item in removed)

@@ -24,6 +24,8 @@ from condainer.system.private_directory import claimed_directory, reclaim
 
 # What the private directories are called in which files are downloaded.
 PARTIAL = "download"
+# Where the engine unpacks conda packages in a package cache.
+UNPACKED = "unpacked"
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 

@@ -11,7 +11,7 @@ from condainer.settings import virtual
 from condainer.system.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from condainer.inputs.workspace import Feature
+    from condainer.inputs.manifests.workspace import Feature
 
 # What pixi calls virtual packages in a table of a platform.
 NAMES = {"macos": "osx", "osx": "osx", "libc": "glibc"}

@@ -1,0 +1,1 @@
+"""The package cache: where its files stand, who is using it, and what is removed from it."""
