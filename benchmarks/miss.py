@@ -15,7 +15,7 @@ from benchmarks.pins import ONE_MORE
 from benchmarks.place import Place
 from benchmarks.results import Claim, Row, Sample
 from condainer.cache.squashfs import packing
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.system.files import remove_tree
 
 BUILD = "cnd build"

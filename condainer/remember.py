@@ -23,7 +23,8 @@ from condainer.lock.makers import RATTLER_LOCKS
 from condainer.mount.safe_base import check_base
 from condainer.pipeline import Built
 from condainer.settings import config, input_files
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.solve import lock_state
 from condainer.startup import stamp
 from condainer.startup.stamp import CONTENT, DATED, DIGEST, FILE, LARGE, NUMBER, PLACE, TARGET

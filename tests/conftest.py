@@ -11,7 +11,8 @@ import hypothesis
 import pytest
 
 from condainer.settings import config
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 
 # A background job of a shell ignores ^C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

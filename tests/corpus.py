@@ -24,8 +24,9 @@ from condainer.lock.explicit import checked, read_explicit
 from condainer.lock.locks import CondaPackage, Lock
 from condainer.lock.solved_package import Solved
 from condainer.packages.by_url import wanted_of
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
 from condainer.settings.input_files import OTHERS, PYPROJECT, UV_LOCK
+from condainer.settings.load import load_settings
 from condainer.solve.conda_solver import _match_spec
 from condainer.solve.pip import locked
 from condainer.system.errors import CondainerError

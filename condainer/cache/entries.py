@@ -14,8 +14,8 @@ from condainer.lock import explicit
 from condainer.lock.address import Address, stated_address
 from condainer.lock.explicit import parse_explicit
 from condainer.lock.locks import Lock
-from condainer.settings import config
-from condainer.settings.config import Settings
+from condainer.settings.config import PROJECT_FILE, Settings
+from condainer.settings.load import project_pins
 from condainer.system.errors import CollisionError, NotBuiltError
 from condainer.system.files import read_bytes, read_small, read_text, storage_errors
 from condainer.system.machine import this_platform
@@ -191,8 +191,8 @@ def demand_one(
 
 def _how_to_have(settings: Settings) -> str:
     """Return the remedy for an image that is not there."""
-    if config.project_pins(settings):
-        path = settings.project / config.PROJECT_FILE
+    if project_pins(settings):
+        path = settings.project / PROJECT_FILE
         return f"`address` in {path} pins it: remove that, then run `cnd build`."
     return "Run `cnd build` in its project; `cnd list` shows the images that are there."
 

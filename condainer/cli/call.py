@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 
 from condainer.cli.console import print_json, reporter_for, say
-from condainer.settings import config
 from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.system.errors import ConfigError
 from condainer.system.reporter import Reporter
 
@@ -104,9 +104,7 @@ class Call:
 
     def building(self, *more: str) -> Settings:
         """Return the settings for a build, or for what prepares one."""
-        return config.load_settings(
-            self.directory, (*self.overrides, *more), environment=self.environment
-        )
+        return load_settings(self.directory, (*self.overrides, *more), environment=self.environment)
 
     def reporter(self) -> Reporter:
         """Return the reporter that fits the terminal and `-q`."""
@@ -123,7 +121,7 @@ class Call:
         """Say that a shell gets the last image that was built, although it has asked for quiet."""
         from condainer import pipeline
 
-        project = config.load_settings(self.directory, environment=self.environment).of_user()
+        project = load_settings(self.directory, environment=self.environment).of_user()
         reason = pipeline.behind(entry, project) if project.address is None else ""
         if reason:
             say(f"cnd: {reason}; activating the last image built, `cnd build` makes a new one")

@@ -13,7 +13,8 @@ from condainer import pipeline
 from condainer.cli import console
 from condainer.cli.console import print_json, reporter_for, say
 from condainer.pipeline import Built
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.startup.answer import Call, use
 from condainer.startup.find_project import note
 from condainer.system.reporter import Attentive, Reporter

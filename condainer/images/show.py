@@ -29,6 +29,7 @@ from condainer.lock.lock_paths import LOCKFILE, lockfile_path
 from condainer.lock.locks import Lock
 from condainer.lock.makers import RATTLER_LOCKS
 from condainer.settings.config import Settings
+from condainer.settings.load import of_environment
 from condainer.solve.lock_state import demanded
 from condainer.system.errors import LockfileError, NotBuiltError
 from condainer.system.files import open_regular, read_text, storage_errors
@@ -95,7 +96,7 @@ def subject_of(text: str, settings: Settings, base: Path) -> Subject:
     what names nothing, LockfileError and IntegrityError for files that are not what they should be.
     """
     if text in dict(settings.environments):
-        return _of_environment(settings.of_environment(text).of_user())
+        return _of_environment(of_environment(settings, text).of_user())
     if inventory.is_address(text):
         return _of_item(inventory.named(text, settings)[0])
     path = base / text

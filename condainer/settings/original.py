@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from condainer.settings.config import REPLACED
 from condainer.system.errors import ConfigError
-from condainer.system.yaml_file import Document
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from condainer.system.yaml_file import Document
+
+# What its configuration had, and what takes its place.
+REPLACED = {
+    "uuid": "the content address takes its place; `address:` selects another image",
+    "installer_url": "the embedded engine needs no installer; the path of one that you have "
+    "downloaded goes into `installer:` or CONDAINER_INSTALLER",
+    "user_env_name": "`name:` of environment.yml is shown in the prompt",
+    "non_conda_application": "only Conda environments have a content address",
+    "multiuser_mountpoint": "several users can use one image without it",
+}
 # It generated `mamba`, that of its own installation, which takes no part in ours.
 CONDA_EXE = "the embedded engine solves; ours names one to be used in its place"
 

@@ -19,8 +19,9 @@ from condainer.package_cache.archives import File
 from condainer.packages import admission, git_repositories
 from condainer.pypi import build_requirements
 from condainer.settings import environments
-from condainer.settings.config import PROJECT_FILE, RUNNING, Settings
+from condainer.settings.config import PROJECT_FILE, Settings
 from condainer.settings.input_files import ENVIRONMENT_FILES, OTHERS, UV_LOCK
+from condainer.settings.load import RUNNING
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, read_bytes, storage_errors
 from condainer.system.machine import this_platform

@@ -9,7 +9,7 @@ from pathlib import Path
 from condainer.build import bytecode_shelf, modules, own_sources
 from condainer.build.bytecode_shelf import Module, Shelf
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.system.reporter import Silent
 
 SHA256 = "a" * 64

@@ -16,7 +16,8 @@ import pytest
 
 from condainer.cache import entries, publish, signing, trust
 from condainer.cache.entries import Entry, Manifest
-from condainer.settings.config import POLICIES, Settings, load_settings
+from condainer.settings.config import POLICIES, Settings
+from condainer.settings.load import load_settings
 from condainer.system import namespace, ownership, process
 from condainer.system.errors import CondainerError, ConfigError, TrustError
 from tests.helpers.keys import Key, allow, make_key

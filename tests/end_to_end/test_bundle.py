@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from condainer.pypi import build_requirements
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.system.errors import IntegrityError, LockfileError
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from condainer.cache.squashfs import tree_digest, unpack
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from tests.helpers.needed import needs
 from tests.helpers.projects import SMALL, Project
 from tests.helpers.repository import BACKEND, Repository

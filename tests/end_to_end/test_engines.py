@@ -20,7 +20,7 @@ from condainer.build import normalise
 from condainer.inputs.read import read_inputs
 from condainer.lock.locks import CondaPackage
 from condainer.packages import conda_packages
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.solve.engines import Engine
 from condainer.solve.external.conda_exe import recognise
 from condainer.system.reporter import Silent

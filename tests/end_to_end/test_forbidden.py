@@ -12,7 +12,7 @@ import pytest
 from condainer.packages import forbidden
 from condainer.packages.installed import Licensed
 from condainer.settings import config
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.settings.policy import LICENSES, Rule
 from condainer.system.errors import ConfigError, PolicyError
 from tests.helpers import tiny

@@ -19,7 +19,7 @@ import pytest
 from condainer.inputs.read import read_inputs
 from condainer.packages import conda_packages
 from condainer.pypi.wheels import find_uv
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.solve.conda_solver import solve
 from condainer.solve.engines import Engine
 from condainer.solve.pip import conda_metadata, interpreters

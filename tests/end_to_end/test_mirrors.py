@@ -20,7 +20,7 @@ from pathlib import Path
 from condainer.system import environments, process
 from condainer.network import client_settings
 from condainer.pypi import wheels
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.system.reporter import Silent
 client_settings.prepare(load_settings(Path.cwd()), Silent())
 Path("in.txt").write_text("idna\\n")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from condainer.cache import names
-from condainer.settings import config
+from condainer.settings.load import load_settings
 from tests.helpers.members import Member
 from tests.helpers.projects import LONG, Project, quick
 
@@ -87,7 +87,7 @@ def test_a_name_moves_and_tells_what_it_was(named: Project) -> None:
 
 def test_all_moves_of_a_name_are_told_though_they_are_made_at_once(tmp_path: Path) -> None:
     (tmp_path / "condainer.yml").write_text("cache_directory: cache\n")
-    settings = config.load_settings(tmp_path)
+    settings = load_settings(tmp_path)
     addresses = [f"{number:032x}" for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda address: names.give("tools", address, settings), addresses))

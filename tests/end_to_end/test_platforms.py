@@ -13,7 +13,7 @@ from condainer.lock.explicit import read_explicit
 from condainer.packages import conda_packages
 from condainer.pypi import wheels
 from condainer.settings import virtual
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.solve.conda_solver import solve
 from condainer.solve.engines import Engine
 from condainer.solve.pip.foreign import put_interpreter

@@ -17,7 +17,7 @@ from condainer.cache import one_file, verify
 from condainer.lock.address import address_of
 from condainer.lock.explicit import read_explicit
 from condainer.pypi.wheels import find_uv
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.system import process
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent

@@ -17,7 +17,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from condainer.cache import entries
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.upkeep import report
 from tests.helpers.entries import digest, make_entry
 from tests.helpers.needed import needs

@@ -20,7 +20,8 @@ from condainer.cache.papers import read_papers
 from condainer.cache.squashfs import digests
 from condainer.images import rebuild
 from condainer.lock.locks import PipPackage
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.system.files import user_name
 from condainer.system.reporter import Silent
 from tests.helpers.projects import PYTHON, Project

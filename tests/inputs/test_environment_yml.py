@@ -13,7 +13,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.read import read_inputs
 from condainer.packages.by_url import Wanted, wanted_of
 from condainer.packages.channels import Channel, expanded
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.solve.conda_solver import _match_spec, _on_mirrors
 from condainer.system.errors import InputError
 

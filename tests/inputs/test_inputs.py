@@ -20,7 +20,8 @@ from condainer.inputs.read import read_inputs
 from condainer.inputs.requirements import Line
 from condainer.lock.explicit import checked
 from condainer.lock.locks import ABSENT, CondaPackage, Lock
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.system.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]

@@ -13,7 +13,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.manifests import workspace
 from condainer.inputs.read import declared_platforms, read_inputs
 from condainer.settings import input_files
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.settings.project_files import ProjectFiles
 from condainer.solve.conda_solver import _match_spec
 from condainer.startup import find_project

@@ -18,7 +18,7 @@ import pytest
 from condainer.mount import mounts, node_copies, unmount
 from condainer.mount.mounts import Image, Options, State
 from condainer.mount.node_copies import Source, Wish
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.system import files, mount_table
 from condainer.system.errors import IntegrityError
 from condainer.system.private_directory import this_host

@@ -14,7 +14,7 @@ from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.network.hosts import near
 from condainer.packages.admission import admit
 from condainer.packages.archive_paths import is_inside
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.startup import stamp
 from condainer.system import environments
 from condainer.system.errors import LockfileError

@@ -12,7 +12,7 @@ import pytest
 
 from condainer.package_cache.archives import UNPACKED
 from condainer.packages import conda_packages, linked_files
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.system.errors import IntegrityError, StorageError
 from condainer.system.reporter import Silent
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file

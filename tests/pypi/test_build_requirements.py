@@ -8,7 +8,7 @@ import pytest
 
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.pypi import build_requirements
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.system.reporter import Silent
 
 SDIST = PipPackage("thing", "https://index.example/thing-1.0.tar.gz", "0" * 64)

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from condainer.settings import config, environments
-from condainer.settings.config import Settings, documented, load_settings
+from condainer.settings import config, environments, original
+from condainer.settings.config import Settings, documented
+from condainer.settings.load import load_settings, of_environment
 from condainer.system.errors import ConfigError
 from tests.helpers.needed import needs_root
 
@@ -412,12 +413,12 @@ def test_keys_that_are_no_keys(load: Load, write: Write, name: str) -> None:
     assert refused(load).message.startswith(f"{path}:1: ")
 
 
-@pytest.mark.parametrize("name", sorted(config.REPLACED))
+@pytest.mark.parametrize("name", sorted(original.REPLACED))
 def test_keys_of_the_original_are_explained(load: Load, write: Write, name: str) -> None:
     path = write("condainer.yml", f"conda_exe: mamba\n{name}: x\nstrange: 1\n")
     error = refused(load)
     assert error.message.startswith(f"{path}:2: `{name}` is a key of the original Condainer, ")
-    assert f"`{name}` goes: {config.REPLACED[name]}" in error.message
+    assert f"`{name}` goes: {original.REPLACED[name]}" in error.message
     assert "`conda_exe` goes: the embedded engine solves" in error.message
     assert "`strange` goes: it has no meaning here" in error.message
     assert "cnd init --convert" in error.hint
@@ -540,7 +541,7 @@ def test_an_environment_is_the_settings_with_its_own_keys(
     assert gpu.wrappers == project / "tools-gpu"
     assert cpu.compression_level == gpu.compression_level == 3
     assert [environments.variant(settings) for settings in (cpu, gpu)] == ["cpu", "gpu"]
-    assert cpu.of_environment("gpu") == gpu
+    assert of_environment(cpu, "gpu") == gpu
     # The command line wins over the file, and over the variable.
     monkeypatch.setenv("CONDAINER_ENVIRONMENT", "gpu")
     assert load() == gpu

@@ -22,7 +22,7 @@ from condainer.commands.environment.lock import FORMS
 from condainer.lock import rattler_lock
 from condainer.lock.address import address_of
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.solve import export
 from condainer.solve.conda_lock_file import Detail
 from condainer.solve.formats.exported import Exported, Known

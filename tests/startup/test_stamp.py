@@ -29,7 +29,8 @@ from condainer.lock.explicit import render_explicit
 from condainer.lock.lock_paths import lockfile_name
 from condainer.lock.locks import CondaPackage, Lock
 from condainer.pipeline import Built
-from condainer.settings.config import KEYS, Settings, load_settings
+from condainer.settings.config import KEYS, Settings
+from condainer.settings.load import load_settings
 from condainer.startup import stamp
 from condainer.system import ownership
 from condainer.system.errors import CondainerError

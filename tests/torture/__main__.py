@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from tests.channel import ensure_channel
 from tests.slurm import Tracking, accounts, harshest, missing_tools, site
 from tests.torture import (

@@ -14,7 +14,8 @@ from condainer.network import http
 from condainer.package_cache import archives
 from condainer.package_cache.archives import File
 from condainer.packages import downloads
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.system.errors import IntegrityError, NetworkError
 from condainer.system.reporter import Silent
 from tests.helpers import flaky

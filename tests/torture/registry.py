@@ -18,7 +18,8 @@ from urllib.request import Request, urlopen
 from condainer.network import http
 from condainer.oci import image_manifest
 from condainer.registry import pull
-from condainer.settings.config import Settings, load_settings
+from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.system.errors import CondainerError
 from condainer.system.reporter import Silent
 from tests.helpers import flaky, flaky_registry, registry

@@ -10,8 +10,8 @@ from condainer.cli.console import SIGNS
 from condainer.cli.main import cli
 from condainer.cli.options import JSON
 from condainer.inputs.edit import Change
-from condainer.settings import config
 from condainer.settings.config import Settings
+from condainer.settings.load import load_settings
 from condainer.system.errors import ConfigError
 
 PIP = click.option("--pip", is_flag=True, help="Packages of PyPI, not of conda channels.")
@@ -78,7 +78,7 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
             call.say(line)
     else:
         call.say("The environment says so already")
-    fresh = config.load_settings(call.directory, call.overrides, environment=call.environment)
+    fresh = load_settings(call.directory, call.overrides, environment=call.environment)
     hit.make(fresh, call.reporter(), call.quiet, as_json, stamped=not call.overrides)
 
 

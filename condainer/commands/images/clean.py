@@ -10,7 +10,7 @@ from condainer.cli.call import Call
 from condainer.cli.console import print_json
 from condainer.cli.main import cli
 from condainer.cli.options import JSON
-from condainer.settings import config
+from condainer.settings.load import load_settings
 from condainer.system.text import human_size
 
 
@@ -39,7 +39,7 @@ def clean(
     settings = call.settings()
     dry = call.dry or dry_run
     # The author of a project does not decide what is removed.
-    own = config.load_settings(Path(NOWHERE), call.overrides)
+    own = load_settings(Path(NOWHERE), call.overrides)
     wish = mount_work.wish_of(settings)
     unpacked, staged = unmount.unused_copies(settings), node_copies.unused(wish)
     copies = [package_cache.measured(path) for path in (*unpacked, *staged)]

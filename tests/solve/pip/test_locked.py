@@ -12,7 +12,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.read import read_inputs
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
-from condainer.settings.config import load_settings
+from condainer.settings.load import load_settings
 from condainer.solve.pip import locked
 from condainer.system.errors import InputError
 
