@@ -154,7 +154,7 @@ def _make_mount_point(prefix: str) -> None:
 def _start_keeper(found: dict[str, str], stem: str, lease: str, held: int, below: int) -> int:
     names = ("prefix", "address", "image", "mount", "linger", "tools", "copies")
     given = [*(found[name] for name in names), stem, lease, str(held), str(below)]
-    argv = [*launch.module_command("condainer.mount.startup_keeper"), *given]
+    argv = [*launch.module_command("condainer.mount.keeper_of_startup"), *given]
     return launch.start_daemon(argv, tool_paths.keeper_environment(found["tools"]), (held, below))
 
 
