@@ -19,11 +19,11 @@ def text(syntax: str, prefix: str, saved: Collection[str]) -> str:
     script itself. Raises ToolError for a file of variables that cannot be read.
     """
     try:
-        found = command_environment.packaged(prefix)
+        variables = command_environment.packaged(prefix)
     except ValueError as error:
         raise shell.unreadable(error) from None
     lines = []
-    for name, value in found.items():
+    for name, value in variables.items():
         lines += SYNTAXES[syntax](name, value, name not in saved)
     return "\n".join(lines)
 

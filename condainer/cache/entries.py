@@ -229,10 +229,10 @@ def entry_directories(root: Path, digits: str = "") -> Iterator[Path]:
 def _directories(parent: Path, beginning: str) -> list[Path]:
     """Return the directories, not links, in `parent` whose names begin so, in order."""
     try:
-        with os.scandir(parent) as found:
+        with os.scandir(parent) as listing:
             names = [
                 item.name
-                for item in found
+                for item in listing
                 if item.name.startswith(beginning) and item.is_dir(follow_symlinks=False)
             ]
     except OSError:
@@ -248,16 +248,16 @@ def read_entry(directory: Path) -> Entry | None:
     # Texts, not paths: a cache may hold thousands of entries.
     place = str(directory)
     try:
-        found = [os.lstat(f"{place}/{name}") for name in (IMAGE, MANIFEST, LOCK)]
-        regular = all(stat.S_ISREG(status.st_mode) for status in found)
+        statuses = [os.lstat(f"{place}/{name}") for name in (IMAGE, MANIFEST, LOCK)]
+        regular = all(stat.S_ISREG(status.st_mode) for status in statuses)
         if not regular or not stat.S_ISDIR(os.lstat(place).st_mode):
             return None
-        if found[2].st_size > LARGEST_LOCK:
+        if statuses[2].st_size > LARGEST_LOCK:
             return None
         manifest = parse_manifest(read_small(f"{place}/{MANIFEST}", LARGEST)[0])
     except (OSError, *UNREADABLE):
         return None
-    whole = found[0].st_size == manifest.size and address_in(directory) == manifest.address
+    whole = statuses[0].st_size == manifest.size and address_in(directory) == manifest.address
     return Entry(manifest.address, directory, manifest) if whole else None
 
 

@@ -107,15 +107,15 @@ def live(root: Path, now: float) -> dict[str, list[Lease]]:
     Parameters: `now` is the time of the cache's file system, in seconds. Only the age of a lease
     counts: processes of other nodes cannot be seen, and the numbers of ours are used again.
     """
-    found: dict[str, list[Lease]] = {}
+    leases: dict[str, list[Lease]] = {}
     for name, status in _files(root / LEASES):
         claim = read_claim(Path(name))
         if claim is not None and ADDRESS.fullmatch(claim.purpose):
             refreshed = seen(status)
             if now - refreshed < LIVE:
                 lease = Lease(claim.purpose, claim.host, claim.pid, status.st_uid, refreshed)
-                found.setdefault(claim.purpose, []).append(lease)
-    return found
+                leases.setdefault(claim.purpose, []).append(lease)
+    return leases
 
 
 def last_uses(root: Path) -> dict[str, float]:
@@ -125,13 +125,13 @@ def last_uses(root: Path) -> dict[str, float]:
 
 def users(root: Path) -> dict[str, dict[int, float]]:
     """Return who noted to use each image of a cache, by their numbers, and when last."""
-    found: dict[str, dict[int, float]] = {}
+    uses: dict[str, dict[int, float]] = {}
     for name, status in _files(root / USES):
         match = USE.fullmatch(name)
         if match is not None:
-            by_user = found.setdefault(match[1], {})
+            by_user = uses.setdefault(match[1], {})
             by_user[status.st_uid] = max(by_user.get(status.st_uid, 0.0), seen(status))
-    return found
+    return uses
 
 
 def seen(status: os.stat_result) -> float:
@@ -142,8 +142,8 @@ def seen(status: os.stat_result) -> float:
 
 def _files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the names and states of the regular files in a directory, which need not exist."""
-    with suppress(OSError), _directory(directory) as place, os.scandir(place) as found:
-        for item in found:
+    with suppress(OSError), _directory(directory) as place, os.scandir(place) as listing:
+        for item in listing:
             with suppress(OSError):
                 status = item.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):

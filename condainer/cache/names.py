@@ -111,9 +111,9 @@ def read_all(root: Path) -> Iterator[Name]:
         files = sorted(os.listdir(root / publish.NAMES))
     for file in files:
         name = file.replace("@", "/")
-        found = read(root, name) if NAME.fullmatch(name) else None
-        if found is not None:
-            yield found
+        given = read(root, name) if NAME.fullmatch(name) else None
+        if given is not None:
+            yield given
 
 
 def find(text: str, settings: Settings) -> Name:
@@ -123,10 +123,10 @@ def find(text: str, settings: Settings) -> Name:
     """
     roots = list(dict.fromkeys(entries.roots(settings)))
     for root in roots if NAME.fullmatch(text) else ():
-        found = read(root, text)
-        if found is not None:
+        name = read(root, text)
+        if name is not None:
             trust.check_cache(root, settings)
-            return found
+            return name
     if text in dict(settings.environments):
         raise NotBuiltError(
             f"No image has the name {text} in {', '.join(str(root) for root in roots)}",

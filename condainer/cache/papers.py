@@ -90,9 +90,9 @@ def differences(manifest: Manifest, hasher: Hasher, size: int) -> list[str]:
         ("XXH3", manifest.xxh3, hasher.xxh3.hexdigest()),
     )
     return [
-        f"the image has the {name} {found}, but the manifest says {stated}"
-        for name, stated, found in pairs
-        if stated != found
+        f"the image has the {name} {actual}, but the manifest says {stated}"
+        for name, stated, actual in pairs
+        if stated != actual
     ]
 
 

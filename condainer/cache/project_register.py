@@ -139,13 +139,13 @@ def _written(path: Path, content: dict[str, object]) -> float | None:
 
 def read_projects(root: Path) -> list[Project]:
     """Return the projects that are noted in a cache; what is no such note is left out."""
-    found = []
+    projects = []
     with suppress(OSError), os.scandir(root / PROJECTS) as notes:
         for item in notes:
             if NAME.fullmatch(item.name):
                 with suppress(OSError, *UNREADABLE):
-                    found.append(_read(Path(item.path)))
-    return found
+                    projects.append(_read(Path(item.path)))
+    return projects
 
 
 def _read(path: Path) -> Project:
@@ -189,16 +189,16 @@ def sighted(projects: Iterable[Project], patience: float = PATIENCE) -> list[tup
     named it, and those alone.
     """
     rest = sorted(projects, key=lambda project: project.user)
-    found: list[tuple[Project, Sight]] = []
+    known: list[tuple[Project, Sight]] = []
     while rest:
         seen = _look_until_it_hangs(rest, patience)
-        found += zip(rest, seen, strict=False)
+        known += zip(rest, seen, strict=False)
         rest = rest[len(seen) :]
         if rest:
             hidden = rest[0].user
-            found += [(project, Sight.UNSEEN) for project in rest if project.user == hidden]
+            known += [(project, Sight.UNSEEN) for project in rest if project.user == hidden]
             rest = [project for project in rest if project.user != hidden]
-    return found
+    return known
 
 
 def _look_until_it_hangs(projects: Sequence[Project], patience: float) -> list[Sight]:
@@ -268,10 +268,10 @@ def counts(project: Project, sight: Sight, now: float) -> bool:
     return sight is Sight.THERE or (sight is Sight.UNSEEN and now - project.built < UNSEEN)
 
 
-def named(found: Iterable[tuple[Project, Sight]], now: float) -> dict[str, list[Project]]:
+def named(known: Iterable[tuple[Project, Sight]], now: float) -> dict[str, list[Project]]:
     """Return the projects that name each address."""
     pins: dict[str, list[Project]] = {}
-    for project, sight in found:
+    for project, sight in known:
         if counts(project, sight, now):
             pins.setdefault(project.address, []).append(project)
     return pins

@@ -69,13 +69,13 @@ def tool() -> str:
 
     From PATH alone: `tool_directory` may come from a project. Raises ToolError without it.
     """
-    found = process.find_tool("ssh-keygen")
-    if found is None:
+    program = process.find_tool("ssh-keygen")
+    if program is None:
         raise ToolError(
             "ssh-keygen is not installed",
             "Install OpenSSH's client (package openssh-client, or openssh-clients).",
         )
-    return found
+    return program
 
 
 def key_of(settings: Settings, named: Path | None = None) -> Path:
@@ -85,14 +85,14 @@ def key_of(settings: Settings, named: Path | None = None) -> Path:
     """
     chosen = named or settings.signing_key
     usual = [Path.home() / ".ssh" / name for name in KEYS]
-    found = next((path for path in ([chosen] if chosen else usual) if path.is_file()), None)
-    if found is None:
+    key = next((path for path in ([chosen] if chosen else usual) if path.is_file()), None)
+    if key is None:
         missing = f"{chosen} is no file" if chosen else f"There is no key in {usual[0].parent}"
         raise ConfigError(
             f"{missing}, and nothing can be signed",
             "Name a key with `--key` or `signing_key:`, or make one with `ssh-keygen -t ed25519`.",
         )
-    return found
+    return key
 
 
 def sign(text: bytes, key: Path) -> bytes:
@@ -208,24 +208,24 @@ def signatures(entry: Entry, text: bytes, allowed: Path | None) -> Iterator[Sign
     key each was made. Raises ToolError without ssh-keygen, ConfigError for a file of allowed
     signers that others could change.
     """
-    found = paths(entry)
+    files = paths(entry)
     if allowed is not None:
         check_allowed(allowed)
-    for path in found:
+    for path in files:
         yield check_file(path, text, allowed)
 
 
 def paths(entry: Entry) -> list[Path]:
     """Return where the signatures of an entry are, the likeliest first."""
     place = entry.root / publish.SIGNATURES
-    found = []
+    names = []
     with contextlib.suppress(OSError), os.scandir(place) as items:
         for item in items:
             if re.fullmatch(rf"{entry.address}\.[0-9]+\.sig", item.name):
                 owner = item.stat(follow_symlinks=False).st_uid
                 # Ours and root's first, for others may have left any number.
-                found.append((owner not in ownership.ours(), item.name))
-    return [place / name for _, name in sorted(found)]
+                names.append((owner not in ownership.ours(), item.name))
+    return [place / name for _, name in sorted(names)]
 
 
 def check_allowed(allowed: Path) -> None:
@@ -261,8 +261,8 @@ def check(path: Path, signature: bytes, text: bytes, allowed: Path | None) -> Si
     with _memory(signature) as held:
         named = ["-s", f"/proc/self/fd/{held}"]
         if allowed is None:
-            found = _verify(["check-novalidate", "-n", NAMESPACE, *named], text, held)
-            signer = found.partition(" with ")[2].strip()
+            said = _verify(["check-novalidate", "-n", NAMESPACE, *named], text, held)
+            signer = said.partition(" with ")[2].strip()
             return Signature(path, signer, False, "" if signer else "it is not of this manifest")
         file = ["-f", str(allowed)]
         # A pattern in that file stands for itself here.

@@ -214,8 +214,8 @@ def tree_lines(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> Iterat
     while waiting:
         root, base = waiting.pop()
         yield _line("directory", os.lstat(root).st_mode, base, "")
-        with os.scandir(root) as found:
-            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        with os.scandir(root) as listing:
+            entries = sorted(listing, key=lambda entry: os.fsencode(entry.name))
         below = "" if base == "." else f"{base}/"
         folders = [entry for entry in entries if entry.is_dir(follow_symlinks=False)]
         waiting += [(entry.path, f"{below}{entry.name}") for entry in reversed(folders)]

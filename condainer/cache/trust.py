@@ -118,10 +118,10 @@ def _is_shared(status: os.stat_result) -> bool:
 def _check_entry(entry: Entry, settings: Settings) -> None:
     """Refuse an entry that others than its owner could have changed; a few calls of lstat."""
     with storage_errors(f"look at {entry.directory}"):
-        found = next(_entry_problems(entry, settings), None)
-    if found is not None:
+        problem = next(_entry_problems(entry, settings), None)
+    if problem is not None:
         raise TrustError(
-            f"{found[0]} {found[1]}: the image is not used",
+            f"{problem[0]} {problem[1]}: the image is not used",
             "`cnd share` sets modes right that have drifted; what should not be there at all, its "
             "owner or the cache's administrator can delete.",
         )
@@ -169,13 +169,13 @@ def _signed_sha256(entry: Entry, settings: Settings) -> str:
         raise TrustError(f"{entry.directory} was changed while it was looked at")
     from condainer.cache import signing
 
-    found = []
+    refused = []
     for signature in signing.signatures(entry, text, allowed):
         if signature.allowed:
             return manifest.sha256
-        found.append(f"\n     {signature.line()}")
+        refused.append(f"\n     {signature.line()}")
     raise TrustError(
-        f"{entry.image} is not signed by anybody whom {allowed} names" + "".join(found),
+        f"{entry.image} is not signed by anybody whom {allowed} names" + "".join(refused),
         f"Check it with `cnd verify --rebuild {entry.address}` and `cnd sign {entry.address}` it, "
         "or ask a signer to.",
     )

@@ -134,12 +134,12 @@ def _check_signatures(verdict: Verdict, papers: Papers, settings: Settings) -> V
     """Add what the signatures of an entry are worth; the image is no worse without them."""
     entry = cache.Entry(cache.address_in(verdict.path), verdict.path, papers.manifest)
     try:
-        found = tuple(signing.signatures(entry, verdict.manifest, settings.allowed_signers))
+        signatures = tuple(signing.signatures(entry, verdict.manifest, settings.allowed_signers))
     except CondainerError as error:
         note = f"signatures were not checked: {error.message}"
         return replace(verdict, notes=(*verdict.notes, note))
-    notes = (*verdict.notes, *(signature.line() for signature in found))
-    return replace(verdict, notes=notes, signatures=found)
+    notes = (*verdict.notes, *(signature.line() for signature in signatures))
+    return replace(verdict, notes=notes, signatures=signatures)
 
 
 def _check_bytes(verdict: Verdict, papers: Papers, reporter: Reporter) -> Verdict:
@@ -171,18 +171,18 @@ def verify_file(path: Path, settings: Settings, reporter: Reporter) -> Verdict:
         with open_regular(path) as stream:
             reporter.step(f"Verifying {path}", "percent")
             start = time.monotonic()
-            found = one_file.read(stream, str(path))
-            if found is None:
+            bundle = one_file.read(stream, str(path))
+            if bundle is None:
                 verdict = _bare_image(path, settings, reporter)
             else:
-                problems = tuple(one_file.check(found, stream, reporter))
-                problems += tuple(disagreements(found.papers))
+                problems = tuple(one_file.check(bundle, stream, reporter))
+                problems += tuple(disagreements(bundle.papers))
                 checked = ("image against manifest", "manifest against lock", "lock and address")
                 seconds = time.monotonic() - start
-                address = found.papers.address.digest
-                verdict = Verdict(path, address, checked, problems, (), found.size, seconds)
+                address = bundle.papers.address.digest
+                verdict = Verdict(path, address, checked, problems, (), bundle.size, seconds)
                 if not problems:
-                    verdict = _look_inside(verdict, path, found.papers, settings)
+                    verdict = _look_inside(verdict, path, bundle.papers, settings)
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}") from None
     except IntegrityError as error:

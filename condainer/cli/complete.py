@@ -19,6 +19,7 @@ from condainer.cli.call import AFTER, Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from condainer.cache.entries import Entry
     from condainer.lock.locks import Lock
     from condainer.settings.config import Settings
 
@@ -41,15 +42,15 @@ def _completer(offered: Offered) -> Completer:
     def complete(context: click.Context, parameter: click.Parameter, word: str) -> list[Item]:
         from condainer.system.errors import CondainerError
 
-        found: list[Item] = []
+        items: list[Item] = []
         try:
             for item in offered(_call(context), context, word):
                 plain = item.type == "plain"
                 if not plain or (item.value.startswith(word) and SAFE.fullmatch(item.value)):
-                    found.append(item)
+                    items.append(item)
         except (CondainerError, click.ClickException, OSError, ValueError):
             pass
-        return found
+        return items
 
     return complete
 
@@ -183,16 +184,14 @@ def command_line(call: Call, context: click.Context, word: str) -> Iterator[Item
     from condainer.lock.address import address_of
 
     settings = _using(call, context)
+    entry: Entry | None
     if settings.address is not None:
         entry = entries.find(settings.address, settings)
     else:
-        found = entries.look_up(
-            address_of(_lock(settings), settings.mount_base_directory), settings
-        )
-        if found is None:
-            return
-        entry = found
-    yield from _items(squashfs.programs(entry.image, settings))
+        address = address_of(_lock(settings), settings.mount_base_directory)
+        entry = entries.look_up(address, settings)
+    if entry is not None:
+        yield from _items(squashfs.programs(entry.image, settings))
 
 
 @_completer

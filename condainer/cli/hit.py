@@ -119,7 +119,7 @@ def tell(built: Built, quiet: bool, as_json: bool) -> None:
 
         print_json(project.build_report(built))
     elif not quiet:
-        found = "Found" if built.hit else "Built"
+        verb = "Found" if built.hit else "Built"
         size = human_size(built.entry.manifest.size)
-        text = f"{found} {built.entry.image} ({size}) in {built.seconds:.2f} s"
+        text = f"{verb} {built.entry.image} ({size}) in {built.seconds:.2f} s"
         say(text)

@@ -55,9 +55,11 @@ def _chosen(packages: tuple[tuple[str, str], ...]) -> str:
     return f"the virtual packages {names}" if names else "no virtual packages chosen"
 
 
-def report(made: Sequence[Relocked], files: Sequence[Path], settings: Settings) -> dict[str, Any]:
+def report(
+    relocked: Sequence[Relocked], files: Sequence[Path], settings: Settings
+) -> dict[str, Any]:
     """Return what `cnd lock --json` prints: of the first platform, and then of each."""
-    platforms = [_platform(item, settings) for item in made]
+    platforms = [_platform(item, settings) for item in relocked]
     first = {key: platforms[0][key] for key in ("address", "platform", "conda", "pip")}
     return {
         **first,
@@ -87,29 +89,29 @@ def _difference(item: Relocked) -> Difference:
     return difference(contents_of(old, Path()), contents_of(item.new, Path()))
 
 
-def table(made: Sequence[Relocked]) -> Iterator[str]:
+def table(relocked: Sequence[Relocked]) -> Iterator[str]:
     """Yield what changes against the old locks, below a line for each platform if several."""
-    for item in made:
+    for item in relocked:
         lines = list(tables.changes(_difference(item)))
-        if len(made) > 1 and lines:
+        if len(relocked) > 1 and lines:
             yield f"{item.platform}:"
         yield from lines
 
 
-def summary(made: Sequence[Relocked]) -> Iterator[str]:
+def summary(relocked: Sequence[Relocked]) -> Iterator[str]:
     """Yield a sentence for each platform."""
-    for item in made:
+    for item in relocked:
         counts = f"{len(item.new.conda)} conda and {len(item.new.pip)} pip packages"
         if item.solved is None:
             yield f"The lock for {item.platform} is current ({counts}); --upgrade moves packages"
             continue
-        found = _difference(item)
+        difference = _difference(item)
         moves = [
             f"{len(packages)} {verb}"
             for verb, packages in (
-                ("added", found.added),
-                ("removed", found.removed),
-                ("moved", found.changed),
+                ("added", difference.added),
+                ("removed", difference.removed),
+                ("moved", difference.changed),
             )
             if packages
         ]

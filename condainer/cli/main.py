@@ -59,13 +59,13 @@ def _tell_version(context: click.Context) -> None:
 
 @functools.cache
 def _anywhere() -> tuple[click.Parameter, ...]:
-    found = []
+    options = []
     for parameter in cli.params:
         if isinstance(parameter, click.Option) and parameter.expose_value:
             option = copy.copy(parameter)
             option.hidden, option.name = True, f"{AFTER}{parameter.name}"
-            found.append(option)
-    return tuple(found)
+            options.append(option)
+    return tuple(options)
 
 
 class Commands(click.Group):
@@ -86,12 +86,12 @@ class Commands(click.Group):
         """Offer the commands without importing them, and the options."""
         from condainer.cli.summaries import SUMMARIES
 
-        found = [
+        commands = [
             CompletionItem(name, help=summary)
             for name, summary in SUMMARIES.items()
             if name.startswith(incomplete)
         ]
-        return [*found, *click.Command.shell_complete(self, context, incomplete)]
+        return [*commands, *click.Command.shell_complete(self, context, incomplete)]
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
         from condainer.cli.summaries import SUMMARIES
@@ -186,9 +186,9 @@ def cli(
     if directory is not None:
         project, note = existing(directory, "-d", str(directory)), ""
     else:
-        found = Path(find_project.project_of(context.invoked_subcommand or ""))
+        project_directory = Path(find_project.project_of(context.invoked_subcommand or ""))
         variable = find_project.VARIABLE
-        project = existing(found, variable, f"{variable}={found}")
+        project = existing(project_directory, variable, f"{variable}={project_directory}")
         note = find_project.note(str(project))
     overrides = (*overrides, *OFFLINE * offline)
     context.obj = Call(project, note, quiet, dryrun, overrides, environment)
@@ -203,6 +203,6 @@ def tell(context: click.Context, command: str | None) -> None:
     if command is None:
         show(above.get_help())
         return
-    _, found, _ = cli.resolve_command(above, [command])
-    if found is not None:
-        show(found.get_help(click.Context(found, parent=above, info_name=command)))
+    _, chosen, _ = cli.resolve_command(above, [command])
+    if chosen is not None:
+        show(chosen.get_help(click.Context(chosen, parent=above, info_name=command)))

@@ -42,12 +42,12 @@ def _pages(context: click.Context) -> Iterator[tuple[str, list[str]]]:
 def _commands(context: click.Context) -> list[tuple[str, click.Command]]:
     if not isinstance(context.command, click.Group):
         return []
-    found = []
+    commands = []
     for word in context.command.list_commands(context):
         command = context.command.get_command(context, word)
         if command is not None and not command.hidden:
-            found.append((word, command))
-    return found
+            commands.append((word, command))
+    return commands
 
 
 def _page(name: str, context: click.Context) -> Iterator[str]:
@@ -75,9 +75,9 @@ def _page(name: str, context: click.Context) -> Iterator[str]:
     if context.parent is None:
         yield from _of_all()
         return
-    if found := _commands(context):
+    if commands := _commands(context):
         yield ".SH COMMANDS"
-        for word, sub in found:
+        for word, sub in commands:
             yield from _item(f"{name}-{word}(1)", _paragraphs(sub)[0])
     yield ".SH SEE ALSO"
     yield r"\fBcnd\fP(1), which has the options that all commands take,"

@@ -74,10 +74,10 @@ def images(items: Sequence[Item], width: int) -> Iterator[str]:
     return aligned(rows, width, NAME)
 
 
-def names(found: Sequence[Name]) -> Iterator[str]:
+def names(given: Sequence[Name]) -> Iterator[str]:
     """Yield a line for each name, below a line of titles."""
     rows = [["TAG", "ADDRESS", "OWNER", "SINCE", "BEFORE"]]
-    for name in found:
+    for name in given:
         before = " ".join(past.address[:SHORT] for past in name.before)
         owner = printable(user_name(name.user))
         rows.append([name.name, name.address[:SHORT], owner, printable(name.since), before or "-"])
@@ -156,7 +156,7 @@ def _package(package: Package) -> list[str]:
     return [package.kind, package.name, package.version, package.build]
 
 
-def licenses(found: Sequence[Licensed]) -> Iterator[str]:
+def licenses(packages: Sequence[Licensed]) -> Iterator[str]:
     """Yield a line for each package by its license, unknown ones last, below a line of titles."""
     from condainer.packages.installed import UNKNOWN
 
@@ -164,15 +164,15 @@ def licenses(found: Sequence[Licensed]) -> Iterator[str]:
         return item.license == UNKNOWN, item.license.lower(), item.name.lower(), item.kind
 
     rows = [["LICENSE", "KIND", "NAME", "VERSION"]]
-    for item in sorted(found, key=place):
+    for item in sorted(packages, key=place):
         rows.append([printable(t) for t in (item.license, item.kind, item.name, item.version)])
     return aligned(rows)
 
 
-def vulnerabilities(found: Sequence[Finding]) -> Iterator[str]:
+def vulnerabilities(findings: Sequence[Finding]) -> Iterator[str]:
     """Yield a line for each vulnerability, below a line of titles."""
     rows = [["ID", "KIND", "PACKAGE", "VERSION", "FIXED", "SEVERITY", "MATCH", "SUMMARY"]]
-    for item in found:
+    for item in findings:
         texts = (item.id, item.kind, item.package, item.version, item.fixed, item.severity)
         rows.append([printable(text) or "-" for text in (*texts, item.match, item.summary)])
     return aligned(rows)
@@ -187,8 +187,8 @@ def changes(difference: Difference) -> Iterator[str]:
         if before == after:
             before, after = f"{before} {old.sha256[:SHORT]}", f"{after} {new.sha256[:SHORT]}"
         rows.append(["~", new.kind, new.name, f"{before} -> {after}", ""])
-    for kind, found in (("variable", difference.variables), ("setting", difference.settings)):
-        for change in found:
+    for kind, changed in (("variable", difference.variables), ("setting", difference.settings)):
+        for change in changed:
             sign = "+" if change.old is None else "-" if change.new is None else "~"
             values = [escape(value) for value in (change.old, change.new) if value is not None]
             rows.append([sign, kind, change.name, printable(" -> ".join(values)), ""])
@@ -242,8 +242,7 @@ def _rest(done: Collected) -> Iterator[str]:
     for image in done.kept:
         sizes.setdefault(image.why, []).append(image.size)
     parts = [
-        f"{len(found)} {STAYS[why]} ({human_size(sum(found))})"
-        for why, found in sorted(sizes.items())
+        f"{len(kept)} {STAYS[why]} ({human_size(sum(kept))})" for why, kept in sorted(sizes.items())
     ]
     if parts:
         yield f"Kept {', '.join(parts)}"

@@ -56,11 +56,11 @@ class Graph:
     @cached_property
     def users(self) -> dict[str, list[tuple[Package, str]]]:
         """Who needs each package, and what they ask."""
-        found: dict[str, list[tuple[Package, str]]] = {key: [] for key in self.packages}
+        users: dict[str, list[tuple[Package, str]]] = {key: [] for key in self.packages}
         for package in self.packages.values():
             for need in package.needs:
-                found[need.key].append((package, need.asked))
-        return found
+                users[need.key].append((package, need.asked))
+        return users
 
     def roots(self) -> list[Package]:
         """Return the packages that no other one needs."""
@@ -71,12 +71,12 @@ class Graph:
 
         All that no other one needs are among them.
         """
-        found, below = [], set()
+        tops, below = [], set()
         for package in [*self.roots(), *self.packages.values()]:
             if package.key not in below:
-                found.append(package)
+                tops.append(package)
                 below |= self._below(package)
-        return found
+        return tops
 
     def _below(self, package: Package) -> set[str]:
         keys, waiting = {package.key}, [package]
@@ -102,14 +102,14 @@ class Graph:
 
     def above(self, package: Package) -> list[Package]:
         """Return all that needs a package, directly or not, and itself."""
-        found = {package.key: package}
+        packages = {package.key: package}
         waiting = [package]
         while waiting:
             for user, _ in self.users[waiting.pop().key]:
-                if user.key not in found:
-                    found[user.key] = user
+                if user.key not in packages:
+                    packages[user.key] = user
                     waiting.append(user)
-        return list(found.values())
+        return list(packages.values())
 
     def report(self, packages: Sequence[Package]) -> list[dict[str, Any]]:
         """Return what `--json` prints of packages."""
@@ -152,7 +152,7 @@ def graph(image: Installed, lock: Lock, wanted: Sequence[str] = ()) -> Graph:
         for path, head in image.wheels.items()
     }
     python = next((r["version"] for r in records if r["name"] == "python"), "3")
-    found = {
+    packages = {
         record["name"]: _conda(record, {record["name"] for record in records}) for record in records
     }
     lines = {
@@ -168,8 +168,8 @@ def graph(image: Installed, lock: Lock, wanted: Sequence[str] = ()) -> Graph:
             if pip_name(line.name) in keys
         )
         key = f"pip:{name}"
-        found[key] = Package(key, "pip", head["Name"], head["Version"], needs)
-    return Graph(found)
+        packages[key] = Package(key, "pip", head["Name"], head["Version"], needs)
+    return Graph(packages)
 
 
 def _conda(record: Mapping[str, Any], names: set[str]) -> Package:
@@ -214,16 +214,16 @@ def _extras(
     machine: Mapping[str, str],
 ) -> dict[str, set[str]]:
     """Return the extras that are wanted of each package, by the environment or by one another."""
-    found: dict[str, set[str]] = {name: set() for name in lines}
+    extras: dict[str, set[str]] = {name: set() for name in lines}
     waiting = [line for line in wanted if _holds(line, machine, ())]
     waiting += [line for own in lines.values() for line in own if _holds(line, machine, ())]
     while waiting:
         line = waiting.pop()
         name = pip_name(line.name)
-        if new := line.extras - found.get(name, line.extras):
-            found[name] |= new
+        if new := line.extras - extras.get(name, line.extras):
+            extras[name] |= new
             waiting += [other for other in lines[name] if _holds(other, machine, new)]
-    return found
+    return extras
 
 
 def _written(line: Requirement) -> str:

@@ -52,9 +52,9 @@ def read_records(root: Path, now: float, patience: float = PATIENCE) -> Records:
     )
 
 
-def _by_address(found: Iterable[Name]) -> dict[str, list[Name]]:
+def _by_address(noted: Iterable[Name]) -> dict[str, list[Name]]:
     by_address: dict[str, list[Name]] = {}
-    for name in found:
+    for name in noted:
         by_address.setdefault(name.address, []).append(name)
     return by_address
 

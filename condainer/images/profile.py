@@ -50,14 +50,14 @@ def in_memory(prefix: Path) -> list[str]:
     fincore = process.find_tool("fincore")
     if fincore is None:
         raise ToolError("fincore is not installed", "It belongs to util-linux, 2.30 or later.")
-    found = []
+    read = []
     names = list(_regular_files(prefix))
     for first in range(0, len(names), AT_ONCE):
         part = names[first : first + AT_ONCE]
         said = process.run([fincore, "--json", "--output", "PAGES,FILE", "--", *part], cwd=prefix)
         rows = json.loads(said.stdout)["fincore"]
-        found += [row["file"] for row in rows if int(row["pages"])]
-    return sorted(found)
+        read += [row["file"] for row in rows if int(row["pages"])]
+    return sorted(read)
 
 
 def record(image: Image, project: Path) -> tuple[Path, int]:
@@ -86,11 +86,15 @@ def _regular_files(prefix: Path) -> Iterator[str]:
     for root, _, names in os.walk(prefix):
         for name in names:
             path = os.path.join(root, name)
-            found = os.path.relpath(path, prefix)
+            name_below = os.path.relpath(path, prefix)
             # Our own are read by whoever mounts.
-            ours = found.startswith(f"{OURS}/")
-            if os.path.isfile(path) and not (os.path.islink(path) or ours) and _can_be_said(found):
-                yield found
+            ours = name_below.startswith(f"{OURS}/")
+            if (
+                os.path.isfile(path)
+                and not (os.path.islink(path) or ours)
+                and _can_be_said(name_below)
+            ):
+                yield name_below
 
 
 def _can_be_said(name: str) -> bool:

@@ -57,9 +57,9 @@ def rebuild_entry(verdict: Verdict, settings: Settings, reporter: Reporter) -> V
         same = settings_of(papers.manifest, settings, private / "cache")
         rebuilt = pipeline.build_anew(papers.lock, papers.address, same, reporter)
         reporter.step("Comparing the images")
-        found = compare(directory / IMAGE, papers, rebuilt, private, settings)
+        comparison = compare(directory / IMAGE, papers, rebuilt, private, settings)
     reporter.finish()
-    return judged(verdict, found, papers)
+    return judged(verdict, comparison, papers)
 
 
 def settings_of(manifest: Manifest, settings: Settings, cache_directory: Path) -> Settings:
@@ -113,21 +113,24 @@ def _path(line: bytes) -> str:
     return line.split(b"\0")[2].decode("utf-8", "surrogateescape")
 
 
-def judged(verdict: Verdict, found: Rebuilt, papers: Papers) -> Verdict:
+def judged(verdict: Verdict, comparison: Rebuilt, papers: Papers) -> Verdict:
     """Add a comparison to a verdict: another content is damage, unless it was built from source."""
-    notes = (*verdict.notes, f"Built again: {found.result}; compared were {found.compared}")
+    notes = (
+        *verdict.notes,
+        f"Built again: {comparison.result}; compared were {comparison.compared}",
+    )
     problems = verdict.problems
     sdists = [package.name for package in papers.lock.pip if not package.is_wheel]
     if sdists:
         names = ", ".join(sdists)
         notes += (f"Built from source, so that equal bytes are not promised: {names}",)
-    if found.paths:
-        paths = _some(found.paths)
+    if comparison.paths:
+        paths = _some(comparison.paths)
         if sdists:
             notes += (f"Different in {paths}",)
         else:
             problems += (f"its lock gives another image, different in {paths}",)
-    return replace(verdict, rebuilt=found, notes=notes, problems=problems)
+    return replace(verdict, rebuilt=comparison, notes=notes, problems=problems)
 
 
 def _some(paths: Sequence[str]) -> str:

@@ -104,9 +104,9 @@ def subject_of(text: str, settings: Settings, base: Path) -> Subject:
         return _of_item(inventory.named(inventory.address_of(text, settings), settings)[0])
     directory = path if path.is_dir() else path.parent
     if path.is_dir() or path.name in (entries.IMAGE, entries.MANIFEST, entries.LOCK):
-        found = _entry_at(directory.resolve())
-        if found is not None:
-            return _of_item(found)
+        item = _entry_at(directory.resolve())
+        if item is not None:
+            return _of_item(item)
     if path.is_dir():
         raise NotBuiltError(
             f"{path} holds no whole image of a cache", "Name an entry of a cache, or a file."
@@ -121,9 +121,9 @@ def _of_environment(settings: Settings) -> Subject:
     lock = demanded(settings, "lock")
     address = address_of(lock, settings.mount_base_directory)
     entry = entries.look_up(address, settings)
-    found = _entry_at(entry.directory) if entry is not None else None
-    if found is not None:
-        return _of_item(found)
+    item = _entry_at(entry.directory) if entry is not None else None
+    if item is not None:
+        return _of_item(item)
     path = lockfile_path(settings, lock.platform)
     return Subject("lockfile", path, address.digest, contents_of(lock, address.base))
 

@@ -51,9 +51,9 @@ def choose(addresses: Sequence[str], everything: bool, settings: Settings) -> li
 
 def plan(chosen: Sequence[Path], key: Path | None, again: bool, settings: Settings) -> list[str]:
     """Return what run() would do; raises ConfigError without a key."""
-    found = signing.key_of(settings, key)
+    public_key = signing.key_of(settings, key)
     what = "check it, build it again" if again else "check it"
-    return [f"{what}, and sign {path} with {found}" for path in chosen]
+    return [f"{what}, and sign {path} with {public_key}" for path in chosen]
 
 
 def run(
@@ -64,7 +64,7 @@ def run(
     Parameters: `again` builds each once more and signs the same bytes only. Raises IntegrityError
     that names the damaged ones when the others are signed, and what signing.add() raises.
     """
-    found = signing.key_of(settings, key)
+    public_key = signing.key_of(settings, key)
     verdicts = []
     for path in chosen:
         verdict = verify.verify_entry(path, settings, reporter)
@@ -74,8 +74,8 @@ def run(
             trust.check_cache(entry.root, settings)
             if again:
                 _demand_rebuilt(verdict, settings, reporter)
-            signature = signing.add(entry, verdict.manifest, found)
-            yield Vouched(entry, found, signature)
+            signature = signing.add(entry, verdict.manifest, public_key)
+            yield Vouched(entry, public_key, signature)
     verify.demand(verdicts)
 
 

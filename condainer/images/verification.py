@@ -103,7 +103,7 @@ def served(digits: str | None, settings: Settings) -> Path:
     """
     digits = digits or settings.address or pipeline.mount_of(settings).address
     roots = cached.roots(settings)
-    found = [place for root in roots for place in cached.entry_directories(root, digits)]
-    addresses = {cached.address_in(place) for place in found}
+    places = [place for root in roots for place in cached.entry_directories(root, digits)]
+    addresses = {cached.address_in(place) for place in places}
     cached.demand_one(digits, addresses, settings, "Run `cnd build`.")
-    return next((place for place in found if cached.read_entry(place)), found[0])
+    return next((place for place in places if cached.read_entry(place)), places[0])

@@ -76,13 +76,13 @@ def kernels_of(entry: Entry, settings: Settings) -> list[Kernel]:
     Raises InputError with the remedy if there is none, ToolError without unsquashfs.
     """
     with squashfs.parts(entry.image, settings, (BELOW,)) as tree:
-        found = [_read(path.parent) for path in sorted(tree.glob(f"{BELOW}/*/{SPEC}"))]
-    if not found:
+        kernels = [_read(path.parent) for path in sorted(tree.glob(f"{BELOW}/*/{SPEC}"))]
+    if not kernels:
         raise InputError(
             f"The image {entry.address} has no Jupyter kernel",
             "Add the package of one, for Python `cnd add ipykernel`.",
         )
-    return found
+    return kernels
 
 
 def _read(directory: Path) -> Kernel:
@@ -158,21 +158,21 @@ def install(
 def installed(place: Path) -> Iterator[Installed]:
     """Yield the kernels of ours in a directory of kernels."""
     for directory in sorted(place.glob("*")):
-        found = _ours(directory)
-        if found is not None:
-            yield found
+        kernel = _ours(directory)
+        if kernel is not None:
+            yield kernel
 
 
 def remove(place: Path, name: str) -> Installed:
     """Remove a kernel of ours; raises ConfigError if there is no such one."""
-    found = next((item for item in installed(place) if item.name == name), None)
-    if found is None:
+    kernel = next((item for item in installed(place) if item.name == name), None)
+    if kernel is None:
         raise ConfigError(
             f"{place} has no kernel {name} that `cnd` has made", "`cnd kernel list` shows all."
         )
-    with storage_errors(f"remove {found.directory}"):
-        remove_tree(found.directory)
-    return found
+    with storage_errors(f"remove {kernel.directory}"):
+        remove_tree(kernel.directory)
+    return kernel
 
 
 def _ours(directory: Path) -> Installed | None:

@@ -126,13 +126,13 @@ def write(
     have, ConfigError where something else is, StorageError, ToolError.
     """
     check_place(directory)
-    found = [name for name in squashfs.programs(entry.image, settings) if name not in SOURCED]
-    if absent := sorted({*only} - {*found}):
+    available = [name for name in squashfs.programs(entry.image, settings) if name not in SOURCED]
+    if absent := sorted({*only} - {*available}):
         raise InputError(
             f"The image {entry.address} has no program {', '.join(absent)}",
-            f"It has {', '.join(found) or 'none'}.",
+            f"It has {', '.join(available) or 'none'}.",
         )
-    programs = tuple(name for name in found if not only or name in only)
+    programs = tuple(name for name in available if not only or name in only)
     place = directory / KEPT / entry.address
     with storage_errors(f"write {place}", "Choose another directory, or mend this one."):
         # A link in a project that was cloned could lead anywhere.

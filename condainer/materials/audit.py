@@ -75,16 +75,16 @@ def audit(packages: Sequence[Checked], dump: Dump) -> Report:
     by_project: dict[str, list[Checked]] = {}
     for package in packages:
         by_project.setdefault(pip_name(package.project), []).append(package)
-    found: dict[Checked, list[tuple[Advisory, str]]] = {}
+    advisories: dict[Checked, list[tuple[Advisory, str]]] = {}
     doubts: dict[str, None] = {}
     for advisory in dump.advisories(by_project):
         for package in by_project[advisory.package]:
             fixed, doubt = _compared(package, advisory)
             if fixed is not None:
-                found.setdefault(package, []).append((advisory, fixed))
+                advisories.setdefault(package, []).append((advisory, fixed))
             elif doubt:
                 doubts[doubt] = None
-    findings = (item for package, known in found.items() for item in _merged(package, known))
+    findings = (item for package, known in advisories.items() for item in _merged(package, known))
     return Report(
         tuple(sorted(findings, key=lambda f: (f.package.lower(), f.kind, f.id))),
         tuple(sorted(doubts)),

@@ -42,11 +42,11 @@ class Range:
         """The events in order; None is before all versions. Raises InvalidVersion."""
         from packaging.version import Version
 
-        found = [(None if text == "0" else Version(text), kind) for kind, text in self.events]
+        bounds = [(None if text == "0" else Version(text), kind) for kind, text in self.events]
         low = Version("0.dev0")
         # Where one version ends a problem and begins it again, it has it.
         return sorted(
-            found, key=lambda event: (event[0] is not None, event[0] or low, event[1] not in ENDS)
+            bounds, key=lambda event: (event[0] is not None, event[0] or low, event[1] not in ENDS)
         )
 
     def affects(self, version: Version) -> bool:
@@ -217,14 +217,14 @@ def _advisory(
 
 def _range(item: Mapping[str, Any], where: str) -> Range:
     events = _items(item, "events", where)
-    found: list[tuple[str, str]] = []
+    bounds: list[tuple[str, str]] = []
     for event in events:
         for kind, text in event.items():
             if kind not in ("introduced", *ENDS) or not isinstance(text, str):
                 raise _none(where, f"an event {kind!r} of a range is not known")
             # No limit.
-            found += [(kind, text)] * (text != "*")
-    return Range(tuple(found))
+            bounds += [(kind, text)] * (text != "*")
+    return Range(tuple(bounds))
 
 
 def _summary(record: Mapping[str, Any]) -> str:

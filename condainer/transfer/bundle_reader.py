@@ -138,9 +138,9 @@ def _check_project(texts: Mapping[str, bytes], locks: Mapping[str, Lock], path: 
     """Refuse files that are neither locks, nor what they were made from, nor condainer.yml."""
     known = {PROJECT_FILE, *ENVIRONMENT_FILES, *OTHERS, UV_LOCK}
     known |= {source.path for lock in locks.values() for source in lock.sources}
-    found = _settings(texts, path)
-    several = found.get(environments.FIELD)
-    said = [found, *(several.values() if isinstance(several, dict) else ())]
+    keys_given = _settings(texts, path)
+    several = keys_given.get(environments.FIELD)
+    said = [keys_given, *(several.values() if isinstance(several, dict) else ())]
     named = [keys.get("environment_yml") for keys in said if isinstance(keys, dict)]
     known |= {os.path.normpath(name) for name in named if isinstance(name, str)}
     locked = {name for name in texts if LOCKFILE.fullmatch(name) or _is_conda_lock(name)}
@@ -150,8 +150,8 @@ def _check_project(texts: Mapping[str, bytes], locks: Mapping[str, Lock], path: 
 
 def _check_settings(texts: Mapping[str, bytes], path: Path) -> None:
     """Refuse a condainer.yml by which its maker would have this machine run something."""
-    found = _settings(texts, path)
-    if running := [name for name in RUNNING if found.get(name)]:
+    keys_given = _settings(texts, path)
+    if running := [name for name in RUNNING if keys_given.get(name)]:
         raise IntegrityError(
             f"{path}: its {PROJECT_FILE} sets `{running[0]}`, which has builds run something, and "
             "is not allowed in a bundle",
@@ -165,8 +165,8 @@ def _settings(texts: Mapping[str, bytes], path: Path) -> dict[object, object]:
     from condainer.system import yaml_file
 
     text = texts.get(PROJECT_FILE, b"").decode("utf-8-sig", "replace")
-    found = yaml_file.load(Path(f"{path}: {PROJECT_FILE}"), text, IntegrityError).value
-    return found if isinstance(found, dict) else {}
+    content = yaml_file.load(Path(f"{path}: {PROJECT_FILE}"), text, IntegrityError).value
+    return content if isinstance(content, dict) else {}
 
 
 def _checked(stream: BinaryIO, path: Path) -> tuple[dict[str, bytes], tuple[Piece, ...]]:

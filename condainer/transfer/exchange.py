@@ -80,8 +80,8 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
     with storage_errors(f"read {path}"):
         stream = open_regular(path)
     with stream:
-        found = read_bundle(stream, path)
-        address = found.papers.address
+        bundle = read_bundle(stream, path)
+        address = bundle.papers.address
         reporter.step(f"Importing {address.digest}", "percent")
         entry = entries.look_up(address, settings)
         present = entry is not None
@@ -90,19 +90,19 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
             with publish.building(address, settings, reporter, publish.IMPORT) as directory:
                 image = directory / entries.IMAGE
                 with storage_errors(f"copy {path} to {image}"), image.open("wb") as target:
-                    _refuse(path, one_file.check(found, stream, reporter, target))
+                    _refuse(path, one_file.check(bundle, stream, reporter, target))
                 _refuse(path, recipe_problems(image, address, settings))
-                papers = found.papers
+                papers = bundle.papers
                 entry = publish.publish(
                     directory, address, papers.manifest_text, papers.lock_text, settings
                 )
         else:
             with storage_errors(f"read {path}"):
-                _refuse(path, one_file.check(found, stream, reporter))
+                _refuse(path, one_file.check(bundle, stream, reporter))
     reporter.finish()
     if not present:
         signing.add_to_ours(entry, settings, reporter)
-    return Moved(entry, path, found.size, time.monotonic() - start, present)
+    return Moved(entry, path, bundle.size, time.monotonic() - start, present)
 
 
 def import_plan(path: Path, settings: Settings) -> list[str]:
@@ -124,17 +124,17 @@ def read_bundle(stream: BinaryIO, path: Path) -> Bundle:
     Raises IntegrityError or LockfileError as receive().
     """
     with storage_errors(f"read {path}"):
-        found = one_file.read(stream, str(path))
-        if found is None:
+        bundle = one_file.read(stream, str(path))
+        if bundle is None:
             raise IntegrityError(f"{path} {_foreign(stream.read(4))}", one_file.NOT_OURS)
-    _refuse(path, disagreements(found.papers))
-    platform = found.papers.lock.platform
+    _refuse(path, disagreements(bundle.papers))
+    platform = bundle.papers.lock.platform
     if platform != this_platform():
         raise LockfileError(
             f"{path} is an image for {platform}, but this machine is {this_platform()}",
             f"Import it on a {platform} machine.",
         )
-    return found
+    return bundle
 
 
 def _foreign(first: bytes) -> str:

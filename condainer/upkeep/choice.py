@@ -146,14 +146,14 @@ def _is_locked(item: Item) -> bool:
 
 def _built(root: Path, now: float) -> set[str]:
     """Return the addresses that are being built, on any node, as far as it can be known."""
-    found = set()
+    addresses = set()
     with suppress(OSError):
         for name in os.listdir(root / "tmp"):
             path = root / "tmp" / name
             claim = read_claim(path)
             if claim and ADDRESS.fullmatch(claim.purpose) and _is_at_work(path, now):
-                found.add(claim.purpose)
-    return found
+                addresses.add(claim.purpose)
+    return addresses
 
 
 def _is_at_work(path: Path, now: float) -> bool:

@@ -72,8 +72,8 @@ class Collected:
             "cache": str(self.root),
             "dry_run": self.dry,
             "policy": self.policy.report(),
-            **{name: [item.report() for item in found] for name, found in images.items()},
-            **{name: [item.report() for item in found] for name, found in others.items()},
+            **{name: [item.report() for item in listed] for name, listed in images.items()},
+            **{name: [item.report() for item in listed] for name, listed in others.items()},
             "freed": self.freed,
             "freed_later": self.later,
             "size_before": self.before,
@@ -174,12 +174,12 @@ def _clear(settings: Settings, done: Collected, records: Records) -> None:
     root, staging = done.root, settings.staging_directory
     addresses = {entries.address_in(path) for path in entries.entry_directories(root)}
     addresses |= {thrown.address for thrown in trash.content(root)}
-    found = [
+    left = [
         *leftovers.abandoned(root / "tmp", records.now),
         *leftovers.quarantined(root, records.now),
         *leftovers.notes(root, addresses, records.gone, records.now),
     ]
-    done.cleared += [i for i in found if done.dry or leftovers.clear(i, root / "tmp")]
+    done.cleared += [i for i in left if done.dry or leftovers.clear(i, root / "tmp")]
     # Mostly another file system, with a clock of its own.
     staged = list(leftovers.abandoned(staging, clock(staging, done.dry), STAGE))
     done.cleared += [i for i in staged if done.dry or leftovers.clear(i, staging)]

@@ -66,8 +66,8 @@ def survey(path: Path, enough: float) -> tuple[float, int]:
             newest = max(newest, status.st_mtime, status.st_ctime)
             size += status.st_blocks * 512
             if stat.S_ISDIR(status.st_mode):
-                with os.scandir(place) as found:
-                    left += [item.path for item in found]
+                with os.scandir(place) as listing:
+                    left += [item.path for item in listing]
     # Nobody knows.
     return enough + 1, size
 
@@ -118,9 +118,9 @@ def at_prefixes(base: Path, now: float, mounts: Mounts) -> Iterator[Leftover]:
 
 def quarantined(root: Path, now: float) -> Iterator[Leftover]:
     """Yield the damaged entries that nobody looked into for long enough."""
-    for found in trash.content(root, QUARANTINE):
-        if now - found.since > KEPT and ours(found.owner):
-            yield Leftover(found.path, "damaged", size_of(found.path))
+    for damaged in trash.content(root, QUARANTINE):
+        if now - damaged.since > KEPT and ours(damaged.owner):
+            yield Leftover(damaged.path, "damaged", size_of(damaged.path))
 
 
 def notes(root: Path, addresses: set[str], gone: list[Project], now: float) -> Iterator[Leftover]:

@@ -43,13 +43,13 @@ def write(path: Path, settings: Settings) -> int:
 
     Raises StorageError if it cannot be written, ConfigError for a policy that says nothing.
     """
-    found = content(settings)
+    data = content(settings)
     with storage_errors(f"write {path}"):
-        publish_text(path, render(found))
-    return len(found["images"])
+        publish_text(path, render(data))
+    return len(data["images"])
 
 
-def render(found: dict[str, Any]) -> str:
+def render(data: dict[str, Any]) -> str:
     """Return the page that shows what content() has returned."""
     page = (importlib.resources.files(__package__) / TEMPLATE).read_text(encoding="utf-8")
     for name, pattern in (("@style-hash@", STYLE), ("@script-hash@", SCRIPT)):
@@ -57,7 +57,7 @@ def render(found: dict[str, Any]) -> str:
         assert part is not None
         page = page.replace(name, _hash(part[0]))
     # Last, for nothing that it holds is replaced then.
-    return page.replace("@data@", json.dumps(found, separators=(",", ":")).translate(UNSAFE))
+    return page.replace("@data@", json.dumps(data, separators=(",", ":")).translate(UNSAFE))
 
 
 def _hash(text: str) -> str:
@@ -165,17 +165,17 @@ def _packages(lines: Iterable[str]) -> Iterable[str]:
 
 def _shared(counts: Counter[str]) -> list[Sequence[Any]]:
     """Return kind, name, version and build of packages, and how many images have them."""
-    found: list[Sequence[Any]] = []
+    packages: list[Sequence[Any]] = []
     for package, count in counts.most_common(PACKAGES):
         if count < 2:
             break
         kind, _, rest = package.partition(" ")
         try:
-            found.append((kind, *_told(kind, rest), count))
+            packages.append((kind, *_told(kind, rest), count))
         except ValueError:
             # No file name of a package.
             continue
-    return found
+    return packages
 
 
 def _told(kind: str, text: str) -> tuple[str, str, str]:

@@ -70,11 +70,11 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
         return
     reporter = call.reporter()
     if changes:
-        made = package_edit.solved(changes, settings, reporter)
-        package_edit.write(changes, made, settings, reporter)
+        relocked = package_edit.solved(changes, settings, reporter)
+        package_edit.write(changes, relocked, settings, reporter)
         reporter.finish()
         _show(call, lines)
-        for line in lock_tables.summary(made):
+        for line in lock_tables.summary(relocked):
             call.say(line)
     else:
         call.say("The environment says so already")

@@ -91,14 +91,14 @@ def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: boo
         call.would(*relock.steps(settings, wish), as_json=as_json)
         return
     reporter = call.reporter()
-    made = relock.relock(settings, wish, reporter)
-    files = [] if call.dry else relock.write(made, settings, reporter)
+    relocked = relock.relock(settings, wish, reporter)
+    files = [] if call.dry else relock.write(relocked, settings, reporter)
     if as_json:
-        print_json(lock_tables.report(made, files, settings))
+        print_json(lock_tables.report(relocked, files, settings))
     elif diff:
-        for line in lock_tables.table(made):
+        for line in lock_tables.table(relocked):
             show(line)
-    for line in () if call.dry else lock_tables.summary(made):
+    for line in () if call.dry else lock_tables.summary(relocked):
         call.say(line)
 
 

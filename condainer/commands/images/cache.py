@@ -73,7 +73,7 @@ def _read_all(call: Call, entry: Entry) -> None:
 
 def _read_files(call: Call, use: Use, names: Sequence[str]) -> None:
     run.claim(use)
-    found = profile.load(use.entry.prefix, names, use.reporter)
-    size, rate = human_size(found.size), human_rate(found.size, found.seconds)
-    missing = f"; {found.missing} are not in it" if found.missing else ""
-    call.say(f"Read {found.files} files of {use.entry.image} ({size}, {rate}){missing}")
+    loaded = profile.load(use.entry.prefix, names, use.reporter)
+    size, rate = human_size(loaded.size), human_rate(loaded.size, loaded.seconds)
+    missing = f"; {loaded.missing} are not in it" if loaded.missing else ""
+    call.say(f"Read {loaded.files} files of {use.entry.image} ({size}, {rate}){missing}")

@@ -74,14 +74,14 @@ def licenses(call: Call, address: str | None, check: bool, as_json: bool) -> Non
     if call.dry:
         call.would(f"read which licenses the packages in {entry.image} have", as_json=as_json)
         return
-    found = list(dependencies.metadata(entry, settings).licenses())
+    licensed = list(dependencies.metadata(entry, settings).licenses())
     if as_json:
-        print_json([asdict(package) for package in found])
+        print_json([asdict(package) for package in licensed])
     else:
-        for line in tables.licenses(found):
+        for line in tables.licenses(licensed):
             show(line)
     if check:
-        forbidden.demand_licenses(found, str(entry.image), settings)
+        forbidden.demand_licenses(licensed, str(entry.image), settings)
 
 
 @cli.command("audit")

@@ -28,11 +28,11 @@ def show_image(call: Call, what: str, as_json: bool) -> None:
     from condainer.cli import tables
     from condainer.images import show as subject
 
-    found = subject.subject_of(what, call.settings(), Path(os.curdir))
+    shown = subject.subject_of(what, call.settings(), Path(os.curdir))
     if as_json:
-        print_json(found.report())
+        print_json(shown.report())
     else:
-        show("\n".join(tables.subject(found)))
+        show("\n".join(tables.subject(shown)))
 
 
 @cli.command("diff")

@@ -54,11 +54,11 @@ def why(call: Call, package: str, address: str | None, env: str | None, as_json:
     graph = _graph(call, address, env, as_json)
     if graph is None:
         return
-    found = graph.find(package)
+    chosen = graph.find(package)
     if as_json:
-        print_json(graph.report(graph.above(found)))
+        print_json(graph.report(graph.above(chosen)))
         return
-    for line in dependencies.why(graph, found):
+    for line in dependencies.why(graph, chosen):
         show(line)
 
 

@@ -60,9 +60,9 @@ def install(
         read = f"read which kernels {entry.image} has"
         call.would(read, f"write them below {place}", as_json=as_json)
         return
-    found = jupyter.kernels_of(entry, settings)
+    kernels = jupyter.kernels_of(entry, settings)
     done = []
-    for item, own in zip(found, jupyter.chosen_names(found, name, lock.name), strict=True):
+    for item, own in zip(kernels, jupyter.chosen_names(kernels, name, lock.name), strict=True):
         directory = place / own
         # Its own directory has no configuration, wherever a notebook is.
         counts = call.directory_for(address, env, directory)
@@ -89,12 +89,12 @@ def list_kernels(call: Call, prefix: Path | None, as_json: bool) -> None:
     from condainer.cli import tables
     from condainer.integrations import jupyter
 
-    found = list(jupyter.installed(jupyter.directory_of(prefix)))
+    kernels = list(jupyter.installed(jupyter.directory_of(prefix)))
     if as_json:
-        print_json([item.report() for item in found])
-    elif found:
+        print_json([item.report() for item in kernels])
+    elif kernels:
         rows = [["NAME", "ADDRESS", "SHOWN AS", "DIRECTORY"]]
-        for item in found:
+        for item in kernels:
             address = item.address[: tables.SHORT]
             rows.append([item.name, address, item.display_name, str(item.directory)])
         show("\n".join(tables.aligned(rows)))

@@ -75,8 +75,8 @@ def module(
         project = call.directory_for(address, env, place)
         done = wrappers.write(entry, beside, project, (), settings)
         paths, variables, command = {"PATH": [str(done.path)]}, {}, ""
-    made = modules.Module(name, text, entry.address, paths, variables, command)
-    path = modules.write(made, place, tcl)
+    written = modules.Module(name, text, entry.address, paths, variables, command)
+    path = modules.write(written, place, tcl)
     if as_json:
         print_json({"name": name, "module": str(path), "address": entry.address})
     else:

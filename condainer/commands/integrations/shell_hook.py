@@ -39,9 +39,9 @@ def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
     call.warn_if_behind(entry)
     run.mount(entry, settings, call.reporter(), False, shell_hook.shell_of_caller())
     after = run.environment(entry, lock, settings, os.environ)
-    found = list(shell_hook.lines(os.environ, after, shell))
+    lines = list(shell_hook.lines(os.environ, after, shell))
     if shell == "bash" and settings.address is None:
         lockfile = lockfile_path(settings, this_platform())
         inputs = (settings.environment_yml, settings.requirements_txt, lockfile)
-        found.append(shell_hook.watching(inputs))
-    answer("\n".join(found))
+        lines.append(shell_hook.watching(inputs))
+    answer("\n".join(lines))

@@ -92,11 +92,11 @@ def pull(call: Call, what: str | None, listing: bool, as_json: bool) -> None:
 
     settings = call.settings()
     if listing:
-        found = pull.listed(settings, call.reporter())
+        offers = pull.listed(settings, call.reporter())
         if as_json:
-            print_json([item.report() for item in found])
-        elif found:
-            rows = [["NAME OR ADDRESS", "REGISTRY"], *([i.tag, i.registry] for i in found)]
+            print_json([item.report() for item in offers])
+        elif offers:
+            rows = [["NAME OR ADDRESS", "REGISTRY"], *([i.tag, i.registry] for i in offers)]
             show("\n".join(tables.aligned(rows)))
         else:
             call.say("No images there yet: `cnd push` sends one")

@@ -17,9 +17,9 @@ def script(shell: str) -> str:
     """Return the script by which a shell, one of SHELLS, completes the words of `cnd`."""
     kind = get_completion_class(shell)
     assert kind is not None
-    made = kind(cli, {}, "cnd", VARIABLE)
+    completion = kind(cli, {}, "cnd", VARIABLE)
     # Not source(), which runs bash to ask for its version.
-    return (made.source_template % made.source_vars()).rstrip() + "\n"
+    return (completion.source_template % completion.source_vars()).rstrip() + "\n"
 
 
 @cli.command("completion")
