@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -60,6 +61,8 @@ class Manifest:
     built_from_source: list[str] = field(default_factory=list)
 
 
+# What reading gives where something else than a file stands; other errors may pass.
+NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EFBIG)
 # What parse_manifest() raises.
 UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 # The type of each value in a manifest, by name; anybody can have written one.
@@ -164,15 +167,14 @@ def pinned(digits: str, settings: Settings) -> tuple[Entry, Lock]:
     Raises NotBuiltError if there is none, or more than one, CollisionError if the lock has another
     address.
     """
-    found: dict[str, Entry] = {}
+    whole: dict[str, Entry] = {}
     for root in roots(settings):
-        pattern = f"images/{digits[:2]}/{digits}*"
-        for directory in sorted(root.glob(pattern)):
+        for directory in sorted(root.glob(f"images/{digits[:2]}/{digits}*")):
             entry = read_entry(directory)
             if entry is not None:
-                found.setdefault(entry.address, entry)
-    demand_one(digits, found, settings)
-    entry = next(iter(found.values()))
+                whole.setdefault(entry.address, entry)
+    demand_one(digits, whole, settings)
+    entry = next(iter(whole.values()))
     return entry, _checked_lock(entry)
 
 

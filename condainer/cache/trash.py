@@ -33,7 +33,7 @@ class Thrown:
 
 def content(root: Path, where: str = TRASH) -> Iterator[Thrown]:
     """Yield what lies in the trash, or in the quarantine, of a cache, the oldest first."""
-    for name in _names(root / where):
+    for name in names(root / where):
         match = NAME.fullmatch(name)
         with suppress(OSError):
             status = (root / where / name).lstat()
@@ -41,7 +41,8 @@ def content(root: Path, where: str = TRASH) -> Iterator[Thrown]:
                 yield Thrown(match[1], root / where / name, status.st_uid, status.st_ctime)
 
 
-def _names(place: Path) -> list[str]:
+def names(place: Path) -> list[str]:
+    """Return the names in a directory, in order; a link, or what cannot be read, has none."""
     with suppress(OSError):
         if not place.is_symlink():
             return sorted(os.listdir(place))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import xxhash
 
@@ -34,13 +33,21 @@ from condainer.system.errors import (
 from condainer.system.files import open_regular, user_name
 from condainer.system.reporter import Reporter
 
-if TYPE_CHECKING:
-    from condainer.images.rebuild import Rebuilt
-
 DIGITS = re.compile(r"[0-9a-f]{4,32}")
-# What reading gives where something else than a file of ours stands; other errors may pass.
-NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EFBIG)
 NO_UNSQUASHFS = "the recipe inside was not checked: unsquashfs is not installed"
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """How a second build compares; `compared` says what with what, `paths` where they differ.
+
+    `sha256` is that of the image of the second build.
+    """
+
+    result: str
+    compared: str
+    paths: tuple[str, ...] = ()
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,6 @@ class Verdict:
     manifest: bytes = b""
     signatures: tuple[Signature, ...] = ()
 
-    @property
-    def rate(self) -> float:
-        """How many megabytes of the image were checked in a second."""
-        return self.size / max(self.seconds, 1e-6) / 1e6
-
     def report(self) -> dict[str, Any]:
         """Return what `--json` prints."""
         return {
@@ -82,7 +84,7 @@ class Verdict:
             "problems": self.problems,
             "notes": self.notes,
             "size": self.size,
-            "mb_per_second": round(self.rate, 1),
+            "mb_per_second": round(self.size / max(self.seconds, 1e-6) / 1e6, 1),
             "quarantined": str(self.quarantined) if self.quarantined else None,
             "rebuild": self.rebuilt.result if self.rebuilt else None,
             "compared": self.rebuilt.compared if self.rebuilt else None,
@@ -125,7 +127,7 @@ def verify_entry(directory: Path, settings: Settings, reporter: Reporter) -> Ver
         verdict = replace(verdict, problems=(f"{Path(error.filename).name} is missing",))
     except OSError as error:
         problem = f"{error.filename or directory} cannot be read: {error.strerror}"
-        verdict = replace(verdict, problems=(problem,), certain=error.errno in NO_FILE)
+        verdict = replace(verdict, problems=(problem,), certain=error.errno in cache.NO_FILE)
     reporter.finish()
     return verdict
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from condainer import pipeline
 from condainer.cache import entries, squashfs
 from condainer.cache.entries import IMAGE, Entry, Manifest
 from condainer.cache.papers import Papers, read_papers
-from condainer.cache.verify import Verdict
+from condainer.cache.verify import Rebuilt, Verdict
 from condainer.settings.config import COMPRESSORS, Settings
 from condainer.system.errors import IntegrityError, LockfileError
 from condainer.system.files import storage_errors
@@ -23,19 +23,6 @@ SAME_TREE = "same tree, other packing"
 DIFFERENT = "different"
 # Differing paths that are named.
 SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Rebuilt:
-    """How a second build compares; `compared` says what with what, `paths` where they differ.
-
-    `sha256` is that of the image of the second build.
-    """
-
-    result: str
-    compared: str
-    paths: tuple[str, ...] = ()
-    sha256: str = ""
 
 
 def rebuild_entry(verdict: Verdict, settings: Settings, reporter: Reporter) -> Verdict:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import xxhash
 
 from condainer.cache import entries, squashfs
+from condainer.cache.papers import PLATFORM
 from condainer.images import inventory
 from condainer.images.inventory import Item
 from condainer.images.notes import read_records
@@ -19,7 +19,6 @@ from condainer.lock.address import address_of, prefix_of
 from condainer.lock.contents import (
     Contents,
     Difference,
-    Package,
     changes_report,
     contents_of,
     contents_of_recipe,
@@ -36,7 +35,6 @@ from condainer.system.files import open_regular, read_text, storage_errors
 from condainer.system.machine import this_platform
 
 SQUASHFS = b"hsqs"
-PLATFORM = re.compile(r"^# platform: (\S+)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -66,17 +64,13 @@ class Subject:
             "prefix": str(self.prefix),
             "platform": contents.platform,
             "post_link_scripts": contents.post_link_scripts,
-            "packages": [_package(package) for package in contents.packages],
+            "packages": [asdict(package) for package in contents.packages],
             "variables": dict(contents.variables),
         }
 
     def reference(self) -> dict[str, str]:
         """Return by what it is known."""
         return {"kind": self.kind, "source": str(self.source), "address": self.address}
-
-
-def _package(package: Package) -> dict[str, str]:
-    return asdict(package)
 
 
 def difference_report(old: Subject, new: Subject, difference: Difference) -> dict[str, Any]:

@@ -5,6 +5,7 @@ direnv takes back by itself what was set, when the directory is left.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,12 +48,9 @@ def shell_of_caller() -> int:
     for number, pid in enumerate(ancestors[:-1]):
         if _read(pid, "comm").strip() == DIRENV:
             return ancestors[number + 1]
-    place = 0
-    while place + 1 < len(ancestors) and _command(ancestors[place]) == _command(
-        ancestors[place + 1]
-    ):
-        place += 1
-    return ancestors[place]
+    commands = [_read(pid, "cmdline") for pid in ancestors]
+    copies = itertools.takewhile(lambda command: command == commands[0], commands)
+    return ancestors[len(list(copies)) - 1]
 
 
 def _ancestors() -> Iterator[int]:
@@ -61,10 +59,6 @@ def _ancestors() -> Iterator[int]:
         yield pid
         # The name, in parentheses, may hold anything.
         pid = int((_read(pid, "stat").rpartition(")")[2].split() or ["", "0"])[1])
-
-
-def _command(pid: int) -> str:
-    return _read(pid, "cmdline")
 
 
 def _read(pid: int, what: str) -> str:

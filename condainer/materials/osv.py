@@ -161,20 +161,13 @@ def _none(where: str, problem: str) -> InputError:
     return InputError(f"{where}: not an advisory of OSV: {problem}", REMEDY)
 
 
-def _items(content: Mapping[str, Any], key: str, where: str) -> list[Mapping[str, Any]]:
-    """Return a list of mappings, which may be left out."""
+def _items(content: Mapping[str, Any], key: str, where: str, kind: type = dict) -> list[Any]:
+    """Return a list of mappings, or of another kind, which may be left out."""
     items = content.get(key) or []
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise _none(where, f"`{key}` is not a list of mappings")
+    if not isinstance(items, list) or not all(isinstance(item, kind) for item in items):
+        name = "mappings" if kind is dict else "texts"
+        raise _none(where, f"`{key}` is not a list of {name}")
     return items
-
-
-def _texts(content: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    """Return a list of texts, which may be left out."""
-    items = content.get(key) or []
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise _none(where, f"`{key}` is not a list of texts")
-    return tuple(items)
 
 
 def _name(affected: Mapping[str, Any], where: str) -> str:
@@ -205,20 +198,19 @@ def _advisory(
     word = specific.get("severity") if isinstance(specific, dict) else None
     return Advisory(
         record["id"],
-        _texts(record, "aliases", where),
+        tuple(_items(record, "aliases", where, str)),
         name,
         _summary(record),
         word.upper() if isinstance(word, str) else "",
         tuple(str(item["score"]) for item in scores if "score" in item),
         tuple(ranges),
-        _texts(affected, "versions", where),
+        tuple(_items(affected, "versions", where, str)),
     )
 
 
 def _range(item: Mapping[str, Any], where: str) -> Range:
-    events = _items(item, "events", where)
     bounds: list[tuple[str, str]] = []
-    for event in events:
+    for event in _items(item, "events", where):
         for kind, text in event.items():
             if kind not in ("introduced", *ENDS) or not isinstance(text, str):
                 raise _none(where, f"an event {kind!r} of a range is not known")

@@ -43,6 +43,11 @@ class Piece:
     size: int
 
 
+def packages(pieces: Sequence[Piece]) -> int:
+    """Return how many of some pieces are packages."""
+    return sum(piece.kind in ("archive", "repository") for piece in pieces)
+
+
 # Opens the bytes of a piece.
 Source = Callable[[], BinaryIO]
 

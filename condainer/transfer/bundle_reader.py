@@ -79,7 +79,7 @@ def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
     """Return what unpack() would do, after checking all of the bundle; raises likewise."""
     with storage_errors(f"read {path}"), open_regular(path) as stream:
         brought = _read(stream, path, project)
-    count = sum(piece.kind not in ("project", "record") for piece in brought.pieces)
+    count = bundle_format.packages(brought.pieces)
     steps = [f"unpack {count} packages of {path} into {settings.package_cache}"]
     return [*steps, *(f"write {project / name}" for name in brought.absent)]
 
@@ -295,7 +295,7 @@ def _unpack_packages(
     stream: BinaryIO, path: Path, brought: _Brought, settings: Settings, reporter: Reporter
 ) -> int:
     pieces = brought.pieces
-    total = sum(piece.kind not in ("project", "record") for piece in pieces)
+    total = bundle_format.packages(pieces)
     done = 0
     with (
         storage_errors(f"keep packages in {settings.package_cache}"),

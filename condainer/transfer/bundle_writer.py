@@ -19,7 +19,7 @@ from condainer.package_cache.archives import File
 from condainer.packages import downloads, git_repositories
 from condainer.pypi import build_requirements
 from condainer.settings.config import PROJECT_FILE, Settings
-from condainer.system.errors import InputError, StorageError
+from condainer.system.errors import InputError
 from condainer.system.files import (
     open_regular,
     published_file,
@@ -28,7 +28,7 @@ from condainer.system.files import (
     storage_errors,
 )
 from condainer.system.reporter import Reporter
-from condainer.transfer import bundle_format, fetching
+from condainer.transfer import bundle_format, exchange, fetching
 from condainer.transfer.bundle_format import Piece, Source
 from condainer.transfer.fetching import Fetched
 
@@ -48,7 +48,7 @@ class Packed:
             "size": self.path.stat().st_size,
             "platforms": list(self.platforms),
             "files": [piece.name for piece in self.pieces if piece.kind == "project"],
-            "packages": sum(piece.kind not in ("project", "record") for piece in self.pieces),
+            "packages": bundle_format.packages(self.pieces),
         }
 
 
@@ -58,8 +58,7 @@ def pack(path: Path, settings: Settings, platforms: Sequence[str], reporter: Rep
     Raises what fetching.fetch() does, InputError for a project that cannot be carried,
     StorageError when the file cannot be written.
     """
-    if path.exists() and not path.is_file():
-        raise StorageError(f"{path} is no regular file", "Name a file that may be written.")
+    exchange.demand_file(path)
     fetched = fetching.fetch(settings, platforms, reporter)
     reporter.step("Writing the bundle")
     with (

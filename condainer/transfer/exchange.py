@@ -52,7 +52,7 @@ def export(digits: str, path: Path, settings: Settings, reporter: Reporter) -> M
     """
     start = time.monotonic()
     entry = entries.find(digits, settings)
-    _check_target(path)
+    demand_file(path)
     reporter.step(f"Exporting {entry.address}", "percent")
     with storage_errors(f"export {entry.image} to {path}"), published_file(path) as target:
         papers = one_file.write(entry, target, reporter)
@@ -63,8 +63,8 @@ def export(digits: str, path: Path, settings: Settings, reporter: Reporter) -> M
     return Moved(entry, path, path.stat().st_size, time.monotonic() - start)
 
 
-def _check_target(path: Path) -> None:
-    # A device or a FIFO would be replaced by the file.
+def demand_file(path: Path) -> None:
+    """Raise StorageError for a device or a FIFO, which the file would replace."""
     if path.exists() and not path.is_file():
         raise StorageError(f"{path} is no regular file", "Name a file that may be written.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -24,8 +23,6 @@ from condainer.upkeep.removal import lock_of
 
 # Who has just looked an image up may not have mounted it yet.
 RECENT = LIVE
-# What reading gives where something else than a file stands; other errors may pass.
-NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.ENOTDIR, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def _is_broken(directory: Path) -> bool:
     except (FileNotFoundError, *entries.UNREADABLE):
         return True
     except OSError as error:
-        return error.errno in NO_FILE
+        return error.errno in entries.NO_FILE
 
 
 def _in_order(chosen: list[Image], kept: list[Image]) -> tuple[list[Image], list[Image]]:

@@ -66,14 +66,12 @@ class Collected:
 
     def report(self) -> dict[str, Any]:
         """Return what `--json` prints."""
-        images = {name: getattr(self, name) for name in ("moved", "back", "kept")}
-        others = {name: getattr(self, name) for name in ("deleted", "waiting", "cleared")}
+        lists = ("moved", "back", "kept", "deleted", "waiting", "cleared")
         return {
             "cache": str(self.root),
             "dry_run": self.dry,
             "policy": self.policy.report(),
-            **{name: [item.report() for item in listed] for name, listed in images.items()},
-            **{name: [item.report() for item in listed] for name, listed in others.items()},
+            **{name: [item.report() for item in getattr(self, name)] for name in lists},
             "freed": self.freed,
             "freed_later": self.later,
             "size_before": self.before,

@@ -144,10 +144,7 @@ def notes(root: Path, addresses: set[str], gone: list[Project], now: float) -> I
 
 
 def _paths(place: Path) -> list[Path]:
-    with suppress(OSError):
-        if not place.is_symlink():
-            return [place / name for name in sorted(os.listdir(place))]
-    return []
+    return [place / name for name in trash.names(place)]
 
 
 def _age(path: Path, now: float) -> float:

@@ -388,7 +388,7 @@ def test_what_was_built_from_source_is_not_called_damaged(project: Project, entr
         (entry / "manifest.json").read_bytes(), (entry / "explicit.lock").read_bytes(), "entry"
     )
     sdist = PipPackage("thing", "https://example.org/thing-1.0.tar.gz", "0" * 64)
-    different = rebuild.Rebuilt(rebuild.DIFFERENT, "the content", ("lib/thing.so",))
+    different = verify.Rebuilt(rebuild.DIFFERENT, "the content", ("lib/thing.so",))
     promised = rebuild.judged(verify.Verdict(entry), different, papers)
     assert "lib/thing.so" in promised.problems[0]
     lock = replace(papers.lock, pip=(sdist,))
