@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -36,15 +37,19 @@ FROZEN = click.option(
     "--frozen", is_flag=True, help="Use the image of the lock, whatever the other files say."
 )
 ALL = click.option("--all", "everything", is_flag=True, help="For all environments of a project.")
-ADDRESS = click.option(
-    "--address",
-    metavar="ADDRESS",
-    shell_complete=complete.images,
-    help="Use this image of a cache.",
-)
-ENV = click.option(
-    "--env",
-    metavar="NAME",
-    shell_complete=complete.names,
-    help="Use the image that has this name in a cache.",
-)
+
+
+def named_image(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name an image of a cache."""
+    command = click.option(
+        "--env",
+        metavar="NAME",
+        shell_complete=complete.names,
+        help="Use the image that has this name in a cache.",
+    )(command)
+    return click.option(
+        "--address",
+        metavar="ADDRESS",
+        shell_complete=complete.images,
+        help="Use this image of a cache.",
+    )(command)

@@ -9,15 +9,14 @@ import click
 from condainer.cli import complete
 from condainer.cli.call import Call
 from condainer.cli.main import cli
-from condainer.cli.options import ADDRESS, ENV, FROZEN, VERIFY
+from condainer.cli.options import FROZEN, VERIFY, named_image
 
 
 @cli.command(
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @FROZEN
-@ADDRESS
-@ENV
+@named_image
 @VERIFY
 @click.argument(
     "command",
@@ -55,8 +54,7 @@ def execute(
 
 @cli.command("shell")
 @FROZEN
-@ADDRESS
-@ENV
+@named_image
 @VERIFY
 @click.pass_obj
 def subshell(call: Call, frozen: bool, address: str | None, env: str | None, verify: bool) -> None:

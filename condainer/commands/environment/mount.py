@@ -7,13 +7,12 @@ import click
 from condainer.cli.call import Call
 from condainer.cli.console import answer
 from condainer.cli.main import cli
-from condainer.cli.options import ADDRESS, ENV, VERIFY
+from condainer.cli.options import VERIFY, named_image
 
 
 @cli.command("mount")
 @click.option("-p", "--print", "show", is_flag=True, help="Print the mount point to stdout.")
-@ADDRESS
-@ENV
+@named_image
 @VERIFY
 @click.option("--all-users", is_flag=True, help="Mount it for everybody; for root.")
 @click.option("--shell", type=int, metavar="PID", help="For this shell; print its claim's file.")
@@ -64,8 +63,7 @@ def mount_image(
 @cli.command("umount")
 @click.option("--force", is_flag=True, help="Unmount even while it is in use.")
 @click.option("--all", "everything", is_flag=True, help="Unmount all of yours on this machine.")
-@ADDRESS
-@ENV
+@named_image
 @click.pass_obj
 def unmount_image(
     call: Call, force: bool, everything: bool, address: str | None, env: str | None

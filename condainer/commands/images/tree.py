@@ -10,14 +10,13 @@ from condainer.cli import complete
 from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
 from condainer.cli.main import cli
-from condainer.cli.options import ADDRESS, ENV, JSON_ARRAY
+from condainer.cli.options import JSON_ARRAY, named_image
 from condainer.images.dependencies import Graph
 
 
 @cli.command("tree")
 @click.argument("package", metavar="[PKG]", required=False, shell_complete=complete.packages)
-@ADDRESS
-@ENV
+@named_image
 @JSON_ARRAY
 @click.pass_obj
 def tree(
@@ -43,8 +42,7 @@ def tree(
 
 @cli.command("why")
 @click.argument("package", metavar="PKG", shell_complete=complete.packages)
-@ADDRESS
-@ENV
+@named_image
 @JSON_ARRAY
 @click.pass_obj
 def why(call: Call, package: str, address: str | None, env: str | None, as_json: bool) -> None:

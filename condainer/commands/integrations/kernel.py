@@ -10,7 +10,7 @@ from condainer.cli import complete
 from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
 from condainer.cli.main import Command, cli
-from condainer.cli.options import ADDRESS, ENV, JSON_ARRAY, Place
+from condainer.cli.options import JSON_ARRAY, Place, named_image
 
 PREFIX = click.option(
     "--prefix", type=Place(path_type=Path), metavar="DIR", help="Below DIR, not for you alone."
@@ -27,8 +27,7 @@ def kernel() -> None:
 @click.option("--display-name", metavar="TEXT", help="What JupyterLab shows.")
 @click.option("--user", is_flag=True, help="For you alone, which is the default.")
 @PREFIX
-@ADDRESS
-@ENV
+@named_image
 @JSON_ARRAY
 @click.pass_obj
 def install(

@@ -11,7 +11,7 @@ import click
 from condainer.cli.call import Call
 from condainer.cli.console import print_json
 from condainer.cli.main import cli
-from condainer.cli.options import ADDRESS, ENV, JSON, Place
+from condainer.cli.options import JSON, Place, named_image
 
 
 @cli.command("module")
@@ -26,8 +26,7 @@ from condainer.cli.options import ADDRESS, ENV, JSON, Place
 )
 @click.option("--tcl", is_flag=True, help="In Tcl, for every module system; else for Lmod, in Lua.")
 @click.option("--activate", is_flag=True, help="Set all that activation does, and mount at load.")
-@ADDRESS
-@ENV
+@named_image
 @JSON
 @click.pass_obj
 def module(

@@ -9,14 +9,13 @@ import click
 from condainer.cli.call import Call
 from condainer.cli.console import answer
 from condainer.cli.main import cli
-from condainer.cli.options import ADDRESS, ENV
+from condainer.cli.options import named_image
 from condainer.integrations.shell_hook import SHELLS
 
 
 @cli.command("shell-hook")
 @click.argument("shell", type=click.Choice(SHELLS), default=SHELLS[0])
-@ADDRESS
-@ENV
+@named_image
 @click.pass_obj
 def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> None:
     """Print what a shell evaluates to be in the image.

@@ -10,14 +10,13 @@ import click
 from condainer.cli.call import Call
 from condainer.cli.console import print_json
 from condainer.cli.main import cli
-from condainer.cli.options import ADDRESS, ENV, JSON, Place
+from condainer.cli.options import JSON, Place, named_image
 
 
 @cli.command("wrap")
 @click.argument("directory", metavar="DIR", type=Place(path_type=Path, file_okay=False))
 @click.option("--only", metavar="NAMES", default="", help="These programs, with commas between.")
-@ADDRESS
-@ENV
+@named_image
 @JSON
 @click.pass_obj
 def wrap(
