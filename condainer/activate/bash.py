@@ -14,7 +14,7 @@ from condainer.activate.shell import IDENTIFIER, RESERVED, prompt_name
 from condainer.cache import entries
 from condainer.startup.command_environment import STAND_INS
 
-# The first words of all scripts: what does not begin so is somebody else's.
+# The first words of all scripts; a file that begins otherwise is the user's own.
 OURS = "# Made by `cnd build`"
 
 
@@ -42,7 +42,7 @@ class Activation:
 
     @property
     def fixed(self) -> dict[str, str]:
-        """The variables that are set whatever the shell has in them."""
+        """The variables that are set even if the shell has them."""
         chosen = {k: v for k, v in self.variables.items() if IDENTIFIER.match(k)}
         # The image's conda-meta/state has them, too, in which conda takes names in upper case.
         chosen = {**{name.upper(): value for name, value in chosen.items()}, **chosen}
@@ -77,7 +77,7 @@ class Activation:
 
     @property
     def warn(self) -> str:
-        """The command that says whether the image is not that of the inputs any more."""
+        """The command that says whether the image is no longer that of the inputs."""
         return shlex.join([*self._mounting, "--warn"])
 
     @property
@@ -160,7 +160,7 @@ unset __condainer_file __condainer_flags
 # What is exported besides the variables of an environment; also by `cnd shell`.
 MARKS = "CONDAINER_ADDRESS:CONDAINER_PREFIX:CONDA_PREFIX:CONDA_DEFAULT_ENV:CONDA_SHLVL:"
 
-# Takes an activation back that was made by any shell.
+# Undoes an activation by any shell.
 UNDO = """\
 __condainer_rest=${PATH-}:
 __condainer_path=
@@ -189,8 +189,8 @@ fi
 unset __CONDAINER_NAMES __condainer_name __condainer_path __condainer_rest
 """
 
-# A function, so that leaving works wherever the shell stands. What another tool has under its name,
-# as a virtual environment does, comes back.
+# A function, so that leaving works in every directory. Another tool's function of that name, as a
+# virtual environment has one, is restored.
 FUNCTIONS = """\
 __condainer_undo() {
 @undo

@@ -102,7 +102,7 @@ endif
 eval "unset __condainer_status; /bin/sh -c 'exit $__condainer_status'"
 """
 
-# Takes an activation back that was made by any shell.
+# Undoes an activation by any shell.
 UNDO = """\
     setenv __CONDAINER_CALL @path
     setenv PATH "`printenv __CONDAINER_CALL | /bin/sh`"

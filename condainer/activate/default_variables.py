@@ -77,7 +77,7 @@ def table(user_site: bool) -> tuple[Default, ...]:
 
 
 def rows(user_site: bool) -> list[command_environment.Row]:
-    """Return the same as plain rows, for inside.defaults()."""
+    """Return the same as plain rows, for command_environment.defaults()."""
     return [(row.variable, row.value, row.below, row.unless) for row in table(user_site)]
 
 

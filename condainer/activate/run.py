@@ -115,7 +115,7 @@ def wanted(entry: Entry, settings: Settings, verify: bool) -> mounts.Image:
     leased = entry.root not in settings.readonly_caches
     image = mounts.Image.of(entry, leased=leased)
     if not verify and mounts.is_inside(image):
-        # Trusted when it was mounted; in here, owners cannot be told apart any more.
+        # It was trusted when it was mounted; in a user namespace, owners look alike.
         return image
     signed = trust.demand(entry, settings)
     return replace(image, sha256=signed or (entry.manifest.sha256 if verify else None))

@@ -1,4 +1,4 @@
-"""The activation scripts of a project, written when they are not as they should be."""
+"""The activation scripts of a project, written when they are missing or out of date."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def names_of(settings: Settings) -> tuple[str, ...]:
     variant = environments.variant(settings)
     if not variant:
         return SCRIPTS
-    # Any `deactivate` leaves whatever is active.
+    # Any `deactivate` leaves the active environment.
     return tuple(
         name.replace("activate", f"activate-{variant}") if name.startswith("a") else name
         for name in SCRIPTS
@@ -33,7 +33,7 @@ def names_of(settings: Settings) -> tuple[str, ...]:
 
 
 def write_activation(entry: Entry, lock: Lock, settings: Settings, reporter: Reporter) -> None:
-    """Write the activation scripts into the project, if they are not as they should be.
+    """Write the activation scripts into the project, if they are missing or out of date.
 
     A project that cannot be written is a normal state; it only lacks these files.
     """
@@ -90,9 +90,9 @@ def _settled(settings: Settings) -> tuple[Path, ...]:
 
 
 def _make_younger(script: Path, settled: tuple[Path, ...], settings: Settings) -> None:
-    """Give a script a later time than the files by which it was made."""
+    """Give a script a later time than the files from which it was written."""
     user = config.user_file()
-    # Where that is not ours to do, shells go on asking.
+    # If we may not do that, shells go on asking.
     with contextlib.suppress(OSError):
         if any(settings.files.has_changed(path) for path in (*settled, user)):
             # Nothing is older than this, so that shells ask.

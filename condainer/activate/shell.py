@@ -17,7 +17,7 @@ from condainer.system.errors import ToolError
 __all__ = ["CommandNotStarted", "environment", "execute", "interactive_shell"]
 
 IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# What activation itself decides, and what a shell sets for itself.
+# Variables that activation itself decides, or that a shell sets.
 RESERVED = re.compile(
     r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z"
 )
@@ -85,7 +85,7 @@ def environment(
 
 
 def unreadable(error: ValueError) -> ToolError:
-    """Return the error of an image whose packages' variables inside.packaged() could not read."""
+    """Return the error of an image whose packages' variables cannot be read."""
     return ToolError(
         f"The variables of a package cannot be read: {error}",
         "conda could not activate this environment either: choose another version or build of "

@@ -17,7 +17,7 @@ from condainer.settings.config import Settings
 from condainer.system.files import is_private_directory, make_directory, put
 from condainer.system.reporter import Reporter
 
-# Where it is remembered, beside the user's own cache.
+# The directory of these notes, beside the user's own cache.
 CHECKED = "condainer-checked"
 
 
@@ -37,7 +37,7 @@ def demand(entry: Entry, settings: Settings, reporter: Reporter) -> None:
 
 
 def remember(entry: Entry, settings: Settings) -> None:
-    """Note that an entry was checked, or built here; without a place for that, it is again."""
+    """Note that an entry was checked, or built here; if that fails, it is checked again."""
     if entry.root in settings.brought_caches:
         note = _note(entry)
         with suppress(OSError):

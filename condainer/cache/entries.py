@@ -134,7 +134,7 @@ def _look_into(root: Path, digest: str) -> Entry | None:
 
 
 def look_up(address: Address, settings: Settings) -> Entry | None:
-    """Return the entry of an address, or None: absence is a miss, whatever it comes from.
+    """Return the entry of an address, or None if no cache has it, for any reason.
 
     Raises CollisionError if the entry was made from another canonical text.
     """
@@ -245,7 +245,7 @@ def _directories(parent: Path, beginning: str) -> list[Path]:
 def read_entry(directory: Path) -> Entry | None:
     """Read an entry; a missing, incomplete or unreadable one is none.
 
-    Links, FIFOs and whatever else stands in the place of a file are neither followed nor opened.
+    Links, FIFOs and other things in the place of a file are neither followed nor opened.
     """
     # Texts, not paths: a cache may hold thousands of entries.
     place = str(directory)
@@ -264,7 +264,7 @@ def read_entry(directory: Path) -> Entry | None:
 
 
 def read_papers(directory: Path) -> tuple[bytes, bytes]:
-    """Return the content of the manifest and of the lock of an entry, whoever has written them.
+    """Return the content of the manifest and the lock of an entry, of which nothing is trusted.
 
     Raises OSError for what is no regular file, or larger than any of ours.
     """

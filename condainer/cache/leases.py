@@ -1,4 +1,4 @@
-"""Who uses which image of a cache, on any node: leases of mounts that live, and times of use.
+"""Who uses which image of a cache, on any node: leases of mounts, and times of use.
 
 Both are small files that their users own; cache_layout.md describes them. Nothing here fails:
 a cache that cannot be written, or that has no place for them, is used without.
@@ -79,7 +79,7 @@ def refresh(path: Path) -> None:
     root, address = _subject(path)
     with suppress(OSError):
         try:
-            # No time of ours: where a file server has a clock of its own, that one counts.
+            # Not our own time: the clock of the file server counts.
             os.utime(path, follow_symlinks=False)
         except FileNotFoundError:
             lease_files.make(str(path.parent), path.name)
@@ -135,8 +135,8 @@ def users(root: Path) -> dict[str, dict[int, float]]:
 
 
 def seen(status: os.stat_result) -> float:
-    """Return when a note of somebody else was last touched."""
-    # Anybody can give a file a time to come, but not such a time of change.
+    """Return when a note was last touched, by its owner."""
+    # An owner can give a file a time in the future, but not a ctime.
     return min(status.st_mtime, status.st_ctime)
 
 

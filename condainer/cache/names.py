@@ -1,7 +1,7 @@
 """Names of images in a cache, one small file each: `names/<NAME>` or `names/<NAME>@<VERSION>`.
 
-Members of a group write them for each other: a name leads to an address, and what has that is
-confirmed as ever. Only its owner moves it.
+Members of a group write them for each other. A name leads to an address, whose image is checked as
+always. Only its owner can move a name.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def find(text: str, settings: Settings) -> Name:
 def give(name: str, address: str, settings: Settings) -> Name:
     """Let a name of the writable cache lead to an address, and return it as it is then.
 
-    Raises ConfigError for what is no name, StorageError for a name that belongs to somebody else.
+    Raises ConfigError for what is no name, StorageError for another user's name.
     """
     _own(check(name), settings)
     root = settings.cache_directory

@@ -1,4 +1,4 @@
-"""The one-file form of an entry: the image, then manifest and lock, then a line that tells lengths.
+"""The one-file form of an entry: the image, then manifest and lock, then a line with their lengths.
 
 It begins with the unchanged bytes of the image, so that everything that reads squashfs reads it:
 what comes after the file system is ignored. cache_layout.md specifies it.
@@ -54,7 +54,7 @@ def write(entry: Entry, target: BinaryIO, reporter: Reporter) -> Papers:
     if problems := differences(papers.manifest, hasher, size):
         raise IntegrityError(
             f"{entry.directory} is damaged: {'; '.join(problems)}",
-            f"`cnd verify {entry.address}` moves it away; `cnd build` makes it anew.",
+            f"`cnd verify {entry.address}` moves it away; `cnd build` builds it again.",
         )
     hasher.sha256.update(manifest_text + lock_text)
     lengths = f"{size:020} {len(manifest_text):010} {len(lock_text):010}"

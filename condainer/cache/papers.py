@@ -1,4 +1,4 @@
-"""What stands beside an image, manifest and lock, held against each other and the image."""
+"""The manifest and lock beside an image, compared with each other and with the image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Papers:
 
 
 def read_papers(manifest_text: bytes, lock_text: bytes, where: str) -> Papers:
-    """Read the papers of an image, whatever platform it is for.
+    """Read the papers of an image, for any platform.
 
     Parameters: `where` names their place in errors. Raises IntegrityError for what is no manifest
     or no lock.

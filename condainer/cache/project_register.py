@@ -1,4 +1,4 @@
-"""The projects that name images of a cache: each notes it there, and a collection believes it.
+"""The projects that name images of a cache: each leaves a note there, for collections.
 
 Anybody may have written these files, and the directories that they name may be anywhere.
 """
@@ -84,7 +84,7 @@ class Project:
 def note(entry: Entry, settings: Settings) -> None:
     """Note in the cache of an entry that a project uses it; a cache that is only read stays so.
 
-    Nothing is written when that stands there already; no failure matters.
+    Nothing is written if the same note is there already; failures are ignored.
     """
     with suppress(OSError):
         path = place_of(entry, settings)
@@ -129,7 +129,7 @@ def _name(settings: Settings) -> str:
 
 
 def _written(path: Path, content: dict[str, object]) -> float | None:
-    """Return when this was noted, by whichever node that sees the same directory, or None."""
+    """Return when this was noted, by any node that sees the same directory, or None."""
     with suppress(OSError, *UNREADABLE):
         text, status = read_small(path, LIMIT)
         same = {**json.loads(text), "host": content["host"]} == content

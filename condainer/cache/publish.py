@@ -1,4 +1,4 @@
-"""Into the cache: make one, be the one builder of an address, publish by one rename."""
+"""Writing into a cache: make it, be the only builder of an address, publish by one rename."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from filelock import FileLock
 
-# How often a waiting builder says whom it waits for, in seconds.
+# How often a waiting builder says which one it waits for, in seconds.
 REMINDER = 30.0
 # How long a file system may take to answer a request for a lock, in seconds.
 PATIENCE = 10.0
@@ -73,7 +73,7 @@ SIGNATURES = "signatures"
 def building(
     address: Address, settings: Settings, reporter: Reporter, doing: str = BUILD
 ) -> Iterator[Path]:
-    """Be the one builder of an address, and yield a private directory in the cache to build into.
+    """Be the only builder of an address, and yield a private directory in the cache to build into.
 
     Another builder is waited for; locks only spare duplicate work, so that a cache on which they
     do not work, or a wait that is too long, lets the build go on. Raises StorageError when the
@@ -255,9 +255,9 @@ def publish(
 ) -> Entry:
     """Make a finished image in a builder's directory an entry of the cache, by one rename.
 
-    If somebody else was first, theirs is the entry. Parameters: `manifest_text` is taken as it is,
-    for it may be signed. Raises StorageError when the cache cannot be written, CollisionError as
-    look_up() does.
+    If another builder was first, the entry is theirs. Parameters: `manifest_text` is not changed,
+    because it may be signed. Raises StorageError when the cache cannot be written, CollisionError
+    as look_up() does.
     """
     root = settings.cache_directory
     with storage_errors(f"publish the image in {root}"):

@@ -49,7 +49,7 @@ class Signature:
     problem: str = ""
 
     def line(self) -> str:
-        """Return what is told of it."""
+        """Return it as a line for people."""
         if not self.signer:
             return f"signature {self.path.name}: {self.problem}"
         return f"signed by {self.signer}" + (f" ({self.problem})" if self.problem else "")
@@ -130,8 +130,8 @@ def _unusable(key: Path, error: CommandFailed) -> CondainerError:
         )
     if "No private key found" in said:
         return CondainerError(
-            f"{key} is a public key, and neither your agent nor the file beside it has its other "
-            "half",
+            f"{key} is a public key, and neither your agent nor the file beside it has the private "
+            "key",
             "Start an agent and `ssh-add` the key, or name the private key.",
         )
     if "unknown option" in said or "illegal option" in said:
@@ -157,7 +157,7 @@ def place_of_ours(entry: Entry) -> Path:
 
 
 def place_of(entry: Entry, signature: bytes) -> Path:
-    """Return where a signature is put beside an entry that somebody else has made."""
+    """Return where another user's signature of an entry is put."""
     # A number as that of a user, but none that there is.
     number = int.from_bytes(hashlib.sha256(signature).digest()[:8], "big") + (1 << 64)
     return entry.root / publish.SIGNATURES / f"{entry.address}.{number}.sig"
@@ -186,7 +186,7 @@ def _refuse_squatted(path: Path) -> None:
 def add_to_ours(entry: Entry, settings: Settings, reporter: Reporter) -> None:
     """Sign what this user has just put into a cache, if a key is configured for that.
 
-    A failure is a warning: the image is there all the same.
+    A failure is a warning, because the image is there.
     """
     if settings.signing_key is None:
         return
@@ -195,7 +195,7 @@ def add_to_ours(entry: Entry, settings: Settings, reporter: Reporter) -> None:
             owner = entry.directory.lstat().st_uid
             text = entries.read_papers(entry.directory)[0]
         if owner == os.geteuid():
-            # Otherwise somebody else was faster, and has to answer for it.
+            # Otherwise another builder was faster, and signs it.
             add(entry, text, key_of(settings))
     except CondainerError as error:
         reporter.warn(f"The image is not signed: {error.message}")

@@ -40,8 +40,8 @@ HINT = (
     "of tools that are not on PATH."
 )
 BLOCK = 1 << 20
-# Of mksquashfs's buffers; by default it takes a quarter of the machine's memory. No more makes it
-# faster (docs/benchmarks), and a node that builds is often a shared one.
+# Of mksquashfs's buffers; by default it takes a quarter of the machine's memory. More does
+# not make it faster (docs/benchmarks), and nodes that build are often shared.
 MEMORY = "256M"
 NONE_KNOWN: Mapping[str, str] = {}
 # No recipe is as large, in characters: it names the packages of a lock.
@@ -100,7 +100,7 @@ def pack(
 
     Parameters: `known` holds sha256 of files in it, by their paths, that need not be read again;
     `size` is how many bytes its files have, for progress; `discard` is called beside what is left
-    to do when the directory is not needed any more. Raises BuildError when mksquashfs fails,
+    to call when the directory is no longer needed. Raises BuildError when mksquashfs fails,
     StorageError when the disk is full.
     """
     tool, version = find_mksquashfs(settings)
@@ -256,7 +256,7 @@ def read_recipe(path: Path, settings: Settings) -> str:
 def programs(path: Path, settings: Settings) -> list[str]:
     """Return the names of the programs in `bin` of an image.
 
-    Links count whatever they lead to. Raises IntegrityError, ToolError.
+    Links count, wherever they lead. Raises IntegrityError, ToolError.
     """
     command = [_unsquashfs(settings), "-no-progress", "-lls", "-d", "", str(path), "bin"]
     with _said_by_unsquashfs(f"read {path}", f"{path} cannot be read"), access_time_kept(path):

@@ -55,7 +55,7 @@ def throw(directory: Path, root: Path) -> Path:
     with suppress(OSError):
         descriptor = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            # Sets the time since when it lies there, which not every file system does by a rename.
+            # Sets the time of the move, which a rename does not on every file system.
             os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode))
         finally:
             os.close(descriptor)
@@ -63,7 +63,7 @@ def throw(directory: Path, root: Path) -> Path:
 
 
 def put_back(path: Path, root: Path) -> Path | None:
-    """Move an entry out of the trash to its place; None if that is not possible any more."""
+    """Move an entry out of the trash to its place; None if that is no longer possible."""
     address = entries.address_in(path)
     with suppress(OSError):
         parent = entries.entry_directory(root, address).parent

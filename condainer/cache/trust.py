@@ -52,7 +52,7 @@ def warnings(settings: Settings) -> list[str]:
 
 
 def check_cache(root: Path, settings: Settings) -> None:
-    """Refuse a cache that somebody whom we do not trust could fill or replace.
+    """Refuse a cache that users whom we do not trust could fill or replace.
 
     One that is missing may be made, if nobody else could make it in our place. Raises TrustError,
     StorageError for what cannot be looked at.
@@ -64,7 +64,7 @@ def check_cache(root: Path, settings: Settings) -> None:
     if problem is not None:
         raise TrustError(
             f"The cache {root} is not used: {problem}",
-            "If you trust whoever can change it with all that you run, name it under "
+            "If you trust all who can change it with all that you run, name it under "
             f"`trusted_caches:` in {config.user_file()}; otherwise choose another "
             "`cache_directory:`.",
         )
@@ -103,7 +103,7 @@ def _own_problems(status: os.stat_result) -> Iterator[str]:
     shared = _is_shared(status)
     if status.st_uid not in ownership.ours() and not shared:
         yield f"it belongs to {user_name(status.st_uid)}, and is not the cache of a group of yours"
-    # What we have shared with a group ourselves, we need not be in that group to trust.
+    # We trust what we shared with a group ourselves, even if we are not in it.
     own = status.st_uid == os.geteuid() and status.st_mode & SHARED == SHARED
     if not own and ownership.others_write(status) and status.st_gid not in ownership.our_groups():
         yield "a group that you are not in can write into it"
@@ -122,8 +122,8 @@ def _check_entry(entry: Entry, settings: Settings) -> None:
     if problem is not None:
         raise TrustError(
             f"{problem[0]} {problem[1]}: the image is not used",
-            "`cnd share` sets modes right that have drifted; what should not be there at all, its "
-            "owner or the cache's administrator can delete.",
+            "`cnd share` repairs modes; the owner, or the cache's administrator, can delete what "
+            "should not be there.",
         )
 
 
@@ -133,7 +133,7 @@ def _entry_problems(entry: Entry, settings: Settings) -> Iterator[tuple[Path, st
     for level in (entry.root / "images", entry.directory.parent):
         status = level.lstat()
         if stat.S_ISLNK(status.st_mode) and status.st_uid not in owners:
-            yield level, "is a link of somebody else"
+            yield level, "is a link of another user"
         elif not stat.S_ISLNK(status.st_mode) and status.st_mode & ~base.st_mode & stat.S_IWOTH:
             yield level, "can be written by everybody"
     status = entry.directory.lstat()

@@ -229,14 +229,14 @@ def move_away(verdict: Verdict, settings: Settings) -> Verdict:
         return _stays(verdict, "Nothing is written into a cache that is not used")
     try:
         if directory.stat().st_ino != verdict.inode:
-            # The next builder's: to move that would lose a good one.
+            # The next builder's entry, which is good, must stay.
             return _noted(verdict, "Another entry has taken its place in the meantime")
         target = publish.quarantine(directory, root)
     except FileNotFoundError:
-        return _noted(verdict, "Somebody else moved or deleted it in the meantime")
+        return _noted(verdict, "Another process moved or deleted it in the meantime")
     except OSError as error:
         return _stays(verdict, f"It cannot be moved away ({error.strerror})")
-    notes = (*verdict.notes, f"Moved to {target}; the next build makes it anew")
+    notes = (*verdict.notes, f"Moved to {target}; the next build makes a new one")
     if os.path.ismount(prefix := _prefix(target)):
         notes += (f"{prefix} is a mount point: end what runs from there, and `cnd umount`",)
     return replace(verdict, quarantined=target, notes=notes)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 OFFLINE = ("offline=true",)
-# What the options of the group are called where they stand after the command.
+# The prefix of the group's options after a command.
 AFTER = "after_"
 
 
@@ -59,7 +59,7 @@ class Call:
         )
 
     def settings(self, *more: str) -> Settings:
-        """Return the settings for all but builds: programs that a project names are not run."""
+        """Return the settings for all commands but builds: a project's own programs are not run."""
         return self.building(*more).of_user()
 
     def using(
@@ -118,7 +118,7 @@ class Call:
             say(text, colour=colour)
 
     def warn_if_behind(self, entry: Entry) -> None:
-        """Say that a shell gets the last image that was built, although it has asked for quiet."""
+        """Say, even if quiet, that a shell gets the last image that was built."""
         from condainer import pipeline
 
         project = load_settings(self.directory, environment=self.environment).of_user()

@@ -1,7 +1,7 @@
 """What the shell offers at the press of Tab: names, addresses, packages, programs.
 
-A shell waits for it, so all but the settings is imported where it is needed, and a solver nowhere.
-Nothing here writes, asks the network, or fails: what cannot be found out is not offered.
+A shell waits for it, so modules are imported where they are needed, and a solver nowhere.
+Nothing here writes, asks the network, or fails: what cannot be read is not offered.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     Offered = Callable[[Call, click.Context, str], Iterator[Item]]
 
 VARIABLE = "_CND_COMPLETE"
-# Others name what is in a cache, and bash expands what it is offered.
+# Other users name what is in a cache, and bash expands what it is offered.
 SAFE = re.compile(r"[A-Za-z0-9@%+:,._/][A-Za-z0-9@%+=:,._/-]*")
-# Of more addresses none is offered before a further digit: of a part of them, a shell could take
-# what those have in common for what all have.
+# If more addresses match, none is offered: a shell would complete what some of them have in common
+# as if all had it.
 MOST = 200
 
 
@@ -56,7 +56,7 @@ def _completer(offered: Offered) -> Completer:
 
 
 def _call(context: click.Context) -> Call:
-    """Return the options of the group, wherever they stand."""
+    """Return the options of the group, before the command or after it."""
     from condainer.startup import find_project
 
     above, own = context.find_root().params, context.params

@@ -105,7 +105,7 @@ def answer_failure(message: str, hint: str, exit_code: int, arguments: Sequence[
 
     Parameters: `arguments` are those of the command line.
     """
-    # What was found out before an error is its answer already.
+    # The command has already answered what it learned before the error.
     if "--json" in arguments and not _answered:
         # The disk behind stdout may be full, which is the error then.
         with suppress(OSError):

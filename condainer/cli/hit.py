@@ -1,7 +1,7 @@
-"""`cnd build` and `cnd exec` without options that are seldom given.
+"""`cnd build` and `cnd exec` without their rare options.
 
-They do without click, and where a cache has the image of a current lock without YAML and engines;
-whatever they do not know is for the long way.
+They need no click and, if a cache has the image of a current lock, neither YAML nor engines. The
+command line answers all other calls.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FLAGS = {"--locked": "locked", "--pull-only": "pull_only"}
 
 
 def answer(call: Call) -> int | None:
-    """Do what a call asks for and return the exit status; None if that is for the command line.
+    """Do what a call asks for and return the exit status; None if the command line has to.
 
     Raises CondainerError, CommandNotStarted.
     """

@@ -1,4 +1,4 @@
-"""What `cnd lock` tells: of each platform whether it is current, and what has moved."""
+"""What `cnd lock` prints: for each platform, whether its lock is current and what has moved."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from condainer.startup import find_project
 
 
 class Command(click.Command):
-    """A command that takes the options of the group, too, and says which project it has found."""
+    """A command that also takes the options of the group, and says which project it uses."""
 
     def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
         try:
@@ -43,7 +43,7 @@ class Command(click.Command):
         after = [name for name in context.params if name.startswith(AFTER)]
         given = {name.removeprefix(AFTER): context.params.pop(name) for name in after}
         context.obj = context.obj.with_options(**given)
-        # Before the output of the user's own commands there is nothing of ours.
+        # We print nothing before the output of the user's own commands.
         silent = self.name in ("exec", "shell") or context.params.get("as_json")
         if context.obj.note and not silent:
             context.obj.say(context.obj.note)
@@ -98,7 +98,7 @@ class Commands(click.Group):
 
         for title, names in words.GROUPS.items():
             with formatter.section(title):
-                # As wide everywhere, for one column of descriptions.
+                # The same width in all sections, so that descriptions are aligned.
                 formatter.write_dl([(f"{name:10}", SUMMARIES.get(name, "")) for name in names])
 
     def resolve_command(

@@ -13,7 +13,7 @@ from condainer.cli import complete
 
 
 class Place(click.Path):
-    """A path on the command line; the empty one, of a variable that is unset, is none."""
+    """A path on the command line; an empty one, from an unset variable, is refused."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not os.fspath(value):

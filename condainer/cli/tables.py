@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # Digits of an address that are enough for people, and for commands unless two images share them.
 SHORT = 12
 UNITS = ((365 * 86400, "y"), (86400, "d"), (3600, "h"), (60, "min"))
-# A column that has to give way keeps this much.
+# The least width of a column that is cut.
 LEAST = 8
 NAME = 1
 # What is said of an image that is not whole.
@@ -52,7 +52,7 @@ def _fit(cell: str, size: int) -> str:
 
 
 def ago(seconds: float, now: float) -> str:
-    """Return how long ago something was, as people say it: `3 d`."""
+    """Return how long ago something was, for people: `3 d`."""
     if seconds <= 0:
         return "-"
     for unit, name in UNITS:
@@ -196,9 +196,9 @@ def changes(difference: Difference) -> Iterator[str]:
         yield from aligned(rows)
 
 
-# How many images that have to stay are named.
+# How many images that cannot go are named.
 LARGEST = 20
-# Why an image stays, as people say it.
+# Why an image stays, for people.
 STAYS = {
     "project": "named by projects",
     "name": "that have names",
@@ -237,7 +237,7 @@ def collection(done: Collected) -> Iterator[str]:
 
 
 def _rest(done: Collected) -> Iterator[str]:
-    """Yield what is kept for which reason, and each image if that is more than is allowed."""
+    """Yield how much is kept and why, and the largest images if that is more than is allowed."""
     sizes: dict[str, list[int]] = {}
     for image in done.kept:
         sizes.setdefault(image.why, []).append(image.size)

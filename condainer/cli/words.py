@@ -1,4 +1,4 @@
-"""The words that people type at `cnd`, in its place or in that of other tools' commands."""
+"""The words that people type: the commands of `cnd`, and those of other tools."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ALIASES = {
 }
 
 _ENTER = "Run `source ./activate` in your shell, or start a new one with `cnd shell`."
-# What stands in the place of a command that we do not have.
+# What to do in place of a command that we do not have.
 INSTEAD = {
     "activate": _ENTER,
     "create": "Run `cnd init`, edit environment.yml, then run `cnd build`.",
@@ -22,7 +22,7 @@ INSTEAD = {
     "update": "Run `cnd lock --update PACKAGE` or `cnd lock --upgrade`, then `cnd build`.",
     "upgrade": "Run `cnd lock --update PACKAGE` or `cnd lock --upgrade`, then `cnd build`.",
 }
-# Commands by what people want, each with the module of condainer.commands that defines it.
+# The commands by headings of the help, each with the module of condainer.commands that defines it.
 GROUPS = {
     "Environment": {
         "init": "environment.init",

@@ -1,6 +1,6 @@
-"""What the packages of an image need of each other, from the metadata that they bring themselves.
+"""What the packages of an image need of each other, from their own metadata.
 
-What a Python package needs may come from a conda package, whose files then hold the metadata of it.
+A conda package may hold a Python package, and the metadata of it.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def _parsed(lines: Sequence[str]) -> Iterator[Requirement]:
     from packaging.requirements import InvalidRequirement, Requirement
 
     for line in lines:
-        # As old packages have them; pip has been content with it.
+        # Old packages have such lines, and pip accepted them.
         with suppress(InvalidRequirement):
             yield Requirement(line)
 

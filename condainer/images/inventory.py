@@ -23,9 +23,9 @@ from condainer.system import mount_table
 from condainer.system.errors import NotBuiltError
 from condainer.system.text import printable
 
-# How many addresses are shown to somebody who mistyped one.
+# How many similar addresses an error shows.
 SHOWN = 8
-# How long a file system with projects may take to answer somebody who lists images, in seconds.
+# How long a list of images waits for a file system with projects, in seconds.
 PATIENCE = 1.0
 
 
@@ -79,14 +79,14 @@ class Item:
 
 
 class Mounts:
-    """The mount table as it was at one moment; asking it for every entry would take seconds."""
+    """The mount table at one moment; to read it for every entry would take seconds."""
 
     def __init__(self) -> None:
         self._points = {entry.path for entry in mount_table.mount_table()}
         self._names = {os.path.basename(path) for path in self._points}
 
     def has(self, prefix: Path) -> bool:
-        """Tell whether something is mounted at a prefix, whoever mounted it."""
+        """Tell whether anything is mounted at a prefix, by any user."""
         if prefix.name not in self._names:
             return False
         with suppress(OSError, ValueError):
@@ -140,7 +140,7 @@ def _last_read(directory: Path, now: float) -> float:
     except OSError:
         return 0.0
     used = max(status.st_atime, status.st_mtime)
-    # A time to come would make an image the last one used for ever.
+    # A time in the future would make the image the last one used for ever.
     return used if used < now + LIVE else status.st_ctime
 
 

@@ -18,7 +18,7 @@ from condainer.cache.project_register import PATIENCE, Project, Sight
 
 @dataclass(frozen=True)
 class Records:
-    """The notes of one cache, by address; `gone` are the projects that exist no more.
+    """The notes of one cache, by address; `gone` are the projects that no longer exist.
 
     `now` is the time in seconds to which ages are counted.
     """
@@ -31,15 +31,15 @@ class Records:
     names: dict[str, list[Name]] = field(default_factory=dict)
 
     def last_use(self, address: str) -> float:
-        """Return when somebody last noted to use an image, 0 for never."""
+        """Return when a use of an image was last noted, 0 for never."""
         refreshed = (lease.refreshed for lease in self.leases.get(address, []))
         return max(self.uses.get(address, 0.0), *refreshed, 0.0)
 
 
 def read_records(root: Path, now: float, patience: float = PATIENCE) -> Records:
-    """Return what stands in a cache, none of which is trusted to be what it should.
+    """Return the notes in a cache, none of which is trusted to be well-formed.
 
-    Parameters: `now` is a time in seconds; `patience` is as for register.sighted().
+    Parameters: `now` is a time in seconds; `patience` is as for project_register.sighted().
     """
     sighted = project_register.sighted(project_register.read_projects(root), patience)
     return Records(

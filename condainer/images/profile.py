@@ -1,4 +1,4 @@
-"""What programs read of an image, so that only this has to be read ahead: `condainer.profile`."""
+"""Which files programs read of an image, so that only these are read ahead: `condainer.profile`."""
 
 from __future__ import annotations
 
@@ -40,11 +40,10 @@ class Loaded:
 
 
 def in_memory(prefix: Path) -> list[str]:
-    """Return the files below a mounted prefix of which anything is in memory, sorted.
+    """Return the files below a mounted prefix that are at least partly in memory, sorted.
 
-    Those whose names a profile cannot say are left out.
-
-    That is what has been read since it was mounted, as long as memory is not scarce. Raises
+    These have been read since it was mounted, as long as memory is not scarce. Names that a profile
+    cannot hold are left out. Raises
     ToolError without fincore of util-linux.
     """
     fincore = process.find_tool("fincore")
@@ -61,7 +60,7 @@ def in_memory(prefix: Path) -> list[str]:
 
 
 def record(image: Image, project: Path) -> tuple[Path, int]:
-    """Write down what has been read of an image since it was mounted; return where, and how much.
+    """Write down which files of an image were read since it was mounted; return where and how many.
 
     Of an image that root has mounted for everybody, it is what everybody has read. Raises
     MountError when it is not mounted, or nothing was read, ToolError, StorageError.
@@ -69,25 +68,25 @@ def record(image: Image, project: Path) -> tuple[Path, int]:
     if probe(image) not in (State.MOUNTED, State.PROVIDED):
         raise MountError(
             f"The image is not mounted at {image.prefix}",
-            "Run `cnd mount`, then what is to be quick, with `cnd exec`, and this again; in a job, "
+            "Run `cnd mount`, then your program with `cnd exec`, then this again; in a job, "
             "`cnd exec -- sh -c 'COMMAND; cnd cache --record'`.",
         )
     names = in_memory(image.prefix)
     if not names:
         raise MountError(
             f"Nothing has been read of {image.prefix} since it was mounted",
-            "Run what is to be quick with `cnd exec` first.",
+            "Run your program with `cnd exec` first.",
         )
     return write(project, names), len(names)
 
 
 def _regular_files(prefix: Path) -> Iterator[str]:
-    """Yield the names of files, relative to the prefix, that a line of text can say."""
+    """Yield the names of files, relative to the prefix, that a line of text can hold."""
     for root, _, names in os.walk(prefix):
         for name in names:
             path = os.path.join(root, name)
             name_below = os.path.relpath(path, prefix)
-            # Our own are read by whoever mounts.
+            # Ours are read by every mount.
             ours = name_below.startswith(f"{OURS}/")
             if (
                 os.path.isfile(path)
@@ -106,7 +105,7 @@ def write(project: Path, names: Sequence[str]) -> Path:
     path = project / FILE
     with files.storage_errors(f"write {path}"):
         text = HEAD + "".join(f"{name}\n" for name in names)
-        # Somebody else's link may lead to what is not to be replaced.
+        # A link may lead to a file that must not be replaced.
         files.publish_text(path, text, follow=False)
     return path
 
@@ -123,7 +122,7 @@ def read(project: Path) -> list[str] | None:
         return None
     except UnicodeDecodeError:
         raise InputError(
-            f"{path}: not UTF-8 text", "Record it anew with `cnd cache --record`."
+            f"{path}: not UTF-8 text", "Record it again with `cnd cache --record`."
         ) from None
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", "Make it a file of its own.") from None

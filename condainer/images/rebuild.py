@@ -1,4 +1,4 @@
-"""An image built once more in a private place, and compared with the one that is served."""
+"""An image built again in a private place, and compared with the one that is served."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def rebuild_entry(verdict: Verdict, settings: Settings, reporter: Reporter) -> V
 
 
 def settings_of(manifest: Manifest, settings: Settings, cache_directory: Path) -> Settings:
-    """Return settings that pack as the manifest says, into a cache of their own.
+    """Return settings that pack as the manifest says, into a private cache.
 
     Raises IntegrityError for a compressor that does not exist.
     """
@@ -101,7 +101,7 @@ def _path(line: bytes) -> str:
 
 
 def judged(verdict: Verdict, comparison: Rebuilt, papers: Papers) -> Verdict:
-    """Add a comparison to a verdict: another content is damage, unless it was built from source."""
+    """Add a comparison to a verdict: different content is damage, unless built from source."""
     notes = (
         *verdict.notes,
         f"Built again: {comparison.result}; compared were {comparison.compared}",

@@ -1,4 +1,4 @@
-"""The bill of materials of an image: what its packages say themselves, and the lock of them."""
+"""The bill of materials of an image, from the metadata of its packages and their lock."""
 
 from __future__ import annotations
 

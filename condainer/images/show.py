@@ -39,7 +39,7 @@ SQUASHFS = b"hsqs"
 
 @dataclass(frozen=True)
 class Subject:
-    """An environment that somebody named: its address, what it holds, and where it was read.
+    """An environment that an argument names: its address, its content, and where it was read.
 
     `item` is its place in a cache; None for an image or a lockfile outside of any.
     """
@@ -69,7 +69,7 @@ class Subject:
         }
 
     def reference(self) -> dict[str, str]:
-        """Return by what it is known."""
+        """Return its kind, source and address."""
         return {"kind": self.kind, "source": str(self.source), "address": self.address}
 
 
@@ -83,9 +83,9 @@ def difference_report(old: Subject, new: Subject, difference: Difference) -> dic
 
 
 def subject_of(text: str, settings: Settings, base: Path) -> Subject:
-    """Return what an argument names: an environment of the project, else by digits an address.
+    """Return what an argument names: an environment of the project, else, if digits, an address.
 
-    What else is there is a path, and all else the name of an image.
+    Otherwise it is a path if that exists, else the name of an image.
     Parameters: `base` is the directory from which paths are relative. Raises NotBuiltError for
     what names nothing, LockfileError and IntegrityError for files that are not what they should be.
     """
@@ -134,7 +134,7 @@ def _of_item(item: Item) -> Subject:
     if item.entry is None:
         raise NotBuiltError(
             f"{item.directory} is not whole, or was made by a later version",
-            "The next `cnd build` of its lock makes it anew; `cnd rm` removes what is left.",
+            "The next `cnd build` of its lock builds it again; `cnd rm` removes what is left.",
         )
     path = item.entry.explicit_lock
     lock = read_lock(path)
@@ -163,7 +163,7 @@ def _of_lockfile(path: Path, settings: Settings) -> Subject:
 
 
 def read_lock(path: Path) -> Lock:
-    """Read a lockfile of any platform; nothing is to be installed from it."""
+    """Read a lockfile of any platform, only to show it."""
     if path.suffix in (".yml", ".yaml"):
         return conda_lock.read(path, this_platform())
     if path.name in RATTLER_LOCKS:

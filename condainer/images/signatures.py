@@ -1,4 +1,4 @@
-"""What one `cnd sign` does: check every byte of some images, and sign their manifests."""
+"""What `cnd sign` does: check every byte of images, and sign their manifests."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Vouched:
 
 
 def choose(addresses: Sequence[str], everything: bool, settings: Settings) -> list[Path]:
-    """Return what is to be signed; without a word, the project's own image.
+    """Return the entries to sign; without an address, the project's own image.
 
     Raises NotBuiltError for an address that no cache has, ConfigError for two wishes at once.
     """

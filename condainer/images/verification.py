@@ -1,4 +1,4 @@
-"""What one `cnd verify` does: choose the images, check them, move the damaged away, tell."""
+"""What `cnd verify` does: choose images, check them, move damaged ones away, report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OK = "OK"
 
 
 def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]:
-    """Return what is to be checked: directories of entries, or one file.
+    """Return what to check: directories of entries, or one file.
 
     Raises NotBuiltError for an address that no cache has, ConfigError for two wishes at once.
     """
@@ -54,7 +54,7 @@ def run(
 ) -> list[Verdict]:
     """Check images one after the other, and return the verdicts in the same order.
 
-    Raises what a build raises when one is to be built again.
+    Raises what a build raises if `again`.
     """
     return [_one(path, again, keep, settings, reporter) for path in chosen]
 
@@ -75,7 +75,7 @@ def _one(path: Path, again: bool, keep: bool, settings: Settings, reporter: Repo
 
 
 def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """Yield what is to be told of images without damage, and a sum for several."""
+    """Yield the results of images without damage, and a sum for several."""
     whole = [verdict for verdict in verdicts if not verdict.problems]
     for verdict in whole:
         amount = f"{human_size(verdict.size)} at {human_rate(verdict.size, verdict.seconds)}"

@@ -1,1 +1,1 @@
-"""Images in other programs: what these have to be told to start theirs in an image."""
+"""Images in other programs: kernels, modules, wrappers, hooks of shells."""

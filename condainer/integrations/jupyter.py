@@ -29,12 +29,12 @@ from condainer.system.files import (
     storage_errors,
 )
 
-# Where packages of kernels put their specifications, in an image as everywhere.
+# Where packages put the specifications of kernels.
 BELOW = "share/jupyter/kernels"
 SPEC = "kernel.json"
 # What Jupyter takes as the name of a kernel.
 NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
-# Under this key of a specification stands what is ours.
+# The key of a specification that holds our part.
 OURS = "condainer"
 
 
@@ -57,7 +57,7 @@ class Installed:
 
     @property
     def name(self) -> str:
-        """By which Jupyter knows it."""
+        """The name that Jupyter knows it by."""
         return self.directory.name
 
     def report(self) -> dict[str, str]:

@@ -19,14 +19,14 @@ from condainer.system.files import make_directory, publish_text, read_text, stor
 
 PART = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 NAME = re.compile(rf"{PART}(/{PART})+")
-# What means something else to a module system, as a part of a name.
+# Parts of names that mean something else to a module system.
 RESERVED = re.compile(r".*\.lua|modulerc|default")
 MADE = "Made by `cnd module`"
 # The directory of the wrappers in that of the modules; no module system looks into it.
 BESIDE = ".condainer"
-# Stands in the environment that activation is tried out in, for what each user has of their own.
+# A stand-in for each user's own directories, in the environment in which activation is tried.
 THEIRS = "/nonexistent/of-the-user"
-# To these, scripts of packages add directories.
+# Scripts of packages add directories to these.
 PATHS = (
     *("LD_LIBRARY_PATH", "LIBRARY_PATH", "CPATH", "PKG_CONFIG_PATH", "CMAKE_PREFIX_PATH"),
     *("MANPATH", "INFOPATH", "XDG_DATA_DIRS", "PYTHONPATH", "PERL5LIB", "GI_TYPELIB_PATH"),
@@ -64,7 +64,7 @@ class Module:
 
     @property
     def family(self) -> str:
-        """What only one version of can be loaded."""
+        """The name without the version; only one version can be loaded."""
         return self.name.rpartition("/")[0]
 
 
@@ -107,7 +107,7 @@ def activated(
 
 def mounting(before: Sequence[str]) -> str:
     """Return the command by which the shell that loads a module mounts the image for itself."""
-    # Shells name their own number differently; that of its parent each sh knows.
+    # Shells name their own number differently, but every sh knows that of its parent.
     inner = f'exec {shlex.join(before)} "$PPID"'
     return f"sh -c {shlex.quote(inner)} >/dev/null"
 

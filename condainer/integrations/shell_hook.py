@@ -1,6 +1,6 @@
-"""What a shell evaluates to be in an image, as direnv's `.envrc` does it: variables, and no more.
+"""Variables that a shell evaluates to be in an image, as in direnv's `.envrc`.
 
-direnv takes back by itself what was set, when the directory is left.
+direnv itself resets them when the directory is left.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def lines(before: Mapping[str, str], after: Mapping[str, str], shell: str) -> It
 
 
 def watching(paths: Sequence[Path]) -> str:
-    """Return what has direnv evaluate its file again after a change of others."""
+    """Return the line that makes direnv evaluate its file again when one of the paths changes."""
     return f"! type watch_file >/dev/null 2>&1 || watch_file {shlex.join(map(str, paths))}"
 
 

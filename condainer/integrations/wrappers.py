@@ -1,4 +1,4 @@
-"""Wrappers: scripts by whose names the programs of an image run, from wherever they are called.
+"""Wrappers: scripts that run the programs of an image under their names, from any directory.
 
 `DIR/bin` leads to `DIR/.condainer-wrappers/ADDRESS/bin`, in which each script is for one program of
 one image. Beside that `bin` there are links to the other directories of the image, because Python
@@ -35,8 +35,8 @@ from condainer.system.files import (
 
 KEPT = ".condainer-wrappers"
 BIN = "bin"
-# What programs find from their own place, as Python its library; conda-meta would make the place
-# a conda environment for editors, which then activate it.
+# What programs find relative to themselves, as Python does its library; conda-meta is left out,
+# because editors would take the place for a conda environment and activate it.
 BESIDE = (
     *("etc", "fonts", "include", "lib", "lib64", "libexec", "man", "opt", "sbin", "share", "ssl"),
     *("usr", "var", f"{os.uname().machine}-conda-linux-gnu"),
@@ -45,7 +45,7 @@ BESIDE = (
 IMAGE = "image"
 # The file with the names of all scripts, one per line.
 LIST = "programs"
-# What is sourced: a wrapper would take the place of the shell.
+# Programs that are sourced: a wrapper would replace the shell.
 SOURCED = ("activate", "deactivate", "conda")
 PYTHON = re.compile(r"(python|pypy)[0-9.]*")
 
@@ -253,7 +253,7 @@ def script(program: str, entry: Entry, directory: Path, project: Path) -> str:
 
 
 def _moved(entry: Entry, directory: Path, project: Path) -> str:
-    """Return what a wrapper says when its project is gone, and how it gets another place."""
+    """Return what a wrapper says when its project is gone, and how to make it again."""
     if directory == project:
         words = ["--address", entry.address, str(directory)]
     elif directory.is_relative_to(project):
@@ -272,7 +272,7 @@ def _removed(kept: Path, settings: Settings) -> list[str]:
     for path in sorted(kept.iterdir()):
         with suppress(OSError):
             image = Path(os.readlink(path / IMAGE))
-            # A cache that is not to be seen may come back.
+            # A cache that cannot be seen now may come back.
             if entries.root_of(image).is_dir() and not _is_in(path.name, image, settings):
                 remove_tree(path)
                 gone.append(path.name)

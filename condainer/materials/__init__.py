@@ -1,1 +1,1 @@
-"""What an environment consists of, for those who have to account for it: bills, vulnerabilities."""
+"""What an environment consists of: bills of materials, known vulnerabilities."""

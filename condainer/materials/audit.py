@@ -98,7 +98,7 @@ def _compared(package: Checked, advisory: Advisory) -> tuple[str | None, str]:
     from packaging.version import InvalidVersion, Version
 
     try:
-        # What builders put behind `+` is no other version.
+        # A local version, after `+`, is the same version.
         version = Version(Version(package.version).public)
     except InvalidVersion:
         if package.version in advisory.versions:
@@ -155,7 +155,7 @@ def _finding(package: Checked, names: set[str], members: Sequence[tuple[Advisory
         package.version,
         package.project,
         package.match,
-        # Of several, that by which all say it is fixed.
+        # The highest, at which all say it is fixed.
         str(max(fixes)) if fixes else "",
         max(words, key=_rank, default=""),
         tuple(dict.fromkeys(score for advisory, _ in members for score in advisory.cvss)),

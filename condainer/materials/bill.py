@@ -79,7 +79,7 @@ class Bill:
 
     @property
     def id(self) -> uuid.UUID:
-        """What no other bill has: it depends on what the bill is of only."""
+        """A unique name, which depends only on what the bill is of."""
         kind = "condainer" if self.source == "image" else f"condainer-{self.source}"
         return uuid.uuid5(uuid.NAMESPACE_URL, f"{kind}:{self.address}")
 

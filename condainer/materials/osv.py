@@ -27,13 +27,13 @@ ECOSYSTEM = "PyPI"
 # No advisory is as large, in bytes.
 LARGEST = 16 << 20
 REMEDY = "Fetch the dump again: `PyPI/all.zip` of OSV, or unpack it into a directory."
-# What ends a range at an event of this kind; a version at the last one is affected still.
+# Kinds of events that end a range; a version at `last_affected` is still affected.
 ENDS = ("fixed", "last_affected", "limit")
 
 
 @dataclass(frozen=True)
 class Range:
-    """Events in the life of a package: what has the problem first, and what has it no more."""
+    """Versions of a package at which a problem begins and ends."""
 
     events: tuple[tuple[str, str], ...]
 
@@ -44,7 +44,7 @@ class Range:
 
         bounds = [(None if text == "0" else Version(text), kind) for kind, text in self.events]
         low = Version("0.dev0")
-        # Where one version ends a problem and begins it again, it has it.
+        # A version that ends a problem and begins it again has the problem.
         return sorted(
             bounds, key=lambda event: (event[0] is not None, event[0] or low, event[1] not in ENDS)
         )
@@ -61,7 +61,7 @@ class Range:
         return inside
 
     def fixed(self, version: Version) -> Version | None:
-        """Return the first version after another one that has the problem no more."""
+        """Return the first version after another one that no longer has the problem."""
         later = (bound for bound, kind in self._sorted if kind == "fixed" and bound is not None)
         return next((bound for bound in later if bound > version), None)
 

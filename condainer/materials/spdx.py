@@ -1,6 +1,6 @@
 """A bill of materials in SPDX 2.3 (JSON).
 
-It is so plain that no library is needed to write it; a test has one validate it.
+The format is so simple that no library is needed to write it; a test validates it with one.
 """
 
 from __future__ import annotations

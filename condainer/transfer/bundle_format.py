@@ -22,7 +22,7 @@ from condainer.system.errors import IntegrityError
 MANIFEST = "condainer-bundle.json"
 FORMAT = "condainer-packages 1"
 KINDS = ("project", "archive", "repository", "record")
-# It is read into memory before anything vouches for it.
+# The list is read into memory before anything is checked.
 MANIFEST_LIMIT = 64 << 20
 PIECES_LIMIT = 200_000
 BLOCK = tarfile.BLOCKSIZE
@@ -116,7 +116,7 @@ def contents(
         yield piece, copy
         stream.seek(start)
         _skip(stream, size)
-    # Other writers fill up with more of them.
+    # Other writers of tar add more zeros.
     end = stream.read(tarfile.RECORDSIZE + 2 * BLOCK)
     if len(end) < 2 * BLOCK or any(end) or stream.read(1):
         raise _damaged(where, "it does not end where its list does")

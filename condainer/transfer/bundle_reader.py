@@ -1,4 +1,4 @@
-"""What `cnd build --from` does first: a bundle's packages and files, checked and put in place."""
+"""The first step of `cnd build --from`: a bundle's packages and files, checked and put in place."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Re
 
 
 def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
-    """Return what unpack() would do, after checking all of the bundle; raises likewise."""
+    """Return what unpack() would do, after checking all of the bundle; raises as that does."""
     with storage_errors(f"read {path}"), open_regular(path) as stream:
         brought = _read(stream, path, project)
     count = bundle_format.packages(brought.pieces)
@@ -118,7 +118,7 @@ def _read(stream: BinaryIO, path: Path, project: Path) -> _Brought:
 
 
 def _has_lock(project: Path) -> bool:
-    """Tell whether a project has a lock of this platform, be it that of another environment."""
+    """Tell whether a project has a lock of this platform, of any of its environments."""
     return any(
         name in RATTLER_LOCKS or _is_conda_lock(name) or _platform_of(name) == this_platform()
         for name in os.listdir(project)
@@ -149,7 +149,7 @@ def _check_project(texts: Mapping[str, bytes], locks: Mapping[str, Lock], path: 
 
 
 def _check_settings(texts: Mapping[str, bytes], path: Path) -> None:
-    """Refuse a condainer.yml by which its maker would have this machine run something."""
+    """Refuse a condainer.yml that makes builds run programs."""
     keys_given = _settings(texts, path)
     if running := [name for name in RUNNING if keys_given.get(name)]:
         raise IntegrityError(
@@ -312,7 +312,7 @@ def _unpack_packages(
                         copy(target)
                     archives.publish(partial_file, file, settings)
             elif piece.kind == "record":
-                # What was found out here already is not the bundle's to change.
+                # A bundle does not replace records that are here already.
                 if (
                     piece.name in brought.records
                     and build_requirements.read(piece.name, settings) is None

@@ -1,4 +1,4 @@
-"""Entries of a cache as single files: written with `cnd export`, taken in with `cnd import`."""
+"""Entries of a cache as single files: written by `cnd export`, read by `cnd import`."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
 
 
 def import_plan(path: Path, settings: Settings) -> list[str]:
-    """Return what receive() would do, after a look at the papers in the file; raises likewise."""
+    """Return what receive() would do, after a look at the papers in the file; raises the same."""
     with storage_errors(f"read {path}"):
         stream = open_regular(path)
     with stream:

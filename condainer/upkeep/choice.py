@@ -1,4 +1,4 @@
-"""Which images of a cache go, and which stay, each with the reason."""
+"""Which images of a cache go, which stay, and why."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from condainer.upkeep.leftovers import ABANDONED, is_dead, ours, survey
 from condainer.upkeep.policy import Policy
 from condainer.upkeep.removal import lock_of
 
-# Who has just looked an image up may not have mounted it yet.
+# A process that has just looked an image up may not have mounted it yet.
 RECENT = LIVE
 
 
@@ -29,7 +29,7 @@ RECENT = LIVE
 class Image:
     """An entry of the cache, whole or not, its size in bytes, and when it was last used.
 
-    `why` says why it goes or stays, `detail` what stands behind that.
+    `why` says why it goes or stays, `detail` names the users, projects or tags behind that.
     """
 
     item: Item
@@ -92,7 +92,7 @@ def _why_it_goes(image: Image, policy: Policy, total: int, now: float) -> str:
 
 
 def why_it_stays(image: Image, records: Records, built: set[str]) -> tuple[str, str] | None:
-    """Return why an image must not go, and what stands behind that, or None.
+    """Return why an image must not go, with details, or None.
 
     Parameters: `built` are the addresses that are being built.
     """
@@ -158,7 +158,7 @@ def _is_at_work(path: Path, now: float) -> bool:
 
 
 def _is_broken(directory: Path) -> bool:
-    """Tell whether it is certain that an entry is no whole one, of any version."""
+    """Tell whether an entry is certainly broken, for every version of Condainer."""
     try:
         content = json.loads(read_small(directory / entries.MANIFEST, entries.LARGEST)[0])
         form = content.get("format") if isinstance(content, dict) else None
@@ -174,7 +174,7 @@ def _is_broken(directory: Path) -> bool:
 
 
 def _in_order(chosen: list[Image], kept: list[Image]) -> tuple[list[Image], list[Image]]:
-    """Keep what stands in a place before one that stays: readers stop at the first gap."""
+    """Keep entries in places before one that stays, because readers stop at the first gap."""
     last: dict[str, str] = {}
     for image in kept:
         name = image.item.directory.name

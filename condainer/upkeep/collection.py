@@ -1,7 +1,7 @@
 """The garbage collection of a cache: least recently used images go first, what is needed stays.
 
-In two phases: an image is moved into the trash, and deleted when the time of grace is over. In
-between, a build takes it back.
+An image is first moved into the trash, and deleted after a grace period. Until then, a build takes
+it back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from condainer.upkeep.leftovers import Leftover, ours
 from condainer.upkeep.policy import Policy
 from condainer.upkeep.removal import lock_of
 
-# How many images are moved before the notes of users are read again.
+# How many images are moved before users' notes are read again.
 BATCH = 100
 
 
@@ -56,7 +56,7 @@ class Collected:
 
     @property
     def later(self) -> int:
-        """The bytes that are freed when their time of grace is over."""
+        """The bytes that are freed after the grace period."""
         return sum(left.size for left in self.waiting)
 
     @property
@@ -81,7 +81,7 @@ class Collected:
 
 
 def collect(settings: Settings, policy: Policy, dry: bool) -> Collected:
-    """Take away what the policy lets go and nobody needs from the cache that we write.
+    """Collect what nobody needs, as far as the policy says, in the writable cache.
 
     Parameters: `dry` touches nothing. Raises StorageError for what is no cache of ours.
     """
@@ -110,7 +110,7 @@ def collect(settings: Settings, policy: Policy, dry: bool) -> Collected:
 
 
 def _move(chosen: Sequence[Image], done: Collected) -> None:
-    """Move images into the trash, and back what somebody began to use in the meantime."""
+    """Move images into the trash, and move back those that came into use in the meantime."""
     for start in range(0, len(chosen), BATCH):
         moved = list(_thrown(chosen[start : start + BATCH], done))
         records = read_records(done.root, clock(done.root / "tmp"))
@@ -178,7 +178,7 @@ def _clear(settings: Settings, done: Collected, records: Records) -> None:
         *leftovers.notes(root, addresses, records.gone, records.now),
     ]
     done.cleared += [i for i in left if done.dry or leftovers.clear(i, root / "tmp")]
-    # Mostly another file system, with a clock of its own.
+    # Usually another file system, which has its own clock.
     staged = list(leftovers.abandoned(staging, clock(staging, done.dry), STAGE))
     done.cleared += [i for i in staged if done.dry or leftovers.clear(i, staging)]
     base = settings.mount_base_directory

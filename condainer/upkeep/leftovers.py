@@ -20,10 +20,10 @@ from condainer.settings.config import STAGE
 from condainer.system.files import is_private_directory, remove_tree
 from condainer.system.private_directory import claimed_directory, has_ended, held, read_claim
 
-# How long nothing may change in what a process of another host, or one that has the number of a
-# dead one, seems to work on, in seconds: no build takes so long.
+# How long a directory may stay unchanged before it is abandoned, in seconds, if its process is of
+# another host, or its number was used again: no build takes so long.
 ABANDONED = 7 * DAY
-# How long damaged entries are kept for whoever wants to know what happened, in seconds.
+# How long damaged entries are kept for investigation, in seconds.
 KEPT = 30 * DAY
 # What a directory is called in which something is being deleted.
 COLLECTED = "collected"
@@ -35,7 +35,7 @@ MANY = 200_000
 
 @dataclass(frozen=True)
 class Leftover:
-    """Something that nobody needs any more, what it was, and its size in bytes."""
+    """A path that nobody needs, what it was, and its size in bytes."""
 
     path: Path
     what: str
@@ -68,7 +68,7 @@ def survey(path: Path, enough: float) -> tuple[float, int]:
             if stat.S_ISDIR(status.st_mode):
                 with os.scandir(place) as listing:
                     left += [item.path for item in listing]
-    # Nobody knows.
+    # Too many files: it counts as changed.
     return enough + 1, size
 
 
@@ -81,7 +81,7 @@ def abandoned(place: Path, now: float, purpose: str = "") -> Iterator[Leftover]:
     """Yield what processes that were killed left in a directory for private ones.
 
     Parameters: `now` is the time of its file system, in seconds; `purpose`, if there is one, is
-    that of all claims that count, for the directory is not ours alone.
+    the purpose of the claims that count, because others use the directory, too.
     """
     for path in _paths(place):
         claim = read_claim(path)
@@ -96,7 +96,7 @@ def abandoned(place: Path, now: float, purpose: str = "") -> Iterator[Leftover]:
 
 
 def is_dead(path: Path) -> bool:
-    """Tell whether both signs of life are missing, of the process of a claim and of its lock."""
+    """Tell whether a claim's process has ended and its lock is free."""
     if has_ended(path):
         with suppress(OSError), held(path) as free:
             return free is True
@@ -106,7 +106,7 @@ def is_dead(path: Path) -> bool:
 def at_prefixes(base: Path, now: float, mounts: Mounts) -> Iterator[Leftover]:
     """Yield what killed builds left at mount points, where they stage without user namespaces.
 
-    A mount point that is not mounted is empty, whoever uses it.
+    A mount point that is not mounted should be empty.
     """
     for path in _paths(base):
         name = PREFIX.fullmatch(path.name)
@@ -124,7 +124,7 @@ def quarantined(root: Path, now: float) -> Iterator[Leftover]:
 
 
 def notes(root: Path, addresses: set[str], gone: list[Project], now: float) -> Iterator[Leftover]:
-    """Yield the notes that say nothing any more: of mounts, of uses, of projects.
+    """Yield the notes that no longer count: of mounts, of uses, of projects.
 
     Parameters: `addresses` are those that the cache has, `gone` the projects that do not exist.
     """
@@ -157,7 +157,7 @@ def _age(path: Path, now: float) -> float:
 
 
 def clear(leftover: Leftover, workshop: Path) -> bool:
-    """Delete what is left, and tell whether we did; somebody else may be at it, or use it again.
+    """Delete a leftover, and tell whether we did: another process may delete it or use it again.
 
     Parameters: `workshop` is a directory on the same file system, for private ones.
     """
@@ -176,7 +176,7 @@ def clear(leftover: Leftover, workshop: Path) -> bool:
 
 
 def discard(path: Path, workshop: Path) -> bool:
-    """Delete a directory in a private one, so that one of two collections does it; was it us?"""
+    """Delete a directory by way of a private one, so that only one collection does; was it us?"""
     purpose = STAGE if path.name.startswith(f"{STAGE}.") else COLLECTED
     try:
         with claimed_directory(workshop, purpose) as aside:

@@ -1,4 +1,4 @@
-"""How much a cache may hold, and for how long, as options or its owner say."""
+"""How much a cache may hold, and for how long: options of `cnd gc`, or the owner's policy.yml."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def policy_of(texts: Mapping[str, str | None]) -> Policy:
 def read(root: Path) -> Policy:
     """Return the policy that the owner of a cache wrote down, an empty one if there is none.
 
-    What belongs to somebody else, or is no file, is ignored: members can put it there. Raises
-    ConfigError for what its owner wrote and does not mean anything.
+    A file of another user, or what is no file, is ignored: any member can put it there. Raises
+    ConfigError if the owner's file is not valid.
     """
     path = root / POLICY
     try:
@@ -89,7 +89,7 @@ def read(root: Path) -> Policy:
 def write(root: Path, wanted: Policy) -> Path:
     """Write the policy of a cache; limits that are not given stay as they are.
 
-    Raises StorageError for everybody but the owner of the cache, whose alone counts.
+    Raises StorageError unless we are root or own the cache: only the owner's policy counts.
     """
     path = root / POLICY
     owner = root.stat().st_uid
@@ -106,7 +106,7 @@ def write(root: Path, wanted: Policy) -> Path:
 
 
 def in_force(root: Path, given: Policy) -> Policy:
-    """Return the policy of a cache, with what is given in place of what stands there."""
+    """Return the policy of a cache, in which given limits replace the written ones."""
     written = read(root)
     chosen = policy_of({**written.texts, **given.texts})
     return Policy(chosen.older_than, chosen.max_size, chosen.grace, chosen.texts, written.ignored)

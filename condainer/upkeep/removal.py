@@ -1,4 +1,4 @@
-"""Out of the cache: an entry disappears by one rename, and is deleted then."""
+"""Images removed from a cache: an entry disappears by one rename, and is then deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def chosen(addresses: Sequence[str], settings: Settings, force: bool) -> list[It
 
     Parameters: `force` takes what is mounted or being built as well. Raises NotBuiltError for an
     address that the cache does not have, MountError for one that is in use, StorageError for an
-    entry of somebody else.
+    entry of another user.
     """
     items: dict[Path, Item] = {}
     for text in addresses:
@@ -62,31 +62,31 @@ def _check_unused(item: Item) -> None:
         raise CondainerError(
             f"{item.address} has the name {', '.join(item.names)}",
             "`cnd tag --delete` takes a name away, `cnd tag NAME ADDRESS` gives it to another "
-            "image; `--force` removes this one even so.",
+            "image; `--force` removes this one anyway.",
         )
     if item.mounted:
         assert item.entry is not None
         raise MountError(
             f"{item.address} is mounted at {item.entry.prefix}",
-            "Unmount it first, in its project with `cnd umount`; `--force` removes it even so.",
+            "Unmount it first, in its project with `cnd umount`; `--force` removes it anyway.",
         )
     elsewhere = [lease for lease in item.leases if lease.host != this_host()]
     if elsewhere:
         raise MountError(
             f"{item.address} is mounted by {elsewhere[0]}",
-            "`cnd list` shows when it is not any more; `--force` removes it even so.",
+            "`cnd list` shows whether it still is; `--force` removes it anyway.",
         )
     with lock_of(item.root, item.address) as free:
         if not free:
             raise CondainerError(
                 f"{item.address} is being built just now",
-                "Wait for its builder; `--force` removes what stands there even so.",
+                "Wait for its builder; `--force` removes what is there anyway.",
             )
 
 
 @contextlib.contextmanager
 def lock_of(root: Path, address: str) -> Iterator[bool]:
-    """Hold off builders of an address for a moment; False if one is at work.
+    """Keep builders of an address waiting for a moment; yield False if one is working.
 
     Where there is no lock, or locks do not work, there is nothing to wait for.
     """
@@ -108,9 +108,9 @@ def lock_of(root: Path, address: str) -> Iterator[bool]:
 
 
 def remove(item: Item) -> None:
-    """Take an entry away at once for everybody, and delete it; who has it open keeps it.
+    """Remove an entry for everybody at once; processes that have it open keep it.
 
-    What is gone already is fine. Raises StorageError when it cannot be moved.
+    An entry that is already gone is fine. Raises StorageError when it cannot be moved.
     """
     with lock_of(item.root, item.address), storage_errors(f"remove {item.directory}"):
         publish.prepare(item.root)

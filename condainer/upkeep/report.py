@@ -56,7 +56,7 @@ def render(data: dict[str, Any]) -> str:
         part = pattern.search(page)
         assert part is not None
         page = page.replace(name, _hash(part[0]))
-    # Last, for nothing that it holds is replaced then.
+    # Last, so that nothing in the data is replaced.
     return page.replace("@data@", json.dumps(data, separators=(",", ":")).translate(UNSAFE))
 
 
@@ -66,7 +66,7 @@ def _hash(text: str) -> str:
 
 
 def content(settings: Settings) -> dict[str, Any]:
-    """Return what the report shows, of which nothing is trusted to be what it should.
+    """Return what the report shows, none of which is trusted to be well-formed.
 
     Raises ConfigError for a policy that says nothing.
     """
@@ -139,7 +139,7 @@ def _image(item: Item, users: dict[int, float]) -> dict[str, Any]:
 
 
 def _held(item: Item) -> list[str]:
-    """Return what tells the packages of an image from each other: their files and hashes."""
+    """Return what identifies the packages of an image: their files and hashes."""
     if item.entry is None:
         return []
     path = item.entry.explicit_lock
@@ -151,7 +151,7 @@ def _held(item: Item) -> list[str]:
 
 
 def _packages(lines: Iterable[str]) -> Iterable[str]:
-    """Yield the packages of an explicit lock, whichever mirror they came from.
+    """Yield the packages of an explicit lock, without the mirrors they came from.
 
     Thousands of locks are read for a report, so this looks at nothing else in them.
     """

@@ -1,4 +1,4 @@
-"""A directory becomes the cache of a group, and gets back the modes that have drifted."""
+"""The cache of a group: made from a directory, and repaired when its modes have drifted."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def share(
 def _complete(root: Path, wanted: Wanted, limits: Policy, log: _Log) -> None:
     """Make what is missing, and write down what collections may take away.
 
-    Whoever makes a sticky directory may rename what others put there: so none is left to members.
+    The owner of a sticky directory may rename what others put there, so members make none.
     """
     groups = [root / "images" / f"{number:02x}" for number in range(256)]
     absent = [path for path in groups if not os.path.lexists(path)]
@@ -204,7 +204,7 @@ def check_content(root: Path, hidden: bool = False) -> None:
 
 def _mode(status: os.stat_result, private: bool | None) -> int:
     if private is None:
-        # To repair a cache must not open it.
+        # A repair must not open a private cache.
         private = stat.S_IMODE(status.st_mode) == PRIVATE
     return PRIVATE if private else OPEN
 
@@ -269,7 +269,7 @@ def _tend_below(parent: int, path: Path, levels: tuple[Level, ...], log: _Log) -
 
 @contextmanager
 def _held(name: Path | str, parent: int | None) -> Iterator[int]:
-    # O_PATH: what has lost its modes cannot be opened for reading.
+    # O_PATH, because a file that has lost its modes cannot be opened for reading.
     descriptor = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
     try:
         yield descriptor
@@ -288,7 +288,7 @@ def _tend(descriptor: int, path: Path, level: Level, log: _Log) -> bool:
     if not what:
         return True
     if not level.is_directory and status.st_nlink > 1:
-        # The other name may be that of a file of somebody else.
+        # The other name may be another user's file.
         log.refused.append(Note(path, f"{what}: it has more than one name"))
     elif log.dry:
         log.repaired.append(Note(path, what))
@@ -320,7 +320,7 @@ def _change(descriptor: int, path: Path, wanted: Wanted, what: str, log: _Log) -
         return
     left = _drift(os.fstat(descriptor), wanted)
     if left:
-        # Setgid is dropped silently when somebody sets it who is not in the group.
+        # The kernel drops setgid silently if the user is not in the group.
         log.refused.append(Note(path, f"{left}: you are not in the group"))
     else:
         log.repaired.append(Note(path, what))

@@ -1,4 +1,4 @@
-"""`cnd lock`."""
+"""`cnd lock`: the lock of an environment updated, checked or exported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FORMS = (
 @click.argument("packages", metavar="[PKG]...", nargs=-1, shell_complete=complete.packages)
 @click.option("--check", is_flag=True, help="Only say whether the lock is current.")
 @click.option("--update", is_flag=True, help="Let only PKG... move, or all if none is named.")
-@click.option("--upgrade", is_flag=True, help="Let everything move: solve afresh.")
+@click.option("--upgrade", is_flag=True, help="Let everything move: solve from scratch.")
 @click.option(
     "--platform", "platforms", multiple=True, metavar="P", help="Lock for P (repeatable)."
 )

@@ -1,4 +1,4 @@
-"""`cnd cache`: an image, or what a profile names of it, read ahead of its use."""
+"""`cnd cache`: an image, or the files that a profile names, read before they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that removes what can be made again."""
+"""`cnd clean`: what can be made again removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command that collects what a cache does not need any more."""
+"""`cnd gc`: unneeded images collected."""
 
 from __future__ import annotations
 

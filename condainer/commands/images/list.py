@@ -1,4 +1,4 @@
-"""The commands about the images of a cache, and about sharing one with a group."""
+"""`cnd list`: the images of all caches."""
 
 from __future__ import annotations
 

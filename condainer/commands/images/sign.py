@@ -1,4 +1,4 @@
-"""The command that vouches for images: sign."""
+"""`cnd sign`: signatures of images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands that prove images and move them between systems: verify, export, import."""
+"""`cnd verify`: images checked byte by byte."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def verify(
 
     Reads every byte: image against manifest, manifest against lock, lock against address, and the
     recipe inside against the lock. Without an argument, the project's own image. A damaged entry
-    is moved to quarantine, so that it is never served and the next build makes it anew.
+    is moved to quarantine, where it is never served; the next build makes a new one.
     """
     from condainer import project
     from condainer.cache import verify

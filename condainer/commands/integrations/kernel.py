@@ -23,7 +23,7 @@ def kernel() -> None:
 
 
 @kernel.command("install", cls=Command)
-@click.option("--name", metavar="NAME", help="By which Jupyter knows it; else the environment's.")
+@click.option("--name", metavar="NAME", help="The name for Jupyter; by default the environment's.")
 @click.option("--display-name", metavar="TEXT", help="What JupyterLab shows.")
 @click.option("--user", is_flag=True, help="For you alone, which is the default.")
 @PREFIX
@@ -63,7 +63,7 @@ def install(
     done = []
     for item, own in zip(kernels, jupyter.chosen_names(kernels, name, lock.name), strict=True):
         directory = place / own
-        # Its own directory has no configuration, wherever a notebook is.
+        # A kernel's own directory has no configuration; that of the notebook must not count.
         counts = call.directory_for(address, env, directory)
         if counts != directory:
             of = settings.environment_name if settings.environments else ""

@@ -1,4 +1,4 @@
-"""The commands for machines without network: what is fetched beforehand, and carried over."""
+"""`cnd fetch` and `cnd bundle`: packages for machines without network."""
 
 from __future__ import annotations
 

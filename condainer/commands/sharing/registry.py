@@ -1,4 +1,4 @@
-"""The commands that exchange images with a registry: push and pull."""
+"""`cnd push` and `cnd pull`: images in a registry."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def share(
 
     Members add images, and nobody replaces or deletes those of others. Run it again to repair
     groups and modes that have drifted. A directory that holds something else is left untouched.
-    The limits are written into its policy.yml, which `cnd gc` goes by.
+    The limits are written into its policy.yml, which `cnd gc` follows.
     """
     from condainer.cli import tables
     from condainer.upkeep import policy, share

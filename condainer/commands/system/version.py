@@ -1,4 +1,4 @@
-"""`cnd version`."""
+"""`cnd version`: the version of Condainer."""
 
 from __future__ import annotations
 
