@@ -100,7 +100,12 @@ class Entry:
 
 def roots(settings: Settings) -> tuple[Path, ...]:
     """Return the caches in the order in which they are looked into."""
-    return (*settings.readonly_caches, settings.cache_directory)
+    return tuple(dict.fromkeys((*settings.readonly_caches, settings.cache_directory)))
+
+
+def is_ours(owner: int) -> bool:
+    """Tell whether what belongs to a user is ours to move or delete."""
+    return os.geteuid() in (0, owner)
 
 
 def entry_directory(root: Path, digest: str) -> Path:

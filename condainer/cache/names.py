@@ -121,7 +121,7 @@ def find(text: str, settings: Settings) -> Name:
 
     Raises NotBuiltError that tells of near names, TrustError for a cache that is not trusted.
     """
-    roots = list(dict.fromkeys(entries.roots(settings)))
+    roots = entries.roots(settings)
     for root in roots if NAME.fullmatch(text) else ():
         name = read(root, text)
         if name is not None:
@@ -194,7 +194,7 @@ def _own(name: str, settings: Settings) -> Name | None:
             owner = path_of(root, name).lstat().st_uid
         except FileNotFoundError:
             return None
-    if os.geteuid() not in (0, owner):
+    if not entries.is_ours(owner):
         raise StorageError(
             f"The name {name} in {root} belongs to {user_name(owner)}",
             f"Ask {user_name(owner)}, or choose another name.",

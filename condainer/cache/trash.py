@@ -85,7 +85,7 @@ def restored(address: Address, settings: Settings) -> Entry | None:
     """
     root = settings.cache_directory
     for thrown in content(root):
-        if thrown.address != address.digest or os.geteuid() not in (0, thrown.owner):
+        if thrown.address != address.digest or not entries.is_ours(thrown.owner):
             continue
         entry = entries.read_entry(thrown.path)
         if entry is None or entry.manifest.recipe_sha256 != address.sha256:

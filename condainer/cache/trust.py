@@ -47,7 +47,7 @@ def refused(root: Path, settings: Settings) -> str:
 
 def warnings(settings: Settings) -> list[str]:
     """Return why caches of the settings are not used."""
-    roots = [root for root in dict.fromkeys(entries.roots(settings)) if os.path.exists(root)]
+    roots = [root for root in entries.roots(settings) if os.path.exists(root)]
     return [problem for root in roots if (problem := refused(root, settings))]
 
 

@@ -75,7 +75,7 @@ def _items(values: Iterable[str], help_text: str = "") -> Iterator[Item]:
 def _names(settings: Settings) -> Iterator[Item]:
     from condainer.cache import entries, names
 
-    for root in dict.fromkeys(entries.roots(settings)):
+    for root in entries.roots(settings):
         for name in names.read_all(root):
             yield CompletionItem(name.name, help=name.address)
 
@@ -86,7 +86,7 @@ def _addresses(settings: Settings, word: str) -> Iterator[Item]:
 
     if re.fullmatch(r"[0-9a-f]{0,32}", word) is None:
         return
-    roots = dict.fromkeys(entries.roots(settings))
+    roots = entries.roots(settings)
     places = [place for root in roots for place in entries.entry_directories(root, word)]
     for place in places if len(places) <= MOST else ():
         entry = entries.read_entry(place)

@@ -21,7 +21,7 @@ from condainer.mount import mount_work, node_copies
 from condainer.settings.config import Settings
 from condainer.system import mount_table
 from condainer.system.errors import NotBuiltError
-from condainer.system.text import printable
+from condainer.system.text import printable, some
 
 # How many similar addresses an error shows.
 SHOWN = 8
@@ -115,7 +115,7 @@ def inventory(settings: Settings) -> list[Item]:
 def _items(settings: Settings, digits: str) -> Iterator[Item]:
     mounts = Mounts()
     copies = node_copies.by_address(mount_work.wish_of(settings))
-    for root in dict.fromkeys(entries.roots(settings)):
+    for root in entries.roots(settings):
         records = read_records(root, time.time(), PATIENCE)
         for directory in entries.entry_directories(root, digits):
             item = read_item(root, directory, mounts, records)
@@ -177,7 +177,7 @@ def unknown(text: str, settings: Settings) -> NotBuiltError:
     heads = {address[: len(text)]: address for address in known}
     near = [heads[head] for head in difflib.get_close_matches(text.lower(), heads, SHOWN)]
     near += [address for address, name in known.items() if name == text]
-    roots = ", ".join(str(root) for root in dict.fromkeys(entries.roots(settings)))
+    roots = ", ".join(str(root) for root in entries.roots(settings))
     if is_address(text):
         problem = f"No image with the address {text} in {roots}"
     else:
@@ -188,6 +188,5 @@ def unknown(text: str, settings: Settings) -> NotBuiltError:
 
 
 def _shown(names: dict[str, str]) -> str:
-    shown = [f"{address} ({printable(name)})" for address, name in sorted(names.items())[:SHOWN]]
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"Did you mean {', '.join(shown)}{more}?"
+    shown = [f"{address} ({printable(name)})" for address, name in sorted(names.items())]
+    return f"Did you mean {some(shown, SHOWN)}?"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from condainer.system.files import storage_errors
 from condainer.system.machine import this_platform
 from condainer.system.private_directory import claimed_directory, reclaim
 from condainer.system.reporter import Reporter
+from condainer.system.text import some
 
 IDENTICAL = "identical"
 SAME_TREE = "same tree, other packing"
@@ -112,14 +112,9 @@ def judged(verdict: Verdict, comparison: Rebuilt, papers: Papers) -> Verdict:
         names = ", ".join(sdists)
         notes += (f"Built from source, so that equal bytes are not promised: {names}",)
     if comparison.paths:
-        paths = _some(comparison.paths)
+        paths = some(comparison.paths, SHOWN)
         if sdists:
             notes += (f"Different in {paths}",)
         else:
             problems += (f"its lock gives another image, different in {paths}",)
     return replace(verdict, rebuilt=comparison, notes=notes, problems=problems)
-
-
-def _some(paths: Sequence[str]) -> str:
-    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
-    return ", ".join(paths[:SHOWN]) + more

@@ -91,7 +91,7 @@ def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
 def entries(settings: Settings) -> Iterator[Path]:
     """Yield where the entries of all caches stand, whole or not."""
-    for root in dict.fromkeys(cached.roots(settings)):
+    for root in cached.roots(settings):
         yield from cached.entry_directories(root)
 
 

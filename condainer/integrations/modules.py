@@ -43,6 +43,8 @@ set pushed setenv
 if {[info exists ModuleTool] && $ModuleTool eq "Modules" && [llength [info commands pushenv]]} {
     set pushed pushenv
 }"""
+# Characters as a word of Lua has them.
+LUA = {**{n: f"\\{n:03d}" for n in range(32)}, ord('"'): '\\"', ord("\\"): "\\\\"}
 # Without this first line, no module system reads a file in Tcl.
 COOKIE = "#%Module1.0"
 
@@ -204,13 +206,7 @@ def _prepended(module: Module) -> Iterator[tuple[str, str]]:
 
 
 def _lua_word(text: str) -> str:
-    return '"' + "".join(_in_lua(letter) for letter in text) + '"'
-
-
-def _in_lua(letter: str) -> str:
-    if ord(letter) < ord(" "):
-        return f"\\{ord(letter):03d}"
-    return f"\\{letter}" if letter in '\\"' else letter
+    return f'"{text.translate(LUA)}"'
 
 
 def _tcl_word(text: str) -> str:

@@ -16,6 +16,12 @@ def human_size(size: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def some(texts: list[str] | tuple[str, ...], most: int) -> str:
+    """Return the first of some texts, and how many there are beyond: `a, b and 3 more`."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
 def human_seconds(seconds: float) -> str:
     """Return a time as people write it: `3 min 20 s`."""
     whole = round(seconds)

@@ -17,7 +17,8 @@ from condainer.images.inventory import Item, Mounts
 from condainer.images.notes import Records
 from condainer.system.files import read_small, user_name
 from condainer.system.private_directory import read_claim
-from condainer.upkeep.leftovers import ABANDONED, is_dead, ours, survey
+from condainer.system.text import some
+from condainer.upkeep.leftovers import ABANDONED, is_dead, survey
 from condainer.upkeep.policy import Policy
 from condainer.upkeep.removal import lock_of
 
@@ -103,24 +104,20 @@ def why_it_stays(image: Image, records: Records, built: set[str]) -> tuple[str, 
     directory = item.directory
     owner = _owner(directory)
     if leases:
-        return "lease", _and_more([str(lease) for lease in leases])
+        return "lease", some([str(lease) for lease in leases], 1)
     if item.mounted and item.entry:
         return "mounted", str(item.entry.prefix)
     if projects and item.entry:
-        return "project", _and_more([str(project) for project in projects])
+        return "project", some([str(project) for project in projects], 1)
     if item.names and item.entry:
-        return "name", _and_more(item.names)
+        return "name", some(item.names, 1)
     if item.address in built or _is_locked(item):
         return "building", ""
     if idle < (RECENT if item.entry else DAY) or records.now - _modified(directory) < RECENT:
         return "recent", ""
     if item.entry is None and not _is_broken(directory):
         return "unknown", "made by a later version, or unreadable just now"
-    return None if ours(owner) else ("owner", user_name(owner))
-
-
-def _and_more(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+    return None if entries.is_ours(owner) else ("owner", user_name(owner))
 
 
 def _owner(directory: Path) -> int:

@@ -21,7 +21,7 @@ from condainer.system.errors import StorageError
 from condainer.system.files import storage_errors, sync_directory
 from condainer.upkeep import choice, leftovers, share
 from condainer.upkeep.choice import Image
-from condainer.upkeep.leftovers import Leftover, ours
+from condainer.upkeep.leftovers import Leftover
 from condainer.upkeep.policy import Policy
 from condainer.upkeep.removal import lock_of
 
@@ -161,7 +161,7 @@ def _empty_trash(done: Collected, records: Records) -> None:
     for thrown in trash.content(done.root):
         left = Leftover(thrown.path, "image", leftovers.size_of(thrown.path))
         early = records.now - thrown.since < done.policy.grace
-        if early or thrown.address in records.leases or not ours(thrown.owner):
+        if early or thrown.address in records.leases or not entries.is_ours(thrown.owner):
             done.waiting.append(left)
         elif done.dry or leftovers.discard(left.path, done.root / "tmp"):
             done.deleted.append(left)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from condainer.cache import leases, trash
+from condainer.cache.entries import is_ours
 from condainer.cache.leases import DAY, LEASES, LIVE, USE, USES
 from condainer.cache.project_register import Project
 from condainer.cache.publish import PROJECTS, QUARANTINE
@@ -44,11 +45,6 @@ class Leftover:
     def report(self) -> dict[str, Any]:
         """Return what `--json` prints of it."""
         return {"path": str(self.path), "what": self.what, "size": self.size}
-
-
-def ours(owner: int) -> bool:
-    """Tell whether what belongs to a user is ours to move."""
-    return os.geteuid() in (0, owner)
 
 
 def survey(path: Path, enough: float) -> tuple[float, int]:
@@ -89,7 +85,7 @@ def abandoned(place: Path, now: float, purpose: str = "") -> Iterator[Leftover]:
             continue
         with suppress(OSError):
             status = path.lstat()
-            if not ours(status.st_uid):
+            if not is_ours(status.st_uid):
                 continue
             if is_dead(path) or survey(path, now - ABANDONED)[0] <= now - ABANDONED:
                 yield Leftover(path, "left by a process that was killed", size_of(path))
@@ -119,7 +115,7 @@ def at_prefixes(base: Path, now: float, mounts: Mounts) -> Iterator[Leftover]:
 def quarantined(root: Path, now: float) -> Iterator[Leftover]:
     """Yield the damaged entries that nobody looked into for long enough."""
     for damaged in trash.content(root, QUARANTINE):
-        if now - damaged.since > KEPT and ours(damaged.owner):
+        if now - damaged.since > KEPT and is_ours(damaged.owner):
             yield Leftover(damaged.path, "damaged", size_of(damaged.path))
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from condainer.cache.entries import is_ours
 from condainer.cache.publish import POLICY
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError, StorageError
@@ -93,7 +93,7 @@ def write(root: Path, wanted: Policy) -> Path:
     """
     path = root / POLICY
     owner = root.stat().st_uid
-    if os.geteuid() not in (0, owner):
+    if not is_ours(owner):
         raise StorageError(
             f"{path} counts only if it is written by {user_name(owner)}, who owns the cache",
             f"Ask {user_name(owner)}, or the cache's administrator.",

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from condainer.cache import publish
+from condainer.cache import entries, publish
 from condainer.images import inventory
 from condainer.images.inventory import Item
 from condainer.settings.config import Settings
@@ -50,7 +50,7 @@ def _ours(text: str, settings: Settings) -> list[Item]:
 def _check_owner(item: Item) -> None:
     with storage_errors(f"remove {item.directory}"):
         owner = item.directory.lstat().st_uid
-    if os.geteuid() not in (0, owner):
+    if not entries.is_ours(owner):
         raise StorageError(
             f"{item.directory} belongs to {user_name(owner)}, and only its owner can remove it",
             f"Ask {user_name(owner)}, or the cache's administrator.",

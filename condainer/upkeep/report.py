@@ -71,7 +71,7 @@ def content(settings: Settings) -> dict[str, Any]:
     Raises ConfigError for a policy that says nothing.
     """
     items = inventory.inventory(settings)
-    roots = list(dict.fromkeys(entries.roots(settings)))
+    roots = entries.roots(settings)
     limits = policy.in_force(settings.cache_directory, Policy())
     fates = _fates(settings, limits)
     held = [_held(item) for item in items]
