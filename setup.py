@@ -24,8 +24,8 @@ COMPLETION = {
 
 def made() -> dict[str, str]:
     """Return the texts by the places where they are installed."""
-    found = {f"{MAN}/{name}": text for name, text in manual.pages().items()}
-    return found | {place: completion.script(shell) for shell, place in COMPLETION.items()}
+    pages = {f"{MAN}/{name}": text for name, text in manual.pages().items()}
+    return pages | {place: completion.script(shell) for shell, place in COMPLETION.items()}
 
 
 def data_files() -> list[tuple[str, list[str]]]:

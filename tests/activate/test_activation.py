@@ -166,12 +166,12 @@ def read_dump(path: Path) -> dict[str, str]:
 
 def expected(prefix: Path, before: Mapping[str, str], user_site: bool = False) -> dict[str, str]:
     """Return what `cnd exec` would give a command that is started from such a shell."""
-    found = shell.environment(
+    activated = shell.environment(
         prefix, VARIABLES, before, name="demo", address=ADDRESS, user_site=user_site
     )
     # The stand-ins are where the claims are.
     behind = prefix.parent.parent / "tools dir" / f"{prefix.name}.stand-ins"
-    return {**found, "PATH": found["PATH"].replace("/bin:", f"/bin:{behind}:", 1)}
+    return {**activated, "PATH": activated["PATH"].replace("/bin:", f"/bin:{behind}:", 1)}
 
 
 def without_ours(environ: Mapping[str, str]) -> dict[str, str]:
@@ -302,8 +302,8 @@ def test_variables_of_packages_of_another_shell_are_taken_back(
     done = sh.run(text, project, exported)
     assert (done.returncode, done.stderr) == (0, "")
     for name in ("active", "after"):
-        found = read_dump(tmp_path / name)
-        assert (found["GIVEN"], found["GONE"], "ONE" in found) == ("mine", "mine", False)
+        dumped = read_dump(tmp_path / name)
+        assert (dumped["GIVEN"], dumped["GONE"], "ONE" in dumped) == ("mine", "mine", False)
 
 
 @every_shell

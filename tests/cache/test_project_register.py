@@ -31,9 +31,9 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def entry(root: Path) -> entries.Entry:
-    found = entries.read_entry(make_entry(root, ADDRESS))
-    assert found is not None
-    return found
+    entry = entries.read_entry(make_entry(root, ADDRESS))
+    assert entry is not None
+    return entry
 
 
 def sight(root: Path) -> Sight:
@@ -125,14 +125,14 @@ def test_what_cannot_be_seen_from_here_counts_for_a_time(root: Path, tmp_path: P
     ]
     for number, values in enumerate(unseen):
         noted(root, directory, f"{number:032x}", **values)
-    found = project_register.sighted(project_register.read_projects(root))
-    assert [seen for _, seen in found] == [Sight.UNSEEN] * len(unseen)
-    assert len(project_register.named(found, now + 29 * DAY)[ADDRESS]) == len(unseen)
-    assert project_register.named(found, now + 31 * DAY) == {}
+    sighted = project_register.sighted(project_register.read_projects(root))
+    assert [seen for _, seen in sighted] == [Sight.UNSEEN] * len(unseen)
+    assert len(project_register.named(sighted, now + 29 * DAY)[ADDRESS]) == len(unseen)
+    assert project_register.named(sighted, now + 31 * DAY) == {}
     # One that is seen counts for ever.
     (directory / "environment.yml").touch()
-    found = project_register.sighted(project_register.read_projects(root))
-    assert ADDRESS in project_register.named(found, now + 1e9)
+    sighted = project_register.sighted(project_register.read_projects(root))
+    assert ADDRESS in project_register.named(sighted, now + 1e9)
 
 
 def test_a_closed_directory_cannot_be_seen(root: Path, tmp_path: Path) -> None:
@@ -216,8 +216,8 @@ def test_a_file_system_that_hangs_hides_the_projects_of_one_user(
         project_register.Project(
             good.note, project.directory if project else dead, ADDRESS, "linux-64", "h", 1, 1, u, 0
         )
-        for u, found in users.items()
-        for project in found
+        for u, owned in users.items()
+        for project in owned
     ]
     lstat, wake = os.lstat, threading.Event()
 
@@ -228,10 +228,10 @@ def test_a_file_system_that_hangs_hides_the_projects_of_one_user(
 
     monkeypatch.setattr(os, "lstat", hangs)
     start = time.monotonic()
-    found = project_register.sighted(projects, 0.3)
+    sighted = project_register.sighted(projects, 0.3)
     wake.set()
     assert time.monotonic() - start < 10
-    seen = sorted((project.user, sight is Sight.THERE) for project, sight in found)
+    seen = sorted((project.user, sight is Sight.THERE) for project, sight in sighted)
     assert seen == [(1, True), (2, False), (2, False), (2, True), (3, True)]
 
 
@@ -273,9 +273,9 @@ def test_an_environment_of_a_project_counts_while_its_lock_or_its_name_is_there(
 @pytest.mark.parametrize("name", ["../x", "a b", "", 7, None])
 def test_a_note_with_what_names_no_environment(root: Path, tmp_path: Path, name: Any) -> None:
     noted(root, tmp_path, environment=name)
-    found = project_register.read_projects(root)
+    left = project_register.read_projects(root)
     # The empty one is what a note without it has.
-    assert [project.environment for project in found] == ([""] if name == "" else [])
+    assert [project.environment for project in left] == ([""] if name == "" else [])
 
 
 def test_environments_of_a_project_have_notes_of_their_own(
@@ -285,8 +285,8 @@ def test_environments_of_a_project_have_notes_of_their_own(
     settings = Settings(tmp_path, cache_directory=entry.root, environments=several)
     for asked in ("", "gpu"):
         project_register.note(entry, replace(settings, asked=asked))
-    found = project_register.read_projects(entry.root)
-    assert sorted(project.environment for project in found) == ["", "gpu"]
+    noted = project_register.read_projects(entry.root)
+    assert sorted(project.environment for project in noted) == ["", "gpu"]
     # What a project without several environments has noted stays where it is.
     alone = project_register.place_of(entry, replace(settings, environments=()))
     assert alone == project_register.place_of(entry, settings)

@@ -550,9 +550,9 @@ def test_what_others_leave_among_the_signatures(
     (place / f"{entry.address}.\x1b[2J.sig").write_text("")
     assert trust.demand(entry, settings) == entry.manifest.sha256
     text = (entry.directory / entries.MANIFEST).read_bytes()
-    found = list(signing.signatures(entry, text, settings.allowed_signers))
-    assert [item.allowed for item in found] == [False] * 6 + [True]
-    assert found[4].problem == f"it cannot be read: larger than {signing.LIMIT} bytes"
+    signatures = list(signing.signatures(entry, text, settings.allowed_signers))
+    assert [item.allowed for item in signatures] == [False] * 6 + [True]
+    assert signatures[4].problem == f"it cannot be read: larger than {signing.LIMIT} bytes"
 
 
 def test_a_signature_is_written_where_no_link_leads(

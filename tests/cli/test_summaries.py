@@ -22,13 +22,13 @@ SUMMARIES = {
 def expected() -> dict[str, str]:
     """Return the first line of the help of each command that is shown."""
     context = click.Context(main.cli)
-    found = {}
+    lines = {}
     for name in main.cli.list_commands(context):
         command = main.cli.get_command(context, name)
         assert command is not None
         if not command.hidden:
-            found[name] = command.get_short_help_str(WIDTH)
-    return found
+            lines[name] = command.get_short_help_str(WIDTH)
+    return lines
 
 
 def test_the_table_says_what_the_commands_say() -> None:

@@ -54,10 +54,10 @@ def bundle(
 def elsewhere(make_project: Any, tmp_path: Path) -> Project:
     """An empty project with an empty package cache, on a machine that reaches nobody."""
     packages = str(tmp_path / "their packages")
-    made: Project = make_project("elsewhere", "", CONDAINER_PACKAGE_CACHE=packages, **NOWHERE)
+    project: Project = make_project("elsewhere", "", CONDAINER_PACKAGE_CACHE=packages, **NOWHERE)
     # As the bundle's condainer.yml has it.
-    del made.environment["CONDAINER_MOUNT_BASE"]
-    return made
+    del project.environment["CONDAINER_MOUNT_BASE"]
+    return project
 
 
 def everything(*roots: Path) -> list[Path]:
@@ -448,8 +448,8 @@ def test_records_of_build_tools_are_for_packages_of_the_lock(
         for item, content in pieces
     ]
     wanted = f"{sdist[0]['sha256']}-3.12"
-    found = {"url": "https://x.example/e-9.whl", "sha256": "0" * 64, "filename": "e-9.whl"}
-    records = [piece("record", key, json.dumps([found]).encode()) for key in (RECORD, wanted)]
+    locked = {"url": "https://x.example/e-9.whl", "sha256": "0" * 64, "filename": "e-9.whl"}
+    records = [piece("record", key, json.dumps([locked]).encode()) for key in (RECORD, wanted)]
     file, packages = tmp_path / "x.tar", tmp_path / "packages"
     file.write_bytes(written([*pieces, python, sdist, *records]))
     (tmp_path / "project").mkdir()

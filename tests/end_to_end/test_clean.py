@@ -23,12 +23,12 @@ def files_below(place: Path) -> int:
 @pytest.fixture
 def at_home(make_project: Any, isolated_user: Path, tmp_path: Path) -> Project:
     """A project of a user who has not said where packages are kept: in the home directory."""
-    made: Project = make_project(
+    project: Project = make_project(
         text=SMALL, HOME=str(isolated_user), TMPDIR=str(tmp_path), UV_CACHE_DIR=""
     )
     for name in ("CONDAINER_PACKAGE_CACHE", "UV_CACHE_DIR"):
-        del made.environment[name]
-    return made
+        del project.environment[name]
+    return project
 
 
 def test_a_home_directory_gets_no_unpacked_packages(

@@ -23,9 +23,9 @@ dependencies:
 
 @pytest.fixture
 def edited(make_project: Any) -> Project:
-    made: Project = make_project(text=TEXT)
-    made.cnd("build")
-    return made
+    project: Project = make_project(text=TEXT)
+    project.cnd("build")
+    return project
 
 
 def environment(project: Project) -> str:

@@ -222,9 +222,9 @@ def test_members_collect_their_own_and_root_collects_all(
         for path in member.home.glob("conda-*"):
             path.unlink()
     grow_old(cache)
-    found = json.loads(open_.cnd("gc", "--max-size", "1", "--json").stdout)
-    assert [image["address"] for image in found["moved"]] == [second["address"]]
-    kept = [(image["address"], image["why"], image["detail"]) for image in found["kept"]]
+    collected = json.loads(open_.cnd("gc", "--max-size", "1", "--json").stdout)
+    assert [image["address"] for image in collected["moved"]] == [second["address"]]
+    kept = [(image["address"], image["why"], image["detail"]) for image in collected["kept"]]
     assert kept == [(first["address"], "owner", private.name)]
     # The other's is back when he builds, and not when somebody else does.
     assert Path(first["image"]).exists()
@@ -236,7 +236,7 @@ def test_members_collect_their_own_and_root_collects_all(
     for path in private.home.glob("conda-*"):
         path.unlink()
     environment = {**os.environ, "CONDAINER_CACHE": str(cache), "HOME": str(place)}
-    found = json.loads(
+    collected = json.loads(
         subprocess.run(
             [*CND, "gc", "--max-size", "1", "--grace", "0", "--json"],
             cwd=place,
@@ -246,8 +246,8 @@ def test_members_collect_their_own_and_root_collects_all(
             check=True,
         ).stdout
     )
-    assert len(found["moved"]) == 2
-    assert len(found["deleted"]) == 3
+    assert len(collected["moved"]) == 2
+    assert len(collected["deleted"]) == 3
     assert list((cache / "trash").iterdir()) == []
 
 

@@ -214,8 +214,10 @@ def test_members_of_a_group_share(
     stranger = as_user(first, place, "share", str(root), "--group", team.gr_name)
     assert (stranger.returncode, root.exists()) == (12, False)
     assert team.gr_name in stranger.stderr
-    made = as_user(first, place, "share", str(root), "--group", team.gr_name, groups=(team.gr_gid,))
-    assert made.returncode == 0, made.stderr
+    shared = as_user(
+        first, place, "share", str(root), "--group", team.gr_name, groups=(team.gr_gid,)
+    )
+    assert shared.returncode == 0, shared.stderr
     for name in ("", "images", "tmp", "locks", "signatures"):
         assert (mode(root / name), (root / name).stat().st_gid) == (0o3775, team.gr_gid)
     # What the first cannot change is named to the second, and no failure.
@@ -257,8 +259,8 @@ def test_list_names_whole_broken_and_mounted_images(make_project: Any, tmp_path:
     assert (item["sha256"], item["image"]) == (built["sha256"], built["image"])
     assert item["mounted"] is False
     # The image is written just before its manifest.
-    used, made = (datetime.fromisoformat(item[key][:-1]) for key in ("last_used", "created"))
-    assert used >= made - timedelta(seconds=60)
+    used, created = (datetime.fromisoformat(item[key][:-1]) for key in ("last_used", "created"))
+    assert used >= created - timedelta(seconds=60)
     project.cnd("mount")
     assert project.json("list")[0]["mounted"] is True
     Path(built["image"]).with_name("manifest.json").chmod(0o644)
@@ -367,11 +369,11 @@ def test_a_lockfile_of_another_platform_can_be_shown(project: Project) -> None:
 def test_diff_of_addresses_images_and_lockfiles(make_project: Any) -> None:
     one, two = make_project("one"), make_project("two", OTHER)
     old, new = one.json("build"), two.json("build")
-    found = one.json("diff", old["address"], str(two.lockfile))
-    assert found["equal"] is False
-    assert [package["name"] for package in found["removed"]] == ["probe-files"]
-    assert (found["added"], found["changed"], found["settings"]) == ([], [], [])
-    assert found["variables"] == [
+    difference = one.json("diff", old["address"], str(two.lockfile))
+    assert difference["equal"] is False
+    assert [package["name"] for package in difference["removed"]] == ["probe-files"]
+    assert (difference["added"], difference["changed"], difference["settings"]) == ([], [], [])
+    assert difference["variables"] == [
         {"name": "GREETING", "old": "hello", "new": "salut"},
         {"name": "NEW", "old": None, "new": "1"},
     ]

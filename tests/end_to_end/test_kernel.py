@@ -56,9 +56,9 @@ print(json.dumps(report))
 
 @pytest.fixture
 def kernel(make_project: Any, tmp_path: Path) -> Project:
-    made: Project = make_project("kernel", KERNEL, JUPYTER_DATA_DIR=str(tmp_path / "jupyter"))
-    made.cnd("build")
-    return made
+    project: Project = make_project("kernel", KERNEL, JUPYTER_DATA_DIR=str(tmp_path / "jupyter"))
+    project.cnd("build")
+    return project
 
 
 @pytest.mark.timeout(300)
@@ -146,10 +146,10 @@ def test_kernels_of_other_languages(make_project: Any, tmp_path: Path) -> None:
     text = f"name: r\nchannels: ['{channel.as_uri()}']\ndependencies: [kernels]\n"
     project: Project = make_project("other", text, JUPYTER_DATA_DIR=str(tmp_path / "jupyter"))
     project.cnd("build")
-    made = project.json("kernel", "install")
-    assert [item["name"] for item in made] == ["r-ir", "r-two"]
-    found = json.loads((tmp_path / "jupyter/kernels/r-ir/kernel.json").read_text())
-    assert found["argv"][-3:] == ["--", "R", "{connection_file}"]
-    assert (found["language"], found["display_name"]) == ("R", "R [r]")
+    installed = project.json("kernel", "install")
+    assert [item["name"] for item in installed] == ["r-ir", "r-two"]
+    written = json.loads((tmp_path / "jupyter/kernels/r-ir/kernel.json").read_text())
+    assert written["argv"][-3:] == ["--", "R", "{connection_file}"]
+    assert (written["language"], written["display_name"]) == ("R", "R [r]")
     # The settings of this shell, which a hub does not have.
-    assert found["env"]["CONDAINER_CACHE"] == str(project.cache)
+    assert written["env"]["CONDAINER_CACHE"] == str(project.cache)

@@ -91,8 +91,8 @@ def test_all_moves_of_a_name_are_told_though_they_are_made_at_once(tmp_path: Pat
     addresses = [f"{number:032x}" for number in range(24)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda address: names.give("tools", address, settings), addresses))
-    found = names.find("tools", settings)
-    assert sorted([found.address, *(past.address for past in found.before)]) == addresses
+    name = names.find("tools", settings)
+    assert sorted([name.address, *(past.address for past in name.before)]) == addresses
 
 
 def test_the_image_of_a_name_stays(named: Project) -> None:

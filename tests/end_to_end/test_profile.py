@@ -19,9 +19,9 @@ from tests.helpers.waiting import wait_until
 def built(make_project: Any) -> Project:
     if shutil.which("fincore") is None:
         needs("fincore")
-    made: Project = make_project(text=SMALL)
-    made.cnd("-q", "build")
-    return made
+    project: Project = make_project(text=SMALL)
+    project.cnd("-q", "build")
+    return project
 
 
 def in_memory(prefix: Path, names: list[str]) -> set[str]:

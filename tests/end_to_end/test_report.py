@@ -81,8 +81,8 @@ def column(driver: webdriver.Chrome, number: int, table: str = "images") -> list
     script = (
         "return [...document.querySelectorAll(arguments[0])].map(e => e.innerText.split('\\n')[0])"
     )
-    found: list[str] = driver.execute_script(script, f"#{table} tbody td:nth-child({number})")
-    return found
+    cells: list[str] = driver.execute_script(script, f"#{table} tbody td:nth-child({number})")
+    return cells
 
 
 def data(path: Path) -> Any:
@@ -105,10 +105,10 @@ def test_a_report_says_what_the_commands_say(
     path = one.path / "report.html"
     told = one.cnd("list", "--html", "report.html")
     assert (told.stdout, told.stderr) == ("", "Wrote report.html: 2 images\n")
-    found = data(path)
+    shown = data(path)
     listed = {item["address"]: item for item in one.json("list")}
-    assert [image["address"] for image in found["images"]] == list(listed)
-    image = next(image for image in found["images"] if image["address"] == address)
+    assert [image["address"] for image in shown["images"]] == list(listed)
+    image = next(image for image in shown["images"] if image["address"] == address)
     assert image["size"] == listed[address]["size"]
     assert image["tags"] == ["stable/1"]
     assert [project["path"] for project in image["projects"]] == [str(one.path)]
@@ -116,7 +116,7 @@ def test_a_report_says_what_the_commands_say(
     assert image["own"] == 2
     # Without a limit, a collection looks no further.
     assert image["fate"] == [False, "limits", ""]
-    assert [row[1] for row in found["packages"]] == ["probe-files"]
+    assert [row[1] for row in shown["packages"]] == ["probe-files"]
     assert one.cnd("list", "--html", "report.html", "--json", status=2)
 
     with browser(1300) as driver:
@@ -216,13 +216,13 @@ def many(root: Path, load: Load) -> Path:
         (root / name).write_bytes(b"hsqs")
     for number in range(MANY):
         make_entry(root, digest(number), name=f"demo{number % 7}", builder=f"user{number % 31}")
-    found = report.content(load(f"cache_directory={root}"))
+    shown = report.content(load(f"cache_directory={root}"))
     # A file system of a test has no room for images of such sizes.
-    for number, image in enumerate(found["images"]):
+    for number, image in enumerate(shown["images"]):
         image["size"] = number * 1_000_000
-        image["used"] = found["now"] - number % 500 * 86400
+        image["used"] = shown["now"] - number % 500 * 86400
     path = root / "report.html"
-    path.write_text(report.render(found))
+    path.write_text(report.render(shown))
     return path
 
 

@@ -31,12 +31,12 @@ def in_image(image: str, directory: Path) -> dict[tuple[str, str], str]:
     )
     records = [json.loads(path.read_text()) for path in directory.glob("conda-meta/*.json")]
     owned = {file for record in records for file in record["files"]}
-    found = {("conda", record["name"]): record["version"] for record in records}
+    versions = {("conda", record["name"]): record["version"] for record in records}
     for path in directory.glob("lib/python3*/site-packages/*.dist-info/METADATA"):
         if str(path.relative_to(directory)) not in owned:
             head = HeaderParser().parsestr(path.read_text())
-            found["pypi", pip_name(head["Name"])] = head["Version"]
-    return found
+            versions["pypi", pip_name(head["Name"])] = head["Version"]
+    return versions
 
 
 def test_bill_of_materials(make_project: Any, tmp_path: Path) -> None:

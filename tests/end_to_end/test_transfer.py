@@ -47,8 +47,8 @@ def bundle(project: Project, built: Any, tmp_path: Path) -> Path:
 @pytest.fixture
 def other(make_project: Any, tmp_path: Path) -> Project:
     """A project with the same environment on another system: another, empty cache."""
-    made: Project = make_project("other", CONDAINER_CACHE=str(tmp_path / "other cache"))
-    return made
+    other: Project = make_project("other", CONDAINER_CACHE=str(tmp_path / "other cache"))
+    return other
 
 
 def packed(image: bytes, manifest: bytes, lock: bytes) -> bytes:

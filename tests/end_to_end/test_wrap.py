@@ -46,9 +46,9 @@ def wrapped(project: Project, tmp_path: Path) -> Path:
 @pytest.fixture
 def python(make_project: Any, tmp_path: Path) -> Path:
     """The wrapper of an image's Python."""
-    made: Project = make_project(text=PYTHON)
-    made.cnd("build")
-    made.cnd("wrap", str(tmp_path / "tools"))
+    project: Project = make_project(text=PYTHON)
+    project.cnd("build")
+    project.cnd("wrap", str(tmp_path / "tools"))
     return tmp_path / "tools/bin/python"
 
 
@@ -109,18 +109,25 @@ def test_python_is_a_stable_interpreter(python: Path, tmp_path: Path) -> None:
 def test_virtual_environments_live_on_without_the_mount(
     python: Path, tmp_path: Path, maker: str
 ) -> None:
-    made = tmp_path / "made"
+    environment = tmp_path / "made"
     if maker == "venv":
-        run(python, "-m", "venv", "--without-pip", "--system-site-packages", made)
+        run(python, "-m", "venv", "--without-pip", "--system-site-packages", environment)
     else:
         uv = Path(sys.executable).with_name("uv")
-        run(uv, "--offline", "venv", "--system-site-packages", "--python", python, made)
-    (made / "bin/tool").write_text(f"#!{made}/bin/python\nimport sys, click\nprint(sys.prefix)\n")
-    (made / "bin/tool").chmod(0o755)
+        run(uv, "--offline", "venv", "--system-site-packages", "--python", python, environment)
+    (environment / "bin/tool").write_text(
+        f"#!{environment}/bin/python\nimport sys, click\nprint(sys.prefix)\n"
+    )
+    (environment / "bin/tool").chmod(0o755)
     script = "import sys; print(sys.prefix, sys.executable)"
-    assert run(made / "bin/python", "-c", script) == f"{made} {made}/bin/python\n"
-    assert run("bin/python3", "-c", script, cwd=made) == f"{made} {made}/bin/python3\n"
-    assert run(made / "bin/tool") == f"{made}\n"
+    assert (
+        run(environment / "bin/python", "-c", script) == f"{environment} {environment}/bin/python\n"
+    )
+    assert (
+        run("bin/python3", "-c", script, cwd=environment)
+        == f"{environment} {environment}/bin/python3\n"
+    )
+    assert run(environment / "bin/tool") == f"{environment}\n"
 
 
 def test_some_programs_only(project: Project, wrapped: Path) -> None:
@@ -262,13 +269,15 @@ def test_a_wrapper_needs_no_other_program(project: Project, wrapped: Path) -> No
 
 
 def test_a_virtual_environment_has_its_own_programs_first(python: Path, tmp_path: Path) -> None:
-    made = tmp_path / "made"
-    run(python, "-m", "venv", "--without-pip", made)
-    (made / "bin/python3.99").write_text("#!/bin/sh\necho own\n")
-    (made / "bin/python3.99").chmod(0o755)
+    environment = tmp_path / "made"
+    run(python, "-m", "venv", "--without-pip", environment)
+    (environment / "bin/python3.99").write_text("#!/bin/sh\necho own\n")
+    (environment / "bin/python3.99").chmod(0o755)
     script = "import subprocess; subprocess.run(['python3.99'], check=True)"
-    assert run(made / "bin/python", "-c", script) == "own\n"
-    assert run("bin/python", "-c", "import os; os.chdir('/'); " + script, cwd=made) == "own\n"
+    assert run(environment / "bin/python", "-c", script) == "own\n"
+    assert (
+        run("bin/python", "-c", "import os; os.chdir('/'); " + script, cwd=environment) == "own\n"
+    )
 
 
 def test_the_cache_of_the_image_is_known(project: Project, wrapped: Path, tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def age(directory: Path, days: float) -> None:
 
 
 def snapshot(root: Path) -> list[tuple[str, int, int, int]]:
-    found = []
+    states = []
     for path in sorted([root, *root.rglob("*")]):
         status = path.lstat()
-        found.append((str(path), status.st_mode, status.st_mtime_ns, status.st_atime_ns))
-    return found
+        states.append((str(path), status.st_mode, status.st_mtime_ns, status.st_atime_ns))
+    return states

@@ -78,9 +78,9 @@ def test_the_list_is_sorted_by_name_then_age(root: Path, settings: Settings) -> 
     make_entry(root, digest(3), name="a", created="2026-01-03T00:00:00Z")
     broken = make_entry(root, digest(4), name="A")
     (broken / entries.IMAGE).unlink()
-    found = inventory.inventory(settings)
-    assert [item.address for item in found] == [digest(n) for n in (3, 2, 1, 4)]
-    assert [item.entry is None for item in found] == [False, False, False, True]
+    items = inventory.inventory(settings)
+    assert [item.address for item in items] == [digest(n) for n in (3, 2, 1, 4)]
+    assert [item.entry is None for item in items] == [False, False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -148,10 +148,10 @@ def test_several_caches_are_listed_with_their_roots(
     make_entry(one, digest(1), name="x")
     make_entry(two, digest(1), name="x")
     settings = load(f"cache_directory={one}", f"readonly_caches={two}:{tmp_path / 'gone'}")
-    found = inventory.inventory(settings)
-    assert [item.root for item in found] == [two, one]
-    assert str(two) in list(tables.images(found, 0))[1]
-    assert "CACHE" not in next(tables.images(found[:1], 0))
+    items = inventory.inventory(settings)
+    assert [item.root for item in items] == [two, one]
+    assert str(two) in list(tables.images(items, 0))[1]
+    assert "CACHE" not in next(tables.images(items[:1], 0))
     assert inventory.named(digest(1)[:4], settings)[0].root == two
 
 
@@ -229,18 +229,18 @@ def test_the_difference_of_two_locks() -> None:
     ]
     old = lock_of("a-1-0", "b-1-0", "c-1-0", pip=(wheels[0],), variables=(("V", "1"), ("W", "1")))
     new = lock_of("a-1-0", "c-2-1", "d-1-0", pip=(wheels[1],), variables=(("V", "2"), ("U", "")))
-    found = difference(contents_of(old, Path("/tmp")), contents_of(new, Path("/scratch")))
-    assert [package.name for package in found.added] == ["d"]
-    assert [package.name for package in found.removed] == ["b"]
-    versions = [(before.version, after.version) for before, after in found.changed]
+    changes = difference(contents_of(old, Path("/tmp")), contents_of(new, Path("/scratch")))
+    assert [package.name for package in changes.added] == ["d"]
+    assert [package.name for package in changes.removed] == ["b"]
+    versions = [(before.version, after.version) for before, after in changes.changed]
     assert versions == [("1", "2"), ("1", "2")]
-    assert [(c.name, c.old, c.new) for c in found.variables] == [
+    assert [(c.name, c.old, c.new) for c in changes.variables] == [
         ("U", None, ""),
         ("V", "1", "2"),
         ("W", "1", None),
     ]
-    assert [(c.name, c.new) for c in found.settings] == [("base", "/scratch")]
-    lines = [" ".join(line.split()) for line in tables.changes(found)]
+    assert [(c.name, c.new) for c in changes.settings] == [("base", "/scratch")]
+    lines = [" ".join(line.split()) for line in tables.changes(changes)]
     assert "- conda b 1 0" in lines
     assert "+ conda d 1 0" in lines
     assert "~ conda c 1 0 -> 2 1" in lines
@@ -255,9 +255,9 @@ def test_other_bytes_under_the_same_name_are_a_difference() -> None:
         Lock("linux-64", (CondaPackage("https://x.invalid/linux-64/a-1-0.conda", "f" * 64),)),
         Path("/tmp"),
     )
-    found = difference(old, new)
-    assert found.changed == ((package, new.packages[0]),)
-    assert "ffff" in next(tables.changes(found))
+    changes = difference(old, new)
+    assert changes.changed == ((package, new.packages[0]),)
+    assert "ffff" in next(tables.changes(changes))
     assert isinstance(package, Package)
 
 

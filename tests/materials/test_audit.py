@@ -54,9 +54,13 @@ def report(tmp_path: Path, version: str, *records: Any) -> Report:
 def test_ranges(
     tmp_path: Path, version: str, events: list[dict[str, str]], fixed: str | None
 ) -> None:
-    found = report(tmp_path, version, advisory("GHSA-1", events=events))
-    assert [item.fixed for item in found.findings] == ([] if fixed is None else [fixed])
-    assert (found.checked, found.advisories, found.doubts) == (1, 1, ())
+    outcome = report(tmp_path, version, advisory("GHSA-1", events=events))
+    assert [item.fixed for item in outcome.findings] == ([] if fixed is None else [fixed])
+    assert (outcome.checked, outcome.advisories, outcome.doubts) == (
+        1,
+        1,
+        (),
+    )
 
 
 def test_versions_that_are_listed(tmp_path: Path) -> None:
@@ -65,13 +69,13 @@ def test_versions_that_are_listed(tmp_path: Path) -> None:
     assert not report(tmp_path, "1.0.1", record).findings
     # What has no order is compared as a text, and told otherwise.
     assert report(tmp_path, "2004d", record).findings
-    found = report(tmp_path, "git:0123", record)
-    assert not found.findings
-    assert found.doubts == (
+    outcome = report(tmp_path, "git:0123", record)
+    assert not outcome.findings
+    assert outcome.doubts == (
         "alpha.one git:0123: not compared, as the version is none of PEP 440: MAL-1",
     )
-    found = report(tmp_path, "1.0.1", advisory("GHSA-1", events=[BORN, {"fixed": "final"}]))
-    assert "not compared with a range of GHSA-1" in found.doubts[0]
+    outcome = report(tmp_path, "1.0.1", advisory("GHSA-1", events=[BORN, {"fixed": "final"}]))
+    assert "not compared with a range of GHSA-1" in outcome.doubts[0]
 
 
 def test_names_of_one_problem_and_what_is_said_of_it(tmp_path: Path) -> None:
@@ -91,15 +95,15 @@ def test_names_of_one_problem_and_what_is_said_of_it(tmp_path: Path) -> None:
         {"id": "DSA-1", "affected": [{"package": {"ecosystem": "Debian:12", "name": "alpha-one"}}]},
     )
     packages = [checked("1"), Checked("conda", "alpha", "2.5", "alpha-one", "metadata")]
-    found = audit(packages, ours)
-    (conda, pip) = found.findings
+    compared = audit(packages, ours)
+    (conda, pip) = compared.findings
     assert (conda.package, conda.id, conda.aliases) == ("alpha", "GHSA-1", ("CVE-1",))
     assert conda.match == "metadata"
     assert (pip.id, pip.aliases, pip.fixed) == ("GHSA-1", ("CVE-1", "PYSEC-1"), "3")
     assert (pip.severity, pip.summary, pip.cvss) == ("HIGH", "It is", ("CVSS:3.1/AV:N",))
-    assert found.advisories == 4
+    assert compared.advisories == 4
     with pytest.raises(VulnerableError, match=r"here: 2 known vuln.* in alpha, alpha.one"):
-        found.demand("here")
+        compared.demand("here")
     audit([], ours).demand("here")
 
 
@@ -197,8 +201,8 @@ def test_which_conda_packages_of_a_lock_are_of_python() -> None:
     }
     packages = [Package("conda", name, "1", build, "", "a") for name, build in builds.items()]
     packages.append(Package("pip", "Git.One", "0123456789ab", "git", "", ""))
-    found = {item.name: item for item in audited.of_packages(packages)}
-    assert found.keys() == {"one", "two", "three", "four", "seven", "Git.One"}
-    assert {item.match for name, item in found.items() if name != "Git.One"} == {"name"}
-    assert (found["Git.One"].project, found["Git.One"].match) == ("git-one", "exact")
-    assert found["Git.One"].version == "git:0123456789ab"
+    by_name = {item.name: item for item in audited.of_packages(packages)}
+    assert by_name.keys() == {"one", "two", "three", "four", "seven", "Git.One"}
+    assert {item.match for name, item in by_name.items() if name != "Git.One"} == {"name"}
+    assert (by_name["Git.One"].project, by_name["Git.One"].match) == ("git-one", "exact")
+    assert by_name["Git.One"].version == "git:0123456789ab"

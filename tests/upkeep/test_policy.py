@@ -85,9 +85,9 @@ def test_a_file_that_a_member_put_there_is_ignored(tmp_path: Path, kind: str) ->
         needs_root("to give a file away")
         path.write_text("max_size: 1\n")
         os.chown(path, 65534, -1)
-    found = policy.read(tmp_path)
-    assert (found.max_size, found.older_than) == (None, None)
-    assert f"{path} is ignored" in found.ignored
+    written = policy.read(tmp_path)
+    assert (written.max_size, written.older_than) == (None, None)
+    assert f"{path} is ignored" in written.ignored
 
 
 def test_only_the_owner_of_a_cache_writes_its_policy(
