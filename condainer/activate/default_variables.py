@@ -1,4 +1,4 @@
-"""Variables that let common tools work in an image that cannot be written; set when they are unset.
+"""Default variables, with which common tools work in a read-only image.
 
 Only what misbehaves otherwise is here. Most tools write below ~/.cache or the working directory
 anyway (Triton, PyTensor, IPython, pyximport, NLTK, pre-commit), and setting the variables of others

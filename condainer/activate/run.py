@@ -56,7 +56,7 @@ def subshell(use: Use) -> NoReturn:
 
 
 def claim(use: Use) -> None:
-    """Have an image mounted that is trusted, for as long as this process and what it becomes live.
+    """Mount a trusted image, for as long as this process and its children live.
 
     Raises CondainerError.
     """
@@ -69,7 +69,7 @@ def claim(use: Use) -> None:
 def mount(
     entry: Entry, settings: Settings, reporter: Reporter, verify: bool, shell: int | None
 ) -> Path | None:
-    """Have an image mounted that is trusted; parameters, and what it returns, as mounts.mount()."""
+    """Mount a trusted image; parameters and result are those of mounts.mount()."""
     image = wanted(entry, settings, verify)
     check_brought(entry, settings, reporter)
     return mounts.mount(image, mounts.Options.of(settings), reporter, shell)
@@ -108,7 +108,7 @@ def check_brought(entry: Entry, settings: Settings, reporter: Reporter) -> None:
 
 
 def wanted(entry: Entry, settings: Settings, verify: bool) -> mounts.Image:
-    """Return what to mount of an entry: the file, or bytes that the policy or the user demands.
+    """Return what to mount of an entry: the file, or the bytes that policy or user demand.
 
     Caches that are only read get no lease. Raises TrustError as trust.demand().
     """

@@ -1,4 +1,4 @@
-"""The cache of images: what stands where, and looking it up; cache_layout.md specifies it."""
+"""The entries of a cache: where they are, and how they are looked up; see cache_layout.md."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Entry:
 
 
 def roots(settings: Settings) -> tuple[Path, ...]:
-    """Return the caches in the order in which they are looked into."""
+    """Return the caches, each once, in the order of look-ups."""
     return tuple(dict.fromkeys((*settings.readonly_caches, settings.cache_directory)))
 
 
@@ -119,7 +119,7 @@ def address_in(directory: Path) -> str:
 
 
 def root_of(directory: Path) -> Path:
-    """Return the cache in which an entry's directory stands."""
+    """Return the cache of an entry's directory."""
     # Not parents[2], which a directory near the root does not have.
     return directory.parent.parent.parent
 
@@ -205,7 +205,7 @@ def _how_to_have(settings: Settings) -> str:
 
 
 def _checked_lock(entry: Entry) -> Lock:
-    """Hold an entry that is named by its address alone to its own lock, and return that."""
+    """Compare an entry that is named by its address alone with its own lock, and return that."""
     path = entry.explicit_lock
     with storage_errors(f"read {path}"):
         text = read_text(path, "utf-8-sig", "replace", follow=False, limit=LARGEST_LOCK)
@@ -269,7 +269,7 @@ def read_entry(directory: Path) -> Entry | None:
 
 
 def read_papers(directory: Path) -> tuple[bytes, bytes]:
-    """Return the content of the manifest and the lock of an entry, of which nothing is trusted.
+    """Return the content of the manifest and the lock of an entry, neither of which is trusted.
 
     Raises OSError for what is no regular file, or larger than any of ours.
     """

@@ -91,7 +91,7 @@ def path_of(root: Path, name: str) -> Path:
 
 
 def read(root: Path, name: str) -> Name | None:
-    """Return a name of a cache, or None if it has no such name, or what stands there is none."""
+    """Return a name of a cache, or None if there is no such name or its file is not valid."""
     with suppress(OSError, *UNREADABLE):
         text, status = read_small(path_of(root, name), LIMIT)
         content = json.loads(text)
@@ -117,7 +117,7 @@ def read_all(root: Path) -> Iterator[Name]:
 
 
 def find(text: str, settings: Settings) -> Name:
-    """Return the name that a text is, from the first cache that has it.
+    """Return a name from the first cache that has it.
 
     Raises NotBuiltError that tells of near names, TrustError for a cache that is not trusted.
     """
@@ -142,7 +142,7 @@ def find(text: str, settings: Settings) -> Name:
 
 
 def give(name: str, address: str, settings: Settings) -> Name:
-    """Let a name of the writable cache lead to an address, and return it as it is then.
+    """Let a name of the writable cache lead to an address, and return it.
 
     Raises ConfigError for what is no name, StorageError for another user's name.
     """

@@ -202,7 +202,7 @@ def sighted(projects: Iterable[Project], patience: float = PATIENCE) -> list[tup
 
 
 def _look_until_it_hangs(projects: Sequence[Project], patience: float) -> list[Sight]:
-    """Return what is seen of the first projects, up to one for which there is no answer."""
+    """Return what is seen of the first projects, up to one without an answer."""
     seen: list[Sight] = []
     import threading
 

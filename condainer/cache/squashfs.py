@@ -99,8 +99,8 @@ def pack(
     """Compress a directory into a squashfs file whose bytes depend on the directory alone.
 
     Parameters: `known` holds sha256 of files in it, by their paths, that need not be read again;
-    `size` is how many bytes its files have, for progress; `discard` is called beside what is left
-    to call when the directory is no longer needed. Raises BuildError when mksquashfs fails,
+    `size` is how many bytes its files have, for progress; `discard` is called in a thread
+    when the directory is no longer needed. Raises BuildError when mksquashfs fails,
     StorageError when the disk is full.
     """
     tool, version = find_mksquashfs(settings)

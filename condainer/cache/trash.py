@@ -79,7 +79,7 @@ def put_back(path: Path, root: Path) -> Path | None:
 
 
 def restored(address: Address, settings: Settings) -> Entry | None:
-    """Take the entry of an address back from the trash, if a whole one lies there that we may move.
+    """Take the entry of an address back from the trash, if it is whole and we may move it.
 
     It has to pass the same look-up as any other entry; one of another canonical text stays.
     """

@@ -1,4 +1,4 @@
-"""Whose images are run: what the user's configuration demands of a cache and of an entry.
+"""Whose images are run: what the user's configuration demands of caches and entries.
 
 docs/explanation/security.md says what each policy protects from, and what it does not.
 """

@@ -54,8 +54,8 @@ class Rebuilt:
 class Verdict:
     """What the check of an image found.
 
-    `checked` names what was held against what, `size` and `seconds` what was read of the image;
-    `manifest` is the text that all was held against, `signatures` what vouches for it.
+    `checked` names what was compared, `size` and `seconds` what was read of the image;
+    `manifest` is the text that all was compared with, `signatures` are those of it.
     Without `certain`, something could not be read, which need not be the image's fault. `inode` is
     that of the directory that was checked.
     """
@@ -163,7 +163,7 @@ def _look_inside(verdict: Verdict, image: Path, papers: Papers, settings: Settin
 
 
 def verify_file(path: Path, settings: Settings, reporter: Reporter) -> Verdict:
-    """Check a file: an entry's image with what stands beside it, an exported one, or a bare image.
+    """Check a file: an entry's image with its papers, an exported image, or a bare one.
 
     Raises StorageError when it cannot be read, IntegrityError for what is no image of ours.
     """

@@ -54,7 +54,7 @@ def show(text: str, colour: str = "") -> None:
 
 
 def answer(text: str) -> None:
-    """Print what programs read on stdout: as it is, unless that is a terminal."""
+    """Print on stdout what programs read: unchanged, unless stdout is a terminal."""
     print(harmless(text) if sys.stdout.isatty() else text)
 
 

@@ -21,7 +21,7 @@ from condainer.settings import config
 from condainer.system import errors
 
 DATE = "%Y-%m-%d"
-# Of a line of the source, in characters.
+# Of a line of roff, in characters.
 WIDTH = 78
 CODE = re.compile(r"`([^`]+)`")
 
@@ -53,7 +53,7 @@ def _commands(context: click.Context) -> list[tuple[str, click.Command]]:
 def _page(name: str, context: click.Context) -> Iterator[str]:
     command = context.command
     first, *rest = _paragraphs(command)
-    # For packages that are the same whenever they are made.
+    # So that packages of one version are the same.
     now = float(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
     date = time.strftime(DATE, time.gmtime(now))
     yield f'.TH {_text(name.upper())} 1 "{date}" "condainer {__version__}" "Condainer"'
@@ -85,7 +85,7 @@ def _page(name: str, context: click.Context) -> Iterator[str]:
 
 
 def _of_all() -> Iterator[str]:
-    """Yield what stands in the page of `cnd` only."""
+    """Yield the sections that only the page of `cnd` has."""
     yield ".SH COMMANDS"
     for title, names in words.GROUPS.items():
         yield f'.SS "{_text(title)}"'
@@ -116,7 +116,7 @@ def _item(name: str, text: str) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    """Return a text as roff has it: of one paragraph, with what stands in backquotes in bold."""
+    """Return a paragraph in roff, with what is in backquotes in bold."""
     escaped = text.replace("\\", "\\e").replace("-", r"\-")
     marked = CODE.sub(r"\\fB\1\\fP", " ".join(escaped.split()))
     lines = textwrap.wrap(marked, WIDTH, break_long_words=False, break_on_hyphens=False)

@@ -33,7 +33,7 @@ SUMMARIES = {
     "show": "Show what an image holds, and who made it.",
     "sign": "Vouch for images with an SSH key.",
     "status": "Show lock, address, image and mount point.",
-    "tag": "Give an image a name in the cache, by which everybody finds it.",
+    "tag": "Give an image a name in the cache that all users can use.",
     "tree": "Show what each package needs, or what PKG needs.",
     "umount": "Unmount the image.",
     "verify": "Check that an image is what its lock says.",

@@ -189,7 +189,7 @@ def _parsed(lines: Sequence[str]) -> Iterator[Requirement]:
 
 
 def _markers(python: str, platform: str) -> dict[str, str]:
-    """Return what markers are evaluated by, for an interpreter on a platform of conda's."""
+    """Return the variables of markers, for a version of Python on a platform of conda."""
     return {
         "sys_platform": "linux",
         "platform_system": "Linux",

@@ -31,7 +31,7 @@ PATIENCE = 1.0
 
 @dataclass(frozen=True)
 class Item:
-    """The place of an entry in a cache; `entry` is None when what stands there is not whole.
+    """The place of an entry in a cache; `entry` is None when it is not whole.
 
     `last_used` is when the image was last read, written or noted to be used, as far as its file
     system records it. `mounted` says that it is at its prefix in this process's view, `leases` are
@@ -123,7 +123,7 @@ def _items(settings: Settings, digits: str) -> Iterator[Item]:
 
 
 def read_item(root: Path, directory: Path, mounts: Mounts, records: Records) -> Item:
-    """Return what stands in the place of an entry, and what was noted of it."""
+    """Return the entry in a directory, whole or not, with the notes of its users."""
     entry = entries.read_entry(directory)
     address = entries.address_in(directory)
     used = max(_last_read(directory, records.now), records.last_use(address))
@@ -145,7 +145,7 @@ def _last_read(directory: Path, now: float) -> float:
 
 
 def is_address(text: str) -> bool:
-    """Tell whether an argument is an address, perhaps shortened, rather than a path or a word."""
+    """Tell whether an argument is an address, perhaps shortened, and not a path or a name."""
     return names.DIGITS.fullmatch(text) is not None
 
 
@@ -164,7 +164,7 @@ def named(digits: str, settings: Settings) -> list[Item]:
 
 
 def address_of(name: str, settings: Settings) -> str:
-    """Return the address to which a name leads that is no file; raises as named(), TrustError."""
+    """Return the address that a name leads to; raises as named(), TrustError."""
     try:
         return names.find(name, settings).address
     except NotBuiltError:
@@ -172,7 +172,7 @@ def address_of(name: str, settings: Settings) -> str:
 
 
 def unknown(text: str, settings: Settings) -> NotBuiltError:
-    """Return the error about what names nothing, with what might have been meant."""
+    """Return the error for a text that names nothing, with similar addresses."""
     known = {item.address: item.name for item in inventory(settings)}
     heads = {address[: len(text)]: address for address in known}
     near = [heads[head] for head in difflib.get_close_matches(text.lower(), heads, SHOWN)]

@@ -1,4 +1,4 @@
-"""What the users of a cache noted in it: mounts that live, times of use, projects, names."""
+"""The notes of users in a cache: leases of mounts, times of use, projects, names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from condainer.cache.project_register import PATIENCE, Project, Sight
 class Records:
     """The notes of one cache, by address; `gone` are the projects that no longer exist.
 
-    `now` is the time in seconds to which ages are counted.
+    `now` is the time in seconds from which ages are counted.
     """
 
     now: float

@@ -17,7 +17,7 @@ from condainer.system.reporter import Reporter
 
 @dataclass(frozen=True)
 class Vouched:
-    """An entry that was signed, with which key, and where the signature is."""
+    """An entry that was signed, its key, and the path of the signature."""
 
     entry: Entry
     key: Path

@@ -99,7 +99,7 @@ def served(digits: str | None, settings: Settings) -> Path:
     """Return where the entry of an address stands: the one that is served, or else the first.
 
     Parameters: `digits` may be the beginning of an address; None means the project's own.
-    Raises NotBuiltError if there is none, or if several addresses begin so.
+    Raises NotBuiltError if there is none, or if several addresses begin with `digits`.
     """
     digits = digits or settings.address or pipeline.mount_of(settings).address
     roots = cached.roots(settings)

@@ -111,7 +111,7 @@ def directory_of(prefix: Path | None) -> Path:
 
 
 def chosen_names(kernels: Sequence[Kernel], wish: str | None, environment: str) -> list[str]:
-    """Return by which names kernels are installed; several of one image get their own added.
+    """Return the names under which kernels are installed; several of one image add their own.
 
     Raises ConfigError for a wish that Jupyter would not take.
     """

@@ -51,7 +51,7 @@ COOKIE = "#%Module1.0"
 
 @dataclass(frozen=True)
 class Module:
-    """What a module does: which words it has for people, and what becomes of the environment.
+    """What a module does: its texts for people, and its changes of the environment.
 
     `paths` are the directories that go before others in variables, `variables` get values, or go
     if that is None, and `command`, unless it is empty, is run by the shell that loads it.
@@ -91,9 +91,9 @@ def check_name(name: str) -> None:
 def activated(
     after: Mapping[str, str], prefix: Path
 ) -> tuple[dict[str, Sequence[str]], dict[str, str | None]]:
-    """Return what activation of BEFORE has put into paths, and what it made of other variables.
+    """Return the paths that activation added to BEFORE, and the other variables that it changed.
 
-    What is for one user only is left out: what stands in their own directories, and stand-ins.
+    Paths in the user's own directories, and stand-ins, are left out.
     """
     paths: dict[str, Sequence[str]] = {}
     for name in ("PATH", *PATHS):

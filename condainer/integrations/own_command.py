@@ -46,7 +46,7 @@ def _of_cache(directory: Path, cache: Path) -> list[str]:
 
 
 def environment(keys: Sequence[str] = (*FINDING, *RUNNING)) -> dict[str, str]:
-    """Return the variables by which this command has some settings, for a program without them."""
+    """Return the environment variables that set some keys now, for a program that lacks them."""
     named = (config.KEYS[key].metadata["variable"] for key in keys)
     return {name: os.environ[name] for name in named if os.environ.get(name)}
 

@@ -1,7 +1,7 @@
 """Wrappers: scripts that run the programs of an image under their names, from any directory.
 
-`DIR/bin` leads to `DIR/.condainer-wrappers/ADDRESS/bin`, in which each script is for one program of
-one image. Beside that `bin` there are links to the other directories of the image, because Python
+`DIR/bin` leads to `DIR/.condainer-wrappers/ADDRESS/bin`, where each script runs one program of one
+image. Beside that `bin` there are links to the other directories of the image, because Python
 looks for its library there, by the name that it is called by. Scripts of other images stay, for
 the virtual environments made with them, as long as their image is in its cache.
 """
@@ -93,7 +93,7 @@ exec -a "$0" @program "$@"'''
 
 @dataclass(frozen=True)
 class Wrapped:
-    """What was written: where, for which programs, and those of which images went."""
+    """What was written, for which programs, and the images whose wrappers were removed."""
 
     directory: Path
     address: str
@@ -102,7 +102,7 @@ class Wrapped:
 
     @property
     def path(self) -> Path:
-        """What belongs into PATH."""
+        """The directory for PATH."""
         return self.directory / BIN
 
     def report(self) -> dict[str, object]:
@@ -134,7 +134,7 @@ def write(
         )
     programs = tuple(name for name in available if not only or name in only)
     place = directory / KEPT / entry.address
-    with storage_errors(f"write {place}", "Choose another directory, or mend this one."):
+    with storage_errors(f"write {place}", "Choose another directory, or repair this one."):
         # A link in a project that was cloned could lead anywhere.
         if os.path.realpath(place / BIN) != os.path.join(
             os.path.realpath(directory), KEPT, entry.address, BIN
@@ -205,7 +205,7 @@ def _is_current(directory: Path, entry: Entry, project: Path) -> bool:
 
 
 def check_place(directory: Path) -> None:
-    """Refuse a directory in which no wrappers can be; raises ConfigError."""
+    """Refuse a directory that cannot hold wrappers; raises ConfigError."""
     path = directory / BIN
     if os.pathsep in str(directory):
         raise ConfigError(

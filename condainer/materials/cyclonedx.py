@@ -1,6 +1,6 @@
 """A bill of materials in CycloneDX 1.7 (JSON).
 
-It does not say when, where and by which version it was made, so that an image always has the same.
+It does not say when, where and by which version it was written, so an image always has the same.
 """
 
 from __future__ import annotations
@@ -53,8 +53,7 @@ def render(bill: Bill) -> str:
     content: dict[str, Any] = json.loads(JsonV1Dot7(bom).output_as_string())
     # The schema can do without it, the library cannot.
     del content["metadata"]["timestamp"]
-    # What stands there without `dependsOn` is said to need nothing; what is left out, nothing is
-    # said of.
+    # A package without `dependsOn` needs nothing; of one that is left out, nothing is known.
     unknown = {str(components[i.key].bom_ref) for i in bill.items if i.needs is None}
     content["dependencies"] = [d for d in content["dependencies"] if d["ref"] not in unknown]
     return json.dumps(content, indent=2, sort_keys=True) + "\n"

@@ -68,7 +68,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Advisory:
-    """What is known against one package; `severity` is empty where a word for it is not given."""
+    """What is known against one package; `severity` is empty if none is given."""
 
     id: str
     aliases: tuple[str, ...]

@@ -95,7 +95,7 @@ def _environment(bill: Bill) -> dict[str, Any]:
 
 
 def _place(item: Item) -> str:
-    """Return where a package is from, as far as SPDX has a form for it: a file URL is none."""
+    """Return where a package is from, if SPDX has a form for that; it has none for a file URL."""
     url = item.locked.url if item.locked else ""
     if not url.startswith(("https://", "http://", "git+https://", "git+http://", "git+ssh://")):
         return NOTHING_SAID

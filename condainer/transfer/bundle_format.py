@@ -1,4 +1,4 @@
-"""The file that `cnd bundle` writes: locks, the files they were made from, and all packages.
+"""The file that `cnd bundle` writes: locks, their input files, and all packages.
 
 It is a plain tar archive, uncompressed because packages are compressed. The first member says what
 the others are, by kind, name, size and sha256; these have numbers for names, so that no name in the

@@ -191,7 +191,7 @@ def _checked(stream: BinaryIO, path: Path) -> tuple[dict[str, bytes], tuple[Piec
 
 
 def _check_record(piece: Piece, copy: Callable[[BinaryIO], None], path: Path) -> str:
-    """Return the text of a record of build tools; raises IntegrityError for what is none."""
+    """Return the text of a record of build tools; raises IntegrityError if it is not one."""
     if not build_requirements.KEY.fullmatch(piece.name) or piece.size > PROJECT_LIMIT:
         raise IntegrityError(f"{path}: {piece.name!r} is no record of build tools")
     copy(buffer := io.BytesIO())
@@ -202,7 +202,7 @@ def _check_record(piece: Piece, copy: Callable[[BinaryIO], None], path: Path) ->
 
 
 def _file_of(piece: Piece) -> File:
-    """Return the archive that a piece is; raises LockfileError for a name that is none."""
+    """Return the archive that a piece is; raises LockfileError if its name is not one."""
     return File(piece.name, piece.sha256, piece.name, ())
 
 

@@ -1,4 +1,4 @@
-"""What processes, mounts and projects leave in a cache and in the staging directory."""
+"""Files that processes, mounts and projects leave in a cache and in the staging directory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from condainer.system.private_directory import claimed_directory, has_ended, hel
 ABANDONED = 7 * DAY
 # How long damaged entries are kept for investigation, in seconds.
 KEPT = 30 * DAY
-# What a directory is called in which something is being deleted.
+# The purpose of directories in which something is being deleted.
 COLLECTED = "collected"
 # A mount point.
 PREFIX = re.compile(r"condainer-[0-9a-f]{32}")
@@ -144,7 +144,7 @@ def _paths(place: Path) -> list[Path]:
 
 
 def _age(path: Path, now: float) -> float:
-    """Return how old a regular file is; what is none is not old."""
+    """Return the age of a regular file in seconds, 0 for anything else."""
     with suppress(OSError):
         status = path.lstat()
         if stat.S_ISREG(status.st_mode):
@@ -155,7 +155,7 @@ def _age(path: Path, now: float) -> float:
 def clear(leftover: Leftover, workshop: Path) -> bool:
     """Delete a leftover, and tell whether we did: another process may delete it or use it again.
 
-    Parameters: `workshop` is a directory on the same file system, for private ones.
+    Parameters: `workshop` is a directory for private ones, on the same file system.
     """
     path = leftover.path
     try:

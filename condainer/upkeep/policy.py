@@ -53,7 +53,7 @@ def policy_of(texts: Mapping[str, str | None]) -> Policy:
 
 
 def read(root: Path) -> Policy:
-    """Return the policy that the owner of a cache wrote down, an empty one if there is none.
+    """Return the policy that the owner of a cache wrote, or an empty one.
 
     A file of another user, or what is no file, is ignored: any member can put it there. Raises
     ConfigError if the owner's file is not valid.

@@ -1,7 +1,7 @@
-"""A report on caches for a group: one page that holds all it shows, and makes no connection.
+"""A report on caches for a group: one self-contained page, which makes no connection.
 
-What it shows was written by others: names, paths, users. It stands in the page as JSON that cannot
-end its element, and scripts put it on the screen as text. The page forbids every other script.
+Others wrote what it shows: names, paths, users. The page holds this as JSON that cannot end its
+element, and its scripts show it as text. The page forbids all other scripts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from condainer.upkeep.policy import Policy
 TEMPLATE = "report.html"
 # How many packages are listed that several images have.
 PACKAGES = 1000
-# What a character becomes that could end the element in which the data stands.
+# Escapes for characters that could end the HTML element of the data.
 UNSAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 STYLE = re.compile(r"(?<=<style>).*?(?=</style>)", re.DOTALL)
 SCRIPT = re.compile(r"(?<=<script>).*?(?=</script>)", re.DOTALL)

@@ -100,8 +100,8 @@ def share(
     """Make a directory the cache of a group, or repair one that is.
 
     Parameters: `group` is a name, None for the group that the directory has; `private` closes it
-    to all others, None leaves it as it is; `limits` are written down for its collections, if there
-    are any; `dry` touches nothing and says what would be changed.
+    to all others, None leaves it as it is; `limits`, if any, are written for its
+    collections; `dry` touches nothing and says what would be changed.
     Raises StorageError, with the directory untouched, if it holds something else or may not be
     changed, ConfigError for a group that does not exist.
     """
@@ -141,7 +141,7 @@ def share(
 
 
 def _complete(root: Path, wanted: Wanted, limits: Policy, log: _Log) -> None:
-    """Make what is missing, and write down what collections may take away.
+    """Make missing directories, and write the limits of collections.
 
     The owner of a sticky directory may rename what others put there, so members make none.
     """
@@ -210,7 +210,7 @@ def _mode(status: os.stat_result, private: bool | None) -> int:
 
 
 def _passable(path: Path, group: int) -> bool:
-    """Tell whether members of a group may pass through a directory, access lists apart."""
+    """Tell whether members of a group may pass through a directory; access lists do not count."""
     status = path.stat()
     needed = stat.S_IXGRP if status.st_gid == group else stat.S_IXOTH
     return bool(status.st_mode & needed)
@@ -228,7 +228,7 @@ def _tend_root(root: Path, wanted: Wanted, log: _Log) -> None:
 
 
 def _layout(wanted: Wanted) -> tuple[Level, ...]:
-    """Return what is set right below the cache's own directory; cache_layout.md has it all."""
+    """Return what is repaired below the cache's own directory; cache_layout.md has it all."""
     file = Wanted(FILE_MODE, wanted.group)
     lock = Wanted(wanted.mode & 0o666, wanted.group)
     entry = Level(entries.ENTRY.pattern, Wanted(ENTRY_MODE, wanted.group), (_file(".+", file),))
@@ -248,10 +248,10 @@ def _file(pattern: str, wanted: Wanted) -> Level:
 
 
 def _tend_below(parent: int, path: Path, levels: tuple[Level, ...], log: _Log) -> None:
-    """Set right what the layout knows in a directory, and leave the rest alone.
+    """Repair what the layout knows in a directory, and leave the rest alone.
 
-    Nothing is reached by its path: between a look and a change, a member could put a link in the
-    place of a directory, and an administrator would change what it points to.
+    Paths are not used: between a look and a change, a member could replace a directory by a link,
+    and an administrator would change what it points to.
     """
     try:
         names = sorted(os.listdir(f"/proc/self/fd/{parent}"))

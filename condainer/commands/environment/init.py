@@ -17,8 +17,8 @@ def init(call: Call, convert: bool) -> None:
     """Begin a project: write its configuration.
 
     Writes a commented condainer.yml, an example environment.yml, or one for requirements.txt, and
-    into .gitignore the scripts that builds make. Nothing that exists is overwritten, but
-    for the original's condainer.yml with --convert, of which condainer.yml.original is a copy.
+    into .gitignore the scripts that builds make. Nothing that exists is overwritten, except, with
+    --convert, the original's condainer.yml, which is copied to condainer.yml.original.
     """
     from condainer import beginning
 

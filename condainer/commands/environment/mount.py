@@ -49,7 +49,7 @@ def mount_image(
     if (shell is not None or warn) and not (address or env):
         call.warn_if_behind(entry)
     if warn:
-        # For a shell in which it is active already.
+        # A shell asks in which the image is active already.
         return
     claim = run.mount(entry, settings, call.reporter(), verify, shell)
     if claim is not None:

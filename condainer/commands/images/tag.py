@@ -23,7 +23,7 @@ from condainer.cli.options import JSON
 def tag(
     call: Call, name: str | None, address: str | None, listed: bool, delete: bool, as_json: bool
 ) -> None:
-    """Give an image a name in the cache, by which everybody finds it.
+    """Give an image a name in the cache that all users can use.
 
     Without ADDRESS, the project's own image; another name may stand in its place. `cnd exec --env
     NAME` and all commands that take an address take the name then, from any directory. Only its
