@@ -11,7 +11,7 @@ from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
 from condainer.cli.main import cli
 from condainer.cli.options import JSON_ARRAY, named_image
-from condainer.images.dependencies import Graph
+from condainer.images import dependencies
 
 
 @cli.command("tree")
@@ -27,8 +27,6 @@ def tree(
     It begins with those that no other one needs. Conda and PyPI packages stand in one tree; `(*)`
     marks what was shown before.
     """
-    from condainer.images import dependencies
-
     graph = _graph(call, address, env, as_json)
     if graph is None:
         return
@@ -47,8 +45,6 @@ def tree(
 @click.pass_obj
 def why(call: Call, package: str, address: str | None, env: str | None, as_json: bool) -> None:
     """Show what needs a package, and what that asks of it."""
-    from condainer.images import dependencies
-
     graph = _graph(call, address, env, as_json)
     if graph is None:
         return
@@ -60,10 +56,11 @@ def why(call: Call, package: str, address: str | None, env: str | None, as_json:
         show(line)
 
 
-def _graph(call: Call, address: str | None, env: str | None, as_json: bool) -> Graph | None:
+def _graph(
+    call: Call, address: str | None, env: str | None, as_json: bool
+) -> dependencies.Graph | None:
     """Return what the packages of an image need, None if that is not to be read now."""
     from condainer import pipeline
-    from condainer.images import dependencies
     from condainer.inputs.read import read_inputs
     from condainer.system.errors import CondainerError
 

@@ -10,14 +10,14 @@ from condainer.cli.call import Call
 from condainer.cli.console import answer
 from condainer.cli.main import cli
 from condainer.cli.options import named_image
-from condainer.integrations.shell_hook import SHELLS
+from condainer.integrations import shell_hook
 
 
 @cli.command("shell-hook")
-@click.argument("shell", type=click.Choice(SHELLS), default=SHELLS[0])
+@click.argument("shell", type=click.Choice(shell_hook.SHELLS), default=shell_hook.SHELLS[0])
 @named_image
 @click.pass_obj
-def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> None:
+def print_hook(call: Call, shell: str, address: str | None, env: str | None) -> None:
     """Print what a shell evaluates to be in the image.
 
     For direnv, write `eval "$(cnd shell-hook)"` into .envrc. The image stays mounted until that
@@ -25,7 +25,6 @@ def shell_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
     """
     from condainer import pipeline, project
     from condainer.activate import run
-    from condainer.integrations import shell_hook
     from condainer.lock.lock_paths import lockfile_path
     from condainer.system.machine import this_platform
 
