@@ -103,7 +103,7 @@ def _execute(project: Path, call: Call) -> None:
         settings = replace(settings, address=names.address(call.env, settings))
     entry, lock = pipeline.current_entry(settings)
     use = run.Use(entry, lock, settings, reporter_for(call.quiet))
-    run.command(call.words, use, lambda: None if call.found else _stamp(settings, call))
+    run.command(call.words, use, lambda: None if call.stamped else _stamp(settings, call))
 
 
 def _stamp(settings: Settings, call: Call) -> None:

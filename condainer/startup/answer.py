@@ -1,6 +1,6 @@
-"""The commands that a stamp answers, without click; in doubt, the long way.
+"""The commands that a stamp answers, without click; None leaves a command to the long way.
 
-It imports next to nothing, so that `cnd build` with nothing changed costs hardly more than an
+It imports next to nothing, so that `cnd build` with nothing changed takes hardly longer than a bare
 interpreter.
 """
 
@@ -10,7 +10,7 @@ import time
 
 from condainer.startup import find_project, stamp
 
-# The only setting that a command line may have: what wrappers and kernels give of an image.
+# The only setting that a command line may have: wrappers and kernels name the cache of an image.
 CACHE = "cache_directory=/"
 # The option that names one of several environments of a project.
 ENVIRONMENT = ("-e", "--environment")
@@ -22,7 +22,7 @@ class Call:
     `directory` is the project's, `named` if `-d` gave it; `env` is the name of an image, or its
     whole address, empty for the project's own, and `overrides` tells its cache, if it is given;
     `environment` is which one of several in the project is asked for, empty for `default`;
-    `found` is what the stamp says, None if that is not valid any more.
+    `stamped` is what the stamp says, None if that is not valid any more.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class Call:
         # What activation asks is about an image, not about a project.
         asked = command == "activation-variables"
         key = stamp.named(directory, env, overrides, environment)
-        self.found = None if asked else _found(key)
+        self.stamped = None if asked else _stamped(key)
 
 
 def parsed(arguments: list[str]) -> "Call | None":
-    """Return what the arguments ask for; None for what only the command line itself knows."""
+    """Return what the arguments ask for; None for what only click's command line knows."""
     quiet, place = False, 0
     given: str | None = None
     chosen = ""
@@ -79,7 +79,7 @@ def parsed(arguments: list[str]) -> "Call | None":
             environment = chosen or os.environ.get(find_project.ENVIRONMENT, "")
             environment = "" if environment == find_project.DEFAULT else environment
             words = _words(command, rest)
-            # Not for a shell that completes.
+            # A shell that asks for completions gets them from click.
             if words is None or "_CND_COMPLETE" in os.environ:
                 return None
             if overrides and not (env and overrides[0].startswith(CACHE)):
@@ -97,7 +97,7 @@ def parsed(arguments: list[str]) -> "Call | None":
 def _env(command: str, words: list[str], chosen: str) -> tuple[str, list[str]]:
     """Return the name or whole address of the image of a command, if any, and the other words.
 
-    Where the command line has `chosen` an environment of the project, there is none.
+    There is none where the command line has `chosen` an environment of the project.
     """
     if command != "exec" or chosen:
         return "", words
@@ -122,39 +122,39 @@ def _words(command: str, words: list[str]) -> list[str] | None:
 
 
 def run(call: Call, start: float) -> int | None:
-    """Do what a call asks for and return the exit status; None if its stamp is not enough for that.
+    """Do what a call asks for and return the exit status; None if its stamp is not enough.
 
     Parameters: `start` is when the command began, by time.perf_counter(). Raises CommandNotStarted.
     """
     if call.command == "build":
         return _build(call, start)
-    if call.command == "exec" and call.found is not None:
+    if call.command == "exec" and call.stamped is not None:
         from condainer.startup import attach
 
-        attach.command(call.words, call.found, call.quiet)
+        attach.command(call.words, call.stamped, call.quiet)
     return None
 
 
 def _build(call: Call, start: float) -> int | None:
-    found = call.found
-    if found is None or "text" not in found:
+    stamped = call.stamped
+    if stamped is None or "text" not in stamped:
         return None
     if "--json" in call.words:
         seconds = round(time.perf_counter() - start, 3)
-        sys.stdout.write(f"{found['head']}{seconds}{found['tail']}\n")
+        sys.stdout.write(f"{stamped['head']}{seconds}{stamped['tail']}\n")
     elif not call.quiet:
         seconds = time.perf_counter() - start
         told = use(call.directory, call.environment)
-        sys.stderr.write(f"{found['text']} in {seconds:.2f} s\n{told}\n")
+        sys.stderr.write(f"{stamped['text']} in {seconds:.2f} s\n{told}\n")
     return 0
 
 
 def use(project: str, environment: str = "") -> str:
-    """Return how the image of a project is used, in the shell of this user.
+    """Return the commands that use the image of a project, in the shell of this user.
 
-    Parameters: `environment` is which one of several it is of, empty for `default`.
-    Not without a slash: bash looks in PATH first, where conda and virtual environments have an
-    `activate` of their own.
+    The path of the script always has a slash: without one, bash looks in PATH first, where conda
+    and virtual environments have an `activate` of their own. Parameters: `environment` is the one
+    of several that the image is of, empty for `default`.
     """
     shell = os.path.basename(os.environ.get("SHELL", ""))
     script = {"fish": "activate.fish", "csh": "activate.csh", "tcsh": "activate.csh"}
@@ -174,24 +174,24 @@ def use(project: str, environment: str = "") -> str:
 
 
 def _directory(command: str, given: str | None) -> str:
-    """Return the path of the project; nothing where there is none."""
+    """Return the path of the project, or an empty text where there is none."""
     try:
         return _absolute(find_project.project_of(command) if given is None else given)
     except OSError:
         return ""
 
 
-def _found(directory: str) -> dict[str, str] | None:
+def _stamped(directory: str) -> dict[str, str] | None:
     try:
-        found = stamp.valid(directory)
-        young = found is not None and 0 <= time.time() - int(found["time"]) < stamp.LIFE
-        return found if young else None
+        stamped = stamp.valid(directory)
+        young = stamped is not None and 0 <= time.time() - int(stamped["time"]) < stamp.LIFE
+        return stamped if young else None
     except (OSError, ValueError, KeyError):
         return None
 
 
 def _absolute(directory: str) -> str:
-    """Return a path as pathlib's absolute() writes it; nothing for one that it writes otherwise."""
+    """Return a path as Path.absolute() does; an empty text for one that begins with two slashes."""
     path = directory if directory.startswith("/") else f"{os.getcwd()}/{directory}"
     if path.startswith("//"):
         return ""

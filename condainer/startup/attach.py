@@ -1,7 +1,7 @@
-"""Into an image, at once if it is mounted already; whatever is not as usual is for the long way.
+"""Run a command in the image of a stamp; what is unusual is left to the long way.
 
-It does what mounts.hold(), run.command() and shell.environment() do then, and imports next to
-nothing: one claim, two looks at the mount table, one at the content.
+For a mounted image it does what mounts.hold(), run.command() and shell.environment() do, and
+imports next to nothing: one claim, two looks at the mount table, one at the content.
 """
 
 import _signal
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import NoReturn
 
-# Who runs under one of these ends with it, and so do the daemons started there.
+# A job ends all of its processes, and so the daemons started in it.
 JOBS = (
     ("SLURM_JOB_ID", "SLURM_STEP_ID"),
     ("PBS_JOBID",),
@@ -28,40 +28,38 @@ JOBS = (
 AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
 # How long a daemon may take to answer before the long way asks it with more patience, in seconds.
 PATIENCE = 1.0
-# What the kernel writes otherwise into the mount table.
+# Characters that the kernel escapes in the mount table.
 ESCAPED = frozenset(" \t\n\\#")
 FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def command(argv: "Sequence[str]", found: dict[str, str], quiet: bool) -> None:
+def command(argv: "Sequence[str]", stamped: dict[str, str], quiet: bool) -> None:
     """Replace this process by a command in the image that a stamp names.
 
-    Returns if the long way has to be taken. Raises CommandNotStarted.
+    Returns if the long way is needed. Raises CommandNotStarted.
     """
-    if is_mounted(found):
-        claim = claim_mounted(found)
+    if is_mounted(stamped):
+        claim = claim_mounted(stamped)
     else:
         from condainer.startup import mount
 
-        claim = mount.claim_new(found)
+        claim = mount.claim_new(stamped)
     if claim is None:
         return
     said: list[str] = []
     try:
-        given = environment_of(found)
+        before, scripts = environment_of(stamped), command_environment.scripts_of(stamped["prefix"])
+        environment = command_environment.after_scripts(scripts, before, said.append)
     except ValueError:
-        os.close(claim)
-        return
-    environment = command_environment.after_scripts(
-        command_environment.scripts_of(found["prefix"]), given, said.append
-    )
+        environment = None
     if environment is None:
         os.close(claim)
         return
     for text in said:
         command_environment.tell(text)
     os.set_inheritable(claim, True)
-    launch.execute(argv, environment, (found["prefix"], found["address"]), None if quiet else warn)
+    image = stamped["prefix"], stamped["address"]
+    launch.execute(argv, environment, image, None if quiet else warn)
 
 
 def warn(text: str) -> None:
@@ -69,32 +67,32 @@ def warn(text: str) -> None:
     command_environment.tell(f"Warning: {text}")
 
 
-def is_mounted(found: dict[str, str]) -> bool:
+def is_mounted(stamped: dict[str, str]) -> bool:
     """Tell whether anything at all is mounted at the prefix."""
-    base, name = found.get("base", ""), found["prefix"].rpartition("/")[2]
+    base, name = stamped.get("base", ""), stamped["prefix"].rpartition("/")[2]
     return b" %s " % os.fsencode(f"{base.rstrip('/')}/{name}") in mount_table()
 
 
-def environment_of(found: dict[str, str]) -> dict[str, str]:
+def environment_of(stamped: dict[str, str]) -> dict[str, str]:
     """Return the environment of a command, before the image's own scripts."""
     variables, table = {}, []
-    for key, text in found.items():
+    for key, text in stamped.items():
         kind, _, name = key.partition(" ")
         if kind == "variable":
             variables[name] = text
         elif kind == "default":
             value, below, *unless = text.split("\n")
             table.append((name, value, below, unless))
-    named, address = found["name"], found["address"]
-    place = _stand_ins(found)
+    named, address = stamped["name"], stamped["address"]
+    place = _stand_ins(stamped)
     return command_environment.environment(
-        found["prefix"], variables, os.environ, named, address, table, place
+        stamped["prefix"], variables, os.environ, named, address, table, place
     )
 
 
-def _stand_ins(found: dict[str, str]) -> str:
+def _stand_ins(stamped: dict[str, str]) -> str:
     """Return the stand-ins of an image's commands; empty where nothing of ours can hold them."""
-    base, _, name = found["prefix"].rpartition("/")
+    base, _, name = stamped["prefix"].rpartition("/")
     directory = f"{base}/.condainer-{os.geteuid()}"
     try:
         return f"{directory}/{name}{command_environment.STAND_INS}" if is_private(directory) else ""
@@ -103,14 +101,13 @@ def _stand_ins(found: dict[str, str]) -> str:
         return ""
 
 
-def claim_mounted(found: dict[str, str]) -> int | None:
-    """Claim a mount that every process of ours sees, and that is looked after; None if it is not.
+def claim_mounted(stamped: dict[str, str]) -> int | None:
+    """Claim a mount that all our processes see and a keeper looks after; None if there is none.
 
-    The descriptor keeps it mounted. What the mount table said of it before the claim counts only if
-    it says the same after it.
+    The descriptor keeps it mounted. The mount table must say the same before and after the claim.
     """
-    base, name = found.get("base"), found["prefix"].rpartition("/")[2]
-    wish = found["mount"]
+    base, name = stamped.get("base"), stamped["prefix"].rpartition("/")[2]
+    wish = stamped["mount"]
     if base is None or ESCAPED & {*base} or wish == PRIVATE or (wish == AUTO and in_job()):
         return None
     place = (os.fsencode(base), os.fsencode(name))
@@ -124,7 +121,7 @@ def claim_mounted(found: dict[str, str]) -> int | None:
         return None
     try:
         said = answer(prefix)
-        if said == expected(found, device) and look(mount_table(), *place) == seen:
+        if said == expected(stamped, device) and look(mount_table(), *place) == seen:
             return claim
     except OSError:
         pass
@@ -132,9 +129,9 @@ def claim_mounted(found: dict[str, str]) -> int | None:
     return None
 
 
-def expected(found: dict[str, str], device: tuple[int, int]) -> bytes:
+def expected(stamped: dict[str, str], device: tuple[int, int]) -> bytes:
     """Return what answer() says of the mount of an image that is what it should be."""
-    return b"%d %s\n" % (os.makedev(*device), found["address"].encode())
+    return b"%d %s\n" % (os.makedev(*device), stamped["address"].encode())
 
 
 def in_job() -> bool:
@@ -151,10 +148,10 @@ def mount_table() -> bytes:
 def look(
     table: bytes, base: bytes, name: bytes
 ) -> tuple[str, tuple[int, int] | None, bool, list[bytes]]:
-    """Return what names our view, the device of our mount of an image, and whether it is root's.
+    """Return a name of our view, the device of our mount of an image, and whether root made it.
 
-    The device is None if none of ours, or more than that, is at the mount point. The last is all
-    that the table says of the mount point.
+    The device is None unless exactly one mount, ours or root's, is at the mount point. The last
+    value is the lines of the table for the mount point.
     """
     prefix = base.rstrip(b"/") + b"/" + name
     longest, view, mounts = b"", b"", []
@@ -182,7 +179,7 @@ def look(
 
 
 def _lock(base: str, name: str, view: str) -> int | None:
-    """Take the lock of a mount's users with the others; None if there is no keeper, or anything."""
+    """Share the lock of a mount's users; None if the mount has no keeper, or no lock files."""
     try:
         stem = stem_of(base, name, view)
         keeper = os.open(f"{stem}.keeper", FLAGS)
@@ -197,7 +194,7 @@ def _lock(base: str, name: str, view: str) -> int | None:
         users = os.open(f"{stem}.users", FLAGS)
         # The keeper has it for a moment after each command, to look whether to unmount.
         if lock(users, f"{stem}.users", fcntl.LOCK_SH):
-            # The keeper goes by this time.
+            # The keeper reads this time as that of the last use.
             os.utime(users)
             return users
     except OSError:
@@ -206,10 +203,9 @@ def _lock(base: str, name: str, view: str) -> int | None:
 
 
 def lock(descriptor: int, path: "str | os.PathLike[str]", kind: int) -> bool:
-    """Lock an open file of ours; False if it is not the one at its path any more.
+    """Lock an open file of ours; False, and the file closed, if its path names another file.
 
-    A cleaner of temporary files may have removed it: others lock the new one. Unless it is locked,
-    it is closed. Raises OSError.
+    A cleaner of temporary files may have removed it, and others lock the new one. Raises OSError.
     """
     locked = False
     try:
@@ -225,7 +221,7 @@ def lock(descriptor: int, path: "str | os.PathLike[str]", kind: int) -> bool:
 
 
 def stem_of(base: str, name: str, view: str) -> str:
-    """Return how the paths of a mount's lock files begin; see mountlocks.locks_for().
+    """Return how the paths of a mount's lock files begin; see mount_locks.locks_for().
 
     Raises OSError if our directory of them is not there, or not ours alone.
     """
@@ -245,7 +241,7 @@ def is_private(directory: str) -> bool:
 
 
 def _open_provided(prefix: str) -> int | None:
-    """Claim what root has mounted for everybody: nobody can unmount what a process has open."""
+    """Claim what root has mounted for all users: an open directory cannot be unmounted."""
     try:
         return os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
@@ -253,11 +249,11 @@ def _open_provided(prefix: str) -> int | None:
 
 
 def answer(prefix: str, patience: float = PATIENCE) -> bytes | None:
-    """Return what is mounted at a prefix: its device and its address; None without an answer.
+    """Return the device and the address of what is mounted at a prefix; None without an answer.
 
-    In the place of what cannot be read there is the number of the error, negative. A child of ours
-    asks: who waits for a daemon of FUSE that has begun with the answer cannot be ended. Parameters:
-    `patience` is in seconds.
+    The negative number of an error takes the place of what cannot be read. A child of ours asks,
+    because a process that waits for a FUSE daemon cannot always be killed. Parameters: `patience`
+    is in seconds.
     """
     reading, writing = os.pipe()
     child = os.fork()
@@ -266,7 +262,7 @@ def answer(prefix: str, patience: float = PATIENCE) -> bytes | None:
     os.close(writing)
     said = None
     try:
-        # The end of the child closes its end of the pipe, too.
+        # When the child ends, its end of the pipe is closed too.
         if select.select([reading], [], [], patience)[0]:
             said = os.read(reading, 200)
     finally:
@@ -281,7 +277,7 @@ def answer(prefix: str, patience: float = PATIENCE) -> bytes | None:
 def _ask(prefix: str, writing: int) -> "NoReturn":
     said = b""
     try:
-        # Who cannot end must not hold our locks, nor a shell's pipe.
+        # A child that hangs must not hold our locks, nor a shell's pipe.
         os.closerange(0, writing)
         os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
         place = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

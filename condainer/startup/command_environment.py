@@ -8,13 +8,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    # A variable, its value, or else a directory, and the user's files because of which it is left.
+    # A variable, its value or else a directory, and the user's files that leave it unset.
     Row = tuple[str, str, str, Sequence[str]]
 
 # Below the user's cache directory; one directory for each address, because what compilers and
 # package managers leave there fits one environment only. Can be deleted at any time.
 DIRECTORY = "condainer-tools"
-# What activation itself decides.
+# The variables that activation itself sets or removes.
 DECIDED = ("PATH", "PS1", "IFS", "PYTHONHOME", "CONDA_PREFIX", "CONDA_SHLVL", "CONDA_DEFAULT_ENV")
 # What conda writes for a variable that is not to be set.
 UNSET = "***unset***"
@@ -24,8 +24,8 @@ STAND_INS = ".stand-ins"
 SENTINEL = ".condainer/address"
 # What a shell sets for itself.
 SHELL_OWN = ("_", "SHLVL", "PWD", "OLDPWD")
-# What a shell takes for its own settings, besides all that begins with BASH: with the caller's, it
-# might read the scripts otherwise or not at all (SHELLOPTS=noexec), and would set some anew.
+# The settings of a shell, beside all that begins with BASH: with the caller's values, it might read
+# the scripts differently or not at all (SHELLOPTS=noexec), and it sets some again itself.
 SETTINGS = (
     *("SHELLOPTS", "POSIXLY_CORRECT", "ENV", "IFS", "PS1", "PS2", "PS4", "CDPATH", "GLOBIGNORE"),
     *("GLOBSORT", "EXECIGNORE", "FUNCNEST", "TMOUT", "OPTIND", "OPTERR", "RANDOM", "SECONDS"),
@@ -33,7 +33,7 @@ SETTINGS = (
 )
 
 # Sources the scripts given as arguments; their output and the environment go to two descriptors. A
-# script that ends the shell ends those that follow; whatever it set up to do then is not done.
+# script that ends the shell ends those that follow; its own EXIT trap does not run.
 SOURCE_SCRIPTS = """
 exec >>/proc/self/fd/{said} 2>&1
 trap 'exec {env} -0 >|/proc/self/fd/{result}' EXIT
@@ -59,7 +59,7 @@ def environment(
 
     Parameters: `variables` are those of the environment, without what activation itself decides;
     `environ` is the caller's environment; `table` as for defaults(); `stand_ins` is the directory
-    that stands behind the image's own in PATH, if there is one. Raises ValueError as packaged().
+    that follows the image's own in PATH, if there is one. Raises ValueError as packaged().
     """
     result = {
         key: value
@@ -94,8 +94,7 @@ def environment(
 def packaged(prefix: str) -> dict[str, str | None]:
     """Return the variables that files of an image's packages set, as conda does; None: unset.
 
-    What activation itself decides is left out. Raises ValueError for a file that conda would not
-    understand.
+    What activation itself decides is left out. Raises ValueError for a file that conda cannot read.
     """
     directory, state = f"{prefix}/etc/conda/env_vars.d", f"{prefix}/conda-meta/state"
     try:
@@ -104,7 +103,7 @@ def packaged(prefix: str) -> dict[str, str | None]:
         paths = []
     if os.path.exists(state):
         paths.append(state)
-    found: dict[str, str | None] = {}
+    variables: dict[str, str | None] = {}
     for path in paths:
         import json
 
@@ -116,12 +115,12 @@ def packaged(prefix: str) -> dict[str, str | None]:
                 # conda's own default, envvars_force_uppercase.
                 name = given.upper()
                 if is_identifier(name) and not is_decided(name) and value != UNSET:
-                    found[name] = None if value is None else str(value)
+                    variables[name] = None if value is None else str(value)
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: {error}") from None
-        if any("\0" in value for value in found.values() if value):
+        if any("\0" in value for value in variables.values() if value):
             raise ValueError(f"{path}: a value with a null character")
-    return found
+    return variables
 
 
 def is_decided(name: str) -> bool:
@@ -151,7 +150,7 @@ def defaults(table: "Iterable[Row]", environ: "Mapping[str, str]", address: str)
 
 
 def _directory(environ: "Mapping[str, str]", variable: str, below_home: str) -> str:
-    """Return a directory of the XDG specification, or nothing without a home directory."""
+    """Return a directory of the XDG specification, or an empty text without a home directory."""
     named = environ.get(variable, "")
     if os.path.isabs(named):
         return named
@@ -174,13 +173,13 @@ def after_scripts(
 ) -> dict[str, str] | None:
     """Return the environment after a shell has sourced some scripts.
 
-    None if it could not, if it ended without telling its environment, or if the directory of the
-    image's programs is not in PATH any more: those of the system would run in their place.
+    None if it failed, if it ended without telling its environment, or if the directory of the
+    image's programs is no longer in PATH: those of the system would run in their place.
     Parameters: `on_output` receives what they print.
     """
     if not scripts:
         return environ
-    # Files instead of pipes: a background process that a script leaves must not make us wait.
+    # Files instead of pipes: we must not wait for a background process that a script leaves.
     said, result = os.memfd_create("said"), os.memfd_create("environment")
     try:
         env = "/usr/bin/env" if os.path.exists("/usr/bin/env") else "env"
@@ -201,7 +200,7 @@ def after_scripts(
         return None
     for key in SHELL_OWN:
         dump.pop(key, None)
-    # A shell drops what it cannot have as a variable of its own.
+    # A shell drops variables whose names it does not allow.
     foreign = {
         k: v for k, v in environ.items() if k in SHELL_OWN or is_setting(k) or not is_identifier(k)
     }
@@ -209,7 +208,7 @@ def after_scripts(
 
 
 def is_setting(name: str) -> bool:
-    """Tell whether a shell takes a variable of this name for a setting of its own."""
+    """Tell whether a variable of this name is a setting of the shell."""
     return name.startswith("BASH") or name in SETTINGS
 
 
@@ -222,15 +221,16 @@ def _shell() -> list[str]:
     from condainer.startup import tool_paths
 
     bash = tool_paths.find("bash")
-    # Below sshd, some would read ~/.bashrc.
+    # Started by sshd, some builds of bash read ~/.bashrc.
     return [bash, "--norc"] if bash else ["/bin/sh"]
 
 
 def run(argv: list[str], env: dict[str, str], kept: "Sequence[int] | None" = None) -> int:
-    """Run a command in a session of its own, nothing of which outlives it; return its status.
+    """Run a command in a session that ends with it, and return its status.
 
-    Only what starts a session of its own, as a daemon, does. Parameters: besides `kept`, it
-    inherits what we would; without that, no descriptor at all, which a daemon would never close.
+    Only a daemon that starts a session of its own outlives it. Parameters: the command inherits the
+    descriptors `kept` and those of ours that are inheritable; without `kept`, it inherits none,
+    because a daemon never closes them.
     """
     for descriptor in kept or ():
         os.set_inheritable(descriptor, True)
@@ -245,37 +245,37 @@ def run(argv: list[str], env: dict[str, str], kept: "Sequence[int] | None" = Non
         try:
             os.killpg(child, _signal.SIGKILL)
         except OSError:
-            # It is no session yet: we were interrupted at once.
+            # We were interrupted before it had its session.
             os.kill(child, _signal.SIGKILL)
         _, status = os.waitpid(child, 0)
     return status
 
 
 def _inheritable() -> list[int]:
-    """Return the descriptors that a program would get from us, besides its streams."""
-    found = []
+    """Return the descriptors, beside its streams, that a program inherits from us."""
+    descriptors = []
     for name in os.listdir("/proc/self/fd"):
         try:
             if int(name) > 2 and os.get_inheritable(int(name)):
-                found.append(int(name))
+                descriptors.append(int(name))
         except OSError:
             # That of the list itself.
             continue
-    return found
+    return descriptors
 
 
 def _spawned(argv: list[str], env: dict[str, str], closed: "Sequence[int]") -> int:
-    """Start a command without our streams and terminal; a fork would take four times as long."""
+    """Start a command without our streams and terminal; a fork takes four times as long."""
     null: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
         (os.POSIX_SPAWN_OPEN, number, os.devnull, os.O_RDWR, 0) for number in range(3)
     ]
     null += [(os.POSIX_SPAWN_CLOSE, number) for number in closed]
-    # As for every program that is not written in Python.
+    # Python ignores these; programs expect their defaults.
     signals = (_signal.SIGPIPE, _signal.SIGXFSZ)
     try:
         return os.posix_spawn(argv[0], argv, env, file_actions=null, setsid=True, setsigdef=signals)
     except NotImplementedError:
-        # An interpreter that was made for an older C library.
+        # The interpreter was built for an older C library.
         return os.posix_spawn(argv[0], argv, env, file_actions=null, setpgroup=0, setsigdef=signals)
 
 

@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 VARIABLE = "CONDAINER_PROJECT"
 # Which of several environments of a project a command is about.
 ENVIRONMENT = "CONDAINER_ENVIRONMENT"
-# That which is chosen where none is named.
+# The environment that is used if none is named.
 DEFAULT = "default"
 CONFIGURATION = "condainer.yml"
 INPUTS = (
     *("environment.yml", "environment.yaml", "conda-lock.yml", "pixi.lock", "conda.lock"),
     *("pixi.toml", "conda.toml", "pylock.toml", "uv.lock"),
 )
-# It is an input if pixi or conda-workspaces has a part of it; conda-lock's part is none.
+# It is an input if it has a table of pixi or conda-workspaces; one of conda-lock does not count.
 PYPROJECT = "pyproject.toml"
 OF_TOOLS = (b"tool.pixi.", b"tool.pixi]", b"tool.conda.", b"tool.conda]")
-# These are about no project.
+# Commands that use no project.
 WITHOUT = ("activation-variables", "prereq", "version")
 
 
@@ -30,9 +30,9 @@ def this_platform() -> str:
 
 
 def project_of(command: str) -> str:
-    """Return the project directory of a command without `-d`; CONDAINER_PROJECT is as it stands.
+    """Return the project of a command without `-d`: CONDAINER_PROJECT, or the nearest one upward.
 
-    Raises FileNotFoundError where the working directory was deleted.
+    Raises FileNotFoundError if the working directory was deleted.
     """
     named = os.environ.get(VARIABLE) if command not in WITHOUT else None
     if named:
@@ -42,7 +42,7 @@ def project_of(command: str) -> str:
 
 
 def note(project: str) -> str:
-    """Return what is said of a project that was found: nothing, if it is the working directory."""
+    """Return the line that names a project, empty if it is the working directory."""
     return "" if is_here(project) else f"Project: {project}"
 
 
@@ -75,7 +75,7 @@ def _has_input(directory: str, inputs: "tuple[str, ...]") -> bool:
 def _is_workspace(path: str) -> bool:
     """Tell whether a pyproject.toml has a table of pixi or conda, as settings.input_files does."""
     try:
-        # What is no file must not keep us waiting.
+        # Without O_NONBLOCK, a FIFO would keep us waiting.
         with open(path, "rb", opener=_without_waiting) as file:
             lines = file.read().replace(b" ", b"").replace(b"\t", b"").split(b"\n")
     except OSError:
@@ -88,7 +88,7 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _ours(directory: str) -> "Iterator[str]":
-    """Yield a directory, and those above it while they are ours and on its file system."""
+    """Yield a directory, and those above it as long as they are ours and on its file system."""
     yield directory
     try:
         device = os.stat(directory).st_dev
@@ -97,7 +97,7 @@ def _ours(directory: str) -> "Iterator[str]":
             status = os.stat(directory)
             if status.st_uid != os.geteuid() or status.st_dev != device:
                 return
-            # The sticky bit: as in root's /tmp, others put files beside ours.
+            # The sticky bit: others may put files beside ours, as in /tmp.
             if status.st_mode & 0o1000:
                 return
             yield directory

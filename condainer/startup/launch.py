@@ -1,6 +1,6 @@
 """How this process becomes a command, or starts one that outlives it, with next to no imports."""
 
-# In C, and there from the start, which the enumerations of `signal` are not.
+# The C part of `signal`: the interpreter has it loaded already, without the enumerations.
 import _signal
 import errno
 import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NoReturn
 
-# How a path fails that is not there, or whose daemon of FUSE is not.
+# The errors of a path that does not exist, or whose FUSE daemon does not.
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.ECONNABORTED, errno.EIO)
 
 
@@ -34,10 +34,10 @@ def execute(
 ) -> "NoReturn":
     """Replace this process by a command, looked for in the PATH of its new environment.
 
-    Parameters: `image` is the prefix and the address of the image that the environment is of: what
-    is outside of it does not run in the place of what has gone with it. `warn` is told of a Python
-    that is not the image's. Raises CommandNotStarted, with the exit code that a shell would give,
-    or 125 if the image has gone.
+    Parameters: `image` is the prefix and the address of the environment's image: once that is
+    unmounted, no command from outside of it runs in the place of its own. `warn` is told of a
+    Python that is not the image's. Raises CommandNotStarted, with the exit code of a shell, or 125
+    if the image was unmounted.
     """
     from_python()
     command = argv[0]
@@ -65,10 +65,10 @@ def execute(
             absent = isinstance(error, (FileNotFoundError, NotADirectoryError))
             reason = "its interpreter does not exist" if absent else error.strerror
             if image is not None and within and error.errno in GONE:
-                found = _find(candidate, *image)
-                if found:
+                there = _has(candidate, *image)
+                if there:
                     raise CommandNotStarted(f"{candidate}: {reason}", 126) from None
-                gone = gone or found is None
+                gone = gone or there is None
             elif not absent or ("/" in command and os.path.isfile(candidate)):
                 raise CommandNotStarted(f"{command}: {reason}", 126) from None
     if gone and image is not None:
@@ -94,14 +94,14 @@ def _is_python(path: str) -> bool:
 
 
 def _is_stand_in(path: str) -> bool:
-    """Tell whether a path is that of a stand-in, which waits for a command of the image."""
+    """Tell whether a path is that of a stand-in for a command of the image."""
     return os.path.dirname(path).endswith(command_environment.STAND_INS)
 
 
-def _find(path: str, prefix: str, address: str) -> "bool | None":
-    """Tell whether an image has a path below its prefix; None if the image is not there."""
+def _has(path: str, prefix: str, address: str) -> "bool | None":
+    """Tell whether an image has a path below its prefix; None if the image is not mounted."""
     try:
-        # Whatever is mounted there meanwhile, what is open stays the same.
+        # What is open stays the same image, even if another is mounted over it.
         place = os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             sentinel = os.open(
@@ -119,7 +119,7 @@ def _find(path: str, prefix: str, address: str) -> "bool | None":
 
 
 def _lies_in(place: int, path: str) -> bool:
-    """Tell whether a path leads to anything, a link at least; raises OSError if nobody knows."""
+    """Tell whether a path is a file or a link; raises OSError if that cannot be found out."""
     try:
         os.lstat(path, dir_fd=place)
     except (FileNotFoundError, NotADirectoryError):
@@ -128,9 +128,9 @@ def _lies_in(place: int, path: str) -> bool:
 
 
 def end_cleanly() -> None:
-    """Let what ends this process be an exception, so that private pieces are removed first."""
+    """Turn SIGTERM and SIGHUP into an exception, so that private files are removed first."""
     for number in (_signal.SIGTERM, _signal.SIGHUP):
-        # What nohup wants of a command begins with us.
+        # nohup ignores SIGHUP for us, too.
         if _signal.getsignal(number) != _signal.SIG_IGN:
             _signal.signal(number, _terminated)
 
@@ -140,10 +140,10 @@ def _terminated(number: int, frame: object) -> None:
 
 
 def from_python() -> None:
-    """Leave what an exec would hand on of Python: text not yet written, and ignored signals."""
+    """Prepare for an exec: write out buffered text, and reset the signals that Python ignores."""
     sys.stdout.flush()
     sys.stderr.flush()
-    # SIGINT resets itself.
+    # An exec resets SIGINT itself.
     for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
         _signal.signal(number, _signal.SIG_DFL)
 
@@ -162,26 +162,25 @@ def module_command(module: str) -> list[str]:
     """Return the command that runs a module of ours in this interpreter.
 
     It finds the same Condainer however that was installed, and neither the working directory nor
-    a PYTHON* variable can put other code in its place; only the standard library is sure to be
-    there besides.
+    a PYTHON* variable can put other code in its place. Beside it, only the standard library is sure
+    to be importable.
     """
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     start = (
         "import runpy, sys; sys.path.append(sys.argv.pop(1)); "
         "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)"
     )
-    # File names are UTF-8 whatever the locale of a caller says.
+    # File names are UTF-8 in any locale.
     return [sys.executable, "-I", "-X", "utf8", "-c", start, root, module]
 
 
 def start_daemon(
     argv: "Sequence[str]", env: "Mapping[str, str]", pass_fds: "Sequence[int]" = ()
 ) -> int:
-    """Start a command that outlives us and is nobody's child, without our terminal and descriptors.
+    """Start a command that outlives us, as a child of init, without our terminal and descriptors.
 
     Parameters: `env` is its whole environment, `pass_fds` the descriptors it keeps. It returns
-    before the command has started; whether it did, the command itself has to show. What is returned
-    is the number of a child to be waited for, which ends at once.
+    before the command has started, with the number of a child to wait for, which ends immediately.
     """
     child = os.fork()
     if child == 0:
@@ -194,7 +193,7 @@ def _become_daemon(
 ) -> "NoReturn":
     try:
         os.setsid()
-        # Once more, so that it is adopted by init and can never get a terminal.
+        # A second fork, so that init adopts it and it can never get a terminal.
         if os.fork():
             os._exit(0)
         os.chdir("/")
@@ -209,5 +208,5 @@ def _become_daemon(
         os.closerange(first, os.sysconf("SC_OPEN_MAX"))
         os.execve(argv[0], list(argv), dict(env))
     finally:
-        # Whatever happened, the copy of the parent must not go on as if it were the parent.
+        # The copy of the parent must never go on as if it were the parent.
         os._exit(127)

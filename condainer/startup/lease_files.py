@@ -1,6 +1,6 @@
 """The small files in a cache that say who uses an image; with next to no imports.
 
-`cnd exec` is to be quick. Nothing here fails: a cache that cannot be written is used without.
+`cnd exec` must be quick. A cache that cannot be written is used without them.
 """
 
 import os
@@ -9,7 +9,7 @@ import time
 
 LEASES = "leases"
 USES = "uses"
-# Never a link, nor a FIFO that would keep us waiting, in the place of a file.
+# A link is not followed, and a FIFO does not keep us waiting.
 FLAGS = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
@@ -37,7 +37,7 @@ def make(directory: str, name: str) -> None:
     finally:
         os.close(place)
     try:
-        # For people, whatever the umask; on a full disk, an empty one counts as well.
+        # For people, under any umask; an empty lease, as on a full disk, counts as well.
         os.fchmod(descriptor, 0o644)
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         text = f"mounted by {user_name(os.geteuid())} on {name.split('.')[1]}, {since}\n"
@@ -72,18 +72,18 @@ def use_name(address: str) -> str:
 
 
 def this_host() -> str:
-    """Return a name of this host, and of the time since it was booted, without a `.`."""
+    """Return a name of this host and its present boot, without a `.`."""
     return f"{os.uname().nodename.partition('.')[0]}-{this_boot()}"
 
 
 def this_boot() -> str:
-    """Return a name of the time since this host was booted."""
+    """Return a name of the present boot of this host."""
     with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as stream:
         return stream.read(8).decode("ascii")
 
 
 def user_name(number: int) -> str:
-    """Return the name of a user, or the number of one whom this machine does not know."""
+    """Return the name of a user, or the number of one that this machine does not know."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
@@ -91,5 +91,5 @@ def user_name(number: int) -> str:
 
 
 def _opened(directory: str) -> int:
-    """Open a directory of the cache; a link in its place leads where a member wants us to write."""
+    """Open a directory of the cache; a link could lead to where another user wants us to write."""
     return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)

@@ -1,10 +1,10 @@
-"""What was seen of a project when its image was last found, to tell at a glance if it is so still.
+"""What was seen of a project when its image was last found, to tell quickly if that still holds.
 
 This is read before anything else: it imports nothing that a bare interpreter has not imported. A
 stamp holds the list of what was looked at and what was seen there, so that looking again is one
-comparison: the bytes of small files, which no preserved time or coarse clock can hide a change of,
-and for the rest what lstat says. It lies in the user's own cache directory, where nobody else can
-write one.
+comparison: of the bytes of small files, whose changes no preserved time or coarse clock can hide,
+and of what lstat says of the rest. It lies in the user's own cache directory, where no other user
+can write one.
 """
 
 import os
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
 
 MAGIC = b"condainer-stamp-3"
 DIRECTORY = "condainer-stamps"
-# What is larger is remembered by its sha256, in bytes.
+# A larger file, in bytes, is remembered by its sha256.
 LARGE = 1 << 20
-# Of a whole address.
+# The digits of a whole address.
 DIGITS = 32
-# How long a stamp is believed, in seconds: then a build touches the project's note, too.
+# How long a stamp is believed, in seconds: after that a build touches the project's note again.
 LIFE = 20 * 3600
-# Besides CONDAINER_*, on which settings depend; without what an activation sets, and what names the
-# project or its environment, by which a stamp is found.
+# The variables beside CONDAINER_* that settings depend on.
 NAMES = (
     *(b"HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME", b"TMPDIR"),
-    # By which a lock can be stale.
+    # These can make a lock stale.
     *(b"UV_INDEX", b"UV_DEFAULT_INDEX", b"UV_INDEX_URL", b"UV_EXTRA_INDEX_URL", b"UV_FIND_LINKS"),
 )
+# No settings: what an activation sets, and what names the project or its environment, by which a
+# stamp is found.
 NO_SETTINGS = (
     *(b"CONDAINER_ADDRESS", b"CONDAINER_PREFIX", b"CONDAINER_PROJECT"),
     b"CONDAINER_ENVIRONMENT",
@@ -41,9 +42,9 @@ PATHS = (
     *(b"CONDAINER_READONLY_PACKAGE_CACHES", b"CONDAINER_STAGING", b"CONDAINER_MOUNT_BASE"),
     *(b"CONDAINER_TOOLS", b"CONDAINER_CONDA_EXE", b"CONDAINER_INSTALLER", b"TMPDIR"),
 )
-# What is found need not be what a file system's encoding can say, as the name of an environment.
+# Not that of the file system, which may lack characters of an environment's name.
 ENCODING = ("utf-8", "surrogateescape")
-# What is seen of a file that can be read begins so.
+# The beginning of what is seen of a file that can be read.
 IS = b"is "
 FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -52,11 +53,11 @@ CONTENT, DIGEST, FILE, PLACE, TARGET, DATED, NUMBER = b"c", b"d", b"f", b"p", b"
 
 
 def named(project: str, name: str, overrides: "Sequence[str]" = (), environment: str = "") -> str:
-    """Return what the stamp is of that an image has, by name or address, in a project directory.
+    """Return the key of the stamp of a project's image, or of one with a name or an address.
 
     Parameters: `overrides` are the settings of the command line; without a name, `environment` is
-    which one of several in the project is asked for. No path of a project has two slashes in a
-    row, and no name begins with one.
+    the one of several in the project. Keys differ, because no path of a project has two slashes in
+    a row, and no name begins with one.
     """
     if name:
         return "//".join((project, name, *overrides))
@@ -71,7 +72,7 @@ def path_of(project: str) -> str | None:
         if not home.startswith("/"):
             return None
         cache = f"{home}/.cache"
-    # Not of a text, whose hash differs from process to process. The path is compared anyway.
+    # The hash of a text differs from process to process. The path is compared anyway.
     key = hash(tuple(os.fsencode(project))) & 0xFFFF_FFFF_FFFF_FFFF
     return f"{cache}/{DIRECTORY}/{project.rpartition('/')[2][:40]}-{key:016x}"
 
@@ -92,16 +93,16 @@ def valid(project: str) -> dict[str, str] | None:
         return None
     if observed(project, rest[first:second].split(b"\0")) != rest[second:-1]:
         return None
-    found = {}
+    fields = {}
     for field in rest[:first].decode(*ENCODING).split("\0"):
         name, _, value = field.partition("=")
-        found[name] = value
-    return found
+        fields[name] = value
+    return fields
 
 
-def render(found: dict[str, str], plan: list[bytes], seen: bytes) -> bytes:
+def render(stamped: dict[str, str], plan: list[bytes], seen: bytes) -> bytes:
     """Return the text of a stamp: what was found, what to look at, and what was seen there."""
-    fields = b"\0".join(f"{name}={value}".encode(*ENCODING) for name, value in found.items())
+    fields = b"\0".join(f"{name}={value}".encode(*ENCODING) for name, value in stamped.items())
     items = b"\0".join(plan)
     return b"%s %d %d\n%s%s%s\n" % (MAGIC, len(fields), len(items), fields, items, seen)
 
@@ -141,7 +142,7 @@ def _surroundings(project: str) -> list[bytes]:
     # A personality such as linux32 has locks of its own.
     machine = os.uname().machine
     user = (os.geteuid(), os.getegid(), sorted(os.getgroups()))
-    # From elsewhere in the project, only these are other paths.
+    # In another directory of the project, only these are other paths.
     here = os.getcwd() if relative else ""
     return [os.fsencode(f"{about} {machine} {user} {here} {project}"), b"\0".join(variables)]
 
@@ -186,9 +187,9 @@ def _digest(path: bytes) -> bytes:
 def _state(kind: bytes, path: bytes) -> bytes:
     """Return what matters of the state of a path.
 
-    FILE is all that tells one file from another on every node that sees it; PLACE what decides
-    whom a directory or link can be trusted with, TARGET the same where links lead, DATED with the
-    time when it was written; NUMBER tells which directory it is.
+    FILE is all that tells one file from another on every node that sees it; PLACE is who may change
+    a directory or link, TARGET the same of what a link leads to, DATED adds the time when it was
+    written; NUMBER tells which directory it is.
     """
     try:
         status = os.lstat(path) if kind in (FILE, PLACE) else os.stat(path)
@@ -208,10 +209,7 @@ def _state(kind: bytes, path: bytes) -> bytes:
 
 
 def _own(path: str) -> bytes | None:
-    """Return the content of a file that only we can have put there, else None.
-
-    It and its directory are ours, and nobody else can write either of them.
-    """
+    """Return the content of a file that only we can write, as its directory; None for another."""
     above, _, name = path.rpartition("/")
     try:
         directory = os.open(above, FLAGS | os.O_NOFOLLOW | os.O_DIRECTORY)

@@ -1,18 +1,18 @@
-"""What stands in for the commands of an image that is not there for those who use it.
+"""Stand-ins for the commands of an image that is unmounted while a shell or script uses it.
 
-Such a shell or script has the image's `bin` in PATH. Were there nothing else, it would find the
-commands of the system instead, and go on with another Python without a word. So stand-ins wait in
-a directory next in PATH, for when the daemon behind the mount has died, and in the directory below
-the mount, for when it is taken away (mount.guard).
+Such a shell has the image's `bin` in PATH. Without stand-ins it would find the commands of the
+system and silently go on with another Python. So there are stand-ins in the next directory of PATH,
+for when the daemon behind the mount has died, and in the directory below the mount, for when it is
+unmounted (mount.guard).
 """
 
 import os
 
 from condainer.startup.command_environment import STAND_INS
 
-# The one script in the directory, to which all names lead.
+# The one script in the directory; all names are links to it.
 STUB = ".condainer-guard"
-# Shells remember where they found a command: it works again when the image is back.
+# It waits for the image to come back, because shells remember where they found a command.
 SCRIPT = """\
 #!/bin/sh
 bin={bin}
@@ -30,24 +30,24 @@ exit 125
 def put(prefix: str, directory: str) -> None:
     """Have stand-ins of the commands of a mounted image in our directory of lock files.
 
-    They stay there for whoever still has them in PATH. Raises OSError.
+    They stay there for shells that still have them in PATH. Raises OSError.
     """
     name = prefix.rpartition("/")[2]
     place = f"{directory}/{name}{STAND_INS}"
     if os.path.exists(f"{place}/{STUB}"):
         return
-    made = f"{directory}/{name}.{os.getpid()}{STAND_INS}"
+    new = f"{directory}/{name}.{os.getpid()}{STAND_INS}"
     try:
-        fill(made, prefix, _executables(f"{prefix}/bin"))
-        # What is there already, without its stub, is of no use.
+        fill(new, prefix, _executables(f"{prefix}/bin"))
+        # A directory without its stub is of no use.
         _remove(place)
-        os.rename(made, place)
+        os.rename(new, place)
     except OSError:
-        # Somebody else was quicker, and theirs are the same.
+        # Another process was quicker, and its stand-ins are the same.
         if not os.path.exists(f"{place}/{STUB}"):
             raise
     finally:
-        _remove(made)
+        _remove(new)
 
 
 def fill(directory: str, prefix: str, names: "list[str]") -> None:
@@ -63,15 +63,15 @@ def fill(directory: str, prefix: str, names: "list[str]") -> None:
 
 
 def _executables(directory: str) -> list[str]:
-    """Return the names of all that can be run; raises OSError, for none must be left out."""
-    found = []
+    """Return the names of all executables; raises OSError, for none must be left out."""
+    names = []
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         path = f"{directory}/{name}"
-        if os.path.exists(path) and os.access(path, os.X_OK) and not os.path.isdir(path):
-            found.append(name)
-    # A daemon that died meanwhile has answered with no.
+        if os.path.isfile(path) and os.access(path, os.X_OK):
+            names.append(name)
+    # If the daemon died, all answers were no.
     os.stat(os.path.dirname(directory))
-    return found
+    return names
 
 
 def quoted(text: str) -> str:
@@ -85,5 +85,5 @@ def _remove(directory: str) -> None:
             os.unlink(f"{directory}/{name}")
         os.rmdir(directory)
     except OSError:
-        # It is not there, or somebody else removes it.
+        # It is not there, or another process removes it.
         pass

@@ -1,15 +1,15 @@
 """The programs that mount and unmount: where they are, and what may be left to the kernel.
 
-It imports next to nothing, for `cnd exec` is to be quick.
+It imports next to nothing, because `cnd exec` must be quick.
 """
 
 import os
 
-# How images are mounted, by whatever.
+# The options with which any program mounts images.
 OPTIONS = "ro,nosuid,nodev"
 # The kernel's own file system, which only root can mount, also where there are user namespaces.
 KERNEL = "squashfs"
-# How the scripts of `cnd wrap` begin.
+# The beginning of the scripts of `cnd wrap`.
 WRAPPER = b"#!/bin/bash -p\n# Made by `cnd wrap`"
 
 
@@ -17,17 +17,17 @@ def find(name: str, directory: str = "") -> str | None:
     """Return the path of an executable, or None.
 
     It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH. The
-    wrapper of an image's program is none: it would need the tool itself, to mount the image.
+    wrapper of an image's program does not count: it needs the tool itself, to mount the image.
     """
     own = os.path.normpath(f"{root()}/current/programs")
-    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
-    for place in (directory, own, *path):
-        found = os.path.join(place, name)
-        if not place or not os.path.isfile(found) or not os.access(found, os.X_OK):
+    directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    for place in (directory, own, *directories):
+        path = os.path.join(place, name)
+        if not place or not os.path.isfile(path) or not os.access(path, os.X_OK):
             continue
-        # What others could have put among our own is not run.
-        if (os.path.normpath(place) != own or _is_ours(own)) and not _is_wrapper(found):
-            return found
+        # Others could have put theirs into a directory that they can write.
+        if (os.path.normpath(place) != own or _is_ours(own)) and not _is_wrapper(path):
+            return path
     return None
 
 
@@ -56,7 +56,7 @@ def _is_wrapper(path: str) -> bool:
         with open(path, "rb", buffering=0) as stream:
             return stream.read(len(WRAPPER)) == WRAPPER
     except OSError:
-        # What can be run need not be readable.
+        # An executable need not be readable.
         return False
 
 
@@ -66,9 +66,9 @@ def _is_ours(path: str) -> bool:
 
 
 def environment(directory: str = "") -> dict[str, str]:
-    """Return a small environment: a daemon must not carry along what a job has set.
+    """Return a small environment for a daemon, without what a job or a module has set.
 
-    The libraries of modules, in LD_LIBRARY_PATH, are not those that the system's tools need.
+    The libraries that modules name in LD_LIBRARY_PATH are not those of the system's tools.
     """
     path = os.environ.get("PATH") or os.defpath
     return {"PATH": f"{directory}:{path}" if directory else path, "LC_ALL": "C"}
@@ -83,7 +83,7 @@ def keeper_environment(directory: str = "") -> dict[str, str]:
 
 
 def kernel_works() -> bool:
-    """Tell whether this process can let the kernel mount an image, as far as can be seen."""
+    """Tell whether the kernel can probably mount an image for this process."""
     if os.geteuid() != 0 or not os.access("/dev/loop-control", os.R_OK | os.W_OK):
         return False
     with open("/proc/filesystems", "rb", buffering=0) as stream:
@@ -93,8 +93,8 @@ def kernel_works() -> bool:
 def kernel_is_safe(image: str) -> bool:
     """Tell whether the kernel may mount an image for root.
 
-    It trusts a file system more than squashfuse has to, so the image must be root's own; and
-    everybody will see what is in it, so everybody must be able to read it anyway.
+    The kernel trusts a file system more than squashfuse does, so the image must be root's own; and
+    all users see what is mounted, so all must be able to read the image.
     """
     if not kernel_works():
         return False

@@ -64,7 +64,7 @@ def is_quick(project: Project, *arguments: str, monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(project.path)
     call = answer.parsed(list(arguments))
-    return call is not None and call.found is not None
+    return call is not None and call.stamped is not None
 
 
 def test_two_variants_side_by_side(two: Project, monkeypatch: pytest.MonkeyPatch) -> None:

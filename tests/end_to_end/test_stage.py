@@ -68,8 +68,8 @@ def test_the_quick_way_finds_the_mounted_copy(
     monkeypatch.chdir(staged.path)
     call = answer.parsed(["exec", "--", "true"])
     assert call is not None
-    assert call.found is not None
-    assert call.found["stage"] == "yes"
+    assert call.stamped is not None
+    assert call.stamped["stage"] == "yes"
     argv = [sys.executable, "-m", "condainer", "exec", "true"]
     subprocess.run(
         ["strace", "-f", "-e", "trace=openat,execve", "-o", "trace", *argv],

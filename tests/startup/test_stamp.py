@@ -733,7 +733,7 @@ def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) ->
     from condainer.startup.answer import Call
 
     def execute(project: Path, call: Call) -> None:
-        asked.append(call.found is not None)
+        asked.append(call.stamped is not None)
 
     asked: list[bool] = []
     monkeypatch.setattr(hit, "_execute", execute)
