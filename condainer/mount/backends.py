@@ -1,4 +1,4 @@
-"""What stands at a mount point, and the programs that mount an image there and unmount it."""
+"""What is at a mount point, and the programs that mount an image there and unmount it."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ else:
 
 # How long a daemon may take to answer, in seconds; it may wait for a slow file system.
 PATIENCE = 10.0
-# How often to look at what changes while it is looked at.
+# How often to look again at a mount point that changes during a look.
 LOOKS = 5
-# What a FUSE mount says whose daemon has gone.
+# The errors of a FUSE mount whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
 DEAD_ANSWERS = tuple(b"-%d" % number for number in DEAD_ERRORS)
 
-# How long the kernel keeps what squashfuse said, in seconds: an image never changes. libfuse asks
-# again after one second otherwise, and always for a name that is not there. squashfuse_ll says it
-# itself of what is there, and knows no such options.
+# How long the kernel keeps what squashfuse said, in seconds: an image never changes. Without these
+# options, libfuse asks again after one second, and always for a name that does not exist.
+# squashfuse_ll has no such options: it sets the time of existing names itself.
 LONG = 10**9
 KEPT = f"entry_timeout={LONG},attr_timeout={LONG},negative_timeout={LONG},kernel_cache"
 
@@ -43,9 +43,9 @@ BYTES_USED_OFFSET = 40
 
 
 class State(enum.Enum):
-    """What is at a mount point; PROVIDED is what root has mounted for everybody.
+    """What is at a mount point; PROVIDED is a mount that root made for all users.
 
-    Of a DEAD mount the daemon has gone, that of a HUNG one does not answer. UNPACKED is a copy of
+    The daemon of a DEAD mount has gone, that of a HUNG one does not answer. UNPACKED is a copy of
     ours, which is no mount.
     """
 
@@ -58,9 +58,9 @@ class State(enum.Enum):
     FOREIGN = "foreign"
 
 
-# What can be used as it is.
+# What commands can use as it is.
 USABLE = (State.MOUNTED, State.PROVIDED, State.UNPACKED)
-# What is there to be taken away by us, now or later.
+# What `cnd umount` takes away.
 HELD = (State.MOUNTED, State.DEAD, State.HUNG, State.UNPACKED)
 
 
@@ -69,15 +69,14 @@ class Busy(MountError):
 
 
 class Refused(MountError):
-    """fusermount3 does not mount for this user, or at this place; a private mount needs none."""
+    """fusermount3 refuses this user, or this place; a private mount works without it."""
 
 
 def examine(prefix: Path, address: str) -> State:
-    """Find out what is at a mount point, by asking it and not only the mount table.
+    """Find out what is at a mount point, from its content and the mount table.
 
-    MOUNTED means: a mount of this user, which no other user can have made, whose content says that
-    it has this address. PROVIDED is the same of a mount of root by the kernel, which nobody else
-    can make either.
+    MOUNTED is a mount of this user, which no other user can have made, whose content has this
+    address. PROVIDED is the same for a kernel mount, which only root can have made.
     """
     for _ in range(LOOKS):
         before = mounted_at(prefix)
@@ -92,21 +91,21 @@ def _seen(prefix: Path, address: str, top: Mounted | None) -> State:
     if top is None or top.kind == PLACE:
         return _of_directory(prefix, address)
     if top.kind != KERNEL and not top.kind.startswith("fuse"):
-        # Only we and root can show a directory of a disk here, and only ours alone has the mark.
+        # Only we and root can bind a directory here, and only our copies have the mark.
         return State.UNPACKED if unpack.is_there(prefix, address) else State.FOREIGN
     if top.kind != KERNEL and top.owner != os.geteuid():
         return State.FOREIGN
-    # A daemon can stop at any moment: we do not touch what it serves.
+    # A daemon can stop at any moment: a child of ours touches what it serves.
     said = attach.answer(str(prefix), PATIENCE)
     if said is None:
         return State.HUNG if top.owner == os.geteuid() else State.FOREIGN
-    device, _, found = said.rpartition(b" ")
-    if found in DEAD_ANSWERS:
+    device, _, content = said.rpartition(b" ")
+    if content in DEAD_ANSWERS:
         return State.DEAD
     if device != b"%d" % top.device:
-        # Something else was mounted above it later, as a job's own /tmp.
+        # Something was mounted above it later, such as a job's own /tmp.
         return _of_directory(prefix, address)
-    if found != f"{address}\n".encode():
+    if content != f"{address}\n".encode():
         return State.FOREIGN
     provided = top.kind == KERNEL and os.geteuid() != 0
     return State.PROVIDED if provided else State.MOUNTED
@@ -119,14 +118,14 @@ def _of_directory(prefix: Path, address: str) -> State:
 
 
 def is_ours(entry: Mounted) -> bool:
-    """Tell whether a mount is one that this user has made, and may take away."""
+    """Tell whether this user made a mount, and may unmount it."""
     return entry.owner == os.geteuid() or (entry.kind == KERNEL and os.geteuid() == 0)
 
 
 def _is_free(prefix: Path) -> bool:
-    """Tell whether we can mount at a path: nothing is there, or a directory of ours.
+    """Tell whether we can mount at a path: nothing is there, or an empty private directory of ours.
 
-    It is closed to others' writing, and holds nothing of anybody.
+    Stand-ins of ours may be in it.
     """
     try:
         prefix.lstat()
@@ -143,7 +142,7 @@ class Backend(Protocol):
 
     @property
     def name(self) -> str:
-        """What the program or the kernel's part is called."""
+        """The name of the program, or of the kernel's file system."""
 
     def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
         """Mount an image file at an existing directory; raises MountError.
@@ -154,7 +153,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True)
 class Fuse:
-    """squashfuse, whose daemon serves the files; `environment` is the one in which it runs."""
+    """squashfuse, whose daemon serves the files and runs in `environment`."""
 
     program: str
     environment: dict[str, str]
@@ -166,7 +165,7 @@ class Fuse:
 
     @property
     def obstacle(self) -> str:
-        """Why this process can mount only in a namespace; empty if others can see its mounts."""
+        """Why this process can mount only in a namespace; empty if its mounts are seen outside."""
         if os.geteuid() == 0:
             return ""
         if not self.setuid_helper:
@@ -197,7 +196,7 @@ class Kernel:
 
 
 def find_fuse(directory: Path | None) -> Fuse:
-    """Return the programs for mounting, `directory` looked into before PATH.
+    """Return the programs for mounting, from `directory` or PATH.
 
     Raises ToolError when squashfuse or a usable /dev/fuse is missing.
     """
@@ -216,7 +215,7 @@ def find_fuse(directory: Path | None) -> Fuse:
 
 
 def tool_environment(directory: Path | None) -> dict[str, str]:
-    """Return the environment of a daemon; see tools.environment()."""
+    """Return the environment of a daemon; see tool_paths.environment()."""
     return tool_paths.environment(str(directory or ""))
 
 
@@ -258,9 +257,9 @@ def _mount(
 
 
 def _refused_hint(said: str) -> str:
-    """Return the remedy for what fusermount3 says, or what libfuse says of it."""
+    """Return the remedy for an error of fusermount3, or of libfuse about it."""
     if "mount_max" in said:
-        return "Unmount what is not needed any more (`cnd umount`)."
+        return "Unmount images that you no longer need (`cnd umount`)."
     if "exec fusermount" in said:
         return "Install the package fuse3, whose fusermount3 lets ordinary users mount."
     if "filesystem type" in said:
@@ -269,7 +268,7 @@ def _refused_hint(said: str) -> str:
 
 
 def _failed_hint(said: str, image: Path) -> str:
-    """Return the remedy for what squashfuse or `mount` says."""
+    """Return the remedy for an error of squashfuse or `mount`."""
     if "this version supports only" in said:
         return "Install a newer squashfuse, which knows this compression."
     if "squashfs image" in said or "bad superblock" in said:
@@ -280,7 +279,7 @@ def _failed_hint(said: str, image: Path) -> str:
 
 
 def _check_file(image: Path) -> None:
-    """Refuse what is no whole image: squashfuse mounts some truncated ones and fails later."""
+    """Refuse a damaged image: squashfuse mounts some truncated ones and fails later."""
     try:
         with files.open_regular(image) as stream:
             head = stream.read(SUPERBLOCK_SIZE)

@@ -1,4 +1,4 @@
-"""Which way an image is mounted: by what, and where everybody or only we can see it."""
+"""Which way an image is mounted: by which program, and for all our processes or privately."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class Way:
 def choose(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
     """Return the way to mount an image that is not mounted for us yet.
 
-    Parameters: `wish` is one of config.WAYS, AUTO being the fastest way that is safe; `state` is
-    what is at the mount point. Raises MountError when a wish cannot be fulfilled, ToolError.
+    Parameters: `wish` is one of config.WAYS, of which AUTO means the fastest safe way; `state` is
+    what is at the mount point. Raises MountError when the wish cannot be fulfilled, ToolError.
     """
     taken = state is State.FOREIGN
     if wish == UNPACK:
@@ -62,11 +62,11 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     if taken:
         if wish == DIRECT:
             raise MountError(
-                "The mount point is taken by somebody else, and `mount: direct` forbids a private "
+                "The mount point is taken by something else, and `mount: direct` forbids a private "
                 "mount",
                 "Use `mount: auto` or `mount: private`.",
             )
-        return Way((*fast, fuse), True, "the mount point is taken by somebody else")
+        return Way((*fast, fuse), True, "the mount point is taken by something else")
     if wish == DIRECT:
         return Way((_demand_direct(fuse),), False, "`mount: direct` says so")
     job = mount_locks.job()
@@ -80,8 +80,8 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     return Way((fuse,), bool(fuse.obstacle), fuse.obstacle or "the mount point is free")
 
 
-def for_everybody_of_ours(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
-    """Return the way to mount where every process of ours sees it; raises as choose()."""
+def for_all_processes(wish: str, image: Path, state: State, tool_directory: Path | None) -> Way:
+    """Return the way to mount where all our processes see it; raises as choose()."""
     if wish == UNPACK:
         return _unpacked("`mount: unpack` says so", tool_directory)
     if wish == KERNEL or (wish == AUTO and tool_paths.kernel_is_safe(str(image))):
@@ -102,7 +102,7 @@ def for_everybody_of_ours(wish: str, image: Path, state: State, tool_directory: 
 
 
 def _unpacked(reason: str, tool_directory: Path | None, taken: bool = False) -> Way:
-    """Return the way of a copy, which is shown to our commands alone where the prefix is taken."""
+    """Return the way of an unpacked copy, which is private if the prefix is taken."""
     if taken and not namespace.available():
         raise MountError(
             "Something else is at the mount point, and this machine does not let an unpacked copy "
@@ -113,7 +113,7 @@ def _unpacked(reason: str, tool_directory: Path | None, taken: bool = False) -> 
 
 
 def unpacked_for(error: CondainerError, tool_directory: Path | None, taken: bool = False) -> Way:
-    """Return the way for a machine that cannot mount, as an error says; raises that without it."""
+    """Return the way for a machine that cannot mount; raises its `error` without unsquashfs."""
     try:
         return _unpacked(error.message, tool_directory, taken)
     except ToolError:
@@ -124,7 +124,7 @@ def _by_kernel(taken: bool, tool_directory: Path | None) -> Way:
     if os.geteuid() != 0:
         raise MountError(
             "Only root can mount with the kernel's squashfs",
-            "Use `mount: auto`, or ask for `cnd mount --all-users`, which serves everybody.",
+            "Use `mount: auto`, or ask the administrator for `cnd mount --all-users`.",
         )
     kernel = Kernel(backends.tool_environment(tool_directory))
     return Way((kernel,), taken, "`mount: kernel` says so")

@@ -1,4 +1,4 @@
-"""The stand-ins of an image's commands below its mount, for when that is taken away."""
+"""Stand-ins for an image's commands, in the directory below its mount, for when it is unmounted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from condainer.system.files import is_private_directory, remove_tree
 
 
 def put(below: int, prefix: Path) -> None:
-    """Let the commands of a mounted image fail loudly where they are not there.
+    """Put stand-ins below the mount of an image, so that its commands fail loudly without it.
 
     Parameters: `below` is a descriptor of the directory mounted on.
     """
@@ -20,9 +20,9 @@ def put(below: int, prefix: Path) -> None:
 
 
 def is_put(prefix: Path) -> bool:
-    """Tell whether that is all that a mount point of ours holds.
+    """Tell whether a mount point of ours holds nothing but stand-ins.
 
-    Some may be missing: they are just being put or removed, or who did that was killed.
+    Some may be missing while they are put or removed, or after a kill.
     """
     try:
         if os.listdir(prefix) != ["bin"] or not is_private_directory(prefix / "bin"):
@@ -39,6 +39,6 @@ def _is_stand_in(entry: os.DirEntry[str]) -> bool:
 
 
 def remove(prefix: Path) -> None:
-    """Take the stand-ins away, if there are any."""
+    """Remove the stand-ins, if there are any."""
     if is_private_directory(prefix) and is_put(prefix):
         remove_tree(prefix / "bin")

@@ -1,7 +1,7 @@
 """The process that looks after one mount, and unmounts it when its last user has gone.
 
-It lives in the view in which the mount is: that of everybody, or a private namespace, which it
-holds together. It refreshes the lease of the image, and repairs the mount.
+It lives in the mount's namespace, and keeps a private one alive. It refreshes the lease of the
+image, and repairs the mount.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from condainer.startup import launch, tool_paths
 from condainer.system import files, mount_table, process
 from condainer.system.errors import CondainerError
 
-# How often a keeper tries again to unmount what is in use without a lock, in seconds.
+# The pauses between attempts to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
-# How often a kernel that cannot tell is asked, in seconds.
+# The pause between looks at a process, on kernels without pidfd, in seconds.
 PAUSE = 0.2
-# How often to look at a mount whose daemon is not found, because it has gone already.
+# The pause between looks at a mount whose daemon is not found, in seconds.
 UNSEEN = 0.2
-# How often one that has ended looks whether others still use its mount point, in seconds.
+# The pause between looks whether others still use the mount point of an ended mount, in seconds.
 VISIT = 1.0
 
 
@@ -41,10 +41,10 @@ class Duty:
     """What a keeper has to know to look after a mount.
 
     `locks` are the files of Locks, and `held` is the locked descriptor of the keeper's own; `lease`
-    is that of the image; `again` the command that mounts it once more. A private mount has a
-    `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place);
-    `others` are the locks `mount` and `keeper` of the mount that all our processes see. `staged` is
-    the copy that is mounted, if it is one, and `claimed` the descriptor of our lock on it.
+    is that of the image; `again` the command that mounts it again. A private mount has a `notice`
+    with its locked descriptor `announced`, and perhaps a `cover` (see private.Place); `others` are
+    the locks `mount` and `keeper` of the mount that all our processes see. `staged` is the copy on
+    this node that is mounted, if any, and `claimed` the descriptor of our lock on it.
     """
 
     prefix: str
@@ -67,8 +67,7 @@ def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
     """Make sure that exactly one keeper looks after a mount; tell whether this one was started.
 
     The caller holds the users' lock, so that a keeper can end only before or after this.
-    Parameters: `cache` is that of the image; `held`, `locks` and `lease` of the duty are filled
-    in.
+    Parameters: `cache` is that of the image; `held`, `locks` and `lease` of the duty are filled in.
     """
     descriptor = mount_locks.take(locks.keeper, exclusive=True, wait=False)
     if descriptor is None:
@@ -126,13 +125,13 @@ class Keeper:
                     continue
                 kept = self._is_kept()
                 if not kept:
-                    # A shell that does not see this any more asks `cnd`, which waits for the lock;
-                    # the claims of all others are there.
+                    # Without this file, a shell asks `cnd`, which waits for the lock; earlier
+                    # claims are there.
                     self.ready.unlink(missing_ok=True)
                     kept = self._is_kept()
                 if not kept and self._unmounted():
                     self._clean_up()
-                    # Before the users' lock: who gets that one must see that we are gone.
+                    # Before the users' lock, whose next holder must see that we are gone.
                     os.close(self.duty.held)
                     break
                 self._say_ready()
@@ -141,7 +140,7 @@ class Keeper:
             if kept:
                 self._stand_by()
             else:
-                # In use by somebody who closed the lock's descriptor, or who never had it.
+                # A process uses it that closed the lock's descriptor, or never had it.
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
         self._outlast_visitors()
@@ -167,7 +166,7 @@ class Keeper:
         return False
 
     def _wait_until_unused(self) -> int:
-        """Return once nobody holds the users' lock, with the time when somebody last took it."""
+        """Wait until no process holds the users' lock, and return when one last took it."""
         users = mount_locks.wait_for(self.locks.users, exclusive=True)
         try:
             return os.fstat(users).st_mtime_ns
@@ -175,13 +174,13 @@ class Keeper:
             os.close(users)
 
     def _is_kept(self) -> bool:
-        """Tell whether we are needed although nobody holds a lock.
+        """Tell whether the mount is to stay although no process holds a lock.
 
-        A shell needs the mount point to stay ours even when its image was taken away.
+        A shell needs the mount point to stay ours even if its image was unmounted.
         """
         if mount_locks.shells(self.locks):
             return True
-        # To ask the daemon could take long, and who wants in waits for the lock.
+        # The daemon may answer slowly, and new users wait for the lock.
         top = mount_table.mounted_at(self.prefix)
         return top is not None and backends.is_ours(top) and self.locks.persistent.exists()
 
@@ -192,11 +191,11 @@ class Keeper:
     def _tend(self) -> None:
         """Refresh the lease when it is time, and repair a mount whose daemon has gone.
 
-        Scripts and shells look for their commands there without asking us: they would find those
-        of the system.
+        Without a repair, scripts and shells that look for their commands there find those of the
+        system.
         """
         if self.busy or self.ended:
-            # A repair is under way, and the mount is looked at again after it.
+            # A repair is running, and looks at the mount again afterwards.
             return
         self.busy = True
         try:
@@ -211,7 +210,7 @@ class Keeper:
     def _repaired(self) -> float:
         """Repair the mount if it is dead; return when to look again, in seconds."""
         state = backends.examine(self.prefix, self.duty.address)
-        # A repair that failed, perhaps because that daemon was killed too, leaves nothing there.
+        # A failed repair, perhaps of a daemon that was killed too, leaves no mount.
         self.broken = state is State.DEAD or (self.broken and state is State.ABSENT)
         if not self.broken:
             self.pause = FIRST_PAUSE
@@ -250,9 +249,9 @@ class Keeper:
         self._remove_mount_point()
 
     def _remove_mount_point(self) -> None:
-        """Remove the directory, unless it carries the mount that all our processes see.
+        """Remove the directory, unless the mount that all our processes see is on it.
 
-        From a private namespace that one cannot be seen, and would be detached with its directory.
+        A private namespace does not show that mount, which would be detached with its directory.
         """
         with mount_locks.all_taken(map(Path, self.duty.others)) as alone:
             if alone:
@@ -265,7 +264,7 @@ class Keeper:
             node_copies.remove_at_end(Path(self.duty.staged))
 
     def _outlast_visitors(self) -> None:
-        """Remove a mount point that others still use, once they do not; nobody else could."""
+        """Wait until others no longer use the mount point, and remove it: they cannot."""
         paths = (self.locks.mount, *map(Path, self.duty.others), self.locks.keeper)
         visited = True
         while visited and files.is_private_directory(self.prefix):

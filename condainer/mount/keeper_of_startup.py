@@ -1,4 +1,4 @@
-"""The keeper of a mount that `startup.mount` makes: it finds out what others are told."""
+"""The keeper of a mount that `startup.mount` makes, which tells it less than mount_work does."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from condainer.system.reporter import Silent
 
 
 def main(given: Sequence[str]) -> None:
-    """Look after a mount that is being made by the process that started us.
+    """Look after a mount that the process makes that started us.
 
-    Parameters: what the image and the options are made of, the beginning of the paths of the lock
+    Parameters: the fields of the image and of the options, the beginning of the paths of the lock
     files, the lease, and the descriptors of the keeper's lock and of the directory below the mount.
     """
     prefix, address, path, way, linger, tools, copies, stem, lease, held, below = given

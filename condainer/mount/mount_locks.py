@@ -1,8 +1,8 @@
 """The lock files of a mount, and what else its users write beside the mount point.
 
 Users hold a shared lock on the file `users`, which the commands they start inherit. One keeper per
-mount waits until it can have that lock for itself. Who mounts or repairs holds `mount` meanwhile.
-A lock file is never unlinked: somebody could hold a lock on the file that is gone.
+mount waits for an exclusive lock on it. A process that mounts or repairs locks `mount`. Lock files
+are never unlinked while they may be in use: a process could hold a lock on the unlinked file.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from condainer.system.errors import MountError, StorageError
 from condainer.system.private_directory import reclaim, this_boot
 
 NAMES = 10
-# The end of the name of what a keeper says of itself to shells.
+# The ending of the file by which a keeper tells shells that it is there.
 READY = ".ready"
-# What mount points are called: this and the digits of an address.
+# The name of a mount point, with an address.
 MOUNT_POINT = re.compile(r"condainer-([0-9a-f]{32})")
 
 
@@ -34,9 +34,8 @@ MOUNT_POINT = re.compile(r"condainer-([0-9a-f]{32})")
 class Locks:
     """The files of one mount on one node.
 
-    `persistent` says that the mount stays although nobody holds a lock, `namespace` where a
-    private one is, `verified` which bytes it was made from; `shells` is the beginning of the names
-    of shells' claims.
+    `persistent` says that the mount stays without users, `namespace` where a private one is,
+    `verified` which bytes it was made from; `shells` begins the names of shells' claims.
     """
 
     users: Path
@@ -51,9 +50,9 @@ class Locks:
 def locks_for(prefix: Path, private: str | None = None) -> Locks:
     """Return the lock files of a mount point, in a private directory beside it.
 
-    The names tell apart what shares the directory but not the mount: nodes, boots and mount
-    namespaces. Parameters: `private` names a private mount, which is none of those that everybody
-    in our view shares. Raises MountError when no directory of ours can be had.
+    The names differ by node, boot and mount namespace, which may share the directory but not the
+    mount. Parameters: `private` names a private mount, which only processes in its namespace see.
+    Raises MountError when no directory of ours can be made.
     """
     directory = private_directory(prefix.parent)
     view = _view(prefix.parent) if private is None else f"{_view(prefix.parent)}-{private}"
@@ -73,7 +72,7 @@ def locks_of(record: Path) -> Locks:
 def of_our_namespace(prefix: Path) -> Locks | None:
     """Return the lock files of the private mount whose namespace we are in, or None."""
     if not mount_table.has_place(prefix):
-        # Numbers of namespaces are used again, and records of killed ones stay.
+        # The kernel reuses numbers of namespaces, and the records of killed keepers stay.
         return None
     ours = os.readlink("/proc/self/ns/mnt")
     directory = existing_directory(prefix.parent)
@@ -87,7 +86,7 @@ def of_our_namespace(prefix: Path) -> Locks | None:
 
 
 def address_at(prefix: Path) -> str:
-    """Return the address that the name of a mount point states."""
+    """Return the address in the name of a mount point."""
     return prefix.name.partition("-")[2]
 
 
@@ -105,7 +104,7 @@ def private_ones(base: Path) -> list[Locks]:
 
 
 def forget_earlier_boots(base: Path) -> None:
-    """Delete lock files that no process can hold any more; what else stands there stays."""
+    """Delete the lock files of earlier boots, which no process can hold."""
     boot = this_boot()
     kinds = {READY, *(f".{field.name}" for field in fields(Locks))}
     directory = existing_directory(base)
@@ -126,12 +125,12 @@ def job() -> str:
 def private_directory(base: Path) -> Path:
     """Return our directory of lock files below `base`.
 
-    Somebody may have taken the name in a directory that all can write. Then it is the next name;
-    one that is there and ours always wins, so that all our processes agree.
+    If another user has taken the name in a shared directory, it is the next one. An existing
+    directory of ours always wins, so that all our processes agree.
     """
-    found = existing_directory(base)
-    if found is not None:
-        return found
+    existing = existing_directory(base)
+    if existing is not None:
+        return existing
     candidates = _candidates(base)
     for candidate in candidates:
         try:
@@ -155,7 +154,7 @@ def _candidates(base: Path) -> list[Path]:
 
 
 def existing_directory(base: Path) -> Path | None:
-    """Return our directory of lock files below `base`, if it is there."""
+    """Return our directory of lock files below `base`, if it exists."""
     return next((path for path in _candidates(base) if files.is_private_directory(path)), None)
 
 
@@ -194,7 +193,7 @@ def take(path: Path, exclusive: bool, wait: bool = True) -> int | None:
 
 
 def wait_for(path: Path, exclusive: bool) -> int:
-    """Lock a file, however long that takes, and return its descriptor; raises as take()."""
+    """Lock a file, waiting for others, and return its descriptor; raises as take()."""
     descriptor = take(path, exclusive)
     assert descriptor is not None
     return descriptor
@@ -202,7 +201,7 @@ def wait_for(path: Path, exclusive: bool) -> int:
 
 @contextmanager
 def all_taken(paths: Iterable[Path]) -> Iterator[bool]:
-    """Lock files meanwhile, and tell whether that worked: nobody else had any of them."""
+    """Lock files for the context, and yield whether no other process held any of them."""
     held = [take(path, exclusive=True, wait=False) for path in paths]
     try:
         yield None not in held
@@ -213,7 +212,7 @@ def all_taken(paths: Iterable[Path]) -> Iterator[bool]:
 
 
 def claim(locks: Locks) -> int:
-    """Take the users' lock with the others, and note the time for the keeper."""
+    """Share the users' lock, and note the time for the keeper."""
     descriptor = wait_for(locks.users, exclusive=False)
     os.utime(descriptor)
     return descriptor
@@ -256,9 +255,9 @@ def claim_for_shell(locks: Locks, pid: int) -> Path:
 
 
 def ready_file(prefix: Path, directory: Path) -> Path:
-    """Return where the keeper of a mount says that it heeds claims that were made without a lock.
+    """Return the file by which a keeper says that it respects claims that are made without a lock.
 
-    One file for all views, which shells cannot name: whoever reads it compares namespaces.
+    It is one file for all views, whose names shells do not know: a reader compares namespaces.
     """
     return directory / f"{_stem(prefix)}-any{READY}"
 
@@ -271,7 +270,7 @@ def say_ready(path: Path, locks: Locks) -> None:
 
 
 def take_back_ready(prefix: Path, locks: Locks) -> Callable[[], None]:
-    """Let shells ask `cnd` before they claim a mount; what is returned says ready again."""
+    """Make shells ask `cnd` before they claim a mount; the returned function undoes that."""
     path = ready_file(prefix, locks.users.parent)
     text = ""
     with suppress(OSError):
@@ -282,26 +281,26 @@ def take_back_ready(prefix: Path, locks: Locks) -> Callable[[], None]:
 
 def shells(locks: Locks) -> list[int]:
     """Return the shells that use a mount; the claims of those that have ended are deleted."""
-    found = []
+    pids = []
     for path in locks.shells.parent.glob(f"{locks.shells.name}.*"):
         with suppress(OSError):
             if _is_of_a_shell(path):
-                found.append(int(path.suffix[1:]))
+                pids.append(int(path.suffix[1:]))
             else:
                 path.unlink()
-    return found
+    return pids
 
 
 def _is_of_a_shell(claim: Path) -> bool:
     """Tell whether the shell that made a claim still lives; raises OSError."""
     pid = claim.suffix[1:]
     started = _started(int(pid)) if pid.isdigit() else None
-    # An empty one is just being written.
+    # An empty claim is being written.
     return started is not None and claim.read_text(encoding="ascii") in (started, "")
 
 
 def shells_anywhere(prefix: Path) -> bool:
-    """Tell whether a shell uses what is at a prefix, in whichever mount namespace."""
+    """Tell whether a shell uses what is at a prefix, in any mount namespace."""
     directory = existing_directory(prefix.parent)
     for path in directory.glob(f"{_stem(prefix)}-*.shells.*") if directory else ():
         with suppress(OSError, UnicodeDecodeError):
@@ -311,14 +310,14 @@ def shells_anywhere(prefix: Path) -> bool:
 
 
 def reclaim_below(base: Path) -> None:
-    """Remove what killed processes have begun to unpack, or to remove, below a directory."""
+    """Remove the unfinished copies of killed processes below a directory."""
     directory = existing_directory(base)
     if directory is not None:
         reclaim(directory)
 
 
 def _started(pid: int) -> str | None:
-    """Return when a process was started, which tells it from a later one of the same number."""
+    """Return when a process was started, which distinguishes it from others of the same number."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -350,9 +349,9 @@ def _is_locked(path: Path) -> bool:
 
 
 def announce(prefix: Path) -> tuple[Path, int]:
-    """Say, by a locked file that everybody can read, that we mount on top of a mount point."""
+    """Say, by a locked file that all users can read, that we mount on top of a mount point."""
     for left in prefix.parent.glob(f"{prefix.name}.visitor-{os.geteuid()}-*"):
-        # By a keeper that was killed.
+        # A killed keeper leaves its notice.
         withdraw(left)
     notice = prefix.with_name(f"{prefix.name}.visitor-{os.geteuid()}-{os.getpid()}")
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -361,7 +360,7 @@ def announce(prefix: Path) -> tuple[Path, int]:
             descriptor = os.open(notice, flags, 0o644)
             os.fchmod(descriptor, 0o644)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            # Until then, another command of ours could take it for left over.
+            # Before it is locked, another command of ours may remove it as left over.
             if os.fstat(descriptor).st_nlink:
                 return notice, descriptor
             os.close(descriptor)
@@ -383,8 +382,8 @@ def remove_mount_point(prefix: Path) -> None:
 
 
 def remove_left(prefix: Path) -> None:
-    """Remove, as root, an empty mount point that is left of another user's killed processes."""
+    """Remove, as root, an empty mount point that another user's killed processes left."""
     if not visitors(prefix):
-        # Nothing else than an empty directory on which nothing is mounted here.
+        # rmdir removes only an empty directory that is no mount point here.
         with suppress(OSError):
             os.rmdir(prefix)

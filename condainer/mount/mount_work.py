@@ -32,18 +32,19 @@ if TYPE_CHECKING:
 
 # Dead mounts can lie on top of each other.
 LAYERS = 16
-# As config.STAGE, so that what a killed process left is found: where verified copies are made.
+# The directories of verified copies; named as config.STAGE, so that those of killed processes are
+# found.
 COPY = "condainer-stage"
 
 
 @dataclass(frozen=True)
 class Image:
-    """An image file, its content address, and where it belongs.
+    """An image file, its content address, and its prefix.
 
     With `sha256`, a private copy of exactly these bytes is mounted instead of the file itself.
-    `cache` is the cache of the image, which gets a lease while it is mounted, `tree_sha256` the
-    digest of its content, without which it cannot be unpacked, and `stated_sha256` that of the
-    file, without which it is not copied to this node.
+    `cache` is the cache that gets a lease while the image is mounted, `tree_sha256` the digest of
+    its content, without which it cannot be unpacked, and `stated_sha256` that of the file, without
+    which it is not copied to this node.
     """
 
     path: Path
@@ -72,7 +73,7 @@ class Image:
 class Options:
     """How to mount: one of config.WAYS, seconds to linger, and where tools and copies are.
 
-    `trusted` says of the number of a user whether we may mount on a directory of theirs, `stage`
+    `trusted` tells of the number of a user whether we may mount on a directory of theirs, `stage`
     whether a copy on this node is mounted.
     """
 
@@ -107,10 +108,10 @@ def wish_of(settings: Settings) -> Wish:
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be mounted, and with which lock files.
+    """An image to mount, and its lock files.
 
-    Without a `way`, it is found when it is needed; `kept` says that the mount stays even if nobody
-    uses it. `others` are the lock files of the mount that all our processes see, of a private one.
+    Without a `way`, it is chosen when it is needed; `kept` says that the mount stays without users.
+    Of a private mount, `others` are the lock files of the mount that all our processes see.
     `staged` is the copy to mount in the place of the image.
     """
 
@@ -134,14 +135,14 @@ def probe(image: Image) -> State:
 
 
 def provide(work: Work) -> None:
-    """Have the image mounted in the view of this process, looked after by a keeper.
+    """Mount the image in the view of this process, with a keeper, unless it is mounted.
 
     The caller has claimed the mount. Raises Taken.
     """
     state = probe(work.image)
     if state in (State.MOUNTED, State.UNPACKED) and not unverified(work.image, work.locks):
         if state is State.MOUNTED:
-            # Also a mount that is kept: its keeper refreshes the lease.
+            # Even of a kept mount, the keeper refreshes the lease.
             _look_after(work)
         elif work.image.cache is not None:
             leases.use(work.image.cache, work.image.address)
@@ -154,7 +155,7 @@ def provide(work: Work) -> None:
 
 
 def unverified(image: Image, locks: Locks) -> bool:
-    """Tell whether verified bytes are wanted and others are mounted."""
+    """Tell whether verified bytes are wanted, and what is mounted is not verified."""
     if image.sha256 is None:
         return False
     try:
@@ -177,7 +178,7 @@ def _look_after(work: Work, place: Place | None = None) -> None:
 
 
 def duty_of(work: Work, place: Place | None = None) -> keeper.Duty:
-    """Return what a keeper has to know of a mount, without what it fills in itself."""
+    """Return what a keeper has to know of a mount, without what keeper.ensure() fills in."""
     return keeper.Duty(
         prefix=str(work.image.prefix),
         address=work.image.address,
@@ -211,10 +212,10 @@ def main(argument: str) -> None:
     place = Place(Path(given["notice"]), -1, None) if given["notice"] else None
     claim = mount_locks.take(locks.users, exclusive=False, wait=False)
     turn = mount_locks.take(locks.mount, exclusive=True, wait=False)
-    # Otherwise the keeper is about to unmount, or somebody else repairs.
+    # Otherwise the keeper is about to unmount, or another process repairs.
     if claim is not None and turn is not None:
         with namespace.mount_right() if place else nullcontext():
-            # A repair, for which others wait, does not copy the image again.
+            # Others wait for a repair, so it does not copy the image again.
             staged = node_copies.claimed(Path(given["staged"])) if given["staged"] else None
             work_in(Work(image, options, locks, Silent(), staged=staged), place)
 
@@ -238,7 +239,7 @@ def work_in(work: Work, place: Place | None = None) -> None:
         _unpack(work, way)
         return
     if place is not None:
-        # A copy was made before we came into the namespace.
+        # The copy was made outside the namespace.
         _mount(work, way, state, place)
         return
     with staged(work) as prepared:
@@ -247,9 +248,9 @@ def work_in(work: Work, place: Place | None = None) -> None:
 
 @contextmanager
 def staged(work: Work) -> Iterator[Work]:
-    """Yield the work with a claimed copy of the image on this node, where one is wanted.
+    """Yield the work with a claimed copy of the image on this node, if one is wanted.
 
-    What is verified is copied anyway. Raises IntegrityError.
+    A verified image has a private copy already. Raises IntegrityError.
     """
     image = work.image
     if work.staged is not None or image.sha256 is not None:
@@ -267,13 +268,13 @@ def staged(work: Work) -> Iterator[Work]:
 def _mount(work: Work, way: Way, state: State, place: Place | None) -> None:
     image, locks = work.image, work.locks
     if not work.kept:
-        # Before the mount is there: nothing is left even if we are killed in between.
+        # Before the mount exists, so that its keeper removes it even if we are killed.
         _look_after(work, place)
     if state is State.DEAD:
         work.report.note(f"Repairing the mount of {image.prefix}, whose daemon has gone.")
         _clear(image, work.options.tool_directory)
     else:
-        # What was kept has been unmounted by other means; a repaired mount stays kept.
+        # A kept mount was unmounted by another program; a repaired mount stays kept.
         locks.persistent.unlink(missing_ok=True)
     locks.verified.unlink(missing_ok=True)
     if probe(image) is not State.ABSENT:
@@ -281,7 +282,7 @@ def _mount(work: Work, way: Way, state: State, place: Place | None) -> None:
     if place is None:
         _make_mount_point(image.prefix)
     guard.remove(image.prefix)
-    # What lies below the mount comes to light however that goes away.
+    # What is in the directory below appears however the image is unmounted.
     below = os.open(image.prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _start(work, way)
@@ -302,7 +303,7 @@ def _mount(work: Work, way: Way, state: State, place: Place | None) -> None:
 
 
 def _unpack(work: Work, way: Way) -> None:
-    """Unpack the image at the prefix, where it stays until it is unmounted. Raises Taken."""
+    """Unpack the image at the prefix, where it stays until `cnd umount`. Raises Taken."""
     image, locks = work.image, work.locks
     if probe(image) is State.DEAD:
         _clear(image, work.options.tool_directory)
@@ -324,7 +325,7 @@ def _unpack(work: Work, way: Way) -> None:
 def _start(work: Work, way: Way) -> None:
     """Mount by the first back end that can."""
     held = (work.staged.claim,) if work.staged else ()
-    # What is mounted keeps it open, and nobody else can open what has no name any more.
+    # The mount keeps a private copy open, and no other process can open a file without a name.
     with _file_of(work) as path:
         for backend in way.backends[:-1]:
             with suppress(MountError):
@@ -350,7 +351,7 @@ def _file_of(work: Work) -> Iterator[Path]:
 
 
 def _clear(image: Image, tool_directory: Path | None) -> None:
-    """Take away our mounts at the prefix, also under processes that still use dead ones."""
+    """Unmount all our mounts at the prefix, also dead ones that processes still use."""
     for _ in range(LAYERS):
         entry = mounted_at(image.prefix)
         if entry is None or not backends.is_ours(entry):
@@ -359,7 +360,7 @@ def _clear(image: Image, tool_directory: Path | None) -> None:
 
 
 def _confirm(image: Image) -> None:
-    """Believe a mount only when the content has the address that it should have."""
+    """Raise MountError unless the mount holds the address that it should have."""
     if probe(image) is not State.MOUNTED:
         raise MountError(
             f"{image.path} does not hold the environment {image.address}",

@@ -1,4 +1,4 @@
-"""Mount an image at its prefix: kept, shared while in use, or in a namespace of our own."""
+"""Mount an image at its prefix: until it is unmounted, while it is used, or privately."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class Hold:
 
 
 def outlook(image: Image, options: Options) -> dict[str, str | bool]:
-    """Return by what an image is mounted for commands, or would be, and why: for `cnd status`."""
+    """Return what mounts an image for commands, or would mount it, and why: for `cnd status`."""
     state = probe(image)
     entry = mounted_at(image.prefix)
     if mount_locks.of_our_namespace(image.prefix) is not None and state is State.MOUNTED:
         return {"with": entry.kind if entry else "", "private": True, "why": "we are inside of it"}
     if state is State.PROVIDED and options.way in (choice.AUTO, choice.KERNEL):
-        return {"with": tool_paths.KERNEL, "private": False, "why": "root mounted it for everybody"}
+        return {"with": tool_paths.KERNEL, "private": False, "why": "root mounted it for all users"}
     if state is State.UNPACKED and options.way in (choice.AUTO, choice.UNPACK):
         return {"with": "unsquashfs", "private": False, "why": "it is unpacked already"}
     if state is State.MOUNTED and entry is not None and not _wants_its_own(options):
@@ -80,8 +80,8 @@ def mount(
 ) -> Path | None:
     """Mount an image where every process of this user sees it, until `unmount`.
 
-    Parameters: `shell` is the number of a process; the mount is kept until that has ended, or the
-    claim is given up by deleting the file that is returned then.
+    Parameters: with `shell`, the number of a process, the mount is kept until that process has
+    ended or the returned file, its claim, is deleted.
     Raises MountError when it cannot be mounted, ToolError when a tool or device is missing.
     """
     check_base(image.prefix.parent)
@@ -94,7 +94,7 @@ def mount(
             state = answered(image, options)
         if _is_provided(image, options, state):
             return None
-        way = choice.for_everybody_of_ours(options.way, image.path, state, options.tool_directory)
+        way = choice.for_all_processes(options.way, image.path, state, options.tool_directory)
         if way.private:
             raise Taken
         noted = None
@@ -122,7 +122,7 @@ def mount(
 
 
 def _is_provided(image: Image, options: Options, state: State) -> bool:
-    """Tell whether what root has mounted for everybody will do; nobody has verified its bytes."""
+    """Tell whether root's mount is to be used, whose bytes are not verified."""
     allowed = options.way in (choice.AUTO, choice.KERNEL) and image.sha256 is None
     return allowed and state is State.PROVIDED
 
@@ -130,7 +130,7 @@ def _is_provided(image: Image, options: Options, state: State) -> bool:
 def answered(image: Image, options: Options) -> State:
     """Return what is at the mount point.
 
-    Raises MountError if its daemon does not answer, or if it is no mount and one is demanded.
+    Raises MountError if its daemon does not answer, or if a mount is demanded and a copy is there.
     """
     state = probe(image)
     if state is State.UNPACKED and options.way not in (choice.AUTO, choice.UNPACK):
@@ -142,7 +142,7 @@ def answered(image: Image, options: Options) -> State:
         raise MountError(
             f"The daemon behind {image.prefix} has not answered for {backends.PATIENCE:g} s",
             "The file system of the image may be slow: try again. `cnd umount --force` takes the "
-            "mount away from all who use it, and the next command mounts anew.",
+            "mount away from all processes that use it, and the next command mounts it again.",
         )
     return state
 
@@ -152,7 +152,7 @@ def _taken(image: Image, options: Options) -> MountError:
         return MountError(
             f"{image.prefix} was mounted without verification", "Run `cnd umount` first."
         )
-    alone = "Use `cnd shell` or `cnd exec`: they mount the image for themselves alone."
+    alone = "Use `cnd shell` or `cnd exec`: they mount the image privately."
     away = "Move it away if it is yours; `mount: auto` mounts the image for your commands alone."
     return MountError(
         f"{image.prefix} is taken by {owner(image.prefix)}",
@@ -165,7 +165,7 @@ def hold(
     options: Options = DEFAULT,
     report: Reporter | None = None,
 ) -> Hold:
-    """Mount an image if it is not, and claim it for this process and what it executes.
+    """Mount an image if it is not mounted, and claim it for this process and what it executes.
 
     The claim ends with the last process that inherited it; `linger` seconds later the image is
     unmounted. Where the prefix is taken, this process, which must have one thread, enters a
@@ -177,12 +177,12 @@ def hold(
     inside = mount_locks.of_our_namespace(image.prefix)
     state = answered(image, options)
     if inside is None and state is State.FOREIGN and files.is_private_directory(image.prefix):
-        # What a keeper is just taking away looks like this for a moment.
+        # A mount looks like this for a moment while its keeper removes it.
         os.close(mount_locks.claim(mount_locks.locks_for(image.prefix)))
         state = answered(image, options)
     if inside is not None and state is State.MOUNTED and not unverified(image, inside):
         claim = mount_locks.claim(inside)
-        # Its keeper may have had the lock until now, to unmount.
+        # Its keeper may have had the lock until now, and unmounted it.
         if probe(image) is State.MOUNTED:
             return _held(claim, private=True)
         os.close(claim)
@@ -206,7 +206,7 @@ def hold(
         return _hold_aside(image, options, way, report)
     if way.private:
         return _hold_private(image, options, way, report)
-    # A job, on a machine that does not allow namespaces, or what cannot be mounted at all.
+    # For a job on a machine without namespaces, or an image that can only be unpacked.
     try:
         return _hold_shared(image, options, report)
     except Taken:
@@ -214,15 +214,15 @@ def hold(
 
 
 def _wants_its_own(options: Options) -> bool:
-    """Tell whether a mount that all our processes see is not the one to use.
+    """Tell whether this process needs a private mount.
 
-    The daemon of a job's step ends with it, and takes the mount away from all others.
+    A job does: the daemon that a step of it starts ends with the step, and with it the mount.
     """
     return options.way == choice.PRIVATE or bool(options.way == choice.AUTO and mount_locks.job())
 
 
 def _hold_shared(image: Image, options: Options, report: Reporter, way: Way | None = None) -> Hold:
-    """Claim the mount that all our processes see, and make it if it is not there.
+    """Claim the mount that all our processes see, and make it if it is missing.
 
     Raises Taken.
     """
@@ -244,7 +244,7 @@ def _held(claim: int, private: bool) -> Hold:
 
 
 def _hold_provided(image: Image) -> Hold:
-    """Claim what root has mounted: nobody can unmount what a process has open."""
+    """Claim what root has mounted: an open directory cannot be unmounted."""
     try:
         descriptor = os.open(image.prefix, os.O_PATH | os.O_DIRECTORY)
     except OSError as error:
@@ -256,9 +256,9 @@ def _hold_provided(image: Image) -> Hold:
 
 
 def _hold_aside(image: Image, options: Options, way: Way, report: Reporter) -> Hold:
-    """Claim a copy of ours that is elsewhere, and enter a namespace in which it is at the prefix.
+    """Claim our copy beside the prefix, and enter a namespace that shows it at the prefix.
 
-    The namespace is this process's own, and ends with it: there is nothing to look after.
+    The namespace ends with this process, so it needs no keeper.
     """
     private.demand_safe(image.prefix, options.trusted)
     copy = replace(image, prefix=unpack.aside(image.prefix))
@@ -295,7 +295,7 @@ def _hold_private(image: Image, options: Options, way: Way, report: Reporter) ->
 def _mount_privately(work: Work) -> None:
     turn = mount_locks.wait_for(work.locks.mount, exclusive=True)
     try:
-        # A copy for all our processes is made where these see it.
+        # Outside the namespace, where all our processes see the copy.
         with staged(work) as prepared:
             _mount_in_namespace(prepared)
     except Taken:
@@ -322,6 +322,6 @@ def _mount_in_namespace(work: Work) -> None:
             work_in(work, place)
     finally:
         if place is not None:
-            # The keeper has it as well, unless there was one.
+            # A new keeper has inherited it.
             os.close(place.announced)
             mount_locks.withdraw(place.notice)

@@ -1,9 +1,9 @@
 """Copies of images on this node, which our mounts share in the place of files on a server.
 
-A copy lies in a directory of ours alone. Its name says which bytes it has, and on which host since
-which start that was found out. Who uses one holds a shared lock on the file: a starter, then the
-keeper and the daemon of the mount. Who can have the lock alone may delete it. What is mounted keeps
-its file open, so nothing breaks even where a lock is lost.
+A copy is in a private directory of ours. Its name says which bytes it has, and the host and boot in
+which they were verified. Its users hold a shared lock on the file: the process that mounts it, then
+the keeper and the daemon of the mount. A process that gets an exclusive lock may delete it. A mount
+keeps its file open, so nothing breaks even if a lock is lost.
 """
 
 from __future__ import annotations
@@ -29,31 +29,31 @@ from condainer.system.reporter import Reporter
 
 NEVER, AUTO, ALWAYS = "never", "auto", "always"
 WORDS = (AUTO, NEVER, ALWAYS)
-# Where copies are in our directory beside mount points.
+# The directory of copies, in our directory beside mount points.
 STAGED = "staged"
 COMPLETE, PARTIAL = ".squashfs", ".copying"
-# What a batch script has brought to a directory by other means, with the address in the middle.
+# The name of an image that a batch script has copied to a directory, with the address in between.
 BROUGHT = ("condainer-", ".squashfs")
 MEMORY = Path("/dev/shm")
 BLOCK = 4 << 20
-# This part of a file system stays free, and of the memory that is left.
+# The fractions of a file system, and of the free memory, that a copy leaves free.
 FREE, FREE_MEMORY = 0.1, 0.5
-# How long the daemon of a mount that has gone may take to end, in seconds, and how often to look.
+# How long the daemon of an unmounted image may take to end, and the pause of a look, in seconds.
 ENDING, PAUSE = 5.0, 0.05
 
 
 @dataclass(frozen=True)
 class Wish:
-    """Whether copies are made: one of WORDS, or the directory for them; and their size in bytes.
+    """Where copies are made: one of WORDS, or the directory for them.
 
-    `limit` is what all copies of this user on this node may take together.
+    `limit` is what all copies of this user on this node may take together, in bytes.
     """
 
     where: str = NEVER
     limit: int = 0
 
     def wants(self, image: Path) -> bool:
-        """Tell whether an image is to be copied, if there is room."""
+        """Tell whether to copy an image, if there is room."""
         if self.where == AUTO:
             return mount_table.is_on_network(image)
         return self.where != NEVER
@@ -67,7 +67,7 @@ class Wish:
         return list(dict.fromkeys((*(given or [Path("/tmp")]), MEMORY)))
 
     def known_places(self) -> list[Path]:
-        """Return where copies may be, also those that other jobs have made."""
+        """Return where copies may be, including those of other jobs."""
         usual = Wish(AUTO).places()
         return list(dict.fromkeys((*self.places(), *usual, Path("/tmp"), MEMORY)))
 
@@ -103,18 +103,18 @@ class _NoRoom(Exception):
 
 
 def provide(source: Source, wish: Wish, report: Reporter) -> Copy | None:
-    """Return a copy of an image, claimed, made if there is none; None if it is to do without.
+    """Return a claimed copy of an image, made if there is none; None if the image is used itself.
 
-    Who finds another process at it waits for that one. Raises IntegrityError if the image does not
-    have the bytes that its manifest states.
+    It waits for another process that makes the same copy. Raises IntegrityError if the image does
+    not have the bytes that its manifest states.
     """
     if not source.sha256 or not wish.wants(source.path):
         return None
     for place in wish.known_places():
-        found = _claimed_in(place, source)
-        if found is not None:
+        copy = _claimed_in(place, source)
+        if copy is not None:
             _forget_brought(wish, source)
-            return found
+            return copy
     sweep(wish)
     problems = []
     for place in wish.places():
@@ -134,10 +134,10 @@ def provide(source: Source, wish: Wish, report: Reporter) -> Copy | None:
 
 
 def claimed(path: Path) -> Copy | None:
-    """Claim a copy that is there and ours; None without one."""
+    """Claim an existing copy of ours; None without one."""
     with suppress(OSError):
         descriptor = _opened(path)
-        # Who deletes has it for a moment.
+        # A process that deletes it has the lock for a moment.
         if attach.lock(descriptor, path, fcntl.LOCK_SH):
             if _is_ours(os.fstat(descriptor)):
                 return Copy(path, descriptor)
@@ -151,7 +151,7 @@ def _claimed_in(place: Path, source: Source) -> Copy | None:
 
 
 def existing_directory(place: Path) -> Path | None:
-    """Return our directory of copies at a place, if it is there and nobody else can write it."""
+    """Return our directory of copies at a place, if it exists and no other user can write it."""
     above = mount_locks.existing_directory(place)
     directory = above / STAGED if above else None
     return directory if directory and files.is_private_directory(directory) else None
@@ -177,11 +177,11 @@ def _made(place: Path, source: Source, wish: Wish, report: Reporter) -> Copy:
             # As below.
             continue
         if not files.is_private_directory(directory) and os.path.lexists(directory):
-            raise _NoRoom(f"{directory} is no directory that this user alone can write")
+            raise _NoRoom(f"{directory} is no directory that only this user can write")
         complete, partial = (directory / f"{source.name}{end}" for end in (COMPLETE, PARTIAL))
-        found = claimed(complete)
-        if found is not None:
-            return found
+        copy = claimed(complete)
+        if copy is not None:
+            return copy
         try:
             turn = _taken(partial, report)
         except FileNotFoundError:
@@ -191,7 +191,7 @@ def _made(place: Path, source: Source, wish: Wish, report: Reporter) -> Copy:
             continue
         try:
             if os.path.lexists(complete):
-                # Made between our two looks.
+                # Another process made it between our two looks.
                 partial.unlink()
             else:
                 _check_room(place, source, wish)
@@ -210,7 +210,7 @@ def _made(place: Path, source: Source, wish: Wish, report: Reporter) -> Copy:
 
 
 def _taken(partial: Path, report: Reporter) -> int | None:
-    """Return the file of a copy to be made, locked; None to look again, after another's turn."""
+    """Return the locked file of a new copy; None after a wait for a process that makes the same."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(partial, flags, 0o600)
     try:
@@ -218,7 +218,7 @@ def _taken(partial: Path, report: Reporter) -> int | None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             report.step("Waiting for the process that copies the image to this node")
-            # Its process shares the lock as soon as the copy is complete.
+            # That process shares the lock as soon as the copy is complete.
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             report.finish()
             os.close(descriptor)
@@ -257,7 +257,7 @@ def _check_room(place: Path, source: Source, wish: Wish) -> None:
 
 
 def _fill(turn: int, source: Source, place: Path, report: Reporter) -> None:
-    """Copy an image into a file, from what a batch script has brought if that is good.
+    """Copy an image into a file, preferably from what a batch script has brought.
 
     Raises IntegrityError, OSError.
     """
@@ -276,7 +276,7 @@ def _fill(turn: int, source: Source, place: Path, report: Reporter) -> None:
 
 
 def _forget_brought(wish: Wish, source: Source) -> None:
-    """Delete what a batch script has brought to the node although there is a copy."""
+    """Delete what a batch script has brought to the node: there is a copy already."""
     for place in wish.places():
         brought = place / source.address.join(BROUGHT)
         with suppress(OSError):
@@ -290,7 +290,7 @@ def _copy(source: Path, turn: int, sha256: str, report: Reporter) -> None:
         copy.seek(0)
         copy.truncate(0)
         try:
-            # Another could take the space meanwhile.
+            # Before another process takes the space.
             os.posix_fallocate(turn, 0, size)
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
@@ -323,22 +323,21 @@ def copy_verified(
     if digest.hexdigest() != sha256:
         raise IntegrityError(
             f"{source} has the sha256 {digest.hexdigest()}, not the {sha256} that it should have",
-            "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",
+            "It was changed or damaged: `cnd verify` moves it away, `cnd build` builds it again.",
         )
 
 
 def copies(wish: Wish) -> list[Path]:
-    """Return the copies of ours on this node, begun ones included."""
-    found = []
+    """Return the copies of ours on this node, unfinished ones included."""
+    paths: list[Path] = []
     for place in wish.known_places():
         directory = existing_directory(place)
         if directory is not None:
             # The process that deletes the last copy deletes the directory, too.
             with suppress(FileNotFoundError):
-                paths = sorted(directory.iterdir())
-                found += [path for path in paths if _host_of(path) is not None]
+                paths += [path for path in sorted(directory.iterdir()) if _host_of(path)]
     # Two places can be one directory.
-    return list({path.resolve(): path for path in found}.values())
+    return list({path.resolve(): path for path in paths}.values())
 
 
 def by_address(wish: Wish) -> dict[str, Path]:
@@ -351,32 +350,32 @@ def by_address(wish: Wish) -> dict[str, Path]:
 
 
 def _host_of(path: Path) -> str | None:
-    """Return the host and its start that a copy was made on; None if it is not of this host."""
+    """Return the host and boot that a copy was made in; None if it is not of this host."""
     parts = path.name.split(".")
     if len(parts) != 4 or f".{parts[3]}" not in (COMPLETE, PARTIAL):
         return None
-    # What lies on a server's file system may be another node's, whose locks are not seen here.
+    # On a server's file system it may be another node's, whose locks are not seen here.
     here = parts[2].rpartition("-")[0] == this_host().rpartition("-")[0]
     return parts[2] if here else None
 
 
 def unused(wish: Wish) -> list[Path]:
-    """Return the copies that nobody uses, and those that killed processes have begun."""
-    found = []
+    """Return the copies without users, including the unfinished ones of killed processes."""
+    paths = []
     for path in copies(wish):
         with _alone(path) as alone:
             if alone:
-                found.append(path)
-    return found
+                paths.append(path)
+    return paths
 
 
 def sweep(wish: Wish) -> list[Path]:
-    """Delete the copies that nobody uses, and return where they were."""
+    """Delete the copies without users, and return where they were."""
     return [path for path in copies(wish) if remove(path)]
 
 
 def remove(path: Path) -> bool:
-    """Delete a copy if nobody uses it, and tell whether that was done."""
+    """Delete a copy unless it has users, and tell whether that was done."""
     with _alone(path) as alone, suppress(OSError):
         if alone:
             path.unlink()
@@ -386,10 +385,10 @@ def remove(path: Path) -> bool:
 
 
 def remove_at_end(path: Path) -> None:
-    """Delete a copy whose mount has just gone, unless others use it."""
+    """Delete a copy that was unmounted, unless others use it."""
     deadline = time.monotonic() + ENDING
     while path.exists() and not remove(path) and time.monotonic() < deadline:
-        # Our daemon ends, or another mount has been made of it.
+        # Our daemon is ending, or there is another mount of it.
         time.sleep(PAUSE)
 
 
@@ -397,13 +396,13 @@ def _remove_empty(directory: Path) -> None:
     with suppress(OSError):
         directory.rmdir()
         if directory.parent.parent == MEMORY:
-            # Elsewhere, lock files of mounts come and go there.
+            # Elsewhere, that directory has lock files of mounts.
             directory.parent.rmdir()
 
 
 @contextmanager
 def _alone(path: Path) -> Iterator[bool]:
-    """Lock a copy meanwhile, and tell whether nobody else has."""
+    """Lock a copy for the context, and yield whether it has no users."""
     try:
         descriptor = _opened(path)
     except OSError:

@@ -1,8 +1,8 @@
 """Private mounts: the namespace that our processes on a node share, and the place made in it.
 
-Whoever owns a directory can remove it, and the kernel then detaches what is mounted on it in every
-namespace. So a private mount lies on a directory of ours, of root, or of somebody whom we trust
-with code anyway; else the whole base directory is covered by a view of ours.
+The owner of a directory can remove it, and the kernel then detaches what is mounted on it in every
+namespace. So a private mount is made on a directory of ours, of root, or of a user whose code we
+run anyway; otherwise a view of ours covers the whole base directory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Place:
     """What was made for a private mount.
 
     `notice` tells other users that we mount on their directory; `announced` is its locked
-    descriptor. `cover` is what takes the place of the base directory, if anything does.
+    descriptor. `cover` is the directory that takes the place of the base directory, if any does.
     """
 
     notice: Path
@@ -44,7 +44,7 @@ class Joined(enum.Enum):
 
 
 def join(locks: Locks) -> Joined:
-    """Enter the namespace in which a mount of ours is, if there is one."""
+    """Enter the namespace of a private mount of ours, if there is one."""
     try:
         number, mount, user = locks.namespace.read_text(encoding="ascii").split()
         keeper = int(number)
@@ -53,29 +53,29 @@ def join(locks: Locks) -> Joined:
     if namespace.join(user, mount, keeper):
         return Joined.BY_KEEPER
     prefix = mount_locks.prefix_of(locks)
-    # Its daemon and its commands are in the namespace as well.
+    # The daemon and the commands of the mount are in the namespace as well.
     if any(namespace.join(user, mount, pid) for pid in _processes_in(mount, prefix)):
         return Joined.BY_ANOTHER
     return Joined.NOT
 
 
 def write_down(locks: Locks, keeper: int = 0) -> None:
-    """Tell later commands in which namespaces, and by which process, they find the mount."""
+    """Tell later commands the namespaces of the mount, and its keeper's process."""
     names = " ".join(os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "user"))
     mount_locks.write(locks.namespace, f"{keeper} {names}\n")
 
 
 def _processes_in(mount: str, prefix: Path) -> list[int]:
-    found = []
+    pids = []
     # As the mount table writes it.
     place = " " + str(prefix).replace(" ", "\\040") + " "
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             same = process.name.isdigit() and os.readlink(process / "ns/mnt") == mount
-            # Numbers of namespaces are used again.
+            # The kernel reuses numbers of namespaces.
             if same and place in (process / "mountinfo").read_text("utf-8", "replace"):
-                found.append(int(process.name))
-    return found
+                pids.append(int(process.name))
+    return pids
 
 
 def enter(prefix: Path, locks: Locks, trusted: Callable[[int], bool]) -> Place:
@@ -111,10 +111,10 @@ def enter(prefix: Path, locks: Locks, trusted: Callable[[int], bool]) -> Place:
 
 
 def show(copy: Path, prefix: Path, trusted: Callable[[int], bool]) -> None:
-    """Let an unpacked copy appear at `prefix` for this process, and for what it starts, alone.
+    """Show an unpacked copy at `prefix` only to this process and to what it starts.
 
     The process must have one thread. Parameters: as of enter(). Raises MountError when the machine
-    does not allow it, or when others could put something else there meanwhile.
+    does not allow it, or when others could replace what is at `prefix`.
     """
     demand_safe(prefix, trusted)
     notice, announced = mount_locks.announce(prefix)
@@ -132,7 +132,7 @@ def show(copy: Path, prefix: Path, trusted: Callable[[int], bool]) -> None:
 
 
 def demand_safe(prefix: Path, trusted: Callable[[int], bool]) -> None:
-    """Refuse a prefix at which others could put something else meanwhile; raises MountError."""
+    """Raise MountError for a prefix at which others could put something else during its use."""
     if not _is_safe(prefix, trusted):
         raise MountError(
             f"{prefix} is taken by {owner(prefix)}, who could replace it while it is used",
@@ -141,10 +141,10 @@ def demand_safe(prefix: Path, trusted: Callable[[int], bool]) -> None:
 
 
 def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:
-    """Put the place back that was taken away from outside; raises MountError, or as lay()."""
+    """Put back the place that was unmounted from outside; raises MountError, or as lay()."""
     if not mount_table.has_place(prefix) and not _is_safe(prefix, trusted):
         raise MountError(
-            f"{prefix} was taken away while it was used, and belongs to somebody else now",
+            f"{prefix} was removed while it was used, and belongs to another user now",
             "Wait until your other commands in this image have ended.",
         )
     try:
@@ -154,19 +154,19 @@ def lay_again(prefix: Path, trusted: Callable[[int], bool]) -> None:
 
 
 def lay(prefix: Path) -> None:
-    """Put a place that we own over whatever is at `prefix`, unless it lies there; raises OSError.
+    """Mount an empty file system of ours over `prefix`, unless it is there; raises OSError.
 
-    squashfuse looks at the directory that it mounts at, which may be closed to us.
+    squashfuse looks at the directory that it mounts at, and we may not see another user's.
     """
     if not mount_table.has_place(prefix):
         namespace.tmpfs(prefix)
 
 
 def _is_safe(prefix: Path, trusted: Callable[[int], bool]) -> bool:
-    """Tell whether we may mount on what is at `prefix`; makes a directory if nothing is."""
+    """Tell whether we may mount on what is at `prefix`; makes a directory if nothing is there."""
     mounted = mount_table.mounted_at(prefix)
     if mounted is not None and mounted.owner not in (None, os.geteuid()):
-        # Somebody's FUSE file system, which may show any owner.
+        # A user's FUSE file system may show any owner.
         return trusted(mounted.owner)
     try:
         with suppress(FileExistsError):
@@ -180,13 +180,13 @@ def _is_safe(prefix: Path, trusted: Callable[[int], bool]) -> bool:
 
 
 def _cover_directory(locks: Locks) -> Path:
-    """Make the directory into which goes what is written to the base directory meanwhile."""
+    """Make the directory for what commands write to the covered base directory."""
     path = locks.namespace.with_suffix(".files")
     number = 0
     while True:
         try:
             path.mkdir(0o700)
-            # As /tmp, so that the kernel's rules for links and files of others hold there.
+            # As /tmp, so that the kernel applies its rules for links and files of others.
             path.chmod(0o1777)
             return path
         except FileExistsError:
@@ -195,7 +195,7 @@ def _cover_directory(locks: Locks) -> Path:
 
 
 def leave(prefix: Path, cover: Path | None) -> None:
-    """Take away what enter() made; of the files written meanwhile nothing is lost."""
+    """Undo enter(); the files that commands wrote to the cover stay."""
     with suppress(OSError):
         namespace.unmount(prefix)
     if cover is None:
@@ -206,7 +206,7 @@ def leave(prefix: Path, cover: Path | None) -> None:
     except OSError:
         return
     for stub in stubs:
-        # What only held the place of an entry of the base directory is empty.
+        # The stub of an entry of the base directory is empty.
         with suppress(OSError):
             _remove_empty(cover / stub)
     with suppress(OSError):
@@ -228,20 +228,18 @@ def _remove_empty(path: Path) -> None:
 
 
 def owner(path: Path) -> str:
-    """Say who has the path, as far as can be seen."""
+    """Say who owns what is at a path, as far as can be seen."""
     entry = mount_table.mounted_at(path)
     try:
         number = entry.owner if entry else path.lstat().st_uid
     except OSError:
         number = None
     what = "a mount" if entry else "something"
-    if number is None:
-        return f"{what} of somebody else"
-    return f"{what} of {files.user_name(number)}"
+    return f"{what} of {'another user' if number is None else files.user_name(number)}"
 
 
 def main(record: Path) -> None:
-    """Take away a private mount from all who use it; the argument is its `namespace` file."""
+    """Unmount a private mount under its users; the argument is its `namespace` file."""
     locks = mount_locks.locks_of(record)
     if join(locks) is Joined.NOT:
         record.unlink(missing_ok=True)

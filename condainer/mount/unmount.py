@@ -1,4 +1,4 @@
-"""Unmount an image, or all of ours on this node, and say who is in the way."""
+"""Unmount an image, or all of ours on this node, and name the processes that still use it."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
     # Unmounting must do with the standard library alone.
     from condainer.settings.config import Settings
 
-# How long `unmount` waits for a keeper that is just looking whether the mount is in use, seconds.
+# How long `unmount` waits for a keeper that looks whether the mount is in use, in seconds.
 PATIENCE = 1.0
 
 
 @dataclass(frozen=True)
 class Cleared:
-    """A mount point that was to be cleared, and why it was not if there is a problem.
+    """A mount point that `unmount` has cleared, or the problem because of which it has not.
 
-    One that is `left` had no mount any more: the keeper that would have removed it was killed.
+    One that is `left` had no mount: the keeper that would have removed it was killed.
     """
 
     prefix: Path
@@ -45,8 +45,8 @@ class Cleared:
 def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = None) -> bool:
     """Unmount an image and remove its mount point; False if it was not mounted by us.
 
-    Parameters: `force` takes it away from the processes that use it. Raises MountError that names
-    those processes when there are any.
+    Parameters: `force` unmounts it under the processes that use it. Without it, raises MountError
+    that names these processes.
     """
     done = _unmount(image, force, tool_directory)
     copy = replace(image, prefix=unpack.aside(image.prefix))
@@ -65,7 +65,7 @@ def _unmount(image: Image, force: bool, tool_directory: Path | None) -> bool:
             if sole is not None:
                 mount_locks.remove_mount_point(image.prefix)
             return False
-        # First this, and then a look at the claims: who claims without a lock does the opposite.
+        # First this, and then a look at the claims: a shell without a lock does the opposite.
         said = mount_locks.take_back_ready(image.prefix, locks)
         if (sole is None or mount_locks.shells(locks)) and not force:
             said()
@@ -90,7 +90,7 @@ def _unmount(image: Image, force: bool, tool_directory: Path | None) -> bool:
 def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
     """Unmount everything of ours on this node, private mounts below the base directory included.
 
-    Parameters: `force` takes it away from the processes that use it.
+    Parameters: `force` unmounts it under the processes that use it.
     """
     base, tools = settings.mount_base_directory, settings.tool_directory
     cleared = []
@@ -108,35 +108,35 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
         cleared += _private_ones_cleared(place, force)
         cleared += _left_ones_removed(place)
         mount_locks.forget_earlier_boots(place)
-    # A copy that a daemon still has open goes with the keeper.
+    # The keeper removes a copy that a daemon still has open.
     cleared += [Cleared(path, left=True) for path in node_copies.sweep(wish_of(settings))]
     return cleared
 
 
 def copies(base: Path) -> list[Path]:
     """Return where unpacked copies of ours are below a directory."""
-    found = (
+    paths = (
         path
         for place in unpack.bases(base)
         for path in place.glob("condainer-*")
         if mount_locks.MOUNT_POINT.fullmatch(path.name)
     )
-    return [path for path in sorted(found) if unpack.is_there(path, mount_locks.address_at(path))]
+    return [path for path in sorted(paths) if unpack.is_there(path, mount_locks.address_at(path))]
 
 
 def unused_copies(settings: Settings) -> list[Path]:
-    """Return where unpacked copies of ours are that nobody uses."""
-    found = []
+    """Return where unpacked copies of ours without users are."""
+    prefixes = []
     for prefix in copies(settings.mount_base_directory):
         locks = mount_locks.locks_for(prefix)
         with mount_locks.all_taken((locks.users,)) as alone:
             if alone and not _is_used(prefix, locks):
-                found.append(prefix)
-    return found
+                prefixes.append(prefix)
+    return prefixes
 
 
 def remove_copies(prefixes: Iterable[Path], settings: Settings) -> None:
-    """Remove unpacked copies that nobody uses by now either, and what was begun of others."""
+    """Remove unpacked copies that still have no users, and unfinished ones of killed processes."""
     for place in unpack.bases(settings.mount_base_directory):
         mount_locks.reclaim_below(place)
     for prefix in prefixes:
@@ -170,7 +170,7 @@ def _is_of_ours(entry: Mounted) -> bool:
 
 
 def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
-    """Unmount private mounts below a directory, if nobody uses them or with `force`."""
+    """Unmount private mounts below a directory that have no users, or all with `force`."""
     cleared = []
     for locks in mount_locks.private_ones(base):
         prefix = mount_locks.prefix_of(locks)
@@ -180,7 +180,7 @@ def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
             problem = f"{prefix} is in use in a private namespace"
         else:
             with suppress(CommandFailed):
-                # In a process of its own, because who has entered the namespace does not come back.
+                # In a process of its own, because one cannot leave the namespace again.
                 process.run(
                     [*launch.module_command("condainer.mount.private"), str(locks.namespace)],
                     env=os.environ,
@@ -192,7 +192,7 @@ def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
 
 
 def _left_ones_removed(base: Path) -> list[Cleared]:
-    """Remove the mount points of ours below a directory that nobody uses or looks after."""
+    """Remove the mount points of ours below a directory without users and keepers."""
     for notice in base.glob(f"condainer-*.visitor-{os.geteuid()}-*"):
         mount_locks.withdraw(notice)
     cleared = []
@@ -218,7 +218,7 @@ def _remove_copy(image: Image, locks: Locks, force: bool) -> None:
 
 
 def _is_used(prefix: Path, locks: Locks) -> bool:
-    """Tell whether a shell or process uses an unpacked copy, in whichever mount namespace."""
+    """Tell whether a shell or process uses an unpacked copy, in any mount namespace."""
     claimed = mount_locks.shells_anywhere(prefix) or mount_locks.visitors(prefix)
     return bool(claimed or users_of(prefix, locks, everywhere=True))
 
@@ -234,8 +234,8 @@ def _take_alone(locks: Locks) -> int | None:
 
 def _in_use(image: Image, locks: Locks) -> MountError:
     shells = frozenset(mount_locks.shells(locks))
-    found = "".join(f"\n  {user}" for user in users_of(image.prefix, locks, shells))
+    users = "".join(f"\n  {user}" for user in users_of(image.prefix, locks, shells))
     return MountError(
-        f"{image.prefix} is in use" + (f" by{found}" if found else ""),
+        f"{image.prefix} is in use" + (f" by{users}" if users else ""),
         "Wait for these processes or end them; `--force` takes the image away from them.",
     )

@@ -15,13 +15,13 @@ from condainer.system import files, process
 from condainer.system.errors import IntegrityError, MountError, ToolError
 from condainer.system.private_directory import claimed_directory, reclaim
 
-# What an unpacked copy has besides the content of the image, since it is complete.
+# The mark of a complete copy, beside the content of the image.
 MARK = ".condainer/unpacked"
-# Of the directory itself, which nobody else needs to see.
+# The mode of the directory, which no other user needs to see.
 READ_ONLY = 0o500
-# What a copy that is being made, or removed, is called.
+# The names of a copy that is being made, and of one that is being removed.
 PARTIAL, REMOVED = "unpacking", "removed"
-# What holds the copies that are shown at prefixes of others.
+# The directory of copies whose prefixes others have taken.
 OWN = "copies"
 
 
@@ -31,13 +31,13 @@ def aside(prefix: Path) -> Path:
 
 
 def bases(base: Path) -> list[Path]:
-    """Return where our copies are whose prefixes are in a directory: there, or aside."""
+    """Return where our copies for prefixes in a directory may be: there, or aside."""
     own = mount_locks.existing_directory(base)
     return [base, own / OWN] if own else [base]
 
 
 def is_there(prefix: Path, address: str) -> bool:
-    """Tell whether a whole copy of ours of the image of an address is at a prefix."""
+    """Tell whether a complete copy of ours of an image is at a prefix."""
     try:
         return (
             files.is_private_directory(prefix)
@@ -49,22 +49,22 @@ def is_there(prefix: Path, address: str) -> bool:
 
 
 def tool(directory: Path | None) -> str:
-    """Return the path of unsquashfs, `directory` looked into before PATH; raises ToolError."""
-    found = process.find_tool("unsquashfs", directory)
-    if found is None:
+    """Return the path of unsquashfs, from `directory` or PATH; raises ToolError."""
+    path = process.find_tool("unsquashfs", directory)
+    if path is None:
         raise ToolError(
             "unsquashfs is needed to unpack images, and is not installed",
             "Install the package squashfs-tools, or run `cnd prereq --install`, without root.",
         )
-    return found
+    return path
 
 
 def put(image: Path, tree_sha256: str, prefix: Path, program: str) -> None:
     """Unpack an image at its prefix, where nothing is, and make it read-only.
 
-    The copy comes there by one rename, after its content was compared with the manifest's.
-    Parameters: `program` is unsquashfs. Raises MountError when it cannot run there, IntegrityError
-    when it is not what the manifest says, StorageError when the disk does not take it.
+    The copy is moved there by one rename, after its content was compared with the manifest's.
+    Parameters: `program` is unsquashfs. Raises MountError when programs cannot run there,
+    IntegrityError when the content is not what the manifest says, StorageError for a disk's error.
     """
     # The standard library is enough to mount, but not to look at every file of an image.
     from condainer.cache import squashfs
@@ -87,23 +87,24 @@ def put(image: Path, tree_sha256: str, prefix: Path, program: str) -> None:
         if squashfs.tree_digest(copy) != tree_sha256:
             raise IntegrityError(
                 f"{image} does not hold the files that its manifest describes",
-                "It was changed or damaged: `cnd verify` moves it away, `cnd build` makes it anew.",
+                "It was changed or damaged: `cnd verify` moves it away, `cnd build` builds it "
+                "again.",
             )
         (copy / MARK).touch()
         _make_read_only(copy)
-        # Who moves a directory has to be able to write to it.
+        # To move a directory, one must be able to write to it.
         copy.chmod(stat.S_IRWXU)
         try:
             os.rename(copy, prefix)
         except OSError:
-            # A process in another mount namespace, whose locks are others, was quicker.
+            # A process in another mount namespace, which has other locks, was quicker.
             if not is_there(prefix, mount_locks.address_at(prefix)):
                 raise
         prefix.chmod(READ_ONLY)
 
 
 def _make_read_only(copy: Path) -> None:
-    """Let nobody change by mistake what all commands share."""
+    """Make all files read-only, so that no command changes by mistake what all share."""
     for directory, _, names in os.walk(copy):
         for path in (directory, *(os.path.join(directory, name) for name in names)):
             mode = os.lstat(path).st_mode
@@ -112,10 +113,10 @@ def _make_read_only(copy: Path) -> None:
 
 
 def claim(prefix: Path) -> None:
-    """Keep an unpacked copy until this process, and what it becomes, have ended.
+    """Keep an unpacked copy until this process and the command that it becomes have ended.
 
-    The lock files of mounts tell mount namespaces apart; a copy is the same in all of them. Raises
-    MountError if it is just being removed.
+    The lock is on the copy itself, which is the same in all mount namespaces; the lock files of
+    mounts are not. Raises MountError if it is being removed.
     """
     with suppress(OSError):
         descriptor = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -126,7 +127,7 @@ def claim(prefix: Path) -> None:
 
 
 def remove(prefix: Path) -> bool:
-    """Remove an unpacked copy, which is gone from its prefix at once; False if it is claimed.
+    """Remove an unpacked copy, from its prefix by one rename; False if it is claimed.
 
     Raises StorageError.
     """
@@ -143,7 +144,7 @@ def remove(prefix: Path) -> bool:
 
 
 def take_away(prefix: Path) -> None:
-    """Remove an unpacked copy, also under processes that use it; raises StorageError."""
+    """Remove an unpacked copy, even under processes that use it; raises StorageError."""
     with (
         files.storage_errors(f"remove {prefix}"),
         claimed_directory(mount_locks.private_directory(prefix.parent), REMOVED) as aside,

@@ -1,4 +1,4 @@
-"""Who uses a mount: the processes behind files, directories and claims below a prefix."""
+"""Who uses a mount: the processes with open files, directories or claims below a prefix."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def users_of(
     """Return the processes that use a mount or have claimed it, as far as we may see them.
 
     Parameters: `shells` are the numbers of processes that have claimed it by a file; `everywhere`
-    looks also into other mount namespaces, which have the same files, but not the same mounts.
+    includes other mount namespaces, which have the same files, but not the same mounts.
     """
     view = os.readlink("/proc/self/ns/mnt")
     claimed = str(locks.users) if locks else None
-    found = []
+    users = []
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) == os.getpid():
             continue
@@ -50,10 +50,10 @@ def users_of(
             if shell or claimed in paths or any(_inside(path, str(prefix)) for path in paths):
                 words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 command = os.fsdecode(b" ".join(words)).replace("\n", " ")
-                found.append(User(int(process.name), user_name(process.stat().st_uid), command))
+                users.append(User(int(process.name), user_name(process.stat().st_uid), command))
         except OSError:
             continue
-    return sorted(found, key=lambda user: user.pid)
+    return sorted(users, key=lambda user: user.pid)
 
 
 def _inside(path: str, prefix: str) -> bool:
@@ -61,7 +61,7 @@ def _inside(path: str, prefix: str) -> bool:
 
 
 def _paths(process: Path) -> Iterator[str]:
-    """Yield the paths of the files that a process uses in one way or another."""
+    """Yield the paths of the files that a process has open, mapped, or as a directory."""
     for name in ("cwd", "root", "exe"):
         yield os.readlink(process / name)
     for descriptor in (process / "fd").iterdir():
