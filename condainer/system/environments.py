@@ -1,7 +1,7 @@
-"""The environments of programs that we start, written from nothing by lists of what they get.
+"""The environments of programs that we start: each has only the variables listed here.
 
-What callers have set for tools of their own, or modules for programs of theirs, changes neither
-what is locked nor the bytes of an image, and lets no tool of the system fail.
+So what the caller or a module has set for other programs changes neither a lock nor the bytes of an
+image, and makes no tool of the system fail.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pathlib import Path
 
 from condainer.system.urls import PLACE_VARIABLES, without_index_login
 
-# What programs write is read by us: in English, without colour, for no terminal.
+# We read what programs write: in English, without colour, for no terminal.
 PLAIN = {"LC_ALL": "C.UTF-8", "NO_COLOR": "1", "TERM": "dumb"}
 
-# How to reach the network, and whom to trust there; proxies are written in small letters as well.
+# How to reach the network, and whom to trust there; names of proxies may have small letters.
 NETWORK = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
@@ -39,7 +39,7 @@ UV = (
 )
 # `UV_INDEX_<NAME>_USERNAME` and `UV_INDEX_<NAME>_PASSWORD`.
 LOGIN = ("UV_INDEX_", ("_USERNAME", "_PASSWORD"))
-# What credential helpers of registries go by: those of clouds, and pass.
+# The variables that credential helpers of registries use: those of clouds, and pass.
 HELPERS = ("AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_", "DOCKER_", "PASSWORD_STORE_")
 
 
@@ -51,11 +51,11 @@ def system() -> dict[str, str]:
 def network(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """Return the variables that say how to reach the network, and whom to trust there."""
     environ = os.environ if environ is None else environ
-    found = {name: value for name, value in environ.items() if name.upper() in NETWORK}
+    variables = {name: value for name, value in environ.items() if name.upper() in NETWORK}
     netrc = os.path.expanduser("~/.netrc")
-    if not found.get("NETRC") and os.path.isabs(netrc) and os.path.isfile(netrc):
-        found["NETRC"] = netrc
-    return found
+    if not variables.get("NETRC") and os.path.isabs(netrc) and os.path.isfile(netrc):
+        variables["NETRC"] = netrc
+    return variables
 
 
 def client() -> dict[str, str]:
@@ -63,7 +63,7 @@ def client() -> dict[str, str]:
     personal = _of(PERSONAL)
     if not os.path.isabs(personal.get("HOME", "")):
         personal.pop("HOME", None)
-    # git would wait for a password that nobody sees being asked for.
+    # Otherwise git waits for a password, and its question is not seen.
     return {**system(), **network(), **personal, "GIT_TERMINAL_PROMPT": "0"}
 
 
@@ -82,7 +82,7 @@ def resolving(scratch: Path, named: Collection[str] = ()) -> dict[str, str]:
     return {
         **client(),
         **_of((*UV, *logins, *named)),
-        # Compiled files that uv's look at the interpreter would leave behind differ from ours.
+        # The byte code that uv's look at the interpreter leaves differs from ours.
         "PYTHONDONTWRITEBYTECODE": "1",
         # Where uv leaves its lock files.
         "TMPDIR": str(scratch),
@@ -90,10 +90,10 @@ def resolving(scratch: Path, named: Collection[str] = ()) -> dict[str, str]:
 
 
 def installing(scratch: Path, named: Collection[str] = ()) -> dict[str, str]:
-    """Return the environment in which uv installs, and what it builds is built.
+    """Return the environment in which uv installs and builds.
 
-    The home directory is an empty one, so that nothing the user has set there gets into an image;
-    but a keyring has to find its own. Parameters are those of resolving().
+    The home directory is empty, so that no setting of the user there gets into an image; only a
+    keyring needs the real one. Parameters are those of resolving().
     """
     variables = resolving(scratch, named)
     if variables.get("UV_KEYRING_PROVIDER") == "subprocess":
@@ -110,12 +110,12 @@ def installing(scratch: Path, named: Collection[str] = ()) -> dict[str, str]:
 
 def package_places() -> tuple[tuple[str, str], ...]:
     """Return the variables that name places of pip packages, without who logs in there."""
-    found = []
+    places = []
     for name, value in _of(PLACE_VARIABLES).items():
         # What follows `?` may be a password, too.
         words = [re.sub(r"[?#].*", "", word) for word in value.replace(",", " ").split()]
-        found.append((name, " ".join(without_index_login(word).rstrip("/") for word in words)))
-    return tuple((name, value) for name, value in found if value)
+        places.append((name, " ".join(without_index_login(word).rstrip("/") for word in words)))
+    return tuple((name, value) for name, value in places if value)
 
 
 def _of(names: Collection[str]) -> dict[str, str]:

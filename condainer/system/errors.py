@@ -1,4 +1,4 @@
-"""The failures a user can act on: each says what is wrong, and ends in the remedy."""
+"""The failures that a user can act on: each says what is wrong, and ends with the remedy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CondainerError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str = "") -> None:
-        # Whatever a message quotes: it ends up in terminals, logs and tickets.
+        # Messages end up in terminals, logs and tickets.
         self.message = redacted(message)
         self.hint = redacted(hint)
         super().__init__(self.message)
@@ -126,7 +126,7 @@ class VulnerableError(CondainerError):
 
 def documented() -> list[tuple[int, str]]:
     """Return every exit code with its meaning: those of the errors above, and the others."""
-    found = {
+    meanings = {
         0: "Done.",
         1: "Any other expected failure.",
         2: "Wrong use of the command line.",
@@ -140,5 +140,5 @@ def documented() -> list[tuple[int, str]]:
     }
     for error in CondainerError.__subclasses__():
         if "exit_code" in vars(error) and error.__module__ == __name__:
-            found[error.exit_code] = (error.__doc__ or "").partition("\n")[0]
-    return sorted(found.items())
+            meanings[error.exit_code] = (error.__doc__ or "").partition("\n")[0]
+    return sorted(meanings.items())

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 # How a file is read: by read_bytes(), or from what has kept its bytes.
 Read = Callable[[Path], bytes]
-# How often a tree that changes while it is deleted is tried again.
+# How often the deletion of a changing tree is tried again.
 REMOVALS = 10
-# What a file may hold that is read as a whole, in bytes: a file of a project, say. The kinds of
-# files that others put into a cache have limits of their own.
+# The size of the largest file that is read as a whole, in bytes. Files that others put into a cache
+# have limits of their own.
 LARGEST = 64 << 20
-# How the name of what is being written begins.
+# The beginning of the name of a file that is being written.
 UNFINISHED = "."
-# The keys of condainer.yml that name where builds write.
+# The keys of condainer.yml that name the directories of builds.
 PLACES = "(`cache_directory:`, `package_cache:`, `staging_directory:`)"
 
 CACHEDIR_TAG = (
@@ -70,7 +70,7 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
         errno.EROFS: "That file system is read-only: name another place in condainer.yml.",
         errno.EEXIST: in_the_way,
         errno.ENOTDIR: in_the_way,
-        errno.EFBIG: "Nothing that Condainer reads is as large: look at what it is.",
+        errno.EFBIG: "Condainer reads no files of this size: look at what it is.",
     }
     reason = os.strerror(error.errno) if error.errno else str(error)
     return StorageError(
@@ -79,9 +79,9 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
 
 
 def storage_error_told(doing: str, told: str) -> StorageError | None:
-    """Return the StorageError that a program tells of in its own words; None if it is another one.
+    """Return the StorageError that a program's message tells of; None for another error.
 
-    Parameters: `told` is its message, which names the file.
+    Parameters: `told` is the message, which names the file.
     """
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
         if os.strerror(number) in told:
@@ -92,9 +92,9 @@ def storage_error_told(doing: str, told: str) -> StorageError | None:
 
 @contextmanager
 def programs_of(directory: Path) -> Iterator[None]:
-    """Run programs that lie in a directory; where that is not allowed, say so for any failure.
+    """Run programs that are in a directory, and explain their failure if that is mounted noexec.
 
-    Raises StorageError in the place of what failed because the file system is mounted noexec.
+    Raises StorageError in the place of a BuildError or ToolError there.
     """
     try:
         yield
@@ -121,8 +121,8 @@ def read_bytes(path: Path, follow: bool = True, limit: int = LARGEST) -> bytes:
     """Return the content of a regular file.
 
     Parameters: without `follow`, a symbolic link is no regular file. Raises OSError for anything
-    else, and for more than `limit` bytes: a FIFO or a device would keep the reader waiting for
-    ever, and a file without content may have any size.
+    else, and for more than `limit` bytes: a reader would wait for a FIFO or a device for ever, and
+    a sparse file may have any size.
     """
     return _read(path, follow, limit)[0]
 
@@ -132,7 +132,7 @@ def _read(path: str | Path, follow: bool, limit: int) -> tuple[bytes, os.stat_re
     with open(descriptor, "rb") as stream:
         content = stream.read(status.st_size + 1) if status.st_size <= limit else b""
         if len(content) > status.st_size:
-            # It has grown since, or is one of those that do not tell their size.
+            # It has grown, or is one of the files, as in /proc, that do not tell their size.
             content += stream.read(limit)
     if max(len(content), status.st_size) > limit:
         raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
@@ -142,8 +142,7 @@ def _read(path: str | Path, follow: bool, limit: int) -> tuple[bytes, os.stat_re
 def open_regular(path: str | Path, follow: bool = True) -> BinaryIO:
     """Open a regular file for reading; `follow` and what it raises as read_bytes().
 
-    To look at a file is not to use it: its time of access stays where that is permitted, which is
-    to its owner.
+    The time of access of our own files stays, so that a look does not count as use.
     """
     return open(_open_regular(path, follow)[0], "rb")
 
@@ -173,7 +172,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 def md5_of(path: str | Path) -> str:
-    """Return the md5 of a file of any size, which other tools go by; raises OSError."""
+    """Return the md5 of a file of any size, which other tools use; raises OSError."""
     import hashlib
 
     return _digest_of(path, hashlib.md5(usedforsecurity=False))
@@ -198,7 +197,7 @@ def read_text(
 
 
 def read_small(path: str | Path, limit: int) -> tuple[str, os.stat_result]:
-    """Return the text and the state of a regular file that anybody may have made.
+    """Return the text and the state of a regular file that any user may have made.
 
     Raises OSError for a link and for what is larger than `limit` bytes, UnicodeDecodeError.
     """
@@ -218,12 +217,12 @@ def publish_text(
 def published_file(
     path: Path, mode: int | None = None, follow: bool = True, durable: bool = True
 ) -> Iterator[BinaryIO]:
-    """Write a file so that readers see the old or the new content, and a crash leaves one of both.
+    """Write a file so that readers and a crash see the old or the new content, and no mixture.
 
-    Parameters: `mode` sets the permission bits; by default those that the umask gives. A symbolic
-    link at `path` is followed, so that a linked file stays linked; without `follow`, which is for
-    directories that others write, it is replaced. What is not `durable` may be empty after a crash:
-    for files that every build makes again. Raises OSError.
+    Parameters: `mode` sets the permission bits, by default those of the umask. A symbolic link at
+    `path` is followed, so that a linked file stays linked; without `follow`, for directories that
+    others can write, it is replaced. A file that is not `durable` may be empty after a crash: this
+    is for files that every build makes again. Raises OSError.
     """
     target = Path(os.path.realpath(path)) if follow else path
     try:
@@ -249,23 +248,23 @@ def published_file(
 
 @contextmanager
 def turn(directory: Path, longest: float = 10.0) -> Iterator[None]:
-    """Let processes that read a file of a directory and then replace it do so one after another.
+    """Let processes that read and then replace a file of a directory do so one after another.
 
-    Parameters: `longest` is how many seconds to wait for others, as anybody who may read the
-    directory can hold its lock. Where a directory cannot be locked, nobody waits.
+    Parameters: `longest` is how many seconds to wait, because any reader of the directory can hold
+    its lock. If the directory cannot be locked, it does not wait.
     """
     with ExitStack() as stack:
         with suppress(OSError):
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
             end = time.monotonic() + longest
-            while not _is_ours(descriptor) and time.monotonic() < end:
+            while not _is_locked(descriptor) and time.monotonic() < end:
                 time.sleep(0.01)
         yield
 
 
-def _is_ours(descriptor: int) -> bool:
-    """Take the lock of an open directory if it is free; raises OSError where locks do not work."""
+def _is_locked(descriptor: int) -> bool:
+    """Lock an open directory, and tell whether it was free; raises OSError without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -274,7 +273,7 @@ def _is_ours(descriptor: int) -> bool:
 
 
 def publish_link(path: Path, target: Path | str) -> None:
-    """Let a path be a symbolic link, so that it is there at all times; raises OSError."""
+    """Make or replace a symbolic link, so that one is there at all times; raises OSError."""
     if path.is_symlink() and os.readlink(path) == str(target):
         return
     new = path.with_name(f"{UNFINISHED}{path.name[:64]}.{os.urandom(6).hex()}")
@@ -287,24 +286,13 @@ def publish_link(path: Path, target: Path | str) -> None:
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a private file of ours that may as well be lost: whole or not, but not durably.
-
-    Raises OSError.
-    """
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with open(os.open(new, flags, 0o600), "wb") as stream:
-            stream.write(content)
-        os.replace(new, path)
-    except BaseException:
-        with suppress(OSError):
-            new.unlink()
-        raise
+    """Write a private file of ours that a crash may lose; raises OSError."""
+    with published_file(path, 0o600, follow=False, durable=False) as stream:
+        stream.write(content)
 
 
 def sync_directory(path: Path) -> None:
-    """Make renames inside a directory durable; file systems that cannot are left alone."""
+    """Make renames inside a directory durable, on file systems that can."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -325,10 +313,10 @@ def sync_file(path: Path) -> None:
 
 
 def publish_directory(source: Path, target: Path) -> bool:
-    """Move a finished directory to its place by one rename; False if another stands there already.
+    """Move a finished directory to its place by one rename; False if another is there already.
 
     The files in `source` are made durable first, so that after a crash the entry is either absent
-    or whole. Raises OSError for every other failure.
+    or complete. Raises OSError for every other failure.
     """
     for item in source.iterdir():
         sync_file(item)
@@ -336,8 +324,8 @@ def publish_directory(source: Path, target: Path) -> bool:
     try:
         os.rename(source, target)
     except OSError as error:
-        # In a sticky directory, what is refused is to replace another member's entry; ENOTDIR says
-        # that a file or a link stands there.
+        # A sticky directory refuses to replace another member's entry; ENOTDIR means that a file or
+        # a link is there.
         refused = (errno.EPERM, errno.EACCES, errno.EBUSY, errno.ENOTDIR)
         if error.errno in (errno.EEXIST, errno.ENOTEMPTY, *refused) and os.path.lexists(target):
             return False
@@ -366,7 +354,7 @@ def make_directory(path: Path, mode: int) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory tree of ours, read-only directories in it included; absence is fine.
+    """Delete a directory tree of ours, if there is one, including read-only directories.
 
     A symbolic link is deleted itself, never what it points to.
     """
@@ -381,14 +369,14 @@ def remove_tree(path: Path) -> None:
         try:
             shutil.rmtree(path)
         except FileNotFoundError:
-            # Something in it went by itself, or is gone altogether.
+            # Another process deleted something in it, or all of it.
             continue
         except RecursionError:
-            # Nobody's work: so deep a tree was made to be in the way, and stays.
+            # So deep a tree was made to be in the way, and stays.
             return
         except OSError:
-            # Not writable, or a process that was just killed wrote its last file. Root needs no
-            # modes, and could be made to change those of other files while it follows a path.
+            # It is not writable, or a killed process wrote its last file. Root needs no modes, and
+            # could be led to change those of other files.
             if os.geteuid() != 0:
                 _make_writable(path)
             time.sleep(0.05)
@@ -397,7 +385,7 @@ def remove_tree(path: Path) -> None:
 
 
 def _make_writable(path: Path) -> None:
-    # The directory before its content: one that cannot be read cannot be walked through.
+    # The directory before its content, which only a readable directory shows.
     with suppress(OSError):
         os.chmod(path, stat.S_IRWXU)
         for entry in os.scandir(path):
@@ -407,7 +395,7 @@ def _make_writable(path: Path) -> None:
 
 @contextmanager
 def access_time_kept(path: Path) -> Iterator[None]:
-    """Let a program read a file of ours without its being used; others' are read as ever."""
+    """Keep the time of access of a file of ours while a program reads it."""
     before = None
     with suppress(OSError):
         before = path.stat()
@@ -420,9 +408,9 @@ def access_time_kept(path: Path) -> Iterator[None]:
 
 
 def stand_somewhere(directory: Path) -> None:
-    """Go to a directory if the working directory was deleted: engines cannot do without one.
+    """Go to a directory if the working directory was deleted, because engines need one.
 
-    Whatever is relative must have been made absolute before. Raises StorageError.
+    Relative paths must be absolute before. Raises StorageError.
     """
     try:
         os.getcwd()
@@ -432,7 +420,7 @@ def stand_somewhere(directory: Path) -> None:
 
 
 def is_private_directory(path: Path) -> bool:
-    """Tell whether `path` is a directory, not a link, of ours that nobody else can write."""
+    """Tell whether `path` is a directory, not a link, of ours that no other user can write."""
     try:
         status = path.lstat()
     except OSError:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from condainer.startup.find_project import this_platform as this_platform
 
-# What schedulers say of the job that we run in; of Slurm's, the first that is set counts.
+# The processors of a job, as schedulers tell them; of Slurm's, the first that is set counts.
 SLURM = ("SLURM_CPUS_PER_TASK", "SLURM_CPUS_ON_NODE")
 OTHERS = ("NSLOTS", "NCPUS", "LSB_DJOB_NUMPROC")
 SYSTEM = Path("/")
 
 
 def processors(environ: Mapping[str, str] | None = None, system: Path = SYSTEM) -> int:
-    """Return the least of what affinity, quotas of control groups and the scheduler leave us.
+    """Return the number of processors that affinity, control groups and the scheduler leave us.
 
     Parameters: `system` is the root below which /proc and /sys are looked into.
     """
@@ -26,7 +26,7 @@ def processors(environ: Mapping[str, str] | None = None, system: Path = SYSTEM) 
 
 
 def memory(system: Path = SYSTEM) -> int:
-    """Return the bytes that may still be taken: the least of what the machine and groups leave.
+    """Return the free memory in bytes: the least of what the machine and control groups leave.
 
     Parameters: as of processors().
     """
@@ -34,11 +34,11 @@ def memory(system: Path = SYSTEM) -> int:
 
 
 def give_back_memory() -> None:
-    """Give the system back what was freed: glibc keeps that of threads that have much to do."""
+    """Return freed memory to the system: glibc keeps that of busy threads."""
     import ctypes
 
     with suppress(AttributeError, OSError):
-        # Other C libraries do not know this.
+        # Only glibc has this function.
         ctypes.CDLL(None).malloc_trim(0)
 
 

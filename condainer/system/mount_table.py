@@ -1,4 +1,4 @@
-"""The mount table of this process's view: what is mounted where, by whom, and what kind it is."""
+"""The mount table of this process: what is mounted where, by which user, and of what kind."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-# What a private mount lies on.
+# The kind of file system that a private mount is made on.
 PLACE = "tmpfs"
 MOUNTINFO = Path("/proc/self/mountinfo")
-# As the kernel calls them: where a file costs a question to a server.
+# The kernel's names of file systems on servers.
 NETWORK = frozenset(
     (
         *("nfs", "nfs4", "cifs", "smb3", "9p", "afs"),
         *("lustre", "gpfs", "beegfs", "ceph", "panfs", "wekafs", "pvfs2"),
     )
 )
-# File systems of FUSE that show what is on this machine; all others may ask a server.
+# FUSE file systems of local files; all others may ask a server.
 LOCAL = frozenset(
     f"fuse.{name}"
     for name in ("squashfuse", "squashfuse_ll", "fuse-overlayfs", "bindfs", "ntfs-3g", "snapfuse")
@@ -81,17 +81,17 @@ def mounted_at(prefix: Path) -> Mounted | None:
 
 def holder(path: Path) -> Mounted | None:
     """Return the mount that a path, which need not exist yet, is on."""
-    real, found = f"{os.path.realpath(path)}/", None
+    real, nearest = f"{os.path.realpath(path)}/", None
     for entry in mount_table():
         above = real.startswith(f"{entry.path.rstrip('/')}/")
-        # A later mount lies on top of an earlier one.
-        if above and (found is None or len(entry.path) >= len(found.path)):
-            found = entry
-    return found
+        # A later mount covers an earlier one.
+        if above and (nearest is None or len(entry.path) >= len(nearest.path)):
+            nearest = entry
+    return nearest
 
 
 def has_place(prefix: Path) -> bool:
-    """Tell whether the place of a private mount lies at `prefix`, mounted on or not."""
+    """Tell whether the place of a private mount is at `prefix`, with or without the mount."""
     return any(entry.kind == PLACE for entry in mounts_at(prefix))
 
 
@@ -103,19 +103,19 @@ def is_on_network(path: Path) -> bool:
 
 
 def is_in_memory(path: Path) -> bool:
-    """Tell whether what is written to a path takes memory."""
+    """Tell whether files at a path are in memory."""
     return _kind_of(path) in MEMORY
 
 
 def _kind_of(path: Path) -> str:
-    found = holder(path)
-    return found.kind if found else ""
+    mount = holder(path)
+    return mount.kind if mount else ""
 
 
 def wait_for_change(seconds: float) -> None:
-    """Wait until something is mounted or unmounted in our view, or for so many seconds."""
+    """Wait until something is mounted or unmounted in our view, or for a number of seconds."""
     with suppress(OSError), MOUNTINFO.open("rb", buffering=0) as table:
-        # Only a table that has been read tells of changes.
+        # The kernel tells of changes only after the table was read.
         while table.read(1 << 16):
             pass
         poll = select.poll()

@@ -1,7 +1,7 @@
 """Private user and mount namespaces, and the mount(2) calls made inside them.
 
-Run as `python -m condainer.system.namespace SOURCE TARGET -- COMMAND …`, it starts a command for
-which, and only for which, the directory SOURCE appears at TARGET.
+Run as `python -m condainer.system.namespace SOURCE TARGET -- COMMAND …`, it starts a command that
+alone sees the directory SOURCE at TARGET.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from condainer.startup import launch
 from condainer.system.errors import CondainerError, MountError
@@ -61,7 +62,7 @@ def enter() -> None:
         try:
             _call("unshare", CLONE_NEWNS)
         except PermissionError:
-            # Root of a container that may not mount: as for everybody else.
+            # Root of a container may not mount.
             _enter_as_user()
     else:
         _enter_as_user()
@@ -78,13 +79,13 @@ def _enter_as_user() -> None:
 
 
 def _alone(name: str, *arguments: object) -> None:
-    """Make a call that a process must make alone; raises OSError."""
+    """Make a call that needs a process of one thread; raises OSError."""
     for attempt in range(ATTEMPTS):
         try:
             _call(name, *arguments)
             return
         except OSError as error:
-            # A thread that was joined is still there for the kernel for a moment.
+            # For the kernel, a joined thread lives for a moment longer.
             if error.errno != errno.EINVAL or attempt == ATTEMPTS - 1:
                 raise
             time.sleep(0.01)
@@ -101,9 +102,9 @@ def _write(path: str, text: str) -> None:
 def join(user: str, mount: str, pid: int) -> bool:
     """Move this process into the namespaces of another one of ours, as enter() made them.
 
-    Parameters: `user` and `mount` are what these namespaces are called; a process that has others
-    has got the number of one that ended. False if it is not there or may not be joined. The process
-    must have one thread.
+    False if it has ended or may not be joined. This process must have one thread. Parameters:
+    `user` and `mount` are the names of these namespaces; a process with others has reused the
+    number of one that ended.
     """
     with contextlib.ExitStack() as stack:
         here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -112,24 +113,24 @@ def join(user: str, mount: str, pid: int) -> bool:
         descriptors = []
         for kind, name in (("user", user), ("mnt", mount)):
             try:
-                found = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+                descriptor = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
             except OSError:
                 return False
-            stack.callback(os.close, found)
-            if os.readlink(f"/proc/self/fd/{found}") != name:
+            stack.callback(os.close, descriptor)
+            if os.readlink(f"/proc/self/fd/{descriptor}") != name:
                 return False
             if os.readlink(f"/proc/self/ns/{kind}") != name:
-                descriptors.append(found)
+                descriptors.append(descriptor)
         try:
             for descriptor in descriptors:
                 _alone("setns", descriptor, 0)
         except OSError:
             return False
-        # To enter a mount namespace leads to its root directory.
+        # Entering a mount namespace changes to its root directory.
         with contextlib.suppress(OSError):
             os.chdir(path)
         if not os.path.samestat(os.stat("."), os.fstat(here)):
-            # What was mounted later outside is seen through the descriptor only.
+            # Only the descriptor shows what was mounted outside later.
             os.fchdir(here)
     return True
 
@@ -137,7 +138,7 @@ def join(user: str, mount: str, pid: int) -> bool:
 def available() -> bool:
     """Tell whether this machine lets us enter a namespace and mount there, by trying.
 
-    In a fresh process: a fork of ours would wait for threads that wait for a file system.
+    It tries in a new process: a fork of ours would wait for threads that wait for a file system.
     """
     from condainer.system import process
 
@@ -149,20 +150,20 @@ def available() -> bool:
 
 
 def bind(source: Path, target: Path) -> None:
-    """Let the directory `source` appear at `target`, whatever is mounted there. Raises OSError."""
+    """Make the directory `source` appear at `target`, over any mount there; raises OSError."""
     _mount(str(source), str(target), None, MS_BIND | MS_REC)
 
 
 def tmpfs(target: Path) -> None:
-    """Put a small empty file system of ours over a directory. Raises OSError."""
+    """Mount a small empty file system of ours over a directory; raises OSError."""
     _mount("condainer", str(target), "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=64k")
 
 
 def unmount(target: Path, lazy: bool = False) -> None:
     """Unmount the topmost file system at `target`.
 
-    Parameters: `lazy` takes it out of sight now, although it is in use. Raises OSError, with
-    EBUSY when it is in use and EPERM when this process may not unmount.
+    Parameters: `lazy` detaches it even while it is in use. Raises OSError, with EBUSY when it is in
+    use and EPERM when this process may not unmount.
     """
     flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0)
     _call("umount2", os.fsencode(target), flags, path=str(target))
@@ -170,9 +171,9 @@ def unmount(target: Path, lazy: bool = False) -> None:
 
 @contextmanager
 def mount_right() -> Iterator[None]:
-    """Let the programs started meanwhile mount too, inside the namespace this process entered.
+    """Let the programs that are started in the context mount in the namespace of this process.
 
-    An exec takes the capabilities of a user namespace from everybody but root; ambient ones stay.
+    An exec drops the capabilities of all users but root; ambient ones stay.
     """
     if os.geteuid() == 0:
         yield
@@ -214,7 +215,7 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
 
 
 def _call(name: str, *arguments: object, path: str | None = None) -> None:
-    # Most mounts are found or made without such calls.
+    # Imported here because most commands need no such call.
     import ctypes
 
     if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
@@ -225,11 +226,10 @@ def _call(name: str, *arguments: object, path: str | None = None) -> None:
 def private_view(directory: Path, backing: Path | None = None, without: str = "") -> None:
     """Cover a directory with a file system of ours that shows the same entries.
 
-    In it we can add what nobody else sees, and nobody else can take away: whoever owns an entry
-    of the real directory may remove it, and with it every mount on it in any namespace. Entries
-    that cannot be looked at, such as other users' FUSE mounts, are left out.
-    Parameters: new entries go into memory, or into `backing`, an empty directory; `without` is the
-    name of an entry to leave out. Raises OSError.
+    No other user sees or can remove what we add to it: in the real directory, the owner of an entry
+    may remove it, and with it every mount on it in any namespace. Entries that cannot be read, such
+    as other users' FUSE mounts, are left out. Parameters: new entries go into memory, or into
+    `backing`, an empty directory; `without` is the name of an entry to leave out. Raises OSError.
     """
     real = os.open(directory, os.O_PATH | os.O_DIRECTORY)
     try:
@@ -248,7 +248,7 @@ def private_view(directory: Path, backing: Path | None = None, without: str = ""
 
 def _show(source: Path, target: Path) -> None:
     if source.is_symlink():
-        # Those of others would become ours, and lead us where the kernel lets nobody be led.
+        # Links of others would become ours, and the kernel would follow them for us.
         if source.lstat().st_uid in (0, os.geteuid()):
             target.symlink_to(os.readlink(source))
         return
@@ -260,23 +260,23 @@ def _show(source: Path, target: Path) -> None:
 
 
 def command(source: Path, target: Path) -> list[str]:
-    """Return what to write before a command so that `source` appears at `target` for it alone.
+    """Return the words before a command that make `source` appear at `target` for it alone.
 
-    The directory above `target` must exist; whatever is or is not at `target` does not matter.
+    The directory above `target` must exist; `target` need not.
     """
     return [*launch.module_command("condainer.system.namespace"), str(source), str(target), "--"]
 
 
-def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:
+def run_bound(source: Path, target: Path, argv: Sequence[str]) -> NoReturn:
     """Replace this process by a command for which `source` appears at `target`.
 
-    Raises MountError when that cannot be arranged, CondainerError when the command cannot start.
+    Raises MountError when it cannot appear there, CondainerError when the command cannot start.
     """
     try:
         enter()
     except OSError as error:
         raise MountError(f"No private namespace can be made ({error.strerror})", REMEDY) from error
-    # An installer must not go on when the build has been killed.
+    # An installer must end when the build is killed.
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         content = os.open(source, os.O_PATH | os.O_DIRECTORY)
@@ -296,25 +296,18 @@ def run_bound(source: Path, target: Path, argv: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run `SOURCE TARGET -- COMMAND …`; returns only when the command could not be started.
+    """Run `SOURCE TARGET -- COMMAND …`; return an exit code only if the command cannot start.
 
     With `--probe` alone, only try to enter a namespace.
     """
     if list(arguments) == [PROBE]:
         enter()
         return 0
-    if len(arguments) < 4 or arguments[2] != "--":
-        print(
-            "usage: python -m condainer.system.namespace SOURCE TARGET -- COMMAND …",
-            file=sys.stderr,
-        )
-        return 2
     try:
         run_bound(Path(arguments[0]), Path(arguments[1]), arguments[3:])
     except CondainerError as error:
         print(harmless(f"{error.message}\n{error.hint}"), file=sys.stderr)
         return error.exit_code
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Who owns what stands on the way to a file, and who else could put something in its place."""
+"""Who owns a file and the directories above it, and which others could replace it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 WRITABLE = stat.S_IWGRP | stat.S_IWOTH
-# As many links as Linux follows.
+# Linux follows as many links in a path.
 LINKS = 40
 
 
@@ -23,7 +23,7 @@ def ours() -> frozenset[int]:
 
 
 def is_above(user: int) -> bool:
-    """Tell whether a user may own the directories above a file of ours: this user and root may.
+    """Tell whether a user may own the directories above a file of ours: only this one and root may.
 
     In a user namespace that does not map root, root's directories show the overflow user.
     """
@@ -37,26 +37,26 @@ def _unmapped_root() -> int | None:
 
 @functools.cache
 def _overflow(kind: str) -> int:
-    """Return the number that stands for all users or groups that a user namespace does not map."""
+    """Return the number of all users or groups that a user namespace does not map."""
     return int(Path(f"/proc/sys/kernel/overflow{kind}").read_bytes())
 
 
 def our_groups() -> frozenset[int]:
-    """Return the groups of this process; one that could be any group is none of them."""
+    """Return the groups of this process, without the number that several groups may have."""
     return frozenset((os.getegid(), *os.getgroups())) - {_overflow("gid")}
 
 
 def is_private(group: int) -> bool:
-    """Tell whether a group has no members but this user, as many systems give one to each."""
+    """Tell whether a group is the private one that many systems give to each user."""
     try:
         user = pwd.getpwuid(os.geteuid())
-        found = grp.getgrgid(group)
+        entry = grp.getgrgid(group)
     except KeyError:
         return False
     return (
         group == user.pw_gid
-        and found.gr_name == user.pw_name
-        and not {*found.gr_mem} - {user.pw_name}
+        and entry.gr_name == user.pw_name
+        and not {*entry.gr_mem} - {user.pw_name}
     )
 
 
@@ -74,7 +74,7 @@ def is_member(user: int, groups: Iterable[int]) -> bool:
 
 
 def others_write(status: os.stat_result) -> bool:
-    """Tell whether users besides this one and root may write a file or directory."""
+    """Tell whether users other than this one and root may write a file or directory."""
     if status.st_mode & stat.S_IWOTH:
         return True
     shared = status.st_mode & stat.S_IWGRP and status.st_gid != 0
@@ -82,15 +82,15 @@ def others_write(status: os.stat_result) -> bool:
 
 
 def is_guarded(status: os.stat_result) -> bool:
-    """Tell whether what a file says can only be what this user or root wrote there."""
+    """Tell whether only this user and root can have written a file."""
     return is_above(status.st_uid) and not others_write(status)
 
 
 def way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
-    """Yield every directory and symbolic link that is passed on the way to a path, not itself.
+    """Yield every directory and symbolic link on the way to a path, without the path itself.
 
-    Whoever may change one of them can put another thing in its place. The way ends where nothing
-    is yet. Raises OSError for what cannot be passed.
+    Who may change one of them can replace what is at the path. The way ends where nothing exists.
+    Raises OSError for what cannot be passed.
     """
     here = Path("/")
     rest = list(reversed(path.parts[1:]))

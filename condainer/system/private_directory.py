@@ -22,9 +22,9 @@ atexit.register(_until_exit.close)
 
 @dataclass(frozen=True)
 class Claim:
-    """What the name of a claimed directory says: what for, on which host, by which process.
+    """What the name of a claimed directory says: its purpose, its host, and its process.
 
-    `doing` is what that process does there, if it says so.
+    `doing` is what that process does there, if that is known.
     """
 
     purpose: str
@@ -34,7 +34,7 @@ class Claim:
 
 
 def read_claim(path: Path) -> Claim | None:
-    """Return the claim that a directory's name states, or None if it states none."""
+    """Return the claim in a directory's name, or None if it has none."""
     parts = path.name.rsplit(".", 3)
     if len(parts) != 4 or not re.fullmatch("[0-9]+", parts[2]):
         return None
@@ -55,11 +55,11 @@ def claimed_directory(parent: Path, purpose: str, doing: str = "") -> Iterator[P
         path = Path(tempfile.mkdtemp(suffix, prefix, parent))
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         with suppress(OSError):
-            # Where locks do not work, the process's number alone has to do.
+            # Without locks, only the process's number shows that it lives.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if path.is_dir():
             break
-        # Somebody reclaimed it in the moment before the lock.
+        # Another process reclaimed it in the moment before the lock.
         os.close(descriptor)
     try:
         yield path
@@ -74,16 +74,16 @@ def directory_until_exit(parent: Path, purpose: str) -> Path:
 
 
 def leave() -> None:
-    """Remove what was made to last as long as this process; its entry point calls it at the end."""
+    """Remove the directories of this process; its entry point calls this at the end."""
     _until_exit.close()
 
 
 def reclaim(parent: Path) -> None:
-    """Remove directories of this user that processes of this host left when they were killed.
+    """Remove directories of this user that killed processes of this host have left.
 
-    Both signs of life must be missing: the process may be in a container whose processes cannot
-    be seen here, and the lock may be one that every process gets, as on some file systems. Other
-    hosts' directories are left alone, for neither can be seen.
+    Both signs of life must be missing: the process may be in a container whose processes are not
+    seen here, and on some file systems every process gets the lock. Other hosts' directories stay,
+    because neither sign is seen here.
     """
     for path in parent.glob("*.*.*.*"):
         if has_ended(path):
@@ -93,7 +93,7 @@ def reclaim(parent: Path) -> None:
 
 
 def has_ended(path: Path) -> bool:
-    """Tell whether a claim is one of this host whose process is not seen to live."""
+    """Tell whether a claim is of this host, and its process is not seen."""
     claim = read_claim(path)
     return claim is not None and claim.host == this_host() and not _is_alive(claim.pid)
 
@@ -112,7 +112,7 @@ def _is_alive(pid: int) -> bool:
 def held(path: Path) -> Iterator[bool | None]:
     """Hold the lock of a claimed directory, and yield whether it was free; None without locks.
 
-    Raises OSError if it is no directory any more.
+    Raises OSError if there is no directory.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     free: bool | None = True

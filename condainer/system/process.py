@@ -18,7 +18,7 @@ from condainer.system import environments
 from condainer.system.errors import CondainerError, ToolError
 from condainer.system.urls import redacted
 
-# Enough to show what went wrong; a tool that writes megabytes to stderr must not fill the memory.
+# The characters of stderr that are kept: a tool may write megabytes.
 STDERR_LIMIT = 64_000
 
 
@@ -37,7 +37,7 @@ class CommandFailed(CondainerError):
 
     @property
     def reason(self) -> str:
-        """What the command said of its failure, or how it ended if it said nothing."""
+        """What the command wrote of its failure, or how it ended if it wrote nothing."""
         said = self.stderr.strip()
         if self.status < 0:
             return f"it {_ending(self.status)}\n{said}".strip()
@@ -45,7 +45,7 @@ class CommandFailed(CondainerError):
 
 
 class TooMuch(Exception):
-    """A subprocess wrote more than it may, and was ended."""
+    """A subprocess wrote more than `limit`, and was ended."""
 
 
 def _ending(status: int) -> str:
@@ -80,14 +80,13 @@ def run(
 
     It gets a session of its own, so that neither it nor what it started outlives this call.
     Parameters: `env` is the environment, by default that of a tool of the system (a module of ours
-    gets our own, by which its interpreter runs), `on_line` receives each line of stdout as it comes
-    instead of collecting it (a carriage return ends a line too, as progress bars write them),
-    `pass_fds` are descriptors that it inherits, `stdin` is the one that it reads. With `terminal`
-    it stays in our session instead and shares our stdin, so that it can ask for a passphrase.
-    With `limit`, stdout may have no more characters: for what others determine. Without `on_line`
-    and `limit`, `given` is what it reads from stdin, and it may run for so many `seconds`.
-    Raises CommandFailed when the status is not zero, ToolError when the command cannot be started
-    or takes too long, TooMuch.
+    needs our own, for its interpreter); `on_line` receives each line of stdout as it comes, and
+    stdout is not collected (a carriage return ends a line too, as in progress bars); `pass_fds` are
+    descriptors that it inherits, `stdin` is the one that it reads. With `terminal` it stays in our
+    session and shares our stdin, so that it can ask for a passphrase. `limit` is how many
+    characters stdout may have, for content of others. Without `on_line` and `limit`, `given` is
+    what it reads from stdin, and `seconds` how long it may run. Raises CommandFailed when the
+    status is not zero, ToolError when the command cannot be started or takes too long, TooMuch.
     """
     child = _popen(
         argv,
@@ -110,7 +109,7 @@ def run(
 
 
 class _Child(subprocess.Popen[str]):
-    """A command whose end ends also what it left, which would keep our pipes open for ever."""
+    """A command whose end also ends its session, which could keep our pipes open for ever."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -119,7 +118,7 @@ class _Child(subprocess.Popen[str]):
 
     def _end_orphans(self) -> None:
         with contextlib.suppress(ChildProcessError):
-            # The zombie stays until wait() takes it, and with it its session's number.
+            # Until wait() the zombie keeps the number of its session.
             os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
             _signal_session(self, signal.SIGKILL)
 
@@ -128,7 +127,7 @@ class _Child(subprocess.Popen[str]):
 
         Parameters: `timeout` in seconds. Raises subprocess.TimeoutExpired.
         """
-        # Also because who enters a namespace next must have no other thread.
+        # To enter a namespace, a process must have no other thread.
         self._watcher.join(timeout)
         if self._watcher.is_alive():
             assert timeout is not None
@@ -137,7 +136,7 @@ class _Child(subprocess.Popen[str]):
 
 
 class Running:
-    """A command that runs beside us; what it writes to stdout and stderr is read by finish()."""
+    """A command that runs beside us; finish() reads what it writes."""
 
     def __init__(self, argv: Sequence[str], child: _Child) -> None:
         self._argv = argv
@@ -153,17 +152,17 @@ class Running:
 
 @contextlib.contextmanager
 def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Running]:
-    """Start a command, as run() does, that neither it nor what it started outlives this context.
+    """Start a command as run() does; neither it nor what it starts outlives the context.
 
-    Who leaves the context without having called finish() does not want it any more. Raises
-    ToolError when it cannot be started.
+    Without a call of finish(), the end of the context ends it. Raises ToolError when it cannot be
+    started.
     """
     child = _popen(argv, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     with child:
         try:
             yield Running(argv, child)
         finally:
-            # What was waited for has no number of its own any more.
+            # After a wait, its number may be that of another process.
             if child.returncode is None:
                 _end(child)
 
@@ -250,5 +249,5 @@ def _communicate(
 
 
 def find_tool(name: str, directory: Path | None = None) -> str | None:
-    """Return the path of an executable, or None; see tools.find()."""
+    """Return the path of an executable, or None; see tool_paths.find()."""
     return tool_paths.find(name, str(directory or ""))

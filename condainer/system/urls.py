@@ -12,18 +12,18 @@ USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'
 TOKEN = re.compile(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
 # In the URLs of wheels and sdists, whose paths hold letters of the alphabet, only there.
 INDEX_TOKEN = re.compile(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")
-# By these uv finds its indexes, in the order of their importance.
+# The variables of uv's indexes, the most important one first.
 INDEX_VARIABLES = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
-# And by these, all in all, the places where it looks for packages.
+# The variables of all places where uv looks for packages.
 PLACE_VARIABLES = (*INDEX_VARIABLES, "UV_FIND_LINKS")
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# Begins a place that is a page of a package index, which links to the file.
+# The beginning of a place that is a page of a package index, which links to the file.
 PAGE = "page+"
 NETRC = "Put user and password into ~/.netrc (mode 0600), and only the plain URL into the file."
 
 
 def redacted(text: str) -> str:
-    """Return a text with `***` in the place of the users, passwords and tokens of its URLs."""
+    """Return a text with `***` in place of the users, passwords and tokens of its URLs."""
     if "@" not in text and "/t/" not in text:
         return text
     return TOKEN.sub(r"\g<before>/t/***", USER.sub(lambda match: _shown(match, "***@"), text))
@@ -45,7 +45,7 @@ def without_index_login(url: str) -> str:
 
 
 def has_user(text: str) -> bool:
-    """Tell whether a URL in a text says who logs in; the `git@` of SSH is no secret."""
+    """Tell whether a URL in a text has a user; the `git@` of SSH does not count."""
     return without_user(text) != text
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from condainer.system.errors import CondainerError
 
-# Far above any real file, far below what a few nested aliases can expand to.
+# Far more than any real file has, far less than a few nested aliases can expand to.
 MAX_BYTES = 4_000_000
 MAX_NODES = 100_000
 MAX_DEPTH = 50
@@ -24,10 +24,10 @@ Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML file: its value, and by its path of keys and indices the line of each item.
+    """A YAML file: its value, and the line of each item by its path of keys and indices.
 
-    `texts` holds what stands in the file for each text, number and boolean: YAML reads `12:30` as
-    750, `010` as 8 and `off` as false, which is seldom what was meant.
+    `texts` holds the text in the file for each text, number and boolean: YAML reads `12:30` as 750,
+    `010` as 8 and `off` as false, which is seldom what was meant.
     """
 
     path: Path
@@ -73,7 +73,7 @@ def load(path: Path, text: str, error: type[CondainerError]) -> Document:
 
 
 def nested(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield the events of a YAML text, each with how deeply it is nested; raises yaml.YAMLError.
+    """Yield the events of a YAML text, each with its depth; raises yaml.YAMLError.
 
     For this the parser in C needs no stack, which loading would overflow.
     """
@@ -175,7 +175,7 @@ class _Reader:
             line = key_node.start_mark.line + 1
             if key in own:
                 raise self.error(
-                    f"{self.path}:{line}: the key `{key}` stands in line {own[key]} already",
+                    f"{self.path}:{line}: the key `{key}` is in line {own[key]} already",
                     "Put both together below one key.",
                 )
             own[key] = line

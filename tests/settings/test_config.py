@@ -596,7 +596,7 @@ def test_what_is_chosen_has_to_be_there(
         ("environments: {all: {}}", 1, "`all` says that all are meant"),
         ("environments: {gpu.fish: {}}", 1, "ends as the activation script"),
         ("environments: {cafe: {}}", 1, "`cafe` could be an address"),
-        ("environments:\n  gpu: {}\n  gpu: {}", 3, "the key `gpu` stands in line 2 already"),
+        ("environments:\n  gpu: {}\n  gpu: {}", 3, "the key `gpu` is in line 2 already"),
         ("environments:\n  gpu:\n    cuda: 12", 3, "unknown key `cuda`"),
         ("environments:\n  gpu:\n    environmentyml: x", 3, "unknown key `environmentyml`"),
         ("environments:\n  gpu:\n    compressor: xz", 3, "`compressor` is for all environments"),
