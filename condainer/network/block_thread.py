@@ -11,9 +11,9 @@ AHEAD = 4
 
 
 class BlockThread:
-    """Calls a function with each block that it is given, in order; its thread goes with it.
+    """Calls a function with each block that it is given, in order, until the function fails.
 
-    After the first failure of the function, it is not called any more.
+    The thread ends with the object.
     """
 
     def __init__(self, take: Callable[[bytes], object]) -> None:
@@ -23,7 +23,7 @@ class BlockThread:
         self._failure: Exception | None = None
 
     def give(self, block: bytes) -> None:
-        """Take over a block, once there is room for it; raises what the function has raised."""
+        """Take a block, once there is room for it; raises what the function has raised."""
         self._raise()
         self._room.acquire()
         self._pool.submit(self._work, block)
@@ -34,7 +34,7 @@ class BlockThread:
         self._raise()
 
     def close(self) -> None:
-        """Wait until all blocks are done, whatever became of them; none is taken any more."""
+        """Wait until all blocks are done or have failed, and take no more."""
         self._pool.shutdown()
 
     def _raise(self) -> None:

@@ -1,7 +1,7 @@
-"""Names and passwords for package servers, as uv finds them; they stand in no message and no log.
+"""Names and passwords for package servers, as uv finds them; they are in no message and no log.
 
-uv installed what it had downloaded itself, with what its variables, netrc and keyring give it. We
-download in its place, and so look into the same places.
+We download in the place of uv, and so take logins from the same places: its variables, netrc and a
+keyring.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Login = tuple[str, str]
 def login(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
     """Return the name and password that uv's variables give for the server of a URL.
 
-    What stands in the URL itself, and netrc, is left to the client.
+    The client itself takes logins from the URL and from netrc.
     """
     environ = os.environ if environ is None else environ
     if urlsplit(url).username:
@@ -43,15 +43,15 @@ def login(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
 
 
 def logged_in(url: str, logins: Sequence[str]) -> str:
-    """Return a URL with the name and password that a line of a requirements file gives its server.
+    """Return a URL with the name and password that a requirements file gives its server.
 
-    Parameters: `logins` are such lines, as inputs.logins() has them.
+    Parameters: `logins` are lines of that file, as inputs.logins() returns them.
     """
     parts = urlsplit(url)
     if parts.scheme not in DEFAULT_PORTS or parts.username:
         return url
     for index in (word for line in logins for word in line.split() if "://" in word):
-        # uv expands variables; names and passwords in them need not be fit for a URL.
+        # uv expands variables, whose values need not be valid in a URL.
         user = VARIABLE.sub(_quoted, urlsplit(index).netloc.rpartition("@")[0])
         if user and origin(index) == origin(url):
             return urlunsplit(parts._replace(netloc=f"{user}@{parts.netloc}"))
@@ -59,18 +59,18 @@ def logged_in(url: str, logins: Sequence[str]) -> str:
 
 
 def unset(text: str) -> str:
-    """Return the first variable among those that say who logs in at a URL that is not set."""
+    """Return the first unset variable in the user and password of a URL; empty without one."""
     return next((name for name in variables([text]) if name not in os.environ), "")
 
 
 def variables(texts: Iterable[str]) -> list[str]:
-    """Return the names of the variables in texts that say who logs in at a URL."""
+    """Return the names of the variables in the users and passwords of URLs in some texts."""
     users = (user["user"] for text in texts for user in USER.finditer(text))
     return [match["name"] for user in users for match in VARIABLE.finditer(user)]
 
 
 def server(url: str) -> str:
-    """Return what of a URL matters for a login: who logs in where."""
+    """Return the part of a URL that a login depends on: scheme, user and host."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc, "", "", ""))
 
@@ -81,7 +81,7 @@ def _quoted(match: re.Match[str]) -> str:
 
 
 def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
-    """Return what the program `keyring` knows, if uv's variable says to ask it."""
+    """Return the login that the program `keyring` has, if uv's variable says to ask it."""
     environ = os.environ if environ is None else environ
     program = process.find_tool("keyring")
     if environ.get("UV_KEYRING_PROVIDER") != "subprocess" or program is None:
@@ -95,7 +95,7 @@ def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | 
         try:
             said = process.run([program, *arguments], env=environments.client())
         except CondainerError:
-            # It has none, or cannot do that; uv goes on without it as well.
+            # It has no login, or no such option; uv continues without it as well.
             continue
         lines = said.stdout.splitlines()
         if user and lines:

@@ -1,4 +1,4 @@
-"""An end to waiting for servers that send a byte now and then, and so are never silent."""
+"""An end to waiting for slow servers, which send a byte now and then and so are never silent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from concurrent import futures
 from contextlib import suppress
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from condainer.network import silence
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 # Seconds between two looks, and for the whole of a small file.
 TICK = 0.25
 SMALL = 60.0
-# For a block, times as long as for a byte: so that silence is told as such.
+# The time for a block, as a multiple of that for a byte: silence is to be reported as such.
 BLOCK = 2.0
 # Seconds for the block that is being sent.
 GIVING_UP = 0.5
@@ -37,9 +36,9 @@ def answered(
 ) -> Response:
     """Return the answer to a request, once its headers are there.
 
-    The client's own limits hold for one byte each, and for one of several hops. Parameters:
-    `timeout` has these limits in seconds; those of the whole answer begin when `sending`, the body
-    of the request, has ended. Raises requests.Timeout, and what `ask` raises.
+    The client's own limits are for each byte and each redirection. Parameters: `timeout` has these
+    limits in seconds; the time of the whole answer begins at the end of `sending`, the body of the
+    request. Raises requests.Timeout, and what `ask` raises.
     """
     import requests
 
@@ -54,7 +53,7 @@ def answered(
     if sending is not None:
         sending.ended.clear()
         outcome.add_done_callback(lambda done: sending.ended.set())
-    # Nothing ends it from outside; a daemon does not keep the process.
+    # The thread cannot be ended; as a daemon, it does not keep the process.
     threading.Thread(target=run, daemon=True).start()
     limit = 2 * sum(timeout)
     try:
@@ -62,7 +61,7 @@ def answered(
             sending.ended.wait()
         done = futures.wait([outcome], limit).done
     except BaseException:
-        # ^C: what follows, such as a word to the server, comes after what is still being sent.
+        # After ^C, the next request to the server must not come before the end of this one.
         if sending is not None:
             sending.given_up = True
             futures.wait([outcome], GIVING_UP)
@@ -73,15 +72,15 @@ def answered(
 
 
 class Body:
-    """The body of an answer, of which another thread watches that it comes.
+    """The body of an answer, which another thread ends if it comes too slowly.
 
-    Parameters: `end` is when all of it has to be there, by the monotonic clock.
+    Parameters: `end` is when all of it must be there, by the monotonic clock.
     """
 
     def __init__(self, response: Response, end: float | None = None) -> None:
         self._raw = response.raw
         self._end = end
-        # When the block that is waited for was asked for: a slow disk is no slow server.
+        # When read() began to wait: a slow disk is no slow server.
         self._since: float | None = None
         self._size = 0
         self._finished = threading.Event()
@@ -91,18 +90,13 @@ class Body:
         threading.Thread(target=self._watch, daemon=True).start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._finished.set()
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, as many as are asked for unless it ends; raises as urllib3.
+        """Return the next `size` bytes, or fewer at the end; raises as urllib3.
 
-        What it returns or raises counts only as long as `late` is empty.
+        What it returns or raises counts only while `late` is empty.
         """
         self._size, self._since = size, time.monotonic()
         try:
@@ -118,7 +112,7 @@ class Body:
             elif since is not None and now - since > limit:
                 self.late = f"less than {self._size} bytes came in {limit:g} s"
             if self.late:
-                # There may be nothing to shut down any more.
+                # The connection may be closed already.
                 with suppress(ValueError, RuntimeError, OSError):
                     self._raw.shutdown()
                 return

@@ -1,4 +1,4 @@
-"""URLs that lead into the neighbourhood of this machine, in whichever way they are written."""
+"""URLs that lead to this machine or its neighbourhood, in every way to write them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 
 from condainer.system.urls import DEFAULT_PORTS, origin
 
-# What of a URL is its host, where all who read it agree: nothing is escaped, nothing left out.
+# The host of a URL that all programs read alike: nothing is escaped or left out.
 AUTHORITY = re.compile(
     r"(?P<scheme>[a-z][a-z0-9+.-]*)://([^/?#@\\\s]*@)?"
     r"(?P<host>[a-z0-9._-]+|\[[0-9a-f:.]+(%[a-z0-9._-]+)?\])(:[0-9]*)?([/?#]|$)",
@@ -36,10 +36,10 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def near(url: str) -> str:
-    """Return what in the neighbourhood of this machine a URL leads to, or an empty text.
+    """Return what near this machine a URL leads to, or an empty text.
 
     That is a file, this machine itself, or where clouds serve their machines' credentials; also
-    a host that could be read in two ways. Names are not resolved.
+    a host that programs may read in two ways. Names are not resolved.
     """
     if FILE.match(url):
         return "a file"
@@ -76,16 +76,16 @@ def _kind(address: Address | None) -> str:
 
 
 def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
-    """Return the IPv4 address that packets to an IPv6 address end up at, if it holds one."""
-    if found := address.ipv4_mapped or address.sixtofour:
-        return found
+    """Return the IPv4 address that packets to an IPv6 address reach, if it holds one."""
+    if carried := address.ipv4_mapped or address.sixtofour:
+        return carried
     if any(address in network for network in CARRIERS):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return None
 
 
 def _address(host: str) -> Address | None:
-    """Return the address that a host is written as, in any form that a resolver takes."""
+    """Return the address that a host is, in any form that a resolver takes."""
     try:
         return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

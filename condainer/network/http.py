@@ -1,4 +1,4 @@
-"""One file from a URL into an open file: tried again, resumed, and hashed on the way."""
+"""The download of one file into an open file: repeated, resumed, and hashed on the way."""
 
 from __future__ import annotations
 
@@ -28,33 +28,32 @@ if TYPE_CHECKING:
     from requests.auth import AuthBase
 
 T = TypeVar("T")
-# How a file is asked for, given the headers that say which part of it is missing.
+# Asks for a file, with headers that say which part of it is missing.
 Get = Callable[[Mapping[str, str]], "Response"]
 
-# Of tries that brought nothing; each byte that comes begins a new count, up to a limit.
+# The tries that bring nothing; a byte that comes begins a new count, up to a limit.
 TRIES = 5
 RESUMPTIONS = 100
-# Seconds. The first wait, which doubles; the longest one; to connect.
+# The first wait, which doubles; the longest one; the time to connect; all in seconds.
 FIRST_WAIT = 0.25
 LONGEST_WAIT = 30.0
 CONNECT = 15.0
-# How often it is tried, and the longest wait.
+# The number of tries, and the longest wait in seconds.
 Pace = tuple[int, float]
 PATIENT: Pace = (TRIES, LONGEST_WAIT)
-# The same where nobody waits for long, before a build; and seconds to connect and to answer.
+# The same for a short look before a build; and the seconds to connect and to answer.
 IMPATIENT: Pace = (2, 1.0)
 LOOK_UP = (5.0, 10.0)
 BLOCK = 1 << 16
-# Files of at least so many bytes come in larger blocks, whose sum another thread computes. Those of
-# 1 MiB made the kernel take memory in such large pieces that a virtual machine had to ask its host
-# for them each time: 1 GB took twice as long.
+# Files of at least so many bytes come in larger blocks, whose sum another thread computes. With
+# blocks of 1 MiB, a virtual machine asked its host for memory each time: 1 GB took twice as long.
 LARGE = 16 << 20
 LARGE_BLOCK = 1 << 18
 PARALLEL = 8
-# Beside all from 500: the server asks for patience.
+# The statuses below 500 after which the server may answer later.
 LATER = (408, 425, 429)
 DENIED = (401, 403, 404)
-# A server that compresses on the way could not resume.
+# A server that compresses an answer cannot resume it.
 HEADERS = {"User-Agent": f"condainer/{__version__}", "Accept-Encoding": "identity"}
 
 
@@ -62,7 +61,7 @@ class Unavailable(Exception):
     """A URL does not give its file; `again` says whether it may do so later.
 
     Parameters: `wait` is the time in seconds that the server asks for, `status` its answer;
-    `silent` that nothing came for as long as a client waits.
+    `silent` says that no byte came for as long as a client waits.
     """
 
     def __init__(
@@ -81,26 +80,26 @@ class Unavailable(Exception):
 
 
 class TooMuch(Unavailable):
-    """More bytes come than there can be."""
+    """More bytes come than the file can have."""
 
 
 class _Sha256Beside:
-    """A sha256 that another thread computes while the next blocks come; its thread goes with it."""
+    """A sha256 that another thread computes while the next blocks come."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._behind = BlockThread(self._digest.update)
+        self._thread = BlockThread(self._digest.update)
 
     def update(self, data: bytes) -> None:
-        self._behind.give(data)
+        self._thread.give(data)
 
     def hexdigest(self) -> str:
-        self._behind.wait()
+        self._thread.wait()
         return self._digest.hexdigest()
 
 
 class Received:
-    """What has come of a file, in an open file that can be written anew.
+    """The part of a file that has come, in an open file that can be truncated.
 
     Parameters: `least` and `most` are how many bytes it can have, as far as that is known;
     `progress` is told how many have come; `within` is the time in seconds for all of it.
@@ -128,14 +127,14 @@ class Received:
         self.stream.truncate()
         self.sha256 = _Sha256Beside() if self.least >= LARGE else hashlib.sha256()
         self.size = 0
-        # By which the server can tell that it still has the same file.
+        # From this the server can tell that it still has the same file.
         self.validator = ""
         self.kind = ""
         self.headers: Mapping[str, str] = {}
         self.whole = True
 
     def write(self, data: bytes) -> None:
-        """Add bytes; raises OSError, which is about the disk and not about the network, TooMuch."""
+        """Add bytes; raises OSError for the disk, never for the network, and TooMuch."""
         if self.most is not None and self.size + len(data) > self.most:
             raise TooMuch(f"more than {self.most} bytes come")
         self.stream.write(data)
@@ -148,7 +147,7 @@ class Received:
 def fetch(url: str, received: Received, stop: threading.Event, soon: bool = False) -> None:
     """Get the whole file of an http or file URL.
 
-    Parameters: with `soon`, a server that is away or busy is not waited for. Raises Unavailable
+    Parameters: with `soon`, it does not wait for a server that is away or busy. Raises Unavailable
     when that fails for good or `stop` is set, OSError when the disk fails.
     """
     if url.startswith("file://"):
@@ -159,7 +158,7 @@ def fetch(url: str, received: Received, stop: threading.Event, soon: bool = Fals
 
 
 def fetch_by(get: Get, received: Received, stop: threading.Event, pace: Pace = PATIENT) -> None:
-    """Get a whole file by a way to ask for it; raises as fetch()."""
+    """Get a whole file that `get` asks for; raises as fetch()."""
     persist(lambda: receive(get, received, stop), stop, lambda: received.size, pace)
 
 
@@ -169,10 +168,10 @@ def persist(
     gone: Callable[[], int] = lambda: 0,
     pace: Pace = PATIENT,
 ) -> T:
-    """Return what an attempt gives, trying again with growing waits while that may be of use.
+    """Return what an attempt gives, trying again with growing waits while that may help.
 
-    Parameters: `gone` returns how many bytes have gone over; those of a failed attempt begin a new
-    count of tries. Raises the Unavailable of the last attempt.
+    Parameters: `gone` returns how many bytes were transferred; a failed attempt that transferred
+    some begins a new count of tries. Raises the Unavailable of the last attempt.
     """
     tries, longest = pace
     failures = resumptions = 0
@@ -187,7 +186,7 @@ def persist(
                 resumptions += 1
             failures += 1
             if problem.silent and gone() <= before:
-                # Who said nothing for so long would be waited for as long again.
+                # Another try would wait as long again.
                 raise
             if not problem.again or failures >= tries or resumptions > RESUMPTIONS:
                 raise
@@ -236,7 +235,7 @@ def _next(body: deadlines.Body, size: int) -> bytes:
     try:
         block = body.read(size)
     except Exception:
-        # Whatever its end looks like to the client.
+        # A connection that Body has ended may fail in several ways.
         if not body.late:
             raise
     if body.late:
@@ -258,7 +257,7 @@ def failures() -> Iterator[None]:
 
 
 def _answer(url: str, timeout: tuple[float, float], headers: Mapping[str, str]) -> Response:
-    """Ask for a file; where that is denied, ask again with what a keyring knows."""
+    """Ask for a file; if that is denied, ask again with a login of the keyring."""
 
     def get(auth: credentials.Login | None) -> Response:
         ask = functools.partial(
@@ -283,7 +282,7 @@ def _answer(url: str, timeout: tuple[float, float], headers: Mapping[str, str]) 
 
 
 def _keyring(url: str) -> credentials.Login | None:
-    # It can take a second, or ask a person: once is enough, also for many files at a time.
+    # It can take a second, or ask the user: once is enough, even for many files at a time.
     with _asking:
         return _known(credentials.server(url))
 
@@ -299,25 +298,25 @@ _asking = threading.Lock()
 def _basic(login: credentials.Login) -> AuthBase:
     from requests.auth import HTTPBasicAuth
 
-    # As UTF-8: requests would refuse other text than latin-1.
+    # As UTF-8: requests itself can encode only latin-1.
     return HTTPBasicAuth(login[0].encode(), login[1].encode())
 
 
 def patience(connect: float = CONNECT) -> tuple[float, float]:
-    """Return for how many seconds a connection, and then a byte, is waited for."""
+    """Return how many seconds to wait for a connection, and then for a byte."""
     return min(connect, silence.limit()), silence.limit()
 
 
 def look_up() -> tuple[float, float]:
-    """Return the same for a small thing that nobody waits for long for."""
+    """Return the same for a small file that a user waits for."""
     return min(LOOK_UP[0], silence.limit()), min(LOOK_UP[1], silence.limit())
 
 
 @functools.cache
 def session(netrc: bool = True) -> Session:
-    """Return the client: proxies as its variables say, and the usual variable for CAs.
+    """Return the client, with the proxies and CAs of the usual variables.
 
-    Parameters: `netrc` says whether that file is looked into for who logs in.
+    Parameters: `netrc` says whether it takes logins from that file.
     """
     import requests
     from requests.adapters import HTTPAdapter
@@ -326,7 +325,7 @@ def session(netrc: bool = True) -> Session:
         def get_redirect_target(self, resp: Response) -> str | None:
             target = super().get_redirect_target(resp)
             if target is not None:
-                # The body would be read, and need not end.
+                # Otherwise requests reads the body, which may have no end.
                 resp.close()
             return target
 
@@ -340,34 +339,34 @@ def session(netrc: bool = True) -> Session:
             elif self.should_strip_auth(response.url, target):  # type: ignore[no-untyped-call]
                 prepared_request.headers.pop("Authorization", None)
 
-    made = Careful()
+    client = Careful()
     adapter = HTTPAdapter(pool_connections=PARALLEL, pool_maxsize=PARALLEL)
-    made.mount("https://", adapter)
-    made.mount("http://", adapter)
+    client.mount("https://", adapter)
+    client.mount("http://", adapter)
     own = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     others = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     if others and not own:
-        made.verify = others
-    return made
+        client.verify = others
+    return client
 
 
 def check_redirect(source: str, target: str) -> None:
-    """Refuse to be sent where a server must not send anybody.
+    """Refuse a redirection to http, or into the neighbourhood of this machine.
 
     Parameters: `source` is the URL that answered, `target` the one that it names. Raises
-    requests.exceptions.InvalidSchema, which failures() knows.
+    requests.exceptions.InvalidSchema, which failures() handles.
     """
     import requests
 
     if source.startswith("https:") and target.startswith("http:"):
         raise requests.exceptions.InvalidSchema("redirected from https to http")
-    # Only who is there already may go on there.
+    # A server in the neighbourhood may redirect to itself.
     if near(target) not in ("", near(source)):
         raise requests.exceptions.InvalidSchema(f"redirected to {near(target)}")
 
 
 def _accept(response: Response, received: Received) -> None:
-    """Go on only with an answer that continues, or begins, the file."""
+    """Raise Unavailable for an answer that neither continues nor begins the file."""
     status = response.status_code
     if status == 416:
         received.restart()
@@ -390,19 +389,19 @@ def _accept(response: Response, received: Received) -> None:
 
 
 def beginning(response: Response, size: int) -> bytes:
-    """Return up to so many bytes of an answer whose rest does not matter; raises as failures()."""
+    """Return up to `size` bytes of an answer whose rest does not matter; raises as failures()."""
     with deadlines.Body(response, time.monotonic() + look_up()[1]) as body:
         return _next(body, size)
 
 
 def is_page(content: bytes, kind: str) -> bool:
-    """Tell whether an answer is a web page, by its media type or by how it begins."""
+    """Tell whether an answer is a web page, by its media type or its first bytes."""
     start = content[:100].lstrip().lower()
     return kind == "text/html" or start.startswith((b"<!doctype html", b"<html"))
 
 
 def refusal(response: Response) -> Unavailable:
-    """Return what an answer that is no success means."""
+    """Return the failure that an answer without success means."""
     status = response.status_code
     later = status in LATER or status >= 500
     wait = _retry_after(response.headers.get("Retry-After", "")) if later else None
@@ -421,7 +420,7 @@ def _retry_after(text: str) -> float | None:
 
 
 def _is_final(error: Exception) -> bool:
-    """Tell whether trying again is of no use: certificates and URLs stay what they are."""
+    """Tell whether another try cannot help, because certificates and URLs stay the same."""
     import requests
 
     return isinstance(error, (ValueError, requests.TooManyRedirects)) or (
@@ -430,7 +429,7 @@ def _is_final(error: Exception) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Return the innermost reason, in which no URL stands."""
+    """Return the innermost reason, without a URL."""
     seen: BaseException = error
     for _ in range(10):
         inner = getattr(seen, "reason", None) or next(

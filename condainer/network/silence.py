@@ -1,4 +1,4 @@
-"""An end to waiting for silent servers, for work in this process that has no such limit."""
+"""An end to waiting for silent servers, for libraries without such a limit of their own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 # Seconds between two looks, and the share of them above which this process is computing.
 TICK = 0.25
 BUSY = 0.1
-# Where struct tcp_info of linux/tcp.h has tcpi_bytes_received.
+# The offset of tcpi_bytes_received in struct tcp_info of linux/tcp.h.
 RECEIVED = 128
 
 # How often uv, conda and mamba ask a server that fails or is silent.
@@ -33,7 +33,7 @@ _limit = SILENCE
 
 
 def set_limit(seconds: float) -> None:
-    """Let all clients wait for that long, but for a second at least."""
+    """Let all clients wait for so many seconds, but at least for one."""
     global _limit
     _limit = max(seconds, 1.0)
 
@@ -44,18 +44,18 @@ def limit() -> float:
 
 
 def of_one_try() -> str:
-    """Return the seconds, a whole number of them, that a client waits which asks TRIES times."""
+    """Return the whole seconds that a client waits in each of TRIES tries."""
     return f"{max(_limit / TRIES, 1.0):.0f}"
 
 
 async def watched(work: Awaitable[T], urls: Sequence[str], reporter: Reporter) -> T:
-    """Await work that downloads and computes, and show what comes meanwhile.
+    """Await work that downloads and computes, and report what comes.
 
-    rattler's own timeout is one for a whole request, so that it would cut off slow servers.
-    Parameters: `urls` are those that it asks. Raises NetworkError after `limit()` seconds in which
-    connections are open, none brings a byte, and this process does not compute either.
+    rattler's own timeout is for a whole request, and so would cut off slow servers. Parameters:
+    `urls` are those that it asks. Raises NetworkError after `limit()` seconds in which connections
+    are open, no byte comes, and this process does not compute.
     """
-    # Here, because those who only want to know the limit need not wait for it.
+    # Imported here, because most callers need only the limit.
     import asyncio
 
     task = asyncio.ensure_future(work)
@@ -101,9 +101,9 @@ def _silent(urls: Sequence[str], peers: Sequence[str]) -> NetworkError:
 
 def _connections() -> list[tuple[int, str, int]]:
     """Return this process's TCP connections: inode, peer, and how many bytes came."""
-    found = []
+    connections = []
     for name in os.listdir("/proc/self/fd"):
-        # Other threads close descriptors meanwhile.
+        # Other threads may close a descriptor.
         with contextlib.suppress(OSError):
             status = os.fstat(int(name))
             if not stat.S_ISSOCK(status.st_mode):
@@ -113,12 +113,12 @@ def _connections() -> list[tuple[int, str, int]]:
                 if not inet or connection.type != socket.SOCK_STREAM:
                     continue
                 told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-                # A connection that is being made has no peer.
+                # A connection that is not established has no peer.
                 peer = ""
                 with contextlib.suppress(OSError):
                     peer = str(connection.getpeername()[0])
                 # Kernels before 4.1 do not count.
                 if len(told) >= RECEIVED + 8:
                     size = struct.unpack_from("=Q", told, RECEIVED)[0]
-                    found.append((status.st_ino, peer, size))
-    return found
+                    connections.append((status.st_ino, peer, size))
+    return connections
