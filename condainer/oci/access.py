@@ -1,8 +1,8 @@
-"""The right to use a repository: what a registry asks for, and what it is told.
+"""The right to use a repository: the Authorization that a registry asks for.
 
-https://distribution.github.io/distribution/spec/auth/ is how tokens are got. The login is always
-the one noted for the repository itself, whatever a registry says of where to get a token: so that
-nobody is sent a login that is for another registry.
+https://distribution.github.io/distribution/spec/auth/ describes tokens. The login is always that of
+the repository itself, wherever a registry has its tokens, so that no registry gets the login of
+another.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 BEARER = re.compile(r"(?:^|,)\s*bearer\s+(?P<parameters>.*)", re.IGNORECASE | re.DOTALL)
 BASIC = re.compile(r"(?:^|,)\s*basic(\s|$)", re.IGNORECASE)
 PARAMETER = re.compile(r"([a-z_]+)\s*=\s*(?:\"([^\"]*)\"|([^\s,\"]+))", re.IGNORECASE)
-# Seconds: a registry is asked before a build, which must not wait long for one that is away.
+# Seconds to connect: a build asks a registry first, and must not wait long if that is away.
 CONNECT = 5.0
 # In bytes; some list all groups of a user.
 LARGEST_TOKEN = 1 << 20
 
 
 class Access:
-    """What one repository has been told of who asks, shared by threads.
+    """The Authorizations for one repository, shared by threads.
 
     Parameters: `root` is the URL of the registry.
     """
@@ -45,13 +45,13 @@ class Access:
     def __init__(self, repository: Repository, root: str) -> None:
         self.repository = repository
         self.root = root
-        # Looked up when a registry asks, and once: a helper may ask a person.
+        # Looked up once, and only if a registry asks: a helper may ask the user.
         self._logins: list[Login | None] = []
         self._known: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def header(self, actions: str) -> str:
-        """Return the Authorization for actions, such as `pull`, as far as it is known already."""
+        """Return the known Authorization for actions, such as `pull`; empty without one."""
         return self._known.get(actions, "")
 
     def renewed(self, challenge: str, actions: str, used: str) -> str:
@@ -85,7 +85,7 @@ class Access:
         login = self._login()
         scope = parameters.get("scope", "")
         if not scope.startswith("repository:"):
-            # Some have words of their own there, and yet want to be asked as docker asks.
+            # Some registries have other words there, and yet expect the words of docker.
             scope = f"repository:{self.repository.path}:{actions}"
         asked = {"service": parameters.get("service", ""), "scope": scope}
 
@@ -107,7 +107,7 @@ class Access:
                 auth=authorization,
                 stream=True,
                 timeout=timeout,
-                # Whoever is named there was not named by the registry.
+                # Only the registry may name the server of its tokens.
                 allow_redirects=False,
             )
             return deadlines.answered(request, timeout)
@@ -140,7 +140,7 @@ class Access:
         return self._logins[0]
 
     def refused(self, reason: str) -> LoginRefused:
-        """Return the error for a user who may not do what was asked for."""
+        """Return the error for a user without the right to an action."""
         login = self._login()
         who = f"with the login of {login.where}" if login else "without a login; there is none in "
         places = "" if login else ", ".join(map(str, logins.files()))
@@ -151,7 +151,7 @@ class Access:
         )
 
     def _realm(self, realm: str) -> str:
-        """Return where a registry has tokens if a login may be sent there; raises RegistryError."""
+        """Return the URL of a registry's tokens; raises RegistryError if it must get no login."""
         parts = urlsplit(realm)
         # A registry without TLS can have its tokens itself.
         same = urlsplit(self.root).hostname == parts.hostname and self.root.startswith("http:")
@@ -161,9 +161,9 @@ class Access:
         if safe and plain and near(realm) in ("", near(self.root)):
             return realm
         raise RegistryError(
-            f"{self.repository} wants a login to be sent to {realm[:200]!r}, which is not done: "
+            f"{self.repository} wants a login to be sent to {realm[:200]!r}, which is refused: "
             f"{near(realm) or 'it is no plain https URL'}",
-            "Ask the registry's administrator; tokens are to come from an https server.",
+            "Ask the registry's administrator; tokens must come from an https server.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What is attached to an image in a registry: files in manifests that refer to its own one."""
+"""Files that are attached to an image in a registry, in manifests that refer to the image's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from condainer.oci.image_manifest import EMPTY, EMPTY_CONTENT, Descriptor
 
 @dataclass(frozen=True)
 class Attachment:
-    """A file, the media type of it, and what it is to the image."""
+    """A file, its media type, and its kind, such as a signature."""
 
     artifact_type: str
     media_type: str
@@ -21,7 +21,7 @@ class Attachment:
 
 
 def attach(client: Client, attachment: Attachment, subject: Descriptor) -> None:
-    """Have a file attached to the image whose manifest is described; raises RegistryError."""
+    """Attach a file to the image whose manifest is described; raises RegistryError."""
     content = attachment.content
     digest = image_manifest.digest_of(content)
     client.upload(digest, len(content), io.BytesIO(content))

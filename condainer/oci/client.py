@@ -1,4 +1,4 @@
-"""One repository of a registry, spoken to by HTTP as the OCI distribution specification says.
+"""The client of one repository, by HTTP as the OCI distribution specification says.
 
 https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md
 """
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 PULL, PUSH = "pull", "pull,push"
 DOCKER_HUB = "registry-1.docker.io"
 MANIFESTS = f"{image_manifest.MANIFEST_TYPE}, {image_manifest.INDEX_TYPE}"
-# What OpenSSL says of an answer that has no TLS.
+# OpenSSL's errors for an answer without TLS.
 PLAIN = re.compile(r"WRONG.VERSION|RECORD.LAYER|HTTP.REQUEST|PACKET.LENGTH", re.IGNORECASE)
 NEXT = re.compile(r"<(?P<url>[^<>]*)>\s*;[^,]*\brel=\"?next\b", re.IGNORECASE)
-# How many tags are asked for at once, and how many answers of a list are read.
+# The tags of one answer, and the answers of a list that are read.
 PAGE, PAGES = 1000, 100
-# How often an index that others write, too, is written.
+# How often an index is written that others also write.
 WRITES = 5
-# Seconds after which another writer, who has read the index before, has written it.
+# The seconds after which another writer that has read an index has written it.
 SETTLING = (0.2, 0.6)
-# In bytes: of what a registry says of a failure, and of a header that is searched.
+# In bytes: of a registry's reason for a failure, and of a header that is searched.
 LARGEST_REASON = 4096
 
 
@@ -62,11 +62,11 @@ class Manifest:
 
 
 class Client:
-    """A repository; threads may share it, and each registry is logged in at only when it asks.
+    """A repository; threads may share it, and it sends a login only to a registry that asks.
 
-    Parameters: `stop` ends what is going on with Unreachable. All methods raise RegistryError or
-    its kinds: Unreachable, LoginRefused, NotThere, WrongContent; and ConfigError for a file of
-    logins that is damaged.
+    Parameters: `stop` ends a transfer with Unreachable. All methods raise RegistryError or its
+    kinds: Unreachable, LoginRefused, NotThere, WrongContent; and ConfigError for a damaged file of
+    logins.
     """
 
     def __init__(self, repository: Repository, stop: threading.Event | None = None) -> None:
@@ -78,20 +78,20 @@ class Client:
         """Return the manifest of a tag or digest."""
         with self.errors(f"the manifest of {reference}"):
             content, headers = self._read(f"manifests/{_checked(reference)}", accept)
-        found = image_manifest.digest_of(content)
+        digest = image_manifest.digest_of(content)
         for promised in (reference, headers.get("Docker-Content-Digest", "")):
-            if promised.startswith("sha256:") and promised != found:
-                raise self._wrong(f"the manifest of {reference}", found, promised)
+            if promised.startswith("sha256:") and promised != digest:
+                raise self._wrong(f"the manifest of {reference}", digest, promised)
         media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        return Manifest(content, media_type, found)
+        return Manifest(content, media_type, digest)
 
     def exists(self, digest: str) -> bool:
-        """Tell whether a blob is there."""
+        """Tell whether the repository has a blob."""
         with self.errors(f"the blob {digest}"):
             return http.persist(lambda: self.has(digest), self.stop, pace=self._pace)
 
     def has(self, digest: str) -> bool:
-        """Tell whether a blob is there, asking once; raises http.Unavailable."""
+        """Tell whether the repository has a blob, asking once; raises http.Unavailable."""
         response = self.ask("HEAD", f"blobs/{_checked(digest)}", (200, 404), timeout=http.look_up())
         return response.status_code == 200
 
@@ -106,22 +106,22 @@ class Client:
         """Write a blob into an open file, resuming where a connection breaks off.
 
         Parameters: `size` is how many bytes it has, `progress` is told how many have come, `within`
-        is the time in seconds for all of it. Raises OSError when the disk fails; when it raises,
-        what stands in the file is not the blob.
+        is the time in seconds for all of it. Raises OSError when the disk fails; after an error,
+        the file does not hold the blob.
         """
         received = http.Received(stream, size, size, progress, within)
         get = functools.partial(self._get, f"blobs/{_checked(digest)}")
         with self.errors(f"the blob {digest}"):
             http.fetch_by(get, received, self.stop)
             if not received.whole and _digest(received) != digest:
-                # It came in pieces: that need not be the registry's last word.
+                # It came in pieces, which may be of several answers.
                 received.restart()
                 http.fetch_by(get, received, self.stop)
         if _digest(received) != digest:
             raise self._wrong(f"the blob {digest}", _digest(received), digest)
 
     def content(self, digest: str, size: int) -> bytes:
-        """Return a small blob of so many bytes; the caller has made sure that they are few."""
+        """Return a blob of `size` bytes, which the caller knows to be few."""
         stream = io.BytesIO()
         self.blob(digest, size, stream, within=deadlines.SMALL)
         return stream.getvalue()
@@ -133,7 +133,7 @@ class Client:
         stream: BinaryIO,
         progress: Callable[[int], None] | None = None,
     ) -> bool:
-        """Send a blob from an open file, unless it is there; tell whether it was sent.
+        """Send a blob from an open file, unless the repository has it; tell whether it was sent.
 
         Parameters are those of blob(). Raises OSError when the file cannot be read.
         """
@@ -166,38 +166,38 @@ class Client:
         try:
             return self._tags(f"tags/list?n={PAGE}")
         except NotThere:
-            # Some do not know of pages.
+            # Some registries have no pages.
             return self._tags("tags/list")
 
     def _tags(self, place: str) -> list[str]:
-        found: list[str] = []
+        tags: list[str] = []
         with self.errors("the list of tags"):
             for content in self._pages(place, "application/json"):
                 names = self._json(content).get("tags") or []
                 if not isinstance(names, list) or not all(isinstance(tag, str) for tag in names):
                     raise self._unlike("the list of tags")
-                # Others would not be taken back.
-                found += [tag for tag in names if TAG.fullmatch(tag)]
-        return list(dict.fromkeys(found))
+                # _checked() refuses others.
+                tags += [tag for tag in names if TAG.fullmatch(tag)]
+        return list(dict.fromkeys(tags))
 
     def referrers(self, digest: str) -> list[Descriptor]:
-        """Return what refers to a manifest, such as its signatures."""
+        """Return the manifests that refer to a manifest, such as its signatures."""
         what = f"the list of what refers to {digest}"
-        found: list[Descriptor] = []
+        referrers: list[Descriptor] = []
         try:
             with self.errors(what):
                 pages = self._pages(f"referrers/{_checked(digest)}", image_manifest.INDEX_TYPE)
                 for content in pages:
-                    found += image_manifest.read_index(content, f"{self.repository}: {what}")
+                    referrers += image_manifest.read_index(content, f"{self.repository}: {what}")
         except NotThere:
             return self._index(_fallback_tag(digest))
-        return found
+        return referrers
 
     def put_referrer(self, content: bytes, subject: str, artifact_type: str) -> str:
         """Store a manifest that refers to another one, and return its digest.
 
-        Parameters: `subject` is the digest of the other one. Where the registry does not list what
-        refers to a manifest, an index with a tag of its own does, as the specification has it.
+        Parameters: `subject` is the digest of the other one. If the registry does not list
+        referrers itself, they are in an index with a tag of its own, as the specification says.
         """
         item = image_manifest.describe(content, artifact_type)
         headers = self._put(item.digest, content, image_manifest.MANIFEST_TYPE)
@@ -208,9 +208,9 @@ class Client:
     def add_to_index(
         self, tag: str, item: Descriptor, stays: Callable[[Descriptor], bool] = lambda other: True
     ) -> None:
-        """Have an index with a tag lead to a manifest, and to those others that stay.
+        """Add a manifest to the index with a tag, and remove those that do not stay.
 
-        Others may write it at the same time: so it is looked at again after a while.
+        Others may write the index at the same time, so it is read again after a pause.
         """
         for _ in range(WRITES):
             listed = self._index(tag)
@@ -224,13 +224,13 @@ class Client:
         )
 
     def _index(self, tag: str) -> list[Descriptor]:
-        """Return what an index leads to; nothing if there is none, or something else."""
+        """Return the manifests of an index; none if there is no index."""
         with suppress(NotThere, WrongContent):
             content = self.manifest(tag, image_manifest.INDEX_TYPE).content
             return list(image_manifest.read_index(content, f"{self.repository}:{tag}"))
         return []
 
-    # How it is asked
+    # Requests
 
     @functools.cached_property
     def root(self) -> str:
@@ -241,12 +241,12 @@ class Client:
 
     @property
     def _is_plain(self) -> bool:
-        """Whether a registry on this machine has no TLS, by what it answers to a handshake."""
+        """Whether a registry on this machine has no TLS, from its answer to a handshake."""
         import requests
 
         if not self.repository.is_loopback:
             return False
-        # What else goes wrong goes wrong again, and is told then.
+        # The next request meets any other error again.
         with suppress(requests.RequestException):
             try:
                 url = f"https://{self.repository.authority}/v2/"
@@ -271,13 +271,12 @@ class Client:
         body: Callable[[], Any] | None = None,
         timeout: tuple[float, float] | None = None,
     ) -> Response:
-        """Ask once, or again with a login if that is wanted.
+        """Ask once, and again with a login if the registry wants one.
 
-        Parameters: `place` is relative to the repository, or a URL; `expected` are the statuses
-        that are no failure, of answers whose body does not matter. Raises http.Unavailable.
+        Parameters: `place` is relative to the repository, or a URL; `expected` are the statuses of
+        success, for answers whose body does not matter. Raises http.Unavailable.
         """
         url = urljoin(f"{self.root}v2/{self.repository.path}/", place)
-
         limits = timeout or http.patience(access.CONNECT)
 
         def send(authorization: str) -> Response:
@@ -288,13 +287,13 @@ class Client:
                 url,
                 headers={**http.HEADERS, **(headers or {})},
                 data=content,
-                # Where a registry sends uploads, it has no say any more; see Upload.
+                # The store that a registry sends uploads to gets no login; see Upload.
                 auth=access.Authorization(authorization if ours(url) else ""),
                 stream=True,
                 timeout=limits,
                 allow_redirects=method in ("GET", "HEAD"),
             )
-            # What is sent may take its time.
+            # The limits do not include the time of sending.
             sending = content if isinstance(content, deadlines.Sending) else None
             return deadlines.answered(request, limits, sending)
 
@@ -305,7 +304,7 @@ class Client:
             used = self._access.header(actions)
             response = send(used)
             self._answered = True
-            # Only the registry itself can ask for a login; not the store that it sends us to.
+            # Only the registry itself may ask for a login, not the store that it redirects to.
             if response.status_code == 401 and ours(response.url):
                 challenge = response.headers.get("WWW-Authenticate", "")[:LARGEST_REASON]
                 _drain(response)
@@ -321,7 +320,7 @@ class Client:
         return self.ask("GET", place, headers=headers)
 
     def _read(self, place: str, accept: str) -> tuple[bytes, Mapping[str, str]]:
-        """Return what stands at a place, and the headers of the answer."""
+        """Return the content of a place, and the headers of the answer."""
         stream = io.BytesIO()
         received = http.Received(stream, most=image_manifest.LARGEST, within=deadlines.SMALL)
         http.fetch_by(
@@ -341,7 +340,7 @@ class Client:
         return stream.getvalue(), received.headers
 
     def _pages(self, place: str, accept: str) -> Iterator[bytes]:
-        """Yield the answers of a list that may come in several."""
+        """Yield the answers of a list, which may have several."""
         seen = set()
         for _ in range(PAGES):
             seen.add(place)
@@ -357,10 +356,10 @@ class Client:
 
     @property
     def _pace(self) -> http.Pace:
-        # Before it has answered at all, it is not waited for.
+        # It waits only for a registry that has answered before.
         return http.PATIENT if self._answered else http.IMPATIENT
 
-    # What goes wrong
+    # Errors
 
     @contextmanager
     def errors(self, what: str) -> Iterator[None]:
@@ -389,9 +388,9 @@ class Client:
             return Refused(told, "Ask the registry's administrator for the reason.")
         return (Unreachable if error.again or not error.status else RegistryError)(told, hint)
 
-    def _wrong(self, what: str, found: str, promised: str) -> WrongContent:
+    def _wrong(self, what: str, digest: str, promised: str) -> WrongContent:
         return WrongContent(
-            f"{self.repository}: {what} has the digest {found}, not {promised}",
+            f"{self.repository}: {what} has the digest {digest}, not {promised}",
             "It is not used. Ask the registry's administrator for the reason.",
         )
 
@@ -403,16 +402,16 @@ class Client:
 
     def _json(self, content: bytes) -> dict[str, Any]:
         with suppress(ValueError, RecursionError):
-            found = json.loads(content)
-            if isinstance(found, dict):
-                return found
+            value = json.loads(content)
+            if isinstance(value, dict):
+                return value
         raise self._unlike("the list of tags")
 
 
 def _refusal(response: Response) -> http.Unavailable:
-    """Return why a registry does not do something, with what it says of that itself."""
+    """Return the failure of an answer, with the registry's own reason."""
     refusal = http.refusal(response)
-    # What it says does not come to its end, or is something else.
+    # The reason may be incomplete, or no JSON.
     with suppress(http.Unavailable, ValueError, LookupError, TypeError, RecursionError):
         said = json.loads(http.beginning(response, LARGEST_REASON))["errors"][0]
         reason = printable(f"{said['code']}: {said.get('message', '')}")[:200]
@@ -422,14 +421,14 @@ def _refusal(response: Response) -> http.Unavailable:
 
 
 def _drain(response: Response) -> None:
-    """Be done with an answer, so that its connection can be used again if it is a short one."""
+    """Read and close an answer; if it is short, its connection can be used again."""
     with suppress(http.Unavailable):
         http.beginning(response, LARGEST_REASON)
     response.close()
 
 
 def _checked(reference: str) -> str:
-    """Return a tag or digest; anything else would lead elsewhere in a URL."""
+    """Return a tag or digest; another text in a URL could lead elsewhere."""
     if not (TAG.fullmatch(reference) or DIGEST.fullmatch(reference)):
         raise ValueError(f"neither a tag nor a digest: {reference!r}")
     return reference

@@ -1,4 +1,4 @@
-"""The failures of registries: each names the repository, and ends in the remedy."""
+"""The failures of registries: each names the repository, and ends with the remedy."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Unreachable(RegistryError):
 
 
 class NoRegistry(Unreachable):
-    """What answers is something else than a registry."""
+    """The server that answers is no registry."""
 
 
 class Refused(RegistryError):
-    """A registry does not take what it is sent."""
+    """A registry does not accept what it is sent."""
 
 
 class LoginRefused(RegistryError):
@@ -30,6 +30,6 @@ class NotThere(RegistryError):
 
 
 class WrongContent(RegistryError):
-    """What a registry gives is not what its digest or its kind promises; it is never used."""
+    """Content of a registry does not have its digest or kind; it is never used."""
 
     exit_code = IntegrityError.exit_code

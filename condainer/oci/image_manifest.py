@@ -1,6 +1,6 @@
-"""What images are in a registry: OCI 1.1 manifests and indexes, written and read.
+"""Images as OCI 1.1 manifests and indexes, written and read.
 
-The same files always give the same bytes, so that two who push one image push one digest.
+The same files always give the same bytes, so that each push of an image has the same digest.
 https://github.com/opencontainers/image-spec/blob/v1.1.0/manifest.md says what the fields mean.
 """
 
@@ -27,9 +27,9 @@ LAYERS = (
     ("application/vnd.condainer.manifest.v1+json", "manifest.json"),
     ("application/vnd.condainer.lock.v1+text", "explicit.lock"),
 )
-# In bytes: what registries take, https://github.com/opencontainers/distribution-spec.
+# In bytes: registries need not take more, https://github.com/opencontainers/distribution-spec.
 LARGEST = 4 << 20
-# Digits of a number; more bytes than there are disks for.
+# The digits of a number: no disk has as many bytes.
 DIGITS = 18
 # Descriptors in an index, layers in a manifest.
 MOST = 10_000
@@ -60,7 +60,7 @@ class ImageManifest:
 
 @dataclass(frozen=True)
 class Referrer:
-    """What refers to a manifest, such as a signature: its kind, the manifest, and its files."""
+    """A manifest that refers to another, such as a signature: its kind, that one, and its files."""
 
     artifact_type: str
     subject: str
@@ -72,7 +72,7 @@ EMPTY = Descriptor(EMPTY_TYPE, f"sha256:{hashlib.sha256(EMPTY_CONTENT).hexdigest
 
 
 def digest_of(content: bytes) -> str:
-    """Return the digest by which a registry knows content."""
+    """Return the digest of content in a registry."""
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
@@ -114,7 +114,7 @@ def write_referrer(
 
 
 def write_index(descriptors: Sequence[Descriptor]) -> bytes:
-    """Return the text of an index of manifests, in an order of its own."""
+    """Return the text of an index of manifests, sorted."""
     ordered = sorted(descriptors, key=lambda item: (item.subdir, item.digest))
     return _canonical(
         {
@@ -150,8 +150,7 @@ def read_referrer(content: bytes, where: str) -> Referrer:
 def read_index(content: bytes, where: str) -> tuple[Descriptor, ...]:
     """Read an index; parameters and errors are those of read()."""
     reader = _Reader(where)
-    found = reader.document(content, INDEX_TYPE)
-    return reader.descriptors(found.get("manifests"), "manifests")
+    return reader.descriptors(reader.document(content, INDEX_TYPE).get("manifests"), "manifests")
 
 
 def _manifest(
@@ -191,7 +190,7 @@ def _written(item: Descriptor) -> dict[str, Any]:
 
 
 class _Reader:
-    """Reads what anybody may have pushed; fields that mean nothing here are left alone."""
+    """Reads what any user may have pushed; it ignores unknown fields."""
 
     def __init__(self, where: str) -> None:
         self.where = where
@@ -200,7 +199,7 @@ class _Reader:
         if len(content) > LARGEST:
             raise _unfit(self.where, f"it is larger than {LARGEST} bytes")
         try:
-            found = json.loads(
+            document = json.loads(
                 content.decode("utf-8"),
                 object_pairs_hook=_unique,
                 parse_int=_number,
@@ -209,21 +208,22 @@ class _Reader:
         except (ValueError, RecursionError) as error:
             reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
             raise _unfit(self.where, reason) from None
-        if not isinstance(found, dict) or found.get("schemaVersion") != 2:
+        if not isinstance(document, dict) or document.get("schemaVersion") != 2:
             raise _unfit(self.where, "it has not the schemaVersion 2")
-        if found.get("mediaType", media_type) != media_type:
+        if document.get("mediaType", media_type) != media_type:
             raise _unfit(self.where, f"its mediaType is not {media_type}")
-        return found
+        return document
 
     def manifest(self, content: bytes) -> tuple[str, tuple[Descriptor, ...], str]:
-        """Return what all manifests have: artifact type, layers and the digest of the subject."""
-        found = self.document(content, MANIFEST_TYPE)
-        config = self.descriptor(found.get("config"), "config")
-        # Before artifactType there was the media type of the configuration.
-        artifact_type = self.text(found.get("artifactType", config.media_type), "artifactType")
-        layers = self.descriptors(found.get("layers"), "layers")
-        subject = self.descriptor(found["subject"], "subject").digest if "subject" in found else ""
-        return artifact_type, layers, subject
+        """Return the artifact type, the layers and the digest of the subject of a manifest."""
+        document = self.document(content, MANIFEST_TYPE)
+        config = self.descriptor(document.get("config"), "config")
+        # OCI 1.0 has the media type of the configuration in the place of artifactType.
+        artifact_type = self.text(document.get("artifactType", config.media_type), "artifactType")
+        layers = self.descriptors(document.get("layers"), "layers")
+        subject = document.get("subject")
+        digest = self.descriptor(subject, "subject").digest if "subject" in document else ""
+        return artifact_type, layers, digest
 
     def descriptors(self, value: Any, name: str) -> tuple[Descriptor, ...]:
         if not isinstance(value, list) or len(value) > MOST:
@@ -231,21 +231,21 @@ class _Reader:
         return tuple(self.descriptor(item, f"{name}[{n}]") for n, item in enumerate(value))
 
     def descriptor(self, value: Any, name: str) -> Descriptor:
-        found = self.mapping(value, name)
-        digest = self.text(found.get("digest"), f"{name}.digest")
+        item = self.mapping(value, name)
+        digest = self.text(item.get("digest"), f"{name}.digest")
         if not DIGEST.fullmatch(digest):
             raise _unfit(self.where, f"{name}.digest is no sha256 digest")
-        size = found.get("size")
+        size = item.get("size")
         if type(size) is not int or size < 0:
             raise _unfit(self.where, f"{name}.size is no number of bytes")
-        annotations = self.mapping(found.get("annotations") or {}, f"{name}.annotations")
-        platform = self.mapping(found.get("platform") or {}, f"{name}.platform")
+        annotations = self.mapping(item.get("annotations") or {}, f"{name}.annotations")
+        platform = self.mapping(item.get("platform") or {}, f"{name}.platform")
         return Descriptor(
-            self.text(found.get("mediaType"), f"{name}.mediaType"),
+            self.text(item.get("mediaType"), f"{name}.mediaType"),
             digest,
             size,
             self.text(annotations.get(TITLE, ""), f"{name}.annotations.{TITLE}"),
-            self.text(found.get("artifactType", ""), f"{name}.artifactType"),
+            self.text(item.get("artifactType", ""), f"{name}.artifactType"),
             self.subdir(platform, f"{name}.platform"),
         )
 
@@ -267,11 +267,11 @@ class _Reader:
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # Which of two another reader takes is not known.
-        raise ValueError("a key stands in it twice")
-    return found
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
+        # Readers differ in which of the two they take.
+        raise ValueError("it has a key twice")
+    return mapping
 
 
 def _number(text: str) -> int:

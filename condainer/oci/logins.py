@@ -1,8 +1,8 @@
-"""Who logs in at a registry, as podman, skopeo and docker have noted it; nothing is shown of it.
+"""Logins at registries, from the files of podman, skopeo and docker; they are never shown.
 
-The files are those of containers-auth.json(5), in its order, and their entries mean the same. Of
-docker's, credential helpers are asked, too. netrc and keyrings are not: no client of registries
-looks there.
+The files are those of containers-auth.json(5), in its order, with the same meaning. The credential
+helpers of docker's file are asked, too. netrc and keyrings are not: no client of registries uses
+them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from condainer.system import environments, process
 from condainer.system.errors import CondainerError, ConfigError
 from condainer.system.files import read_text
 
-# In bytes, and the seconds that a credential helper may take: it may ask a keyring or a cloud.
+# The size of a file in bytes, and the seconds of a credential helper, which may ask a cloud.
 LARGEST = 1 << 20
 PATIENCE = 20.0
 HELPER = re.compile(r"[A-Za-z0-9._-]+")
-# What stands for the user where a helper gives a token.
+# The user that a helper gives with a token.
 TOKEN_USER = "<token>"
 # All names of one registry; files have the last one, as a URL.
 DOCKER_HUB = ("docker.io", "registry-1.docker.io", "index.docker.io")
@@ -35,7 +35,7 @@ DOCKER_HUB = ("docker.io", "registry-1.docker.io", "index.docker.io")
 
 @dataclass(frozen=True)
 class Login:
-    """User and password, or an identity token in their place; `where` is the file that says so."""
+    """User and password, or an identity token in their place; `where` is the file with it."""
 
     user: str
     password: str = field(repr=False)
@@ -44,7 +44,7 @@ class Login:
 
 
 def files(environ: Mapping[str, str] | None = None) -> list[Path]:
-    """Return the files in which logins may stand, the most important first."""
+    """Return the files that may hold logins, the most important first."""
     environ = os.environ if environ is None else environ
     if named := environ.get("REGISTRY_AUTH_FILE"):
         return [Path(named)]
@@ -102,14 +102,14 @@ def _mapping(content: Mapping[str, Any], name: str, path: Path) -> list[tuple[st
 
 
 def _keys(registry: str, path: str) -> Iterator[str]:
-    """Yield the names under which a repository may stand, the most specific first."""
+    """Yield the names that a repository's entry may have, the most specific first."""
     parts = path.split("/")
     for count in range(len(parts), -1, -1):
         yield "/".join([registry, *parts[:count]])
 
 
 def _key(name: str) -> str:
-    """Return the name of an entry as _keys() has it; of the URLs that docker writes, the host."""
+    """Return the name of an entry as _keys() does; for the URLs that docker writes, the host."""
     bare = re.sub(r"^https?://", "", name)
     registry, slash, path = bare.partition("/")
     return f"{_registry(registry)}/{path}" if slash and bare == name else _registry(registry)
@@ -134,7 +134,7 @@ def _from_entry(entry: Any, key: str, path: Path) -> Login | None:
     if decoded and not colon:
         raise _damaged(path, f"`auth` of {key} is not USER:PASSWORD in base64")
     if not (decoded or given["identitytoken"]):
-        # It only says that a store has it.
+        # The entry says that a store has the login.
         return None
     return Login(user, password.strip("\0"), given["identitytoken"], str(path))
 

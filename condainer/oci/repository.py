@@ -15,7 +15,7 @@ PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 PATH = re.compile(rf"{PART}(?:/{PART})*")
 TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-# Longer ones some clients refuse.
+# Some clients refuse longer ones.
 LONGEST = 255
 PLACE = re.compile(
     r"(?P<scheme>oci(?:\+http)?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)"

@@ -1,4 +1,4 @@
-"""Sending one blob: nothing that is there, in one go, and on from where a connection broke off."""
+"""The upload of one blob, which continues where a connection broke off."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ BLOCK = 1 << 20
 SMALL = 1 << 20
 # Seconds.
 CANCELLING = 1.0
-# Bytes per second at which a registry at least reads again what it has got, before it says so.
+# The least bytes per second at which a registry reads a blob again before it confirms it.
 SLOWEST = 20_000_000
 RANGE = re.compile(r"(?:bytes=)?0-(?P<last>\d+)")
-# An upload that is not what both sides took it for: gone, of another size, of other bytes.
-ANEW = (400, 404, 416)
-# Of a body: what the specification has, and what `crane registry serve` says.
+# The statuses of an upload that must begin again: it has gone, or has another size or other bytes.
+LOST = (400, 404, 416)
+# The statuses for a body: the specification's, and that of `crane registry serve`.
 TAKEN = (202, 204)
 
 
 class Upload:
     """A blob on its way to a repository; parameters are those of Client.upload().
 
-    `there` is how many bytes the registry has, as far as it has said so.
+    `there` is how many bytes the registry has confirmed.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Upload:
         self.failure: OSError | None = None
 
     def attempt(self) -> bool:
-        """Send what is missing; False if nothing was. Raises http.Unavailable."""
+        """Send what is missing; False if nothing is. Raises http.Unavailable."""
         begun = bool(self._location)
         if self.client.has(self.digest):
             return begun
@@ -68,34 +68,34 @@ class Upload:
         try:
             self._send(resumed)
         except http.Unavailable as problem:
-            if not (resumed and problem.status in ANEW):
+            if not (resumed and problem.status in LOST):
                 raise
             self._location = ""
             raise http.Unavailable(str(problem), again=True) from None
         return True
 
     def cancel(self) -> None:
-        """Tell the registry that an upload does not go on, if it can be told within a second."""
+        """Tell the registry to drop the upload, if it answers within a second."""
         if self._location:
             ended = threading.Thread(target=self._cancel, daemon=True)
             ended.start()
             ended.join(CANCELLING)
 
     def _cancel(self) -> None:
-        # Registries that are not told remove it in their time.
+        # Registries remove abandoned uploads themselves, later.
         with suppress(http.Unavailable, RegistryError, OSError):
             self.client.ask("DELETE", self._location, (), PUSH).close()
 
     def _is_resumed(self) -> bool:
-        """Ask how much of an upload that broke off has arrived; False if it is not known there."""
+        """Ask how much of a broken upload has arrived; False if the registry does not know it."""
         try:
             response = self._ask("GET", self._location, (204,))
         except http.Unavailable as problem:
-            if problem.status in ANEW:
+            if problem.status in LOST:
                 return False
             raise
         match = RANGE.fullmatch(response.headers.get("Range", "").strip())
-        # Some say `0-0` of nothing.
+        # Some registries answer `0-0` for nothing.
         last = int(match["last"]) if match else 0
         if last >= self.size:
             return False
@@ -138,20 +138,20 @@ class Upload:
         body: _Part | None = None,
         longer: float = 0.0,
     ) -> Response:
-        # The first time is also for how long a block may take to be sent.
+        # The first limit is also that of sending a block.
         timeout = (silence.limit(), silence.limit() + longer)
         try:
             return self.client.ask(
                 method, place, expected, PUSH, headers, (lambda: body) if body else None, timeout
             )
         except http.Unavailable:
-            # The client takes an error of the disk for one of the network.
+            # requests reports an error of the disk as one of the network.
             if self.failure is not None:
                 raise self.failure from None
             raise
 
     def _follow(self, response: Response) -> None:
-        """Go on where the registry says; a login goes there only if that is the registry itself."""
+        """Continue at the URL that the registry names; only the registry itself gets a login."""
         location = urljoin(response.url, response.headers.get("Location", response.url))
         with http.failures():
             http.check_redirect(response.url, location)

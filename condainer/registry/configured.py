@@ -1,4 +1,4 @@
-"""The places outside of this machine that settings name, each asked by one client."""
+"""The registries and web caches of the settings, each with one client."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from condainer.settings.config import Settings
 from condainer.system.errors import ConfigError, OfflineError
 from condainer.system.reporter import Reporter
 
-# Who names registries.
+# Where registries are named, for messages.
 WHERE = "`registries` or CONDAINER_REGISTRIES"
-# Those that have not answered, and are not asked again by this process.
+# Those that have not answered: this process does not ask them again.
 _away: set[Client | str] = set()
 
 
 def places(settings: Settings, reporter: Reporter) -> list[Client | str]:
-    """Return the URLs of web caches and the clients of registries, in the order to ask them in.
+    """Return the URLs of web caches and the clients of registries, in the order to ask them.
 
-    None when nothing may be asked; those that were left out are not among them. Raises ConfigError
-    for what is no repository of a registry.
+    None when `offline` is set; those that were left out are not among them. Raises ConfigError for
+    what is no repository of a registry.
     """
-    found: list[Client | str] = [*settings.web_caches, *_named(settings)]
-    if settings.offline or not found:
+    named: list[Client | str] = [*settings.web_caches, *_named(settings)]
+    if settings.offline or not named:
         return []
     client_settings.prepare(settings, reporter)
-    return [place for place in found if place not in _away]
+    return [place for place in named if place not in _away]
 
 
 def leave_out(place: Client | str) -> None:
-    """Do not ask a place any more that has not answered."""
+    """Make this process stop asking a place that has not answered."""
     _away.add(place)
 
 
@@ -43,19 +43,19 @@ def is_left_out(place: Client | str) -> bool:
 def clients(settings: Settings, reporter: Reporter) -> list[Client]:
     """Return a client for each registry; raises ConfigError without one, OfflineError."""
     _demand_network(settings)
-    found = _named(settings)
-    if not found:
+    named = _named(settings)
+    if not named:
         raise ConfigError(
             "No registry is named",
             "Write `--to oci://HOST/PATH`, or name it under `registries:` in the user's or site's "
             "file, or in CONDAINER_REGISTRIES.",
         )
     client_settings.prepare(settings, reporter)
-    return found
+    return named
 
 
 def chosen(named: str | None, settings: Settings, reporter: Reporter) -> Client:
-    """Return the client of the registry that is named, or else of the first one of the settings.
+    """Return the client of a named registry, or else of the first one of the settings.
 
     Raises as clients().
     """

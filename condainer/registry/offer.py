@@ -17,10 +17,10 @@ Tell = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Offer:
-    """An image that can be had: where, and its papers, which fit together.
+    """An image that can be pulled: where it is, and its papers, which agree.
 
     `image` writes the bytes into an open file, and tells how many have come; `signatures` yields
-    what may be signatures of the manifest.
+    unchecked signatures of the manifest.
     """
 
     where: str
@@ -33,8 +33,8 @@ class Offer:
 def checked(manifest_text: bytes, lock_text: bytes, where: str, address: str = "") -> Papers:
     """Return the papers of an image for this machine.
 
-    Parameters: `address` is that by which it was asked for, if it was. Raises IntegrityError for
-    what does not fit together.
+    Parameters: `address` is the one that was asked for, if any. Raises IntegrityError for papers
+    that do not agree.
     """
     papers = read_papers(manifest_text, lock_text, where)
     problems = disagreements(papers)
@@ -48,17 +48,17 @@ def checked(manifest_text: bytes, lock_text: bytes, where: str, address: str = "
 
 @contextmanager
 def promised(where: str) -> Iterator[None]:
-    """Take the absence of what a manifest names for damage; raises WrongContent."""
+    """Turn NotThere, for what a manifest promises, into WrongContent."""
     try:
         yield
     except NotThere as error:
         raise WrongContent(
-            f"{where} is not whole: {error.message}", "Push it again: `cnd push`."
+            f"{where} is incomplete: {error.message}", "Push it again: `cnd push`."
         ) from None
 
 
 def refuse(where: str, problems: list[str]) -> None:
-    """Raise IntegrityError if there are problems with what stands somewhere."""
+    """Raise IntegrityError if an image somewhere has problems."""
     if problems:
         raise IntegrityError(
             f"{where} is not what it should be: {'; '.join(problems)}",

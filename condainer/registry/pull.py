@@ -1,4 +1,4 @@
-"""Images out of registries into the cache: checked as they come, published by one rename."""
+"""Images from registries into the cache: checked as they come, published by one rename."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from condainer.oci.client import Client
 from condainer.oci.errors import NotThere, RegistryError, Unreachable, WrongContent
 from condainer.registry import configured, signatures, tags, web_cache
 from condainer.registry.offer import Offer, checked, promised, refuse
-from condainer.registry.telling import telling
+from condainer.registry.progress import progress
 from condainer.settings.config import Settings
 from condainer.system.errors import (
     CondainerError,
@@ -36,15 +36,15 @@ from condainer.system.files import storage_errors
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
-# What is wrong with one registry; the next one, or a build, may give the image.
+# The errors of one registry; the next one, or a build, may give the image.
 OTHERS = (RegistryError, IntegrityError, TrustError, ConfigError, NotBuiltError)
-# In bytes: how much of an image is brought to the disk at a time while more of it comes.
+# How many bytes of an image are synced at a time while more of it comes.
 SYNCED = 64 << 20
 
 
 @dataclass(frozen=True)
 class Pulled:
-    """An image that was pulled, or was there: from which registry, and by which name."""
+    """An image that was pulled or was there already, with its registry and its name here."""
 
     entry: Entry
     registry: str
@@ -67,10 +67,10 @@ class Pulled:
 
 
 def for_build(address: Address, settings: Settings, reporter: Reporter) -> Entry | None:
-    """Return the image of an address, taken from the first place that has it; None if none has.
+    """Return the image of an address, from the first place that has it; None if none has.
 
-    Web caches are asked before registries. One that does not answer, or gives something else, is
-    warned of; where nothing may be built, that is an error, and so is a miss, NotBuiltError.
+    Web caches are asked before registries. It warns of a place that does not answer, or gives
+    something else. With `pull_only` it raises that error instead, and NotBuiltError for a miss.
     Raises StorageError, ToolError.
     """
     problem: CondainerError | None = None
@@ -102,16 +102,16 @@ def for_build(address: Address, settings: Settings, reporter: Reporter) -> Entry
 
 
 def _offered(place: Client | str, address: str) -> Offer:
-    """Return what a place has of an address; raises NotThere, RegistryError, IntegrityError."""
+    """Return a place's image of an address; raises NotThere, RegistryError, IntegrityError."""
     return web_cache.offer(place, address) if isinstance(place, str) else _offer(place, address)
 
 
 def pull(what: str, settings: Settings, reporter: Reporter) -> Pulled:
-    """Take the image of an address, or of a name, from the first registry that has it.
+    """Pull the image of an address, or of a name, from the first registry that has it.
 
-    A name is given to it here, too. Parameters: an address may be shortened where a registry lists
-    what it has. Raises NotBuiltError if no registry has it, RegistryError, and what is wrong with
-    the image there or the cache here.
+    It gets the name here, too. Parameters: an address may be shortened if a registry lists its
+    tags. Raises NotBuiltError if no registry has it, RegistryError, and the errors of the image
+    there and of the cache here.
     """
     start = time.monotonic()
     trust.check_cache(settings.cache_directory, settings)
@@ -120,10 +120,10 @@ def pull(what: str, settings: Settings, reporter: Reporter) -> Pulled:
     for client in configured.clients(settings, reporter):
         try:
             offer = _offer(client, _reference(client, what, name, settings))
-            there = entries.look_up(offer.papers.address, settings)
-            entry = there or _take(offer, settings, reporter)
-            if there is not None and there.manifest == offer.papers.manifest:
-                _keep_signature(there, _signature(offer, settings))
+            present = entries.look_up(offer.papers.address, settings)
+            entry = present or _take(offer, settings, reporter)
+            if present is not None and present.manifest == offer.papers.manifest:
+                _keep_signature(present, _signature(offer, settings))
         except NotThere:
             continue
         except OTHERS as error:
@@ -133,7 +133,7 @@ def pull(what: str, settings: Settings, reporter: Reporter) -> Pulled:
         trust.demand(entry, settings)
         given = name if name and _is_named(name, entry, settings, reporter) else ""
         registry = str(client.repository)
-        return Pulled(entry, registry, given, there is not None, time.monotonic() - start)
+        return Pulled(entry, registry, given, present is not None, time.monotonic() - start)
     raise problem or NotBuiltError(
         f"{what} is not in {', '.join(settings.registries)}",
         "`cnd pull --list` shows what a registry has.",
@@ -142,7 +142,7 @@ def pull(what: str, settings: Settings, reporter: Reporter) -> Pulled:
 
 @dataclass(frozen=True)
 class Listed:
-    """What a registry has: the name or the address of an image."""
+    """An image in a registry: its name or its address."""
 
     registry: str
     name: str
@@ -150,7 +150,7 @@ class Listed:
 
     @property
     def tag(self) -> str:
-        """What `cnd pull` takes."""
+        """The argument for `cnd pull`."""
         return self.name or self.address
 
     def report(self) -> dict[str, Any]:
@@ -163,11 +163,11 @@ class Listed:
 
 
 def listed(settings: Settings, reporter: Reporter) -> list[Listed]:
-    """Return the names, and then the addresses, of what each registry has.
+    """Return the names, and then the addresses, of each registry's images.
 
-    Raises RegistryError where no registry lists what it has, and as configured.clients().
+    Raises RegistryError if no registry lists its tags, and as configured.clients().
     """
-    found: list[Listed] = []
+    images: list[Listed] = []
     problems: list[CondainerError] = []
     clients = configured.clients(settings, reporter)
     for client in clients:
@@ -175,7 +175,7 @@ def listed(settings: Settings, reporter: Reporter) -> list[Listed]:
         try:
             there = sorted(client.tags())
             named = [Listed(place, name, "") for tag in there if (name := tags.name_of(tag))]
-            found += [*named, *(Listed(place, "", t) for t in there if tags.ADDRESS.fullmatch(t))]
+            images += [*named, *(Listed(place, "", t) for t in there if tags.ADDRESS.fullmatch(t))]
         except NotThere:
             continue
         except OTHERS as error:
@@ -183,18 +183,18 @@ def listed(settings: Settings, reporter: Reporter) -> list[Listed]:
             if len(problems) == len(clients):
                 raise problems[0] from None
             reporter.warn(error.message)
-    return found
+    return images
 
 
 def _reference(client: Client, what: str, name: str, settings: Settings) -> str:
-    """Return the tag or digest of what is asked for; raises NotThere, NotBuiltError."""
+    """Return the tag or digest of a wanted image; raises NotThere, NotBuiltError."""
     if not name:
         return what.lower() if len(what) == WHOLE else _whole(client, what, settings)
     tag = tags.of_name(name)
-    found = client.manifest(tag)
-    if found.media_type == image_manifest.MANIFEST_TYPE:
-        return found.digest
-    listed = image_manifest.read_index(found.content, f"{client.repository}:{tag}")
+    manifest = client.manifest(tag)
+    if manifest.media_type == image_manifest.MANIFEST_TYPE:
+        return manifest.digest
+    listed = image_manifest.read_index(manifest.content, f"{client.repository}:{tag}")
     ours = next((item.digest for item in listed if item.subdir == this_platform()), "")
     if not ours:
         others = ", ".join(item.subdir or "no platform" for item in listed)
@@ -206,8 +206,8 @@ def _reference(client: Client, what: str, name: str, settings: Settings) -> str:
 
 
 def _whole(client: Client, digits: str, settings: Settings) -> str:
-    found = [tag for tag in client.tags() if tag.startswith(digits.lower())]
-    addresses = [tag for tag in found if tags.ADDRESS.fullmatch(tag)]
+    begun = [tag for tag in client.tags() if tag.startswith(digits.lower())]
+    addresses = [tag for tag in begun if tags.ADDRESS.fullmatch(tag)]
     if not addresses:
         raise NotThere(f"{client.repository} has no image {digits}")
     entries.demand_one(digits, addresses, settings)
@@ -215,10 +215,10 @@ def _whole(client: Client, digits: str, settings: Settings) -> str:
 
 
 def _offer(client: Client, reference: str) -> Offer:
-    """Return what a registry has under a tag or digest; raises as _offered()."""
-    found = client.manifest(reference)
+    """Return a registry's image with a tag or digest; raises as _offered()."""
+    manifest = client.manifest(reference)
     where = f"{client.repository}:{reference}"
-    image = image_manifest.read(found.content, where)
+    image = image_manifest.read(manifest.content, where)
     if image.manifest.size > entries.LARGEST or image.lock.size > entries.LARGEST_LOCK:
         raise WrongContent(
             f"{where}: manifest and lock are too large to be what `cnd` wrote",
@@ -238,22 +238,22 @@ def _offer(client: Client, reference: str) -> Offer:
         client.repository.host,
         papers,
         partial(client.blob, layer.digest, layer.size),
-        partial(signatures.read, client, found.digest),
+        partial(signatures.read, client, manifest.digest),
     )
 
 
 def _take(offer: Offer, settings: Settings, reporter: Reporter) -> Entry:
     """Get the bytes of an image and publish it, unless another process was faster.
 
-    Raises TrustError for one that nobody has signed who has to, IntegrityError for wrong bytes,
-    RegistryError, StorageError, ToolError.
+    Raises TrustError for one without a signature that the policy demands, IntegrityError for wrong
+    bytes, RegistryError, StorageError, ToolError.
     """
     signature = _signature(offer, settings)
     papers = offer.papers
     with publish.building(papers.address, settings, reporter, publish.PULL) as directory:
-        found = entries.look_up(papers.address, settings)
-        if found is not None:
-            return found
+        present = entries.look_up(papers.address, settings)
+        if present is not None:
+            return present
         image = directory / entries.IMAGE
         reporter.step(f"Pulling from {offer.host}")
         with (
@@ -262,13 +262,13 @@ def _take(offer: Offer, settings: Settings, reporter: Reporter) -> Entry:
             promised(offer.where),
             _Written(stream) as written,
         ):
-            tell = telling(reporter, papers.manifest.size)
+            tell = progress(reporter, papers.manifest.size)
             offer.image(written, tell)  # type: ignore[arg-type]
             written.check()
         reporter.finish()
         problems = recipe_problems(image, papers.address, settings)
         if written.xxh3.hexdigest() != papers.manifest.xxh3:
-            problems.append("the XXH3 of the image is another than the manifest says")
+            problems.append("the XXH3 of the image is not the one in the manifest")
         refuse(offer.where, problems)
         entry = publish.publish(
             directory, papers.address, papers.manifest_text, papers.lock_text, settings
@@ -283,10 +283,10 @@ def _keep_signature(entry: Entry, signature: bytes) -> None:
 
 
 class _Written:
-    """A file that is written from its beginning, and the XXH3 of what it holds.
+    """A file that is written from its beginning, and the XXH3 of its content.
 
-    Another thread brings it to the disk meanwhile, so that little is left of that for the end.
-    The file must stay open until it is left.
+    Another thread syncs it on the way, so that little is left to sync at the end. The file must
+    stay open until the end of the context.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -321,37 +321,36 @@ class _Written:
         return len(data)
 
     def check(self) -> None:
-        """Wait until all is written; raise the OSError of what was not, which is told only once."""
+        """Wait for the last sync, and raise its OSError, which the system reports only once."""
         self._synced.result()
 
 
 def _signature(offer: Offer, settings: Settings) -> bytes:
-    """Return a signature of an image, by whom the policy wants if it wants one.
+    """Return a signature of an image, by an allowed signer if the policy demands one.
 
-    Raises TrustError if there is none such, ConfigError without a list of signers.
+    Raises TrustError if there is no such signature, ConfigError without a list of signers.
     """
     signed = settings.trust == "signed"
     signers = trust.allowed_signers(settings) if signed else None
     text = offer.papers.manifest_text
     try:
-        found = signatures.allowed(offer.signatures(), text, signers)
+        signature = signatures.allowed(offer.signatures(), text, signers)
     except (RegistryError, ToolError):
         if signed:
             raise
-        found = b""
-    if signed and not found:
+        signature = b""
+    if signed and not signature:
         raise TrustError(
             f"{offer.where} is not signed by anybody whom {signers} names",
             "Ask a signer to `cnd sign` and `cnd push` it.",
         )
-    return found
+    return signature
 
 
 def _is_named(name: str, entry: Entry, settings: Settings, reporter: Reporter) -> bool:
-    """Give a name to an image if it does not have it yet; tell whether it has it then."""
+    """Give a name to an image that does not have it, and tell whether it has it now."""
     with suppress(NotBuiltError):
-        found = names.find(name, settings)
-        if found.address == entry.address:
+        if names.find(name, settings).address == entry.address:
             return True
     try:
         names.give(name, entry.address, settings)

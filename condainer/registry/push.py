@@ -1,4 +1,4 @@
-"""Images of the cache into registries: nothing is sent that is there."""
+"""Images of the cache into registries, which get only the blobs that they lack."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from condainer.oci.client import Client
 from condainer.oci.errors import NotThere, Refused, WrongContent
 from condainer.oci.image_manifest import EMPTY, EMPTY_CONTENT, ImageManifest
 from condainer.registry import signatures, tags
-from condainer.registry.telling import telling
+from condainer.registry.progress import progress
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError
 from condainer.system.files import open_regular, sha256_of, storage_errors
@@ -60,12 +60,12 @@ def push(
     reporter: Reporter,
     attachments: Sequence[Attachment] = (),
 ) -> Pushed:
-    """Have an image in a registry, under its address and some names, with its signatures.
+    """Push an image to a registry, under its address and some names, with its signatures.
 
-    A whole one of the same address that is there stays, whoever has pushed it. Parameters:
-    `attachments` are what else is to be attached to it. Raises TrustError
-    for a cache that is not trusted, IntegrityError for a damaged entry, ConfigError for a name that
-    no registry takes, RegistryError, StorageError.
+    A complete image of the same address stays, even if another user has pushed it. Parameters:
+    `attachments` are other files to attach. Raises TrustError for a cache that is not trusted,
+    IntegrityError for a damaged entry, ConfigError for a name that no registry takes,
+    RegistryError, StorageError.
     """
     trust.check_cache(entry.root, settings)
     start = time.monotonic()
@@ -87,14 +87,14 @@ def push(
             client.add_to_index(tag, subject, lambda other: other.subdir != subject.subdir)
         for attachment in attachments:
             attach(client, attachment, subject)
-        # Others have signed theirs.
+        # The signatures here are not those of another build.
         same = content == image_manifest.write(ours)
         signed = signatures.write(client, entry, texts[0], subject) if same else 0
     reporter.finish()
     if not same and signing.paths(entry):
         reporter.warn(
-            f"{client.repository} has another build of {entry.address}, of which the signatures "
-            "here are not: delete it there and push again, or pull and sign it"
+            f"{client.repository} has another build of {entry.address}, to which the signatures "
+            "here do not belong: delete it there and push again, or pull and sign it"
         )
     seconds = time.monotonic() - start
     return Pushed(
@@ -105,7 +105,7 @@ def push(
 def _damaged(entry: Entry, what: str) -> IntegrityError:
     return IntegrityError(
         f"{entry.image} {what}",
-        f"`cnd verify {entry.address}` moves it away; `cnd build` makes it anew.",
+        f"`cnd verify {entry.address}` moves it away; `cnd build` builds it again.",
     )
 
 
@@ -115,7 +115,7 @@ def _described(papers: Papers, texts: tuple[bytes, bytes]) -> ImageManifest:
 
 
 def _there(client: Client, address: str) -> bytes | None:
-    """Return the manifest of an image that a registry has whole; None if there is none such."""
+    """Return the manifest of an image of which a registry has all blobs; None without one."""
     with suppress(NotThere, WrongContent):
         content = client.manifest(address).content
         image = image_manifest.read(content, f"{client.repository}:{address}")
@@ -131,12 +131,12 @@ def _send(
     texts: tuple[bytes, bytes],
     reporter: Reporter,
 ) -> int:
-    """Send the files of an image, the small ones last, and return how many bytes went over."""
+    """Send the files of an image, the small ones last, and return how many bytes were sent."""
     layer, sent = image.squashfs, 0
     with open_regular(entry.image, follow=False) as stream:
         if os.fstat(stream.fileno()).st_size != layer.size:
             raise _damaged(entry, "does not have the size that its manifest says")
-        tell = telling(reporter, layer.size)
+        tell = progress(reporter, layer.size)
         try:
             sent += layer.size * client.upload(layer.digest, layer.size, stream, tell)
         except Refused:

@@ -1,4 +1,4 @@
-"""Signatures of an image in a registry: manifests that refer to its own one."""
+"""Signatures of an image in a registry: manifests that refer to the image's."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from condainer.oci.client import Client
 from condainer.oci.image_manifest import Descriptor
 from condainer.system.files import read_bytes
 
-# Beside an image; others may have left any number.
+# How many signatures of an image are read: others may have pushed any number.
 MOST = 100
 MEDIA_TYPE = "application/vnd.condainer.signature.v1+ssh"
 TITLE = "manifest.json.sig"
 
 
 def read(client: Client, image: str) -> Iterator[bytes]:
-    """Yield what may be signatures of the image whose manifest has a digest; raises RegistryError.
+    """Yield the unchecked signatures of the image whose manifest has a digest.
 
-    Nothing vouches for them yet.
+    Raises RegistryError.
     """
-    found = (
+    referrers = (
         item
         for item in client.referrers(image)
         if item.artifact_type == image_manifest.SIGNATURE_TYPE
     )
-    for item in islice(found, MOST):
+    for item in islice(referrers, MOST):
         content = client.manifest(item.digest).content
         where = f"{client.repository}@{item.digest}"
         for layer in image_manifest.read_referrer(content, where).layers:
@@ -39,7 +39,7 @@ def read(client: Client, image: str) -> Iterator[bytes]:
 
 
 def write(client: Client, entry: Entry, manifest_text: bytes, subject: Descriptor) -> int:
-    """Send the signatures that an entry has, and return how many; those of something else stay.
+    """Send the signatures of an entry that fit its manifest, and return how many.
 
     Parameters: `subject` describes the manifest of the image in the registry. Raises RegistryError,
     ToolError without ssh-keygen, OSError.
@@ -58,7 +58,7 @@ def write(client: Client, entry: Entry, manifest_text: bytes, subject: Descripto
 def allowed(signatures: Iterator[bytes], manifest_text: bytes, signers: Path | None) -> bytes:
     """Return the first signature of a manifest by an allowed signer; empty if there is none.
 
-    Parameters: without `signers`, by anybody. Raises as signing.check().
+    Parameters: without `signers`, any signer is allowed. Raises as signing.check().
     """
     if signers is not None:
         signing.check_allowed(signers)

@@ -1,4 +1,4 @@
-"""What images are called in a registry: the tag of an address, and that of a name."""
+"""The tags of images in a registry: of an address, and of a name."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from condainer.cache.leases import ADDRESS as ADDRESS
 from condainer.oci.repository import TAG
 from condainer.system.errors import ConfigError
 
-# Where a registry does not list what refers to a manifest.
+# The tags of indexes in registries that do not list referrers.
 REFERRERS = re.compile(r"sha256-[0-9a-f]{64}")
-# Tags have no slash. Names that are pushed do not have this otherwise.
+# The slash of a name in its tag; a pushed name must not have it itself.
 SLASH = "__"
 
 
 def of_name(name: str) -> str:
-    """Return the tag of a name; raises ConfigError for a name that no tag can say."""
+    """Return the tag of a name; raises ConfigError for a name without a tag."""
     tag = names.check(name).replace("/", SLASH)
     if SLASH in name or not TAG.fullmatch(tag) or REFERRERS.fullmatch(tag):
         raise ConfigError(
@@ -27,6 +27,6 @@ def of_name(name: str) -> str:
 
 
 def name_of(tag: str) -> str:
-    """Return the name that a tag stands for; empty if it is none of ours."""
+    """Return the name of a tag; empty if the tag is none of ours."""
     name = "" if REFERRERS.fullmatch(tag) else tag.replace(SLASH, "/")
     return name if names.NAME.fullmatch(name) and not names.DIGITS.fullmatch(name) else ""

@@ -1,6 +1,6 @@
-"""A cache behind a web server, of the layout that caches have on disk; it is only read.
+"""A cache on a web server, in the layout of caches on disk; it is only read.
 
-What `signatures/` holds cannot be listed, so that such images have none.
+A web server does not list `signatures/`, so its images have none.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from condainer.system.urls import redacted
 
 
 def offer(url: str, address: str) -> Offer:
-    """Return what a web server has of an address; raises NotThere, RegistryError, IntegrityError.
+    """Return the image of an address in the cache at a URL.
 
-    Parameters: `url` is that of the cache.
+    Raises NotThere, RegistryError, IntegrityError.
     """
     where = f"{url}/images/{address[:2]}/{address}"
     manifest_text = _read(f"{where}/{entries.MANIFEST}", entries.LARGEST)
@@ -35,7 +35,7 @@ def offer(url: str, address: str) -> Offer:
         _fetch(place, received)
         if received.sha256.hexdigest() != papers.manifest.sha256:
             raise WrongContent(
-                f"{place} has another sha256 than the manifest beside it says",
+                f"{place} does not have the sha256 of the manifest beside it",
                 "It is not used. Ask the administrator of that server.",
             )
 

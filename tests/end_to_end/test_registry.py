@@ -310,7 +310,7 @@ def test_what_a_registry_has_lost_is_pushed_again(pushing: Project, served: Regi
     shutil.rmtree(links / digest)
     other = runner(pushing, "other")
     told = other.cnd("build", "--pull-only", status=9).stderr
-    assert "is not whole" in told
+    assert "is incomplete" in told
     assert "done" not in told
     (again,) = pushing.json("push")
     assert again["sent"] == image.stat().st_size

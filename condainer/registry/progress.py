@@ -1,4 +1,4 @@
-"""How far the transfer of an image is, how fast it goes, and how long it will take."""
+"""The progress of the transfer of an image: how much, how fast, and how much longer."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from condainer.system.reporter import Reporter
 from condainer.system.text import human_rate, human_seconds, human_size
 
 
-def telling(reporter: Reporter, size: int) -> Callable[[int], None]:
-    """Return what is told how many of `size` bytes have gone over, and tells the reporter."""
+def progress(reporter: Reporter, size: int) -> Callable[[int], None]:
+    """Return a function that takes the number of transferred bytes, of `size`, for the reporter."""
     begun = time.monotonic()
 
     def tell(done: int) -> None:
