@@ -17,12 +17,6 @@ from condainer.system import files, namespace, process
 from condainer.system.errors import MountError, ToolError
 from condainer.system.mount_table import PLACE, Mounted, mounted_at
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
-else:
-    Protocol = object
-
 # How long a daemon may take to answer, in seconds; it may wait for a slow file system.
 PATIENCE = 10.0
 # How often to look again at a mount point that changes during a look.
@@ -137,20 +131,6 @@ def _is_free(prefix: Path) -> bool:
         return False
 
 
-class Backend(Protocol):
-    """A way to make a file system appear from an image file."""
-
-    @property
-    def name(self) -> str:
-        """The name of the program, or of the kernel's file system."""
-
-    def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
-        """Mount an image file at an existing directory; raises MountError.
-
-        Parameters: `held` are descriptors that a daemon keeps open as long as it serves.
-        """
-
-
 @dataclass(frozen=True)
 class Fuse:
     """squashfuse, whose daemon serves the files and runs in `environment`."""
@@ -177,6 +157,10 @@ class Fuse:
         return ""
 
     def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
+        """Mount an image file at an existing directory; raises MountError.
+
+        Parameters: `held` are descriptors that the daemon keeps open as long as it serves.
+        """
         options = OPTIONS if self.name.endswith("_ll") else f"{OPTIONS},{KEPT}"
         _mount([self.program, "-o", options], self.environment, image, prefix, held)
 
@@ -189,10 +173,15 @@ class Kernel:
     name: str = KERNEL
 
     def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
+        """Mount an image file at an existing directory; raises MountError."""
         # The kernel has no descriptors.
         program = process.find_tool("mount") or "mount"
         command = [program, "-t", KERNEL, "-o", f"{OPTIONS},loop"]
         _mount(command, self.environment, image, prefix)
+
+
+# A way to make a file system appear from an image file.
+Backend = Fuse | Kernel
 
 
 def find_fuse(directory: Path | None) -> Fuse:

@@ -105,7 +105,7 @@ class Keeper:
         self.ready = mount_locks.ready_file(self.prefix, self.locks.users.parent)
 
     def keep(self) -> None:
-        """Unmount when nobody has used the mount for `linger` seconds, and then end."""
+        """Unmount when the mount has had no users for `linger` seconds, and end."""
         if self.duty.notice:
             private.write_down(self.locks, os.getpid())
         self._say_ready()
@@ -174,7 +174,7 @@ class Keeper:
             os.close(users)
 
     def _is_kept(self) -> bool:
-        """Tell whether the mount is to stay although no process holds a lock.
+        """Tell whether the mount must stay although no process holds a lock.
 
         A shell needs the mount point to stay ours even if its image was unmounted.
         """

@@ -122,7 +122,7 @@ def mount(
 
 
 def _is_provided(image: Image, options: Options, state: State) -> bool:
-    """Tell whether root's mount is to be used, whose bytes are not verified."""
+    """Tell whether the user wants the mount of root, whose bytes are not verified."""
     allowed = options.way in (choice.AUTO, choice.KERNEL) and image.sha256 is None
     return allowed and state is State.PROVIDED
 

@@ -1,1 +1,1 @@
-"""Servers: which hosts URLs lead to, names and passwords, downloads, and an end to silence."""
+"""Servers: their hosts, logins and certificates, settings of all clients, downloads, silence."""

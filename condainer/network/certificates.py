@@ -1,4 +1,4 @@
-"""Whom to trust where nobody says so: the system's certificate authorities and those of clients."""
+"""The certificate authorities of clients without a setting: the system's and their own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SYSTEM = (
 CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def everybodys(settings: Settings) -> str:
+def together(settings: Settings) -> str:
     """Return a file of the system's authorities and of those that come with our clients.
 
-    uv and requests bring a list of their own and know no other, so that a site's own authority is
-    strange to them. Empty where the system has none: then clients do as they are used to.
+    uv and requests have only a list of their own, without a site's own authority. The path is empty
+    if the system has no list: then clients use their own.
     """
     system = next((path for path in SYSTEM if os.path.isfile(path)), "")
     if not system:
@@ -34,13 +34,13 @@ def everybodys(settings: Settings) -> str:
     import certifi
 
     texts = [read_text(Path(path), errors="replace") for path in (system, certifi.where())]
-    found = dict.fromkeys(match[0] for text in texts for match in CERTIFICATE.finditer(text))
-    together = "\n".join([*found, ""])
+    authorities = dict.fromkeys(match[0] for text in texts for match in CERTIFICATE.finditer(text))
+    content = "\n".join([*authorities, ""])
     path = private_root(settings) / "certificates.pem"
     with suppress(OSError):
-        if not path.is_file() or read_text(path, errors="replace") != together:
+        if not path.is_file() or read_text(path, errors="replace") != content:
             path.parent.mkdir(parents=True, exist_ok=True)
-            publish_text(path, together, durable=False)
+            publish_text(path, content, durable=False)
         return str(path)
-    # No room for it; the system's are more than those of one client.
+    # The file cannot be written; the system has more authorities than one client.
     return system

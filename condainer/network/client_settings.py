@@ -1,4 +1,4 @@
-"""What every client of the network is told: rattler, uv, git and our own."""
+"""The settings of all clients of the network: rattler, uv, git and our own."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from condainer.system.reporter import Reporter
 
 # The variables that name a file of certificate authorities, one for each family of clients.
 AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-# Where nothing can be made, not even by root.
+# Not even root can make anything there.
 NOWHERE = "/proc/nowhere"
 
 
 def prepare(settings: Settings, reporter: Reporter) -> None:
-    """Set the variables by which clients in this process, and those it starts, know the site.
+    """Set the variables of the site for clients in this process, and for those that it starts.
 
-    What the user has set stays. To be called before anything is solved or fetched; doing so again
+    Variables of the user stay. It is called before anything is solved or fetched; a second call
     changes nothing.
     """
     silence.set_limit(settings.network_timeout)
     seconds = f"{silence.limit():.0f}"
     os.environ.setdefault("UV_HTTP_TIMEOUT", silence.of_one_try())
-    # git waits for ever otherwise; in bytes per second, and for how long.
+    # Otherwise git waits for ever; in bytes per second, and in seconds.
     os.environ.setdefault("GIT_HTTP_LOW_SPEED_LIMIT", "1")
     os.environ.setdefault("GIT_HTTP_LOW_SPEED_TIME", seconds)
     site = condarc.in_force()
@@ -40,18 +40,18 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
         if not any(os.environ.get(name) for name in (variable, variable.upper(), "ALL_PROXY")):
             os.environ[variable] = url
     authorities = next((os.environ[name] for name in AUTHORITIES if os.environ.get(name)), "")
-    if found := authorities or site.certificates:
+    if path := authorities or site.certificates:
         variables = (
-            ("SSL_CERT_DIR",) if os.path.isdir(found) else ("SSL_CERT_FILE", "GIT_SSL_CAINFO")
+            ("SSL_CERT_DIR",) if os.path.isdir(path) else ("SSL_CERT_FILE", "GIT_SSL_CAINFO")
         )
         for variable in variables:
-            os.environ.setdefault(variable, found)
-    elif not os.environ.get("SSL_CERT_DIR") and (found := certificates.everybodys(settings)):
-        # git takes the system's by itself, or those that its configuration names.
-        os.environ.setdefault("SSL_CERT_FILE", found)
+            os.environ.setdefault(variable, path)
+    elif not os.environ.get("SSL_CERT_DIR") and (path := certificates.together(settings)):
+        # git itself uses the system's, or those of its configuration.
+        os.environ.setdefault("SSL_CERT_FILE", path)
     _use_package_cache(settings)
     if not os.path.isdir(os.environ.get("HOME") or "/"):
-        # As services have it: where it leads through a file, rattler does not start.
+        # A service may have such a HOME; if it leads through a file, rattler does not start.
         os.environ["HOME"] = NOWHERE
     _check_netrc(reporter)
     if settings.offline:
@@ -59,7 +59,7 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
 
 
 def _use_package_cache(settings: Settings) -> None:
-    """Hold the package cache until this process ends, and tell uv where to keep what it unpacks."""
+    """Hold the package cache until this process ends, and tell uv where to unpack."""
     root = private_root(settings)
     in_use.use(root)
     if "UV_CACHE_DIR" not in os.environ:
@@ -69,7 +69,7 @@ def _use_package_cache(settings: Settings) -> None:
 
 
 def _until_the_end(parent: Path) -> Path:
-    """Make a directory that goes with this process."""
+    """Make a directory that is removed when this process ends."""
     with storage_errors(f"make a directory in {parent}"):
         parent.mkdir(parents=True, exist_ok=True)
         reclaim(parent)
@@ -77,7 +77,7 @@ def _until_the_end(parent: Path) -> Path:
 
 
 def _check_netrc(reporter: Reporter) -> None:
-    """Name a netrc that clients cannot read, and keep it from those that would fail by it."""
+    """Warn of a netrc that clients cannot read, and hide it from those that would fail."""
     import netrc
 
     path = os.environ.get("NETRC") or os.path.expanduser("~/.netrc")
@@ -93,7 +93,7 @@ def _check_netrc(reporter: Reporter) -> None:
 
 
 def warn_once(text: str, reporter: Reporter) -> None:
-    """Warn of something that is the same for all steps of a command."""
+    """Warn once of what all steps of a command meet."""
     if text not in _warned:
         _warned.add(text)
         reporter.warn(text)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Seconds between two looks, and for the whole of a small file.
 TICK = 0.25
 SMALL = 60.0
-# The time for a block, as a multiple of that for a byte: silence is to be reported as such.
+# The time for a block, as a multiple of that for a byte: silence is reported as such.
 BLOCK = 2.0
 # Seconds for the block that is being sent.
 GIVING_UP = 0.5

@@ -271,9 +271,7 @@ def _answer(url: str, timeout: tuple[float, float], headers: Mapping[str, str]) 
         return deadlines.answered(ask, timeout)
 
     if unset := credentials.unset(url):
-        raise Unavailable(
-            f"the environment variable {unset}, which is to say who logs in, is unset"
-        )
+        raise Unavailable(f"the environment variable {unset}, of the login, is unset")
     response = get(credentials.login(url))
     if response.status_code in DENIED and (known := _keyring(url)):
         response.close()

@@ -147,12 +147,8 @@ class Client:
             upload.cancel()
             raise
 
-    def put_manifest(self, reference: str, content: bytes, media_type: str) -> str:
-        """Store a manifest under a tag or its digest, and return its digest."""
-        self._put(reference, content, media_type)
-        return image_manifest.digest_of(content)
-
-    def _put(self, reference: str, content: bytes, media_type: str) -> Mapping[str, str]:
+    def put_manifest(self, reference: str, content: bytes, media_type: str) -> Mapping[str, str]:
+        """Store a manifest under a tag or its digest, and return the headers of the answer."""
         place, headers = f"manifests/{_checked(reference)}", {"Content-Type": media_type}
 
         def attempt() -> Mapping[str, str]:
@@ -200,7 +196,7 @@ class Client:
         referrers itself, they are in an index with a tag of its own, as the specification says.
         """
         item = image_manifest.describe(content, artifact_type)
-        headers = self._put(item.digest, content, image_manifest.MANIFEST_TYPE)
+        headers = self.put_manifest(item.digest, content, image_manifest.MANIFEST_TYPE)
         if "OCI-Subject" not in headers:
             self.add_to_index(_fallback_tag(subject), item)
         return item.digest
@@ -217,7 +213,7 @@ class Client:
             if item in listed:
                 return
             content = image_manifest.write_index([*filter(stays, listed), item])
-            self._put(tag, content, image_manifest.INDEX_TYPE)
+            self.put_manifest(tag, content, image_manifest.INDEX_TYPE)
             self.stop.wait(random.uniform(*SETTLING))
         raise RegistryError(
             f"{self.repository}: others keep writing the tag {tag}", "Try again later."

@@ -185,7 +185,7 @@ def _lock(base: str, name: str, view: str) -> int | None:
         keeper = os.open(f"{stem}.keeper", FLAGS)
         try:
             fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # Nobody looks after the mount.
+            # The mount has no keeper.
             return None
         except BlockingIOError:
             pass
@@ -235,7 +235,7 @@ def stem_of(base: str, name: str, view: str) -> str:
 
 
 def is_private(directory: str) -> bool:
-    """Tell whether this is a directory, not a link, of ours that nobody else can write."""
+    """Tell whether this is a directory, not a link, of ours that no other user can write."""
     status = os.lstat(directory)
     return status.st_mode & 0o170022 == 0o040000 and status.st_uid == os.getuid()
 

@@ -89,8 +89,8 @@ def is_guarded(status: os.stat_result) -> bool:
 def way_to(path: Path) -> Iterator[tuple[Path, os.stat_result]]:
     """Yield every directory and symbolic link on the way to a path, without the path itself.
 
-    Who may change one of them can replace what is at the path. The way ends where nothing exists.
-    Raises OSError for what cannot be passed.
+    A user who may change one of them can replace what is at the path. The way ends where nothing
+    exists. Raises OSError for what cannot be passed.
     """
     here = Path("/")
     rest = list(reversed(path.parts[1:]))
