@@ -253,7 +253,7 @@ def _refused_hint(said: str) -> str:
         return "Install the package fuse3, whose fusermount3 lets ordinary users mount."
     if "filesystem type" in said:
         return "Choose a `mount_base_directory` on a local file system."
-    return "`cnd exec` and `cnd shell` with `mount: private` do without fusermount3."
+    return "`cnd exec` and `cnd shell` with `mount: private` work without fusermount3."
 
 
 def _failed_hint(said: str, image: Path) -> str:

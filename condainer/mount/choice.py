@@ -135,6 +135,6 @@ def _demand_direct(fuse: Fuse) -> Fuse:
         remedy = "" if fuse.setuid_helper else "Ask for the package fuse3. "
         raise MountError(
             f"An image cannot be mounted for all your processes: {fuse.obstacle}",
-            f"{remedy}Use `mount: auto` with `cnd shell` and `cnd exec`, which do without.",
+            f"{remedy}Use `mount: auto` with `cnd shell` and `cnd exec`, which mount privately.",
         )
     return fuse

@@ -126,7 +126,7 @@ class Work:
 
 
 class Taken(Exception):
-    """Something that is not our mount stands at the prefix."""
+    """Something other than our mount is at the prefix."""
 
 
 def probe(image: Image) -> State:

@@ -315,7 +315,7 @@ def _mount_in_namespace(work: Work) -> None:
             place = private.enter(prefix, work.locks, work.options.trusted)
         if place.cover is not None:
             work.report.note(
-                f"{owner(prefix)} stands at {prefix}: what this command writes to {prefix.parent} "
+                f"{owner(prefix)} is at {prefix}: what this command writes to {prefix.parent} "
                 f"goes to {place.cover}"
             )
         with namespace.mount_right():

@@ -89,7 +89,7 @@ class StorageError(CondainerError):
 
 
 class CollisionError(CondainerError):
-    """Another environment stands under this address; it is never served."""
+    """Another environment has this address; it is never served."""
 
     exit_code = 13
 

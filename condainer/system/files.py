@@ -57,7 +57,7 @@ def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
         f"name another place in condainer.yml {PLACES}; unless it does, XDG_CACHE_HOME and TMPDIR "
         "say where caches and staging directories are."
     )
-    in_the_way = f"A file stands where a directory should be: move it away, or {another}"
+    in_the_way = f"A file is where a directory should be: move it away, or {another}"
     permission = f"Ask its owner for permission, or {another}"
     hints = {
         errno.ENOSPC: f"Free some space there, or name a larger place in condainer.yml {PLACES}.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 
-# Who logs in, before the host; a password or `${VARIABLE}` can stand in it. A scheme of any length
-# would take the square of the time that a long word takes.
+# User and password, before the host, perhaps with `${VARIABLE}`. The scheme has a limit: one of any
+# length takes the square of the time for a long word.
 USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,20})://(?P<user>[^/\s?#'\"<>]*)@")
 # The token of a conda channel: `https://host/t/TOKEN/channel`; conda takes it from anywhere in the
-# path. A second `://` ends the search, which would take the square of the time of a long word.
+# path. A second `://` ends the search: without it, a long word takes the square of its time.
 TOKEN = re.compile(r"(?P<before>://[^/\s]+(?:(?!(?<=:)//)/[^/\s?#]*)*?)/t/[^/\s]+(?=/)")
 # In the URLs of wheels and sdists, whose paths hold letters of the alphabet, only there.
 INDEX_TOKEN = re.compile(r"(?P<before>://[^/\s]+)/t/[^/\s]+(?=/)")

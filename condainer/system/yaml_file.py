@@ -1,4 +1,4 @@
-"""YAML from users: plain data with the line each item stands on, and errors that name the line."""
+"""YAML from users: plain data with the line of each item, and errors that name it."""
 
 from __future__ import annotations
 
@@ -193,7 +193,7 @@ class _Reader:
             if not isinstance(item, dict):
                 raise self.error(
                     f"{self._place(node)}: `<<` needs a mapping or a list of mappings",
-                    "Write `<<: *name`, where `&name` stands before a mapping.",
+                    "Write `<<: *name`, where `&name` is before a mapping.",
                 )
             source = (*inner, number) if isinstance(value, list) else inner
             for key in item.keys() - result.keys():
