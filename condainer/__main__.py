@@ -175,9 +175,9 @@ def entry() -> None:
     # What asyncio says of its pieces when an interruption takes it apart helps nobody.
     sys.unraisablehook = lambda unraisable: None
     status = main()
-    made = sys.modules.get("condainer.system.private_directory")
-    if made is not None:
-        made.leave()
+    private_directory = sys.modules.get("condainer.system.private_directory")
+    if private_directory is not None:
+        private_directory.leave()
     for stream in (sys.stdout, sys.stderr):
         try:  # noqa: SIM105
             stream.flush()

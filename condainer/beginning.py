@@ -93,16 +93,16 @@ def changes(directory: Path) -> Iterator[Change]:
 
 def _environment(directory: Path) -> Change:
     """Return what becomes of the environment file, which not every project needs."""
-    found = environment_file(directory, ProjectFiles(), chooses=False)
+    file = environment_file(directory, ProjectFiles(), chooses=False)
     usual, other = (directory / name for name in ENVIRONMENT_FILES)
-    if found in (usual, other) and not os.path.lexists(found):
+    if file in (usual, other) and not os.path.lexists(file):
         if locks := _locks(directory):
             return Change(locks[0], "", "use")
         if named := sorted(p for p in directory.glob("pylock.*.toml") if is_pylock(p)):
             return Change(named[0], "", "choose")
         requirements = (directory / REQUIREMENTS).is_file()
-        return _new(found, FOR_REQUIREMENTS if requirements else EXAMPLE)
-    return Change(found, "", "keep" if found in (usual, other) else "use")
+        return _new(file, FOR_REQUIREMENTS if requirements else EXAMPLE)
+    return Change(file, "", "keep" if file in (usual, other) else "use")
 
 
 def conversion(directory: Path) -> Iterator[Change]:

@@ -78,9 +78,9 @@ def _check_target(settings: Settings, lock: Lock | None) -> None:
     StorageError.
     """
     if lock is not None:
-        found = entries.look_up(address_of(lock, settings.mount_base_directory), settings)
-        if found is not None:
-            trust.check_cache(found.root, settings)
+        entry = entries.look_up(address_of(lock, settings.mount_base_directory), settings)
+        if entry is not None:
+            trust.check_cache(entry.root, settings)
             return
     elif any(_has_images(root, settings) for root in entries.roots(settings)):
         return
@@ -132,14 +132,14 @@ def current_entry(settings: Settings) -> tuple[Entry, Lock]:
             hint += f" `cnd exec{settings.option} --frozen` runs the image of the lock as it is."
         raise not_current(state, settings, hint)
     address = address_of(state.lock, settings.mount_base_directory)
-    found = entries.look_up(address, settings)
-    if found is None:
+    entry = entries.look_up(address, settings)
+    if entry is None:
         places = ", ".join(str(root) for root in entries.roots(settings))
         raise NotBuiltError(
             f"The image {address.digest} of {settings.title} is not in {places}",
             f"Run `cnd build{settings.option}` first.",
         )
-    return found, state.lock
+    return entry, state.lock
 
 
 def behind(entry: Entry, settings: Settings) -> str:
@@ -185,8 +185,8 @@ def _found_or_built(
     finds it gone takes it back.
     """
     for _ in range(ATTEMPTS):
-        found = entries.look_up(address, settings) or _pulled(address, settings, reporter)
-        entry, hit = (found, True) if found else _build_ours(lock, address, settings, reporter)
+        present = entries.look_up(address, settings) or _pulled(address, settings, reporter)
+        entry, hit = (present, True) if present else _build_ours(lock, address, settings, reporter)
         _note(entry, settings)
         if entry.image.exists():
             break
@@ -258,9 +258,9 @@ def _build(
     squashfs.find_mksquashfs(settings)
     check_base(address.base)
     with publish.building(address, settings, reporter) as directory:
-        found = entries.look_up(address, settings) or trash.restored(address, settings)
-        if found is not None:
-            return found, True
+        present = entries.look_up(address, settings) or trash.restored(address, settings)
+        if present is not None:
+            return present, True
         with _no_umask(), stage.staged(lock, address, settings, reporter) as staged:
             target = directory / entries.IMAGE
             packed = squashfs.pack(

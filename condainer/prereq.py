@@ -128,21 +128,21 @@ def _mksquashfs(settings: Settings) -> Check:
 def _squashfuse(settings: Settings) -> Check:
     fast = _tool("squashfuse_ll", settings, "squashfuse", required=False)
     slow = _tool("squashfuse", settings, "squashfuse", required=False)
-    found = slow if fast.problem and not slow.problem else fast
-    if found.problem:
-        return found
-    version = capabilities.squashfuse_version(found.found)
-    return replace(found, version=version, can=capabilities.of_squashfuse(found.found))
+    tool = slow if fast.problem and not slow.problem else fast
+    if tool.problem:
+        return tool
+    version = capabilities.squashfuse_version(tool.found)
+    return replace(tool, version=version, can=capabilities.of_squashfuse(tool.found))
 
 
 def _fusermount(settings: Settings) -> Check:
     new = _tool("fusermount3", settings, "fuse3", required=False)
     old = _tool("fusermount", settings, "fuse", required=False)
-    found = old if new.problem and not old.problem else new
-    if found.problem:
-        return found
-    can = (("setuid", tool_paths.is_setuid(found.found)),)
-    return replace(found, version=capabilities.version(found.found), can=can)
+    tool = old if new.problem and not old.problem else new
+    if tool.problem:
+        return tool
+    can = (("setuid", tool_paths.is_setuid(tool.found)),)
+    return replace(tool, version=capabilities.version(tool.found), can=can)
 
 
 def _fuse_device() -> Check:

@@ -103,8 +103,8 @@ def planned(
     except NotBuiltError:
         if named:
             raise
-    found = use_plan(settings)
-    return found.steps, [Path(found.image)]
+    plan = use_plan(settings)
+    return plan.steps, [Path(plan.image)]
 
 
 def unmount_plan(settings: Settings) -> str:

@@ -85,14 +85,14 @@ def remember(
             return False
         if pipeline.current_entry(settings) != (entry, lock):
             return False
-        found = _found(entry, lock, settings)
+        facts = _facts(entry, lock, settings)
         if built is not None and not told:
-            found |= _as_told(built)
+            facts |= _as_told(built)
         # Without a lockfile, the lock was read from other files, which are not in the plan.
         locked = env or settings.files.is_file(lockfile_path(settings, this_platform()))
         same = stamp.observed(directory, plan, known) == seen
         if locked and same and _is_first(entry, settings):
-            return _put(Path(path), stamp.render(found, plan, seen))
+            return _put(Path(path), stamp.render(facts, plan, seen))
     return False
 
 
@@ -137,12 +137,12 @@ def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path, env: str) 
 def _is_shared(path: Path | str) -> bool:
     """Tell whether groups decide on a place: one may write it, or it belongs to somebody else."""
     try:
-        found = [os.stat(path), os.lstat(path)]
+        states = [os.stat(path), os.lstat(path)]
     except OSError:
         return False
-    if any(status.st_uid not in ownership.ours() for status in found):
+    if any(status.st_uid not in ownership.ours() for status in states):
         return True
-    mode = found[0].st_mode
+    mode = states[0].st_mode
     return bool(mode & stat.S_IWGRP) and not mode & stat.S_IWOTH
 
 
@@ -225,9 +225,9 @@ def _inputs(lock: Lock, settings: Settings) -> Iterator[Path]:
         yield from (source.place(settings.project) for source in inputs.sources)
 
 
-def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
+def _facts(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
     """Return what a command needs to know to run in the image."""
-    found = {
+    facts = {
         "time": str(int(time.time())),
         "prefix": str(entry.prefix),
         "address": entry.address,
@@ -242,12 +242,12 @@ def _found(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
     }
     with suppress(CondainerError):
         check_base(entry.prefix.parent)
-        found["base"] = os.path.realpath(entry.prefix.parent)
+        facts["base"] = os.path.realpath(entry.prefix.parent)
     for name, value in shell.chosen(dict(lock.variables)).items():
-        found[f"variable {name}"] = value
+        facts[f"variable {name}"] = value
     for variable, value, below, unless in default_variables.rows(settings.user_site):
-        found[f"default {variable}"] = "\n".join((value, below, *unless))
-    return found
+        facts[f"default {variable}"] = "\n".join((value, below, *unless))
+    return facts
 
 
 def _stage(entry: Entry, settings: Settings) -> str:

@@ -167,8 +167,8 @@ def length_of_index(beginning: bytes) -> int:
 
 def parsed(index: bytes) -> tuple[str, list[Row]]:
     """Return the prefix that modules were compiled for, and a row for each: all but its code."""
-    found = json.loads(index)
-    return str(found["prefix"]), found["modules"]
+    content = json.loads(index)
+    return str(content["prefix"]), content["modules"]
 
 
 def _moved(module: Module, old: str, new: str) -> Module | None:

@@ -76,23 +76,28 @@ def compile_all(
         for source, status in _sources(prefix.directory, libraries)
     }
     ready.wait(reporter)
-    found = ready.put(prefix.directory, digests, lambda s: bool(_ByteCode(prefix.directory).of(s)))
-    restored = {source for one in found if one is not None for source in one.sources}
+    shelves = ready.put(
+        prefix.directory, digests, lambda s: bool(_ByteCode(prefix.directory).of(s))
+    )
+    restored = {source for one in shelves if one is not None for source in one.sources}
     rest = [source for source in digests if source not in restored]
     reporter.progress(len(restored), len(digests))
     _compile(prefix, rest, len(digests), settings, reporter)
-    if ready.places and (rest or None in found):
+    if ready.places and (rest or None in shelves):
         places = ready.places
-        missing = {package for package, one in zip(places, found, strict=True) if one is None}
+        missing = {package for package, one in zip(places, shelves, strict=True) if one is None}
         _keep(prefix, digests, rest, places, missing, lock, reporter)
-    return {**digests, **{k: v for one in found if one is not None for k, v in one.digests.items()}}
+    return {
+        **digests,
+        **{k: v for one in shelves if one is not None for k, v in one.digests.items()},
+    }
 
 
 def libraries_of(directory: Path) -> list[Path]:
     """Return the directories of an environment that hold its Python modules."""
-    found = (path for path in directory.glob("lib/python3.*") if path.is_dir())
+    directories = (path for path in directory.glob("lib/python3.*") if path.is_dir())
     # conda-forge's python comes with a second name for its library: a link.
-    return sorted(path for path in found if not path.is_symlink())
+    return sorted(path for path in directories if not path.is_symlink())
 
 
 def _version(library: Path) -> tuple[int, ...]:
@@ -116,8 +121,8 @@ def _sources(directory: Path, libraries: Sequence[Path]) -> Iterator[tuple[str, 
 
 def _entries(place: str) -> list[os.DirEntry[str]]:
     # A directory that a package made unreadable has no modules for its users either.
-    with contextlib.suppress(PermissionError), os.scandir(place) as found:
-        return sorted(found, key=lambda entry: entry.name)
+    with contextlib.suppress(PermissionError), os.scandir(place) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
     return []
 
 
@@ -181,14 +186,14 @@ def _keep(
 ) -> None:
     """Put what was compiled of packages on their shelves; a cache that cannot be written stays."""
     fresh = frozenset(compiled)
-    made = _ByteCode(prefix.directory)
+    codes = _ByteCode(prefix.directory)
     try:
-        if not missing and all(_module(prefix, s, digests, made) is None for s in compiled):
+        if not missing and all(_module(prefix, s, digests, codes) is None for s in compiled):
             # Such as a module that holds the prefix: it is compiled in each build.
             return
         for sha256, sources in own_sources.of_packages(prefix.directory, lock, digests):
             if sha256 in places:
-                modules = (_module(prefix, s, digests, made) for s in sources if s in fresh)
+                modules = (_module(prefix, s, digests, codes) for s in sources if s in fresh)
                 new = [module for module in modules if module is not None]
                 if new or sha256 in missing:
                     bytecode_shelf.add(places[sha256], new, str(prefix.final))

@@ -31,9 +31,9 @@ def needs_of(locks: Sequence[Lock], settings: Settings) -> Needs:
 
 def missing(needs: Needs, settings: Settings) -> Needs:
     """Return what no package cache has."""
-    found = downloads.find(needs.files, settings)
+    paths = downloads.find(needs.files, settings)
     return Needs(
-        tuple(file for file, path in found.items() if path is None),
+        tuple(file for file, path in paths.items() if path is None),
         tuple(git_repositories.missing(needs.repositories, settings)),
     )
 

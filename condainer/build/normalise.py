@@ -76,8 +76,8 @@ def _taken(record: Path) -> Iterator[str]:
     """Yield the names that files of a package would have if another package had none of them."""
     content = record.read_bytes()
     if TAKEN in content:
-        found = json.loads(content).get("paths_data", {}).get("paths", [])
-        yield from (path["original_path"] for path in found if path.get("original_path"))
+        paths = json.loads(content).get("paths_data", {}).get("paths", [])
+        yield from (path["original_path"] for path in paths if path.get("original_path"))
 
 
 def _sort(record: dict[str, Any], shared: Collection[str]) -> None:
@@ -86,9 +86,9 @@ def _sort(record: dict[str, Any], shared: Collection[str]) -> None:
     Which package came first decides about their order, though not about whose file it is in the
     end.
     """
-    found = record.get("paths_data", {}).get("paths", [])
-    if any(path.get("original_path") or path["_path"] in shared for path in found):
-        found.sort(key=lambda path: str(path["_path"]))
+    paths = record.get("paths_data", {}).get("paths", [])
+    if any(path.get("original_path") or path["_path"] in shared for path in paths):
+        paths.sort(key=lambda path: str(path["_path"]))
         record["files"] = sorted(record.get("files", ()))
 
 
@@ -110,10 +110,10 @@ def _scripts(record: dict[str, Any], directory: Path, prefix: Path) -> None:
     for path, file in _with_prefix(record, directory):
         with file.open("rb") as stream:
             # Whatever bytes these are.
-            found = SPLIT.fullmatch(stream.read(SHEBANG).decode("latin-1"))
-            if found is None or _fits(prefix, found["command"]):
+            match = SPLIT.fullmatch(stream.read(SHEBANG).decode("latin-1"))
+            if match is None or _fits(prefix, match["command"]):
                 continue
-            start = f"#!/usr/bin/env -S {found['command']}{found['rest'] or ''}"
+            start = f"#!/usr/bin/env -S {match['command']}{match['rest'] or ''}"
             content = start.encode("latin-1") + stream.read()
         mode = stat.S_IMODE(file.stat().st_mode)
         file.unlink()
@@ -175,8 +175,8 @@ def modes(
         root = waiting.pop()
         # First of all: one that is not readable cannot be looked into.
         os.chmod(root, DIRECTORY_MODE)
-        with os.scandir(root) as found:
-            entries = list(found)
+        with os.scandir(root) as listing:
+            entries = list(listing)
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(entry.path)

@@ -71,11 +71,11 @@ class Prepared:
         Parameters: `digests` are sha256 of the sources that stand there; `is_compiled` tells
         whether one has byte code there already. Raises OSError.
         """
-        found: list[Restored | None] = []
+        restored: list[Restored | None] = []
         for number in range(len(self.places)):
             written = self.written(number)
             if written is None:
-                found.append(None)
+                restored.append(None)
                 continue
             fitting = [row for row in written if digests.get(row[0]) == row[1]]
             _move(self.directory / str(number), prefix, written, fitting)
@@ -83,8 +83,8 @@ class Prepared:
             # fails again.
             good = [r for r in fitting if r[3] is not None or not is_compiled(r[0])]
             targets = {row[2]: row[3] for row in good if row[3] is not None}
-            found.append(Restored(tuple(row[0] for row in good), targets))
-        return found
+            restored.append(Restored(tuple(row[0] for row in good), targets))
+        return restored
 
 
 @contextlib.contextmanager

@@ -137,8 +137,8 @@ def _fill(
                 build_requirements.gathered(lock, stage.scratch / "tools", settings),
             )
         if settings.policy:
-            found = installed.read(stage.directory).licenses()
-            forbidden.demand_licenses(found, str(settings.project), settings)
+            licenses = installed.read(stage.directory).licenses()
+            forbidden.demand_licenses(licenses, str(settings.project), settings)
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
         place = modules.Prefix(

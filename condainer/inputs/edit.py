@@ -38,8 +38,8 @@ class Change:
 
     def lines(self) -> list[str]:
         """Return what goes and what comes, each line with its sign."""
-        found = difflib.ndiff(self.old.splitlines(), self.new.splitlines())
-        return [f"{self.path.name}: {line}" for line in found if line[:1] in "+-"]
+        compared = difflib.ndiff(self.old.splitlines(), self.new.splitlines())
+        return [f"{self.path.name}: {line}" for line in compared if line[:1] in "+-"]
 
 
 def name_of(spec: str) -> str:
@@ -158,13 +158,13 @@ class Environment:
     def _named(self, name: str, pip: bool) -> list[yaml.ScalarNode]:
         sequence = self._pip() if pip else self._dependencies()
         wanted = pip_name(name) if pip else name
-        found = []
+        nodes = []
         for item in sequence.value if sequence else ():
             if isinstance(item, yaml.ScalarNode):
                 own = name_of(item.value)
                 if (pip_name(own) if pip else own) == wanted:
-                    found.append(item)
-        return found
+                    nodes.append(item)
+        return nodes
 
     def _content(self) -> dict[bool, list[str]]:
         """Return the conda specs and the lines below `pip:`."""
@@ -297,17 +297,17 @@ def add_requirement(path: Path, text: str, requirement: str) -> str:
     """Return the text of a requirements file with one that takes the place of its own, or last."""
     end = _line_end(text)
     rows = text.split(end)
-    found = _rows(rows, name_of(requirement))
-    if len(found) > 1 or any(HARD.search(rows[number]) for number in found):
+    numbers = _rows(rows, name_of(requirement))
+    if len(numbers) > 1 or any(HARD.search(rows[number]) for number in numbers):
         raise InputError(
-            f"{path}:{found[-1] + 1}: {name_of(requirement)} has hashes, or more than one line",
+            f"{path}:{numbers[-1] + 1}: {name_of(requirement)} has hashes, or more than one line",
             BY_HAND,
         )
-    if found and is_bare(requirement):
+    if numbers and is_bare(requirement):
         return text
-    if found:
-        comment = COMMENT.search(rows[found[0]])
-        rows[found[0]] = requirement + (comment[0] if comment else "")
+    if numbers:
+        comment = COMMENT.search(rows[numbers[0]])
+        rows[numbers[0]] = requirement + (comment[0] if comment else "")
         return end.join(rows)
     return f"{text}{'' if text.endswith(end) or not text else end}{requirement}{end}"
 
@@ -316,13 +316,13 @@ def remove_requirement(path: Path, text: str, name: str) -> str | None:
     """Return the text of a requirements file without a package, None if it is not there."""
     end = _line_end(text)
     rows = text.split(end)
-    found = _rows(rows, name)
-    if not found:
+    numbers = _rows(rows, name)
+    if not numbers:
         return None
-    for number in found:
+    for number in numbers:
         if rows[number].rstrip().endswith("\\"):
             raise InputError(f"{path}:{number + 1}: {name} takes more than one line", BY_HAND)
-    return end.join(row for number, row in enumerate(rows) if number not in found)
+    return end.join(row for number, row in enumerate(rows) if number not in numbers)
 
 
 def _rows(rows: Sequence[str], name: str) -> list[int]:

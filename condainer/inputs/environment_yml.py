@@ -61,10 +61,10 @@ def read(settings: Settings, platform: str) -> Inputs:
     _check_keys(document)
     specs, pip = conda_specs.parsed(document, platform)
     pip_lines, included = requirements.from_lines(pip, path.parent, files.read)
-    found = [path, *included]
+    files_read = [path, *included]
     more, pip_lock, read = _beside_it(settings)
     pip_lines += more
-    found += read
+    files_read += read
     variables = _variables(document)
     if not (specs or pip_lines or variables or pip_lock):
         misspelt = [str(key) for key in document.value if _near(str(key)) == "dependencies"]
@@ -88,7 +88,7 @@ def read(settings: Settings, platform: str) -> Inputs:
         variables=variables,
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(
-            source_of(item, settings.project, files.read) for item in dict.fromkeys(found)
+            source_of(item, settings.project, files.read) for item in dict.fromkeys(files_read)
         ),
         notes=(
             *_beside(settings),
@@ -108,8 +108,8 @@ def _beside_it(settings: Settings) -> tuple[list[requirements.Line], PipLock | N
     """Return what the file of the pip packages says, be it locked, and all that was read."""
     path, files = settings.requirements_txt, settings.files
     if pip_locks.is_one(path):
-        found = pip_locks.read(path, files.read)
-        return [], found, [path, *pip_locks.others(path)]
+        lock = pip_locks.read(path, files.read)
+        return [], lock, [path, *pip_locks.others(path)]
     if not files.is_there(path):
         # Its appearance makes the lock stale, so its absence is recorded.
         return [], None, [path]

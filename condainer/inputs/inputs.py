@@ -70,8 +70,8 @@ class Inputs:
     def extras(self) -> tuple[str, ...]:
         """The pip requirements that ask for extras, without versions, URLs and options."""
         wanted = [line for line in self.requirements if not (line.is_option or line.constraint)]
-        found = {_with_extras(line.text) for line in wanted if "[" in line.text}
-        return tuple(sorted(found - {""}))
+        asked = {_with_extras(line.text) for line in wanted if "[" in line.text}
+        return tuple(sorted(asked - {""}))
 
 
 def _with_extras(text: str) -> str:

@@ -74,17 +74,17 @@ def notes(lock: PipLock | None, settings: Settings) -> list[str]:
     """Return what is said of what a lock of pip packages leaves out."""
     if lock is None:
         return []
-    found = []
+    remarks = []
     beside = settings.project / REQUIREMENTS
     if settings.files.is_file(beside):
-        found.append(f"{beside} is not read, because {lock.path.name} is there")
+        remarks.append(f"{beside} is not read, because {lock.path.name} is there")
     if lock.is_of_uv:
         groups = f", and without the groups {', '.join(lock.groups)}" if lock.groups else ""
-        found.append(
+        remarks.append(
             f"{lock.path}: its packages are taken without the project itself{groups}: an image "
             "holds what a project needs"
         )
-    return found
+    return remarks
 
 
 def _of_pylock(document: Toml) -> PipLock:

@@ -73,5 +73,5 @@ def parsed(text: str, where: str) -> list[Option]:
             f"{where}: not an option that pip takes in a requirements file: {text} ({error})",
             "Correct it, or leave it out; docs/explanation/locking.md has the list.",
         ) from None
-    found = vars(values)
-    return [Option(name, value) for name in found for value in found[name] or ()]
+    by_name = vars(values)
+    return [Option(name, value) for name in by_name for value in by_name[name] or ()]

@@ -47,5 +47,5 @@ def logins(settings: Settings) -> list[str]:
     except (InputError, OSError):
         # The lock is what is built; its inputs need not be here.
         return []
-    found = [line.text for line in lines if has_user(line.text) and "git+" not in line.text]
-    return list(dict.fromkeys(requirements.login(text) for text in found))
+    texts = [line.text for line in lines if has_user(line.text) and "git+" not in line.text]
+    return list(dict.fromkeys(requirements.login(text) for text in texts))

@@ -40,21 +40,21 @@ class Toml:
         Parameters: `keys` lead to it from the top; a number counts the tables of a list from 0.
         """
         best, line = 0, 0
-        for number, found in _places(self.text):
+        for number, place in _places(self.text):
             common = 0
-            while common < min(len(found), len(keys)) and found[common] == keys[common]:
+            while common < min(len(place), len(keys)) and place[common] == keys[common]:
                 common += 1
             # A table that holds more than what is looked for is not its place.
-            if common > best and common == len(found):
+            if common > best and common == len(place):
                 best, line = common, number
         return f"{self.path}:{line}" if line else str(self.path)
 
     def at(self, *keys: str) -> Any:
         """Return the value at a path of keys, None where there is none."""
-        found: Any = self.value
+        value: Any = self.value
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
 
 def load(path: Path, read: Read) -> Toml:
@@ -121,9 +121,9 @@ def _keys(text: str) -> tuple[str, ...]:
 
 def _counted(table: Keys, counts: Mapping[Keys, int]) -> Keys:
     """Return the keys of a table with the number of each list of tables on the way to it."""
-    found: Keys = ()
+    counted: Keys = ()
     for length in range(1, len(table) + 1):
-        found = (*found, table[length - 1])
+        counted = (*counted, table[length - 1])
         if table[:length] in counts:
-            found = (*found, counts[table[:length]])
-    return found
+            counted = (*counted, counts[table[:length]])
+    return counted

@@ -81,4 +81,4 @@ def stated_address(lock: Lock, base: Path, digest: str) -> Address:
     Images of earlier recipes stay what they are. If no recipe gives it, the present one's.
     """
     candidates = [address_of(lock, base, recipe) for recipe in range(RECIPE, 0, -1)]
-    return next((found for found in candidates if found.digest == digest), candidates[0])
+    return next((address for address in candidates if address.digest == digest), candidates[0])

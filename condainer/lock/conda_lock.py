@@ -178,10 +178,10 @@ def _wanted(package: dict[str, Any]) -> bool:
 
 
 def _hashes(package: dict[str, Any]) -> dict[str, str]:
-    found = package.get("hash")
-    if not isinstance(found, dict):
+    hashes = package.get("hash")
+    if not isinstance(hashes, dict):
         return {}
-    return {k: v for k, v in found.items() if isinstance(v, str) and DIGEST.fullmatch(v)}
+    return {k: v for k, v in hashes.items() if isinstance(v, str) and DIGEST.fullmatch(v)}
 
 
 def _conda(package: dict[str, Any], path: Path, partial: bool) -> CondaPackage:

@@ -186,10 +186,10 @@ class _Reader:
             raise LockfileError(f"{self.where}: names no conda package", REMEDY)
         if bool(self.inputs) != bool(self.sources):
             raise LockfileError(f"{self.where}: the header is incomplete", REMEDY)
-        found = len(self.conda) + len(self.pip)
-        if self.count not in (None, found):
+        count = len(self.conda) + len(self.pip)
+        if self.count not in (None, count):
             raise LockfileError(
-                f"{self.where}: has {found} packages, but its header says {self.count}", REMEDY
+                f"{self.where}: has {count} packages, but its header says {self.count}", REMEDY
             )
         return Lock(
             self.platform,

@@ -48,9 +48,9 @@ def read(
     content = _parsed(path, text)
     packages = _packages(content, path, platform, environment)
     reader = _Reader(path, text, partial)
-    found = [reader.package(package) for package in packages]
-    conda = tuple(package for package in found if isinstance(package, CondaPackage))
-    pip = tuple(package for package in found if isinstance(package, PipPackage))
+    locked = [reader.package(package) for package in packages]
+    conda = tuple(package for package in locked if isinstance(package, CondaPackage))
+    pip = tuple(package for package in locked if isinstance(package, PipPackage))
     return Lock(platform, conda, pip, environment=environment)
 
 
@@ -119,19 +119,19 @@ def _as_rattler_has_it(path: Path, text: str) -> str:
 def _packages(
     content: LockFile, path: Path, platform: str, environment: str
 ) -> list[LockedPackage]:
-    found = content.environment(environment)
-    if found is None:
+    chosen = content.environment(environment)
+    if chosen is None:
         names = ", ".join(sorted(name for name, _ in content.environments()))
         raise LockfileError(
             f"{path}: has no environment `{environment}`",
             f"It has {names or 'none'}: `environment:` in condainer.yml chooses one.",
         )
-    return found.packages(_platform(found, path, platform, environment)) or []
+    return chosen.packages(_platform(chosen, path, platform, environment)) or []
 
 
-def _platform(found: Environment, path: Path, platform: str, environment: str) -> LockPlatform:
+def _platform(chosen: Environment, path: Path, platform: str, environment: str) -> LockPlatform:
     """Return a platform of a subdir: since version 7, several can have one, and other names."""
-    platforms = found.platforms()
+    platforms = chosen.platforms()
     fitting = [item for item in platforms if str(item.subdir) == platform]
     named = [item for item in fitting if item.name == platform]
     if len(named or fitting) == 1:
@@ -203,8 +203,8 @@ class _Reader:
 def _hashes(package: LockedPackage) -> tuple[str, str]:
     """Return sha256 and md5 of a package, each empty if it has none."""
     # Where it has neither, py-rattler 0.28 has no hashes to ask.
-    found = [getattr(package.hashes, kind, None) for kind in ("sha256", "md5")]
-    sha256, md5 = (digest.hex() if digest else "" for digest in found)
+    digests = [getattr(package.hashes, kind, None) for kind in ("sha256", "md5")]
+    sha256, md5 = (digest.hex() if digest else "" for digest in digests)
     return sha256, md5
 
 

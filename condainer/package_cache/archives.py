@@ -50,14 +50,14 @@ def path_in(root: Path, file: File) -> Path:
 
 def roots(settings: Settings) -> tuple[Path, ...]:
     """Return the package caches in the order in which they are looked into."""
-    found = (*settings.readonly_package_caches, settings.package_cache, private_root(settings))
-    return tuple(dict.fromkeys(found))
+    caches = (*settings.readonly_package_caches, settings.package_cache, private_root(settings))
+    return tuple(dict.fromkeys(caches))
 
 
 def find(file: File, settings: Settings) -> Path | None:
     """Return a file whose bytes have the hash of the lock, from the first cache that has one."""
-    found = (path_in(root, file) for root in roots(settings))
-    path = next((path for path in found if _is_good(path, file.sha256)), None)
+    candidates = (path_in(root, file) for root in roots(settings))
+    path = next((path for path in candidates if _is_good(path, file.sha256)), None)
     if path is not None:
         with suppress(OSError):
             # Where reading does not do so, or nobody else's: what is not used goes (limits).

@@ -53,10 +53,10 @@ def removable(settings: Settings, packages: bool) -> list[Item]:
     root = private_root(settings)
     # Only builds put this there.
     names = (OURS if packages else SCRATCH) if (root / IN_USE).is_file() else ()
-    found = [root / name for name in sorted(names) if os.path.lexists(root / name)]
+    paths = [root / name for name in sorted(names) if os.path.lexists(root / name)]
     staging = settings.staging_directory
-    found += [path for path in sorted(staging.glob(f"{STAGE}.*")) if _is_left(path)]
-    return [measured(path) for path in found]
+    paths += [path for path in sorted(staging.glob(f"{STAGE}.*")) if _is_left(path)]
+    return [measured(path) for path in paths]
 
 
 def remove(items: list[Item], settings: Settings) -> None:
@@ -107,8 +107,8 @@ def measured(path: Path) -> Item:
     files = size = 0
     left = [os.fspath(path)]
     while left:
-        with suppress(OSError), os.scandir(left.pop()) as found:
-            for entry in found:
+        with suppress(OSError), os.scandir(left.pop()) as entries:
+            for entry in entries:
                 if entry.is_dir(follow_symlinks=False):
                     left.append(entry.path)
                     continue

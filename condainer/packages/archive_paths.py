@@ -25,8 +25,8 @@ async def check(archives: Sequence[Path], scratch: Path) -> None:
     Parameters: `scratch` is a private directory, for archives so old that they have to be unpacked.
     Raises IntegrityError with the archive and the path.
     """
-    found = await asyncio.gather(*(asyncio.to_thread(_outside, item) for item in archives))
-    for archive, listed in zip(archives, found, strict=True):
+    outside = await asyncio.gather(*(asyncio.to_thread(_outside, item) for item in archives))
+    for archive, listed in zip(archives, outside, strict=True):
         bad = await _unpacked(archive, scratch) if listed is None else listed
         if bad:
             raise IntegrityError(

@@ -46,8 +46,8 @@ class Wanted:
 
 def named(inputs: Inputs) -> list[Wanted]:
     """Return the archives that specs name by their URLs; raises as wanted_of()."""
-    found = (wanted_of(spec, inputs.platform) for spec in inputs.specs)
-    return [item for item in found if item is not None]
+    archives = (wanted_of(spec, inputs.platform) for spec in inputs.specs)
+    return [item for item in archives if item is not None]
 
 
 def wanted_of(spec: Spec, platform: str) -> Wanted | None:
@@ -60,11 +60,11 @@ def wanted_of(spec: Spec, platform: str) -> Wanted | None:
     if match is None and inner is None:
         return None
     url = match["url"] if match else unquote(inner["url"]) if inner else ""
-    found = match["hash"] if match else _digest(spec.text)
-    digest = HASH.fullmatch(found) if found else None
-    if found and digest is None:
+    stated = match["hash"] if match else _digest(spec.text)
+    digest = HASH.fullmatch(stated) if stated else None
+    if stated and digest is None:
         raise InputError(
-            f"{spec.where}: neither an md5 nor a sha256: {found!r}",
+            f"{spec.where}: neither an md5 nor a sha256: {stated!r}",
             "Write `URL#<md5>` or `URL#sha256:<sha256>`, or leave the hash out.",
         )
     package = CondaPackage(url, "")
@@ -115,8 +115,8 @@ def on_disk(inputs: Inputs, settings: Settings, reporter: Reporter) -> OnDisk:
     Raises InputError, NetworkError or IntegrityError for one that is not what it should be,
     PolicyError for one from a forbidden channel.
     """
-    found = [wanted_of(spec, inputs.platform) for spec in inputs.specs]
-    wanted = [item for item in found if item is not None]
+    archives = [wanted_of(spec, inputs.platform) for spec in inputs.specs]
+    wanted = [item for item in archives if item is not None]
     if not wanted:
         return OnDisk(inputs, {})
     forbidden.demand_channels(((item.url, item.where) for item in wanted), settings)
@@ -126,7 +126,7 @@ def on_disk(inputs: Inputs, settings: Settings, reporter: Reporter) -> OnDisk:
     fetched = dict(zip(wanted, fetch(wanted, settings, reporter), strict=True))
     specs = [
         spec if item is None else Spec(_path(fetched[item], settings).as_uri(), spec.where)
-        for spec, item in zip(inputs.specs, found, strict=True)
+        for spec, item in zip(inputs.specs, archives, strict=True)
     ]
     urls = {f"{package.filename}#{package.sha256}": package.url for package in fetched.values()}
     return OnDisk(replace(inputs, specs=tuple(specs)), urls)
@@ -187,7 +187,7 @@ def _fetch_all(
     from condainer.package_cache import archives
 
     reporter.step("Downloading packages by their URL", "packages")
-    found = []
+    packages = []
     with (
         storage_errors(f"keep downloaded packages in {settings.package_cache}"),
         archives.partials(archives.writable_root(settings)) as directory,
@@ -198,9 +198,9 @@ def _fetch_all(
             for number, item in enumerate(wanted)
         ]
         for number, task in enumerate(tasks, 1):
-            found.append(task.result())
+            packages.append(task.result())
             reporter.progress(number, len(wanted))
-    return found
+    return packages
 
 
 def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:

@@ -31,15 +31,15 @@ def fetch(
     Every file is checked against its sha256. Raises IntegrityError when what a server gives has
     another one, NetworkError when it cannot be downloaded, OfflineError when it must not be.
     """
-    found = find(files, settings)
-    missing = [file for file, path in found.items() if path is None]
+    paths = find(files, settings)
+    missing = [file for file, path in paths.items() if path is None]
     if missing and settings.offline:
         demand_local(missing)
     if missing:
         reporter.step(title, "packages")
         with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
-            found.update(_fetch_all(missing, settings, reporter))
-    return tuple(path for file in files if (path := found[file]) is not None)
+            paths.update(_fetch_all(missing, settings, reporter))
+    return tuple(path for file in files if (path := paths[file]) is not None)
 
 
 def find(files: Sequence[File], settings: Settings) -> dict[File, Path | None]:

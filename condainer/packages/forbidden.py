@@ -43,11 +43,11 @@ def demand_channels(asked: Iterable[tuple[str, str]], settings: Settings) -> Non
 def demand_lock(lock: Lock, where: str, settings: Settings) -> None:
     """Refuse a lock with packages of a forbidden channel; raises PolicyError that names them."""
     for rule in (rule for rule in settings.policy if rule.kind == CHANNELS):
-        found = [package for package in lock.conda if _is_of(package.url, rule, settings)]
-        if found:
+        packages = [package for package in lock.conda if _is_of(package.url, rule, settings)]
+        if packages:
             raise PolicyError(
                 f"{where}: these packages are from a channel that is forbidden by {rule}:"
-                + _listed([redacted(package.url) for package in found]),
+                + _listed([redacted(package.url) for package in packages]),
                 OTHER_CHANNEL,
             )
 
@@ -80,14 +80,14 @@ def demand_licenses(packages: Iterable[Licensed], where: str, settings: Settings
     rules = [rule for rule in settings.policy if rule.kind == LICENSES]
     if not rules:
         return
-    found = [
+    refused = [
         f"{package} (forbidden by {rule})"
         for package in packages
         if (rule := _forbidding(package.license, rules)) is not None
     ]
-    if found:
+    if refused:
         raise PolicyError(
-            f"{where}: packages have a license that is forbidden:{_listed(found)}", OTHER_PACKAGE
+            f"{where}: packages have a license that is forbidden:{_listed(refused)}", OTHER_PACKAGE
         )
 
 

@@ -199,11 +199,11 @@ def _has(repository: Path, commit: str) -> bool:
 
 def damaged_configuration(told: str) -> ConfigError | None:
     """Return the error of a damaged configuration file that git tells of; None without one."""
-    found = DAMAGED.search(told)
-    if found is None:
+    match = DAMAGED.search(told)
+    if match is None:
         return None
     return ConfigError(
-        f"The configuration of git cannot be read: {' '.join(found[0].split())}",
+        f"The configuration of git cannot be read: {' '.join(match[0].split())}",
         "Correct it: `git config --list --show-origin`.",
     )
 

@@ -45,12 +45,12 @@ class Linked:
 
 def states(packages: Iterable[Path]) -> States:
     """Return by what unpacked packages are recognised as those that stand there now."""
-    found = {}
+    recognised = {}
     for package in packages:
         with contextlib.suppress(OSError):
             status = package.stat()
-            found[str(package)] = (status.st_ino, status.st_ctime_ns)
-    return found
+            recognised[str(package)] = (status.st_ino, status.st_ctime_ns)
+    return recognised
 
 
 def check(directory: Path, before: States = NONE) -> Mapping[str, Vouched]:

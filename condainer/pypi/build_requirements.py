@@ -66,8 +66,8 @@ def from_source(lock: Lock) -> list[PipPackage]:
 def known(lock: Lock, settings: Settings) -> list[File]:
     """Return the build tools that were found out for the packages of a lock."""
     keys = [key_of(package, python_of(lock)) for package in from_source(lock)]
-    found = [file for key in keys for file in read(key, settings) or ()]
-    return list({file.sha256: file for file in found}.values())
+    files = [file for key in keys for file in read(key, settings) or ()]
+    return list({file.sha256: file for file in files}.values())
 
 
 def read(key: str, settings: Settings) -> list[File] | None:
@@ -131,8 +131,8 @@ def _is_known(platform: str) -> bool:
 
 def gathered(lock: Lock, directory: Path, settings: Settings) -> Path | None:
     """Put links to the build tools that are at hand into a new directory; None without any."""
-    found = downloads.find(known(lock, settings), settings)
-    paths = [(file, path) for file, path in found.items() if path is not None]
+    tools = downloads.find(known(lock, settings), settings)
+    paths = [(file, path) for file, path in tools.items() if path is not None]
     if not paths:
         return None
     directory.mkdir()

@@ -59,7 +59,7 @@ def mirrored(settings: Settings) -> list[Index]:
 def places(package: PipPackage, settings: Settings) -> tuple[str, ...]:
     """Return where to ask for the file of a package: at mirrors if there are any, else its URL."""
     name = pip_name(package.name)
-    found = [
+    urls_of_mirrors = [
         f"{PAGE}{mirror}/{name}/"
         for index in mirrored(settings)
         if index.has(package.url)
@@ -67,8 +67,8 @@ def places(package: PipPackage, settings: Settings) -> tuple[str, ...]:
     ]
     for prefix, urls in settings.mirrors:
         if "://" in prefix and package.url.startswith(f"{prefix.rstrip('/')}/"):
-            found += [url + package.url.removeprefix(prefix.rstrip("/")) for url in urls]
-    return tuple(found) or (package.url,)
+            urls_of_mirrors += [url + package.url.removeprefix(prefix.rstrip("/")) for url in urls]
+    return tuple(urls_of_mirrors) or (package.url,)
 
 
 def on_mirrors(inputs: Inputs, settings: Settings, resolve: Callable[[Inputs], Result]) -> Result:
@@ -145,14 +145,14 @@ def canonical(
 
     Raises what downloads.fetch() does: some mirrors show only by the bytes of a file where it is.
     """
-    found = tuple(replace(package, url=_canonical_url(package, settings)) for package in packages)
-    unknown = [package.filename for package in found if _is_on_mirror(package.url, settings)]
+    renamed = tuple(replace(package, url=_canonical_url(package, settings)) for package in packages)
+    unknown = [package.filename for package in renamed if _is_on_mirror(package.url, settings)]
     if unknown:
         reporter.warn(
             "Locked with the mirror's URLs, for where the index itself has them is not known: "
             f"{', '.join(unknown)} (install pip beside Condainer)"
         )
-    return found
+    return renamed
 
 
 def _canonical_url(package: PipPackage, settings: Settings) -> str:

@@ -113,8 +113,8 @@ def _of_the_interpreter(text: str, said: str) -> BuildError | None:
 def _of_storage(text: str, said: str) -> CondainerError | None:
     cache = "failed to initialize cache" in text.lower()
     for part in CAUSE.split(text):
-        found = ERRNO.search(part)
-        number = int(found[1]) if found else 0
+        match = ERRNO.search(part)
+        number = int(match[1]) if match else 0
         if number in STORAGE or (number and cache):
             path = PATH.findall(part)
             told = OSError(number, os.strerror(number), path[-1] if path else None)

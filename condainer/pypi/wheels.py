@@ -170,8 +170,8 @@ def _pins(held: Sequence[PipPackage], inputs: Inputs, prefix: Path) -> dict[str,
 
     What the conda packages provide by now, and what has a URL of its own, is not pinned.
     """
-    found = prefix.glob("[Ll]ib/**/site-packages/*.dist-info")
-    provided = {pip_name(path.name.partition("-")[0]) for path in found}
+    directories = prefix.glob("[Ll]ib/**/site-packages/*.dist-info")
+    provided = {pip_name(path.name.partition("-")[0]) for path in directories}
     direct = {name_of_url(line.text) for line in inputs.requirements if "://" in line.text}
     return {
         name: pip_parts(package.filename)[1]
@@ -385,11 +385,11 @@ def _package(entry: Mapping[str, Any]) -> PipPackage:
     )
 
 
-def _commit(name: str, found: Mapping[str, Any]) -> PipPackage:
-    directory = os.path.normpath(found.get("subdirectory") or ".")
+def _commit(name: str, entry: Mapping[str, Any]) -> PipPackage:
+    directory = os.path.normpath(entry.get("subdirectory") or ".")
     inside = "" if directory == "." else f"#subdirectory={quote(directory)}"
-    url = without_user(str(found["url"]).removeprefix(VCS))
-    return PipPackage(name, f"{VCS}{url}@{found['commit-id'].lower()}{inside}", "")
+    url = without_user(str(entry["url"]).removeprefix(VCS))
+    return PipPackage(name, f"{VCS}{url}@{entry['commit-id'].lower()}{inside}", "")
 
 
 def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exception:

@@ -122,13 +122,13 @@ def files(environ: Mapping[str, str]) -> list[Path]:
     executable = environ.get("CONDA_EXE")
     root = environ.get("CONDA_ROOT") or (executable and str(Path(executable).parent.parent))
     directories = [*SITE, *([Path(root)] if root else []), configuration / "conda"]
-    found: list[Path] = []
+    paths: list[Path] = []
     for directory in dict.fromkeys([*directories, home / ".config" / "conda", home / ".conda"]):
-        found += [directory / ".condarc", directory / "condarc"]
-        found += sorted((directory / "condarc.d").glob("*.y*ml"))
-    found.append(home / ".condarc")
-    found += [Path(environ[name]) for name in ("CONDARC", "MAMBARC") if environ.get(name)]
-    return [path for path in dict.fromkeys(found) if path.is_file()]
+        paths += [directory / ".condarc", directory / "condarc"]
+        paths += sorted((directory / "condarc.d").glob("*.y*ml"))
+    paths.append(home / ".condarc")
+    paths += [Path(environ[name]) for name in ("CONDARC", "MAMBARC") if environ.get(name)]
+    return [path for path in dict.fromkeys(paths) if path.is_file()]
 
 
 @functools.cache

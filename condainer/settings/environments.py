@@ -48,7 +48,7 @@ def parsed(
     if not isinstance(declared, dict) or not declared:
         where = document.where(FIELD)
         raise ConfigError(f"{where}: `{FIELD}` must be a mapping of names to keys", _FORM)
-    found: dict[str, tuple[tuple[str, Any], ...]] = {}
+    environments: dict[str, tuple[tuple[str, Any], ...]] = {}
     for name, keys in declared.items():
         where = document.where(FIELD, name)
         _check_name(name, where)
@@ -57,15 +57,15 @@ def parsed(
         for key in keys or ():
             _check_key(str(key), document.where(FIELD, name, key), known)
         values = {k: v for k, v in (keys or {}).items() if v is not None}
-        found[name] = tuple((k, typed((FIELD, name, k), v)) for k, v in values.items())
+        environments[name] = tuple((k, typed((FIELD, name, k), v)) for k, v in values.items())
     for key in OWN:
         if key in document.value:
             raise ConfigError(
                 f"{document.where(key)}: `{key}` is of one environment, and there are several",
                 f"Write it below its environment in `{FIELD}`.",
             )
-    _check_wrappers(found, document)
-    return tuple(found.items())
+    _check_wrappers(environments, document)
+    return tuple(environments.items())
 
 
 def _check_name(name: object, where: str) -> None:
@@ -101,10 +101,12 @@ def _check_key(key: str, where: str, known: list[str]) -> None:
     raise ConfigError(f"{where}: unknown key `{key}` of an environment", hint)
 
 
-def _check_wrappers(found: Mapping[str, tuple[tuple[str, Any], ...]], document: Document) -> None:
+def _check_wrappers(
+    environments: Mapping[str, tuple[tuple[str, Any], ...]], document: Document
+) -> None:
     """Refuse environments that would write their wrappers over each other's."""
     owners: dict[Any, str] = {}
-    for name, keys in found.items():
+    for name, keys in environments.items():
         place = dict(keys).get("wrappers")
         if place is not None and owners.setdefault(place, name) != name:
             raise ConfigError(

@@ -33,13 +33,13 @@ def environment_file(project: Path, files: ProjectFiles, chooses: bool) -> Path:
     environment file has.
     """
     usual, other = (project / name for name in ENVIRONMENT_FILES)
-    found = usual if files.is_there(usual) else other if files.is_file(other) else None
+    chosen = usual if files.is_there(usual) else other if files.is_file(other) else None
     locked = any(files.is_file(project / name) for name in WORKSPACE_LOCKS)
-    if found is None or (chooses and not locked):
-        names = (*WORKSPACES, PYPROJECT) if chooses and found is not None else OTHERS
+    if chosen is None or (chooses and not locked):
+        names = (*WORKSPACES, PYPROJECT) if chooses and chosen is not None else OTHERS
         fitting = (project / name for name in names if _fits(project / name, files, chooses))
-        found = next(fitting, found)
-    return found or usual
+        chosen = next(fitting, chosen)
+    return chosen or usual
 
 
 def requirements_file(project: Path, environment: Path, files: ProjectFiles) -> Path:

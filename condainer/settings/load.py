@@ -54,11 +54,11 @@ def load_settings(
     named: list[Path] = []
     personal = (config.SITE_FILE, user_file())
     for path in personal:
-        found = _read_file(path, files, personal=True)
-        named += found.pop("named_caches", ())
-        if "policy" in found:
-            found["policy"] = (*values.get("policy", ()), *found["policy"])
-        values.update(found)
+        of_file = _read_file(path, files, personal=True)
+        named += of_file.pop("named_caches", ())
+        if "policy" in of_file:
+            of_file["policy"] = (*values.get("policy", ()), *of_file["policy"])
+        values.update(of_file)
     of_user = dict(values)
     of_project = _read_file(project / PROJECT_FILE, files, project / PROJECT_FILE in personal)
     for name in ("named_caches", "policy"):
@@ -124,11 +124,11 @@ def of_environment(settings: Settings, name: str) -> Settings:
 def _choose_inputs(values: dict[str, Any], project: Path, files: ProjectFiles) -> None:
     """Set which files a project is made from, where the configuration does not."""
     if "environment_yml" not in values:
-        found = environment_file(project, files, values.get("environment") is not None)
+        usual = environment_file(project, files, values.get("environment") is not None)
         named = values.get("requirements_txt")
         # A pylock.<name>.toml alone, which only the configuration can choose.
-        alone = named is not None and is_pylock(named) and not files.is_there(found)
-        values["environment_yml"] = named if alone else found
+        alone = named is not None and is_pylock(named) and not files.is_there(usual)
+        values["environment_yml"] = named if alone else usual
     if "requirements_txt" not in values:
         chosen = values["environment_yml"]
         values["requirements_txt"] = requirements_file(project, chosen, files)
@@ -240,9 +240,9 @@ def _value(place: tuple[Hashable, ...], value: Any, document: Document) -> Any:
 
 def _caches(values: Mapping[str, Any]) -> Iterator[Path]:
     for name in CACHES:
-        found = values.get(name, ())
-        found = (found,) if isinstance(found, Path) else found
-        yield from (place for place in found if isinstance(place, Path))
+        value = values.get(name, ())
+        value = (value,) if isinstance(value, Path) else value
+        yield from (place for place in value if isinstance(place, Path))
 
 
 def _urls(values: Mapping[str, Any]) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def rules(value: Any, where: str) -> tuple[Rule, ...]:
         raise ConfigError(
             f"{where}: must be a mapping of keys to lists", f"Known keys: {', '.join(KINDS)}."
         )
-    found = []
+    listed = []
     for kind, patterns in value.items():
         if kind not in KINDS:
             raise ConfigError(f"{where}: unknown key `{kind}`", f"Known keys: {', '.join(KINDS)}.")
@@ -42,5 +42,5 @@ def rules(value: Any, where: str) -> tuple[Rule, ...]:
                 f"{where}: {kind}: must be a list of names or patterns, not {patterns!r}",
                 "Quote what begins with `*`.",
             )
-        found += [Rule(kind, item.strip(), where) for item in items]
-    return tuple(found)
+        listed += [Rule(kind, item.strip(), where) for item in items]
+    return tuple(listed)

@@ -91,8 +91,8 @@ def virtual_packages(platform: str, chosen: tuple[tuple[str, str], ...]) -> tupl
     Without `__cuda` there is no `__cuda_arch`, as CEP 46 has it.
     Parameters: `chosen` is what overrides() returned for it.
     """
-    found = _detected() if platform == this_platform() else _usual(platform)
-    packages = {package.name: package for package in found}
+    offered = _detected() if platform == this_platform() else _usual(platform)
+    packages = {package.name: package for package in offered}
     for name, version in chosen:
         packages.pop(f"__{name}", None)
         if version:
@@ -112,8 +112,8 @@ def _chosen(name: str, version: str) -> Virtual:
 def _detected() -> list[Virtual]:
     import rattler
 
-    found = [package.into_generic() for package in rattler.VirtualPackage.detect()]
-    return [Virtual(str(p.name.normalized), str(p.version), str(p.build_string)) for p in found]
+    detected = [package.into_generic() for package in rattler.VirtualPackage.detect()]
+    return [Virtual(str(p.name.normalized), str(p.version), str(p.build_string)) for p in detected]
 
 
 def _usual(platform: str) -> list[Virtual]:

@@ -61,13 +61,13 @@ async def _lines(
             rattler_channel(own or source, settings) for source in ((own,) if own else sources)
         ]
         platforms = [inputs.platform, "noarch"]
-        found = await gateway.query(
+        by_source = await gateway.query(
             channels,
             platforms,  # type: ignore[arg-type]
             [rattler.MatchSpec(name)],
             recursive=False,
         )
-        records = [record for of_one_source in found for record in of_one_source]
+        records = [record for of_one_source in by_source for record in of_one_source]
         asked = ", ".join(inputs.channels) if own is None else wanted.text.partition("::")[0]
         if not records:
             names = await gateway.names(channels, platforms)  # type: ignore[arg-type]

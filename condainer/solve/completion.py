@@ -42,14 +42,17 @@ def kept(lock: Lock, settings: Settings) -> Lock | None:
     """Return what an earlier completion of this lock found, if it is still the same packages."""
     try:
         read = settings.files.read
-        found = read_explicit(path_of(lock, settings), lock.platform, read=read)
+        completed = read_explicit(path_of(lock, settings), lock.platform, read=read)
     except (FileNotFoundError, LockfileError):
         return None
     theirs = source_of(settings.project / lock.origin, settings.project, read)
     # Somebody can have edited it.
-    same = [p.url for p in found.conda] == [p.url for p in lock.conda] and found.pip == lock.pip
-    same = same and (found.origin, found.environment) == (lock.origin, lock.environment)
-    return found if same and theirs in found.sources else None
+    same = _without_hashes(completed) == _without_hashes(lock)
+    return completed if same and theirs in completed.sources else None
+
+
+def _without_hashes(lock: Lock) -> tuple[object, ...]:
+    return [package.url for package in lock.conda], lock.pip, lock.origin, lock.environment
 
 
 def complete(lock: Lock, settings: Settings, reporter: Reporter) -> Lock:
@@ -110,10 +113,10 @@ async def _in_index(packages: Sequence[CondaPackage], settings: Settings) -> dic
     by_channel: dict[str, list[CondaPackage]] = defaultdict(list)
     for package in packages:
         by_channel[package.url.rsplit("/", 2)[0]].append(package)
-    found: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for channel, members in by_channel.items():
-        found |= await _of_channel(channel, members, settings)
-    return found
+        digests |= await _of_channel(channel, members, settings)
+    return digests
 
 
 async def _of_channel(
@@ -140,13 +143,13 @@ async def _of_channel(
         except Exception as error:
             problem = error
             continue
-        found = {}
+        digests = {}
         for record in (record for group in records for record in group):
             package = wanted.get((str(record.subdir), record.file_name))
             if package is not None and record.sha256 is not None:
                 _compare(package, record.md5.hex() if record.md5 else "")
-                found[package.url] = record.sha256.hex()
-        return found
+                digests[package.url] = record.sha256.hex()
+        return digests
     raise NetworkError(
         f"The channel {url} cannot be read, and its packages are locked without sha256: {problem}",
         "Check the network, or name a mirror (`mirrors:` in condainer.yml).",

@@ -97,10 +97,10 @@ async def _with_dependants(
 
 
 def _in_place_of(
-    record: RepoDataRecord, found: Sequence[RepoDataRecord], specs: Sequence[MatchSpec]
+    record: RepoDataRecord, offered: Sequence[RepoDataRecord], specs: Sequence[MatchSpec]
 ) -> list[RepoDataRecord]:
     """Return what can come in a package's place: as the specs say, or the newest other version."""
-    fitting = [other for other in found if _fits(other, specs)]
+    fitting = [other for other in offered if _fits(other, specs)]
     if not _fits(record, specs):
         return fitting
     others = [other for other in fitting if other.version != record.version]
@@ -140,13 +140,13 @@ async def _records(problem: Problem, held: Sequence[CondaPackage]) -> dict[str, 
 
 async def _query(problem: Problem, specs: Sequence[MatchSpec]) -> list[RepoDataRecord]:
     """Return what the channels have that matches one of the specs, without its dependencies."""
-    found = await problem.gateway.query(
+    by_source = await problem.gateway.query(
         problem.channels,
         [problem.platform, "noarch"],  # type: ignore[list-item]
         specs,
         recursive=False,
     )
-    return [record for of_one_source in found for record in of_one_source]
+    return [record for of_one_source in by_source for record in of_one_source]
 
 
 def _exact(package: CondaPackage) -> MatchSpec | None:

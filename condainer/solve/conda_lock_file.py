@@ -57,8 +57,8 @@ def render(solutions: Sequence[Solution], existing: Mapping[str, Any]) -> str:
     Parameters: `existing` is what parse() returned of the file that it replaces, whose other
     platforms are kept: so machines of several platforms can lock one project in turn.
     """
-    made = {solution.lock.platform for solution in solutions}
-    hashes = {k: v for k, v in existing_hashes(existing).items() if k not in made}
+    solved = {solution.lock.platform for solution in solutions}
+    hashes = {k: v for k, v in existing_hashes(existing).items() if k not in solved}
     packages = [p for p in existing.get("package", ()) if p["platform"] in hashes]
     for solution in solutions:
         platform = solution.lock.platform
@@ -149,8 +149,8 @@ def parse(path: Path, read: Read = read_bytes) -> Mapping[str, Any]:
         # All was read as text.
         packages = [{**p, "optional": p.get("optional") == "true"} for p in content["package"]]
         good = all(all(p[key] for key in NEEDED) for p in packages)
-        found = {**content, "version": 1, "package": packages}
-        return found if good and isinstance(existing_hashes(found), dict) else {}
+        lockfile = {**content, "version": 1, "package": packages}
+        return lockfile if good and isinstance(existing_hashes(lockfile), dict) else {}
     except (OSError, LockfileError, TypeError, KeyError, AttributeError):
         return {}
 
@@ -213,9 +213,9 @@ def _pip(item: PipPackage, platform: str) -> dict[str, Any]:
         # As conda-lock has it: the commit for a hash, and a source that pip is given as it is. The
         # version is not known before it is built.
         key = ("pip", item.name, f"0+git.{item.commit[:12]}")
-        made = _package(key, platform, {}, item.url, {"sha256": item.commit})
-        last = {name: made.pop(name) for name in ("category", "optional")}
-        return {**made, "source": {"type": "url", "url": item.url}, **last}
+        package = _package(key, platform, {}, item.url, {"sha256": item.commit})
+        last = {name: package.pop(name) for name in ("category", "optional")}
+        return {**package, "source": {"type": "url", "url": item.url}, **last}
     key = ("pip", item.name, pip_parts(item.filename)[1])
     return _package(key, platform, {}, item.url, {"sha256": item.sha256})
 

@@ -94,11 +94,11 @@ def _match_spec(spec: Spec) -> MatchSpec:
 
     try:
         text = condarc.in_force().spec(spelled_out(spec.text))
-        found = rattler.MatchSpec(_on_a_channel(text), strict=False)
-        if re.search(r"[<>=!~;\s]", str(found.build or "")):
+        matched = rattler.MatchSpec(_on_a_channel(text), strict=False)
+        if re.search(r"[<>=!~;\s]", str(matched.build or "")):
             # `python>3 <4`: the engine would look for a build of that name, and find none.
-            raise exceptions.InvalidMatchSpecError(f"{found.build} is not the name of a build")
-        return found
+            raise exceptions.InvalidMatchSpecError(f"{matched.build} is not the name of a build")
+        return matched
     except exceptions.InvalidMatchSpecError as error:
         raise InputError(
             f"{spec.where}: not a valid conda package spec: {spec.text!r}: {error}",

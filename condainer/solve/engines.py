@@ -117,5 +117,5 @@ def in_force(settings: Settings) -> str:
             return f"{named or 'conda'} of {settings.installer}, which the first use installs"
     from condainer.system.reporter import Silent
 
-    found = conda_exe.recognise(_executable(settings, Silent()))
-    return f"{found.path} ({found.name} {found.version})"
+    executable = conda_exe.recognise(_executable(settings, Silent()))
+    return f"{executable.path} ({executable.name} {executable.version})"

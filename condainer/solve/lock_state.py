@@ -142,15 +142,15 @@ def _plainly_agrees(text: str, lock: Lock) -> bool:
     same = f"\n    {lock.platform}: {lock.inputs}\n" in head and head.startswith(OURS)
     if not same or CONFLICT.search(text):
         return False
-    found = set()
+    theirs = set()
     for item in rest.split("\n- "):
         lines = item.split("\n")
         if f"  platform: {lock.platform}" in lines:
             url = "".join([line[7:] for line in lines if line.startswith("  url: ")])
             digest = "".join([line[12:] for line in lines if line.startswith("    sha256: ")])
-            found.add((url, "" if url.startswith(VCS) else digest))
+            theirs.add((url, "" if url.startswith(VCS) else digest))
     wanted = {(package.url, package.sha256) for package in lock.conda}
-    return found == wanted | {(package.url, package.sha256) for package in lock.pip}
+    return theirs == wanted | {(package.url, package.sha256) for package in lock.pip}
 
 
 def _state(settings: Settings, platform: str) -> LockState:
@@ -209,16 +209,16 @@ def _partial(lock: Lock, settings: Settings, origin: str) -> LockState:
     """Take over a lock that has md5 sums, with what an earlier build found out."""
     from condainer.solve import completion
 
-    found = completion.kept(replace(lock, origin=origin), settings)
-    if found is not None and _unchanged(found, settings):
-        whole = replace(found, post_link_scripts=settings.post_link_scripts)
+    completed = completion.kept(replace(lock, origin=origin), settings)
+    if completed is not None and _unchanged(completed, settings):
+        whole = replace(completed, post_link_scripts=settings.post_link_scripts)
         return LockState("current", whole)
     ours = _taken_over(lock, settings, origin)
     # Its URLs and names are held to the rules before anything is looked up.
     known = tuple(CondaPackage(package.url, package.sha256 or "0" * 64) for package in lock.conda)
     checked(replace(ours, conda=known), str(settings.project / origin))
-    if found is not None:
-        return LockState("current", replace(ours, conda=found.conda))
+    if completed is not None:
+        return LockState("current", replace(ours, conda=completed.conda))
     return LockState("stale", None, f"{origin} has md5 sums only", ours)
 
 
@@ -361,10 +361,10 @@ def ensure_lock(
     from condainer.solve import relock
 
     admit(None)
-    (made,) = relock.relock(settings, relock.Wish((this_platform(),)), reporter)
-    admit(made.new)
-    relock.write((made,), settings, reporter)
-    return made.new, True
+    (relocked,) = relock.relock(settings, relock.Wish((this_platform(),)), reporter)
+    admit(relocked.new)
+    relock.write((relocked,), settings, reporter)
+    return relocked.new, True
 
 
 def _is_to_write(path: Path, lock: Lock, settings: Settings) -> bool:

@@ -33,11 +33,11 @@ def is_of_another_tool(settings: Settings) -> bool:
 
 def unused_rattler_lock(settings: Settings) -> str:
     """Return what is said of a pixi.lock or conda.lock that an environment file keeps from use."""
-    found = _rattler_locks(settings)
-    if not found or rattler_lock_of(settings) is not None:
+    unused = _rattler_locks(settings)
+    if not unused or rattler_lock_of(settings) is not None:
         return ""
     return (
-        f"{found[0].name} is not used, because {settings.environment_yml.name} is there: "
+        f"{unused[0].name} is not used, because {settings.environment_yml.name} is there: "
         f"`environment: {DEFAULT}` in condainer.yml chooses it"
     )
 
@@ -104,5 +104,5 @@ def _other(path: Path, lock: Lock, settings: Settings) -> Lock:
 
 def _files_of(lock: Lock) -> set[tuple[str, str]]:
     """Return the packages of a lock, without their hashes, of which one can be unknown."""
-    found = {(package.subdir, package.filename) for package in lock.conda}
-    return found | {("", package.filename) for package in lock.pip}
+    files = {(package.subdir, package.filename) for package in lock.conda}
+    return files | {("", package.filename) for package in lock.pip}

@@ -46,13 +46,13 @@ def removed(names: Sequence[str], pip: bool, settings: Settings) -> list[Change]
     path = settings.requirements_txt
     old = text = _requirements(settings)
     for name in names:
-        found = not pip and environment.remove(edit.name_of(name), pip=False)
-        if not found:
-            found = environment.remove(edit.name_of(name), pip=True)
+        was_there = not pip and environment.remove(edit.name_of(name), pip=False)
+        if not was_there:
+            was_there = environment.remove(edit.name_of(name), pip=True)
             without = None if text is None else edit.remove_requirement(path, text, name)
             text = text if without is None else without
-            found = found or without is not None
-        if not found:
+            was_there = was_there or without is not None
+        if not was_there:
             raise _not_there(name, environment, settings)
     return _changes(environment, settings, old, text)
 
@@ -66,15 +66,15 @@ def solved(changes: Sequence[Change], settings: Settings, reporter: Reporter) ->
 
 
 def write(
-    changes: Sequence[Change], made: Sequence[Relocked], settings: Settings, reporter: Reporter
+    changes: Sequence[Change], relocked: Sequence[Relocked], settings: Settings, reporter: Reporter
 ) -> None:
     """Write the inputs and their lock; the inputs are as they were if that fails."""
     with turn(settings.project):
-        _write(changes, made, settings, reporter)
+        _write(changes, relocked, settings, reporter)
 
 
 def _write(
-    changes: Sequence[Change], made: Sequence[Relocked], settings: Settings, reporter: Reporter
+    changes: Sequence[Change], relocked: Sequence[Relocked], settings: Settings, reporter: Reporter
 ) -> None:
     modes = {change.path: stat.S_IMODE(change.path.stat().st_mode) for change in changes}
     for change in changes:
@@ -87,7 +87,7 @@ def _write(
         for change in changes:
             done.append(change)
             settings.files.publish(change.path, change.new, modes[change.path])
-        relock.write(made, settings, reporter)
+        relock.write(relocked, settings, reporter)
     except BaseException:
         for change in done:
             with suppress(OSError):
@@ -130,10 +130,10 @@ def _changes(
     environment: Environment, settings: Settings, old: str | None, text: str | None
 ) -> list[Change]:
     path = settings.environment_yml
-    found = [Change(path, _text(path, settings), environment.text)]
+    changes = [Change(path, _text(path, settings), environment.text)]
     if old is not None and text is not None:
-        found.append(Change(settings.requirements_txt, old, text))
-    return [change for change in found if change.old != change.new]
+        changes.append(Change(settings.requirements_txt, old, text))
+    return [change for change in changes if change.old != change.new]
 
 
 def _not_there(name: str, environment: Environment, settings: Settings) -> InputError:

@@ -66,8 +66,8 @@ def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str
         platforms = tuple(dict.fromkeys(named))
     else:
         this = this_platform()
-        found = settings.files.is_there(settings.environment_yml)
-        declared = declared_platforms(settings, this) if found else ()
+        there = settings.files.is_there(settings.environment_yml)
+        declared = declared_platforms(settings, this) if there else ()
         platforms = declared or tuple(dict.fromkeys((this, *_locked_platforms(settings))))
     for platform in platforms:
         if platform not in PLATFORMS:
@@ -82,15 +82,15 @@ def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str
 
 
 def _locked_platforms(settings: Settings) -> list[str]:
-    found = set(conda_lock_file.existing_hashes(_unified(settings)))
+    platforms = set(conda_lock_file.existing_hashes(_unified(settings)))
     for path in settings.project.glob("conda-*.lock"):
         match = LOCKFILE.fullmatch(path.name)
         # Each environment has its own.
         if not match or path != lockfile_path(settings, match["platform"]):
             continue
         if settings.files.is_file(path) and is_ours(path, settings.files.read):
-            found.add(match["platform"])
-    return sorted(found)
+            platforms.add(match["platform"])
+    return sorted(platforms)
 
 
 def _unified(settings: Settings) -> Mapping[str, Any]:
@@ -137,12 +137,12 @@ def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked
         for platform in platforms:
             absent = "" if platform in there else f"{name} does not have it"
             reasons[platform] = reasons[platform] or absent
-    made = tuple(
+    relocked = tuple(
         _relocked(platform, reasons[platform], state.lock, wish, settings, reporter)
         for platform, state in states.items()
     )
-    _check_names(wish.update, [lock for item in made for lock in (item.old, item.new) if lock])
-    return made
+    _check_names(wish.update, [lock for item in relocked for lock in (item.old, item.new) if lock])
+    return relocked
 
 
 def steps(settings: Settings, wish: Wish) -> list[str]:
@@ -240,12 +240,12 @@ def _of_another_tool(settings: Settings, platforms: Sequence[str]) -> list[Path]
     files = [lockfile_path(settings, platform) for platform in platforms]
     files.append(conda_lock_path(settings))
     seen = settings.files
-    found = [path for path in files if seen.is_there(path) and not is_ours(path, seen.read)]
+    foreign = [path for path in files if seen.is_there(path) and not is_ours(path, seen.read)]
     theirs = rattler_lock_of(settings)
-    if theirs is not None and not found:
+    if theirs is not None and not foreign:
         ours = [seen.read(path) for path in files if seen.is_file(path)]
         return [theirs] if all(b"\n# from: " in text for text in ours) else []
-    return found
+    return foreign
 
 
 def _used_as_it_is(path: Path) -> LockfileError:

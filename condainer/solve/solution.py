@@ -58,8 +58,8 @@ def solution(
     # A rule can mean less than a channel: what stands below some path of it.
     forbidden.demand_lock(lock, str(settings.environment_yml), settings)
     chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
-    found = git_commits.noted(inputs.requirements, pip)
-    lock = replace(described(lock, inputs), virtual=chosen, references=found)
+    references = git_commits.noted(inputs.requirements, pip)
+    lock = replace(described(lock, inputs), virtual=chosen, references=references)
     return Solution(checked(lock, "the solution"), inputs, solved)
 
 

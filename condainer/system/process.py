@@ -52,9 +52,7 @@ def _ending(status: int) -> str:
     if status >= 0:
         return f"failed with status {status}"
     name = signal.Signals(-status).name if -status in set(signal.Signals) else f"signal {-status}"
-    return f"was ended by {name}" + (
-        ", perhaps out of memory" if name == "SIGKILL" else ""
-    )
+    return f"was ended by {name}" + (", perhaps out of memory" if name == "SIGKILL" else "")
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,14 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
             raise _nothing_in(document)
     elif document.at("lock-version") is None and not is_pylock(path):
         raise _nothing_in(document)
-    found = pip_locks.read(path, files.read)
+    lock = pip_locks.read(path, files.read)
     name = document.at("project", "name")
     return Inputs(
         name=name if isinstance(name, str) and name.isprintable() else settings.project.name,
         platform=platform,
         platforms=(platform,),
         channels=(DEFAULT_CHANNEL,),
-        specs=conda_specs.with_python((), str(path), found.requires_python),
+        specs=conda_specs.with_python((), str(path), lock.requires_python),
         requirements=(),
         variables=(),
         post_link_scripts=settings.post_link_scripts,
@@ -42,9 +42,9 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
             source_of(item, settings.project, files.read)
             for item in dict.fromkeys((document.path, path))
         ),
-        notes=tuple(pip_locks.notes(found, settings)),
+        notes=tuple(pip_locks.notes(lock, settings)),
         virtual_packages=settings.virtual_packages,
-        pip_lock=found,
+        pip_lock=lock,
     )
 
 

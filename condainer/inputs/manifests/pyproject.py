@@ -37,18 +37,18 @@ def of_feature(document: Toml, name: str) -> Lines:
     if name == DEFAULT:
         keys = ("project", "dependencies")
         return list(_lines(document, document.at(*keys), keys, ()))
-    found: Lines = []
+    lines: Lines = []
     for table in (EXTRAS, GROUPS):
-        found += _group(document, name, table, ())
-    return found
+        lines += _group(document, name, table, ())
+    return lines
 
 
 def of_extras(document: Toml, names: Any, where: str) -> Lines:
     """Return the requirements of extras; raises InputError for one that there is not."""
-    found: Lines = []
+    lines: Lines = []
     for name in toml_file.items(names, "extras", where):
-        found += _extra(document, name, where, ())
-    return found
+        lines += _extra(document, name, where, ())
+    return lines
 
 
 def _extra(document: Toml, name: str, where: str, chain: Keys) -> Lines:
@@ -58,25 +58,25 @@ def _extra(document: Toml, name: str, where: str, chain: Keys) -> Lines:
 
 
 def _group(document: Toml, name: str, keys: Keys, chain: Keys) -> Lines:
-    found = _table(document, keys)
+    table = _table(document, keys)
     if name in chain:
         raise InputError(
             f"{document.where(*keys, name)}: groups include each other", "Remove one of them."
         )
     lines: Lines = []
-    for key, items in found.items():
+    for key, items in table.items():
         if pip_name(key) == pip_name(name):
             lines += _lines(document, items, (*keys, key), (*chain, name))
     return lines
 
 
 def _table(document: Toml, keys: Keys) -> Mapping[str, Any]:
-    found = document.at(*keys)
-    if found is not None and not isinstance(found, dict):
+    table = document.at(*keys)
+    if table is not None and not isinstance(table, dict):
         raise InputError(
             f"{document.where(*keys)}: `{keys[-1]}` must be a table", f"Write `[{'.'.join(keys)}]`."
         )
-    return found or {}
+    return table or {}
 
 
 def _lines(document: Toml, items: Any, keys: Keys, chain: Keys) -> Iterator[tuple[str, str]]:

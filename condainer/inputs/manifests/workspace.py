@@ -73,8 +73,8 @@ class Workspace:
     @property
     def table(self) -> Mapping[str, Any]:
         """The table that describes the workspace."""
-        found: Mapping[str, Any] = self.root[self.kind]
-        return found
+        described: Mapping[str, Any] = self.root[self.kind]
+        return described
 
     def where(self, *keys: str) -> str:
         """Return the place of a key of the manifest."""
@@ -92,7 +92,7 @@ def load(settings: Settings) -> Toml:
 
 def is_one(document: Toml) -> bool:
     """Tell whether a file describes a workspace."""
-    return _found(document) is not None
+    return _place_of(document) is not None
 
 
 def platforms(document: Toml, settings: Settings) -> tuple[str, ...]:
@@ -159,7 +159,7 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
     )
 
 
-def _found(document: Toml) -> tuple[tuple[str, ...], str] | None:
+def _place_of(document: Toml) -> tuple[tuple[str, ...], str] | None:
     """Return the keys that lead to the manifest in a file, and to the workspace in it."""
     ways: tuple[tuple[str, ...], ...] = (*(("tool", name) for name in TOOLS), ())
     for keys in ways:
@@ -179,9 +179,9 @@ def environments(document: Toml) -> list[str]:
 
 
 def _workspace(document: Toml) -> Workspace:
-    found = _found(document)
-    assert found is not None
-    keys, kind = found
+    place = _place_of(document)
+    assert place is not None
+    keys, kind = place
     root = document.at(*keys) if keys else document.value
     workspace = Workspace(document, keys, root, kind)
     _known(workspace.table, OF_WORKSPACE, workspace, (kind,))
@@ -216,12 +216,12 @@ def _features(workspace: Workspace, name: str) -> list[Feature]:
 
 
 def _feature(workspace: Workspace, name: str, where: str) -> Feature:
-    found = _table(workspace.root, "feature", workspace, ())
-    if name in found:
-        return Feature(name, _table(found, name, workspace, ("feature",)), ("feature", name))
+    features = _table(workspace.root, "feature", workspace, ())
+    if name in features:
+        return Feature(name, _table(features, name, workspace, ("feature",)), ("feature", name))
     if workspace.keys and name in pyproject.groups(workspace.document):
         return Feature(name, {}, ("feature", name))
-    known = ", ".join(sorted(found)) or "none"
+    known = ", ".join(sorted(features)) or "none"
     raise InputError(f"{where}: there is no feature `{name}`", f"The file has {known}.")
 
 
@@ -259,13 +259,13 @@ def _known(
 def _table(
     table: Mapping[str, Any], key: str, workspace: Workspace, keys: tuple[str, ...]
 ) -> Mapping[str, Any]:
-    found = table.get(key, {})
-    if not isinstance(found, dict):
+    inner = table.get(key, {})
+    if not isinstance(inner, dict):
         raise InputError(
             f"{workspace.where(*keys, key)}: `{key}` must be a table",
             f"Write `[{'.'.join((*keys, key))}]`.",
         )
-    return found
+    return inner
 
 
 def _of_platform(
@@ -274,10 +274,10 @@ def _of_platform(
     """Return the platforms of an environment that stand for a subdir; none if it has none."""
     named = []
     for feature in features:
-        found = feature.table.get("platforms") if feature.keys else None
+        stated = feature.table.get("platforms") if feature.keys else None
         where = workspace.where(*feature.keys, "platforms")
-        listed = [] if found is None else toml_file.items(found, "platforms", where)
-        named.append(None if found is None else [str(item) for item in listed])
+        listed = [] if stated is None else toml_file.items(stated, "platforms", where)
+        named.append(None if stated is None else [str(item) for item in listed])
     return chosen(known, named, subdir, workspace.where(workspace.kind, "platforms"))
 
 
@@ -312,15 +312,15 @@ def _packages(
             else:
                 lines.append((workspace_items.requirement(name, entry, where), where))
         options.append((feature.table, feature.keys))
-    found: list[tuple[str, str]] = []
+    stated: list[tuple[str, str]] = []
     for table, keys in options:
         entries = _table(table, OPTIONS, workspace, keys)
         places = {key: workspace.where(*keys, OPTIONS, key) for key in entries}
-        found += workspace_items.options(entries, places)
+        stated += workspace_items.options(entries, places)
     python = pyproject.python(workspace.document) if workspace.keys else None
     if python is not None and not any(conda_specs.is_python(spec.text) for spec in specs):
         specs.append(python)
-    wanted = list(dict.fromkeys((*_overruled(found), *lines)))
+    wanted = list(dict.fromkeys((*_overruled(stated), *lines)))
     return specs, requirements.from_lines(wanted, base)[0], notes
 
 
@@ -342,12 +342,12 @@ def _merged(
     for name in _targets(here):
         keys = (*feature.keys, "target", name)
         tables.append((_table(targets, name, workspace, keys[:-1]), keys))
-    found: dict[str, tuple[Any, str]] = {}
+    merged: dict[str, tuple[Any, str]] = {}
     for table, keys in tables:
         entries = _table(table, kind, workspace, keys)
         for name, entry in entries.items():
-            found[name.lower()] = entry, workspace.where(*keys, kind, name)
-    return found
+            merged[name.lower()] = entry, workspace.where(*keys, kind, name)
+    return merged
 
 
 def _targets(here: Sequence[Platform]) -> list[str]:
@@ -360,7 +360,7 @@ def _targets(here: Sequence[Platform]) -> list[str]:
 
 def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, str]:
     """Return the channels in their order, and where each is named."""
-    found: list[tuple[int, str, str]] = []
+    ranked: list[tuple[int, str, str]] = []
     for feature in features:
         own = "channels" in feature.table and feature.keys
         table = feature.table if own else workspace.table
@@ -374,10 +374,10 @@ def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, st
                     f"{where}: not a channel: {item!r}", "Write its name or URL in quotation marks."
                 )
             check_channel(channel, where)
-            found.append((-priority, channel, where))
+            ranked.append((-priority, channel, where))
     places: dict[str, str] = {}
     # Sorting is stable, as pixi's is.
-    for _, channel, where in sorted(found, key=_priority):
+    for _, channel, where in sorted(ranked, key=_priority):
         places.setdefault(channel, where)
     return places
 

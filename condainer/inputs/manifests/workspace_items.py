@@ -123,7 +123,7 @@ def options(table: Mapping[str, Any], places: Mapping[str, str]) -> list[tuple[s
 
     Parameters: `places` are those of the keys. Raises InputError for what pip has no option for.
     """
-    found: list[tuple[str, str]] = []
+    of_pip: list[tuple[str, str]] = []
     for key, value in table.items():
         where = places[key]
         texts = _options(key, value)
@@ -132,8 +132,8 @@ def options(table: Mapping[str, Any], places: Mapping[str, str]) -> list[tuple[s
                 f"{where}: `{key}` with {value!r} is not possible here, or not known",
                 SOLVED_ELSEWHERE,
             )
-        found += [(text, where) for text in texts]
-    return found
+        of_pip += [(text, where) for text in texts]
+    return of_pip
 
 
 def _options(key: str, value: Any) -> list[str] | None:

@@ -69,7 +69,7 @@ def chosen(
     ]
     if not fitting or not all(sets):
         return []
-    common = [item for item in fitting if all(item in found for found in sets)]
+    common = [item for item in fitting if all(item in of_feature for of_feature in sets)]
     same = [item for item in common if item.name == subdir]
     if len(same or common) == 1:
         return same or common
@@ -78,7 +78,11 @@ def chosen(
             f"{where}: several platforms for {subdir}: {', '.join(i.name for i in common)}",
             f"Name one of them {subdir}, or bind one to a feature of the environment.",
         )
-    return [item for item in fitting if any(item in found and found != fitting for found in sets)]
+    return [
+        item
+        for item in fitting
+        if any(item in of_feature and of_feature != fitting for of_feature in sets)
+    ]
 
 
 def virtual_packages(
@@ -88,7 +92,7 @@ def virtual_packages(
 
     Of several versions the highest holds, as in pixi. Raises InputError for one that is not known.
     """
-    found: dict[str, str] = {}
+    versions: dict[str, str] = {}
     stated = [item.virtual for item in here]
     for feature in features:
         table = feature.table.get("system-requirements", {})
@@ -98,9 +102,9 @@ def virtual_packages(
             raise InputError(f"{place}: must be a table", f"Write `[{'.'.join(keys)}]`.")
         stated.append(tuple(_virtual(table, place)))
     for name, version in (item for items in stated for item in items):
-        if name not in found or _key(version) > _key(found[name]):
-            found[name] = version
-    yield from sorted(found.items())
+        if name not in versions or _key(version) > _key(versions[name]):
+            versions[name] = version
+    yield from sorted(versions.items())
 
 
 def _virtual(table: Mapping[str, Any], where: str) -> Iterator[tuple[str, str]]:

@@ -59,13 +59,13 @@ def find(named: str, tool_directory: Path | None) -> Path:
     Raises ToolError when there is none.
     """
     if "/" not in named:
-        found = process.find_tool(named, tool_directory)
-        if found is None:
+        program = process.find_tool(named, tool_directory)
+        if program is None:
             raise ToolError(
                 f"{named} (`conda_exe`) was not found in PATH",
                 "Write the path in full, or remove the line to use the embedded engine.",
             )
-        return Path(found).absolute()
+        return Path(program).absolute()
     path = Path(named)
     if not path.is_file():
         missing = "is not a file" if path.exists() else "does not exist"

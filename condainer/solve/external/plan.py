@@ -110,10 +110,10 @@ async def _indexed(
                 specs=list(names),
                 recursive=False,
             )
-            found = await silence.watched(asked, sources, Silent())
+            by_source = await silence.watched(asked, sources, Silent())
     except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
         raise unreadable(sources, str(error)) from None
-    return {str(record.url): record for records in found for record in records}
+    return {str(record.url): record for records in by_source for record in records}
 
 
 def _rattler_errors() -> tuple[type[Exception], ...]:

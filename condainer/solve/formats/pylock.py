@@ -38,16 +38,16 @@ def pylock(known: Known) -> Exported:
 
     lock = known.lock
     indexes = _indexes(known.settings, lock) if lock.pip else []
-    found = Pylock(
+    document = Pylock(
         lock_version=Version("1.0"),
         environments=[_machine(lock.platform)],
         requires_python=_python(lock),
         created_by="condainer",
         packages=[_package(package, indexes) for package in lock.pip],
     )
-    found.validate()
+    document.validate()
     note, head = without_conda(lock)
-    text = "\n".join(head) + "\n" + tomlkit.dumps(found.to_dict())
+    text = "\n".join(head) + "\n" + tomlkit.dumps(document.to_dict())
     return Exported("pylock", lock.platform, text, (note,))
 
 

@@ -25,14 +25,14 @@ Files = Mapping[str, str]
 def closure(name: str, solved: Sequence[Solved]) -> set[str]:
     """Return the names of a package and of all that it depends on."""
     depends = {item.name: [text.split()[0] for text in item.depends] for item in solved}
-    found: set[str] = set()
+    names: set[str] = set()
     todo = [name]
     while todo:
         here = todo.pop()
-        if here in depends and here not in found:
-            found.add(here)
+        if here in depends and here not in names:
+            names.add(here)
             todo += depends[here]
-    return found
+    return names
 
 
 def site_packages(prefix: Path, platform: str, python: Solved) -> Path:
@@ -40,8 +40,8 @@ def site_packages(prefix: Path, platform: str, python: Solved) -> Path:
     if platform.startswith("win-"):
         return prefix / "Lib" / "site-packages"
     short = ".".join(python.version.split(".")[:2])
-    found = prefix.glob(f"lib/python{short}*/site-packages")
-    return min(found, default=prefix / "lib" / f"python{short}" / "site-packages")
+    directories = prefix.glob(f"lib/python{short}*/site-packages")
+    return min(directories, default=prefix / "lib" / f"python{short}" / "site-packages")
 
 
 def known(package: CondaPackage, settings: Settings) -> Files | None:

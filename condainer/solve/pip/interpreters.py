@@ -69,20 +69,20 @@ def kept(
     if not keeps_unpacked(settings):
         return None
     root = private_root(settings)
-    found = Interpreter(root / "interpreters" / _key(members, root))
+    interpreter = Interpreter(root / "interpreters" / _key(members, root))
     try:
         root.mkdir(0o755, parents=True, exist_ok=True)
-        if len(str(found.prefix)) > LONGEST or os.statvfs(root).f_flag & os.ST_NOEXEC:
+        if len(str(interpreter.prefix)) > LONGEST or os.statvfs(root).f_flag & os.ST_NOEXEC:
             return None
-        if not found.is_whole():
-            _make(found, members, settings, reporter)
+        if not interpreter.is_whole():
+            _make(interpreter, members, settings, reporter)
         with suppress(FileExistsError):
-            os.symlink("prefix", found.place / _machine())
-        os.utime(found.state)
+            os.symlink("prefix", interpreter.place / _machine())
+        os.utime(interpreter.state)
     except (OSError, BuildError, StorageError):
         # It only spares work the next time.
         return None
-    return found
+    return interpreter
 
 
 def _make(

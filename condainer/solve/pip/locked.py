@@ -76,19 +76,19 @@ def packages(
     document = toml_file.parsed(lock.path, text)
     if lock.is_of_uv:
         document = _with_places(document, lock)
-    found = chosen(document, python, inputs)
+    taken = chosen(document, python, inputs)
     names = {pip_name(item.name): item for item in solved}
-    _check_requirements(inputs, found, names, lock, _environment(inputs, python)[0])
-    doubled = [package.name for package in found if pip_name(package.name) in names]
+    _check_requirements(inputs, taken, names, lock, _environment(inputs, python)[0])
+    doubled = [package.name for package in taken if pip_name(package.name) in names]
     if doubled:
         reporter.warn(f"{lock.path.name} replaces conda packages: {', '.join(doubled)}")
-    built = [package.filename for package in found if not package.is_wheel]
+    built = [package.filename for package in taken if not package.is_wheel]
     if built:
         reporter.warn(
             f"Built from source during each build: {', '.join(built)}: there is no wheel that "
             "fits, and the bytes depend on the build tools of the day"
         )
-    return found
+    return taken
 
 
 def _with_places(document: Toml, lock: PipLock) -> Toml:
@@ -128,8 +128,8 @@ def chosen(document: Toml, python: Solved, inputs: Inputs) -> tuple[PipPackage, 
             f"{place}: does not fit to Python {python.version} on {inputs.platform}: {error}",
             "Name another version of python in environment.yml, or lock for this one.",
         ) from None
-    found = [_package(lock, package, source, document) for package, source in selected]
-    return tuple(sorted(found, key=lambda package: package.name))
+    taken = [_package(lock, package, source, document) for package, source in selected]
+    return tuple(sorted(taken, key=lambda package: package.name))
 
 
 def _environment(inputs: Inputs, python: Solved) -> tuple[Any, dict[str, str]]:
@@ -162,18 +162,18 @@ def _package(lock: Pylock, package: Package, source: Any, document: Toml) -> Pip
     if digest is None:
         raise InputError(f"{where}: {name} has no sha256", AGAIN)
     url = without_user(source.url.partition("#")[0])
-    found = PipPackage(name, url, digest.lower())
-    if getattr(source, "filename", found.filename) != found.filename:
+    pinned = PipPackage(name, url, digest.lower())
+    if getattr(source, "filename", pinned.filename) != pinned.filename:
         raise InputError(
-            f"{where}: {name} is called {source.filename}, but its URL ends in {found.filename}",
+            f"{where}: {name} is called {source.filename}, but its URL ends in {pinned.filename}",
             AGAIN,
         )
-    return found
+    return pinned
 
 
 def _check_requirements(
     inputs: Inputs,
-    found: Sequence[PipPackage],
+    taken: Sequence[PipPackage],
     conda: Mapping[str, Solved],
     lock: PipLock,
     environment: Any,
@@ -183,7 +183,7 @@ def _check_requirements(
 
     from condainer.lock.contents import pip_parts
 
-    versions = {pip_name(item.name): pip_parts(item.filename)[1] for item in found}
+    versions = {pip_name(item.name): pip_parts(item.filename)[1] for item in taken}
     for line in inputs.requirements:
         if line.is_option or line.constraint:
             continue
