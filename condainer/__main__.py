@@ -1,6 +1,6 @@
 """The entry point: runs the command line, and turns every ending into an exit status.
 
-What is imported here is imported before a stamp is read, which is to cost next to nothing.
+What is imported here is imported before a stamp is read, which has to cost next to nothing.
 """
 
 import os

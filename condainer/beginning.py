@@ -39,7 +39,7 @@ dependencies:
 """
 FOR_REQUIREMENTS = f"""\
 # The Python for {REQUIREMENTS}, which is read as well: name its version here (`python=3.12`), and
-# the packages that are to come from conda-forge.
+# the packages that should come from conda-forge.
 channels:
   - conda-forge
 dependencies:
@@ -129,7 +129,7 @@ def conversion(directory: Path) -> Iterator[Change]:
 
 
 def _originals(path: Path) -> Document | None:
-    """Return the configuration of the original Condainer, None for what is none."""
+    """Return the configuration of the original Condainer, None for any other file."""
     if not path.is_file():
         return None
     with storage_errors(f"read {path}"):

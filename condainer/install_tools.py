@@ -112,7 +112,7 @@ def _fill(
     settings: Settings,
     reporter: Reporter,
 ) -> None:
-    """Link the packages into `draft`, as they are to be in `directory`, and try them out."""
+    """Link the packages into `draft` for use in `directory`, and try them out."""
     archives = conda_packages.fetch(lock.conda, settings, reporter)
     conda_packages.link(archives, draft, directory, scratch, settings, reporter)
     programs = draft / "programs"

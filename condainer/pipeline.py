@@ -74,7 +74,7 @@ def _check_policy(lock: Lock, settings: Settings) -> None:
 def _check_target(settings: Settings, lock: Lock | None) -> None:
     """Refuse caches that neither have the image of a lock nor could get it.
 
-    Without a lock, which is yet to be solved for, it may be any that is there. Raises TrustError,
+    Without a lock, before solving, it may be any that is there. Raises TrustError,
     StorageError.
     """
     if lock is not None:
@@ -157,7 +157,7 @@ def behind(entry: Entry, settings: Settings) -> str:
 
 
 def mount_of(settings: Settings) -> Image:
-    """Return what an address or a project's lock mounts, be the image gone from the cache.
+    """Return what an address or a project's lock mounts, even if the image is gone from the cache.
 
     Raises NotBuiltError when there is no lock at all, or no image to complete the address.
     """
@@ -279,7 +279,7 @@ def _build(
         return entry, False
 
 
-def build_anew(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Entry:
+def build_privately(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Entry:
     """Build an image in the cache of the settings, which is a private one.
 
     Raises LockfileError, as every build, for a lock that leads where the project's files do not.
@@ -290,7 +290,7 @@ def build_anew(lock: Lock, address: Address, settings: Settings, reporter: Repor
 
 @contextlib.contextmanager
 def _no_umask() -> Iterator[None]:
-    """Let the modes of staged files be what their packages say, whoever builds."""
+    """Give staged files the modes that their packages say, under every user's umask."""
     previous = os.umask(0o022)
     try:
         yield

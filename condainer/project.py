@@ -64,7 +64,7 @@ def _check_policy(state: LockState, settings: Settings) -> None:
 class Plan:
     """What has to be done before the image of a project can be used, and where it will be.
 
-    Where the lock is yet to be made, neither is known; `entry` is the image that is there.
+    Before there is a lock, neither is known; `entry` is the image that is there.
     """
 
     steps: tuple[str, ...]
@@ -74,7 +74,7 @@ class Plan:
 
 
 def use_plan(settings: Settings) -> Plan:
-    """Return what would be done to use the image of a project, which may be yet to be built.
+    """Return what would be done to use the image of a project, which need not be built yet.
 
     Raises NotBuiltError for a pin that no cache has, which cannot be built.
     """
@@ -96,7 +96,7 @@ def planned(
 ) -> tuple[tuple[str, ...], list[Path]]:
     """Return what has to be done first, and which images are then chosen; raises as `choose`.
 
-    A project's own image, which is meant unless one is `named`, may be yet to be built.
+    A project's own image, which is meant unless one is `named`, need not be built yet.
     """
     try:
         return (), choose()

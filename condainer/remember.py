@@ -51,11 +51,11 @@ def remember(
 ) -> bool:
     """Write the stamp of a project whose image was found or built just now, if it can have one.
 
-    Parameters: without `built`, or when something was `told` that is to be told again, it serves
-    to run commands only. The image of the name or address `env` has a stamp of its own for the
-    settings `overrides` of the command line, and the settings its address. Whether it was written
-    is returned. What we have seen must be what it was found by: so it is looked for once more, and
-    what it depends on seen before and afterwards.
+    Returns whether it was written. Parameters: without `built`, or when something was `told` that
+    the next command has to tell, it serves to run commands only. The image of the name or address
+    `env` has a stamp of its own for the settings `overrides` of the command line, and the settings
+    its address. The image is looked up once more, and what it depends on is seen before and after
+    that, so that the stamp holds what led to the image.
     """
     directory = stamp.named(str(settings.project), env, overrides, settings.asked)
     path = stamp.path_of(directory)
@@ -121,7 +121,7 @@ def _is_first(entry: Entry, settings: Settings) -> bool:
 def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path, env: str) -> Iterator[bytes]:
     """Yield what to look at: all that decides which image a project has, and whether it is run.
 
-    Whoever may change the way to the stamps could put others in their place.
+    A user who may change the way to the stamps could put others in their place.
     """
     places = dict.fromkeys(_places(entry, settings))
     more = _leading_to(env, settings) if env else _of_project(lock, settings)
@@ -135,7 +135,7 @@ def _plan(entry: Entry, lock: Lock, settings: Settings, stamps: Path, env: str) 
 
 
 def _is_shared(path: Path | str) -> bool:
-    """Tell whether groups decide on a place: one may write it, or it belongs to somebody else."""
+    """Tell whether groups decide on a place: one may write it, or it belongs to another user."""
     try:
         states = [os.stat(path), os.lstat(path)]
     except OSError:
@@ -176,7 +176,7 @@ def _places(entry: Entry, settings: Settings) -> Iterator[tuple[bytes, Path | st
     yield from ((NUMBER, path) for path in (where, real, real.parent))
     for path in (config.SITE_FILE, config.user_file(), where / config.PROJECT_FILE):
         yield CONTENT, path
-        # Whose it is decides which keys are taken from it; activate is to be younger.
+        # Its owner decides which keys are taken from it; activate has to be younger.
         yield DATED, path
     yield DATED, config.user_file().parent
     for root in entries.roots(settings):
@@ -251,7 +251,7 @@ def _facts(entry: Entry, lock: Lock, settings: Settings) -> dict[str, str]:
 
 
 def _stage(entry: Entry, settings: Settings) -> str:
-    """Return whether a copy of the image is to be mounted, which is for the long way to make."""
+    """Return whether a copy of the image has to be mounted, which only the long way makes."""
     if settings.stage == "never":
         return ""
     from condainer.mount import mount_work
@@ -274,7 +274,7 @@ def _as_told(built: Built) -> dict[str, str]:
 def _put(path: Path, content: bytes) -> bool:
     """Write a stamp where only we can; the first of a project takes the place of needless ones."""
     new = not path.exists()
-    # Not the home directory of somebody who has none.
+    # Not the home directory of a user who has none.
     if not path.parent.is_dir() and path.parent.parent.parent.is_dir():
         make_directory(path.parent, 0o700)
     if not is_private_directory(path.parent):

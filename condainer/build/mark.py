@@ -30,6 +30,6 @@ def unchangeable(directory: Path, libraries: Sequence[Path]) -> None:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file anew: a package may have brought one, hard linked into the package cache."""
+    """Write a new file: a package may have brought one, hard linked into the package cache."""
     path.unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8")

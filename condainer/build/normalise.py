@@ -158,7 +158,7 @@ def _dist_info(directory: Path) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file anew, also in place of one that cannot be written, or has a second name."""
+    """Write a new file, also in place of one that cannot be written, or has a second name."""
     path.unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8")
 
@@ -191,7 +191,7 @@ def modes(
 
 
 def _change_mode(path: str, status: os.stat_result, mode: int) -> None:
-    """Change the mode of a file; if it is also somebody else's, in some cache, of a copy."""
+    """Change the mode of a file, or of a copy of one that a cache holds as well."""
     if status.st_nlink == 1:
         with suppress(PermissionError):
             os.chmod(path, mode)

@@ -79,7 +79,7 @@ class Prepared:
                 continue
             fitting = [row for row in written if digests.get(row[0]) == row[1]]
             _move(self.directory / str(number), prefix, written, fitting)
-            # Somebody else's byte code of what cannot be compiled is stale: it goes when compiling
+            # Byte code that is there of what cannot be compiled is stale: it goes when compiling
             # fails again.
             good = [r for r in fitting if r[3] is not None or not is_compiled(r[0])]
             targets = {row[2]: row[3] for row in good if row[3] is not None}
@@ -109,7 +109,7 @@ def preparing(
     arguments = [str(directory), str(final), str(workers)]
     with process.started([*command, *arguments], os.environ) as child:
         if jobs == 1:
-            # Its failure is told by whoever waits for it.
+            # wait() tells of its failure.
             with contextlib.suppress(CondainerError):
                 child.finish()
         yield Prepared(directory, places, child)

@@ -143,7 +143,7 @@ def python_spec(version: str, where: str) -> Spec:
 
 
 def requires_python(value: Any) -> str:
-    """Return a `requires-python` that can stand in a spec; empty for what is none."""
+    """Return a `requires-python` that can stand in a spec, or an empty text."""
     # A quotation mark would end the version there.
     return value if isinstance(value, str) and not set(value) & set("'\"[]") else ""
 

@@ -30,7 +30,7 @@ HARD = re.compile(r"\\\s*$|\s--hash[= ]|\ufeff")
 
 @dataclass(frozen=True)
 class Change:
-    """A file of a project, and what is to stand in it."""
+    """A file of a project, with its old and its new text."""
 
     path: Path
     old: str

@@ -105,7 +105,7 @@ def read(settings: Settings, platform: str) -> Inputs:
 
 
 def _beside_it(settings: Settings) -> tuple[list[requirements.Line], PipLock | None, list[Path]]:
-    """Return what the file of the pip packages says, be it locked, and all that was read."""
+    """Return the requirements, or the lock, of the pip packages, and the files that were read."""
     path, files = settings.requirements_txt, settings.files
     if pip_locks.is_one(path):
         lock = pip_locks.read(path, files.read)
@@ -264,7 +264,7 @@ def _strings(document: Document, key: str, what: str) -> list[tuple[str, str]]:
 
 def _channels(document: Document) -> tuple[str, ...]:
     channels = [item for item, _ in _strings(document, "channels", "channel names or URLs")]
-    # `nodefaults` says that no default channel is to be added, which we never do.
+    # `nodefaults` asks to add no default channel, which we never do.
     wanted = [channel for channel in dict.fromkeys(channels) if channel != "nodefaults"]
     for channel, where in _strings(document, "channels", "channel names or URLs"):
         check_channel(channel, where)

@@ -58,7 +58,7 @@ def others(path: Path) -> list[Path]:
 
 
 def read(path: Path, read: Read) -> PipLock:
-    """Read a lock of pip packages; raises InputError for what is none."""
+    """Read a lock of pip packages; raises InputError for any other file."""
     try:
         document = toml_file.load(path, read)
     except FileNotFoundError:

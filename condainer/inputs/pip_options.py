@@ -60,7 +60,7 @@ class _Parser(OptionParser):
 
 
 def parsed(text: str, where: str) -> list[Option]:
-    """Return the options of a line; raises InputError for what is none of pip's.
+    """Return the options of a line; raises InputError for one that pip does not know.
 
     Parameters: `where` is the place of the line.
     """

@@ -232,7 +232,7 @@ def login(text: str) -> str:
 
 
 def _refuse_variables(text: str, where: str) -> None:
-    """Refuse `${VARIABLE}` but for who logs in at a server, which no lock shows."""
+    """Refuse `${VARIABLE}` except in a login at a server, which no lock shows."""
     if VARIABLE.search(without_user(text)):
         raise InputError(
             f"{where}: what a variable of the environment holds cannot be locked: {text}",

@@ -73,7 +73,7 @@ def load(path: Path, read: Read) -> Toml:
 
 
 def parsed(path: Path, text: str) -> Toml:
-    """Return the content of the text of a TOML file; raises InputError for what is none."""
+    """Return the content of the text of a TOML file; raises InputError where it is not valid."""
     try:
         return Toml(path, text, tomllib.loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
@@ -85,7 +85,7 @@ def parsed(path: Path, text: str) -> Toml:
 
 
 def items(value: Any, key: str, where: str) -> list[Any]:
-    """Return the items of a list that stands at `key`; raises InputError for what is none."""
+    """Return the items of the list at `key`; raises InputError for another value."""
     if not isinstance(value, list):
         raise InputError(
             f"{where}: `{key}` must be a list, not {value!r}", f'Write `{key} = ["…"]`.'

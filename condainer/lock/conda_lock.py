@@ -1,7 +1,7 @@
 """conda-lock.yml as plain data: what conda-lock 1 to 4 wrote, read without importing it.
 
-A file of a hundred thousand lines takes seconds and bounded memory; aliases, which could expand to
-any size, no lockfile has.
+A file of a hundred thousand lines takes seconds and bounded memory. Aliases, which could expand to
+any size, are refused.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read(path: Path, platform: str, partial: bool = False, read: Read = read_byt
 
 
 def content_of(path: Path, read: Read = read_bytes) -> dict[str, Any]:
-    """Return what a conda-lock.yml holds, all of it as text, which is not to be changed.
+    """Return what a conda-lock.yml holds, all of it as text; do not change it.
 
     Raises LockfileError when it is damaged or beyond all bounds, FileNotFoundError.
     """

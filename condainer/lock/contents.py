@@ -96,7 +96,7 @@ def _conda(package: CondaPackage) -> Package:
 
 def _pip(package: PipPackage) -> Package:
     if package.is_vcs:
-        # Its version is not known before it is built; what the commit is, is.
+        # Its version is not known before it is built, its commit is.
         where = f"#{package.subdirectory}" if package.subdirectory else ""
         filename = f"{package.commit.lower()}{where}"
         return Package("pip", package.name, package.commit[:12], "git", filename, "")

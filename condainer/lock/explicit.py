@@ -44,7 +44,7 @@ CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(cond
 CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
 MD5 = re.compile(r"[0-9a-fA-F]{32}")
 HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
-REMEDY = "Restore the file from version control, or make it anew with `cnd lock`."
+REMEDY = "Restore the file from version control, or make a new one with `cnd lock`."
 
 
 def render_explicit(lock: Lock) -> str:
@@ -291,7 +291,7 @@ class _Reader:
                 number,
                 f"no sha256 of 64 hexadecimal digits: {line!r}",
                 "An md5 proves nothing; `cnd build` completes a conda-<platform>.lock of another "
-                "tool, `cnd lock` locks anew.",
+                "tool, `cnd lock` solves again.",
             )
         self._add_conda(number, line, CondaPackage(match["url"], digest))
 

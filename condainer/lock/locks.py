@@ -145,7 +145,7 @@ class Lock:
     in a lockfile that another tool wrote, which is used as it is. `origin` is the file of another
     tool from which the lock was taken over, and `environment` which one of those in it, if it has
     several. `name` is the environment's, for prompts only.
-    `virtual` are the virtual packages that somebody chose when it was made; `references` says by
+    `virtual` are the virtual packages that the user chose when it was made; `references` says by
     which requirement a package from a git repository was asked for, as a digest. `extras` are the
     pip requirements that ask for extras, as `NAME[EXTRA,EXTRA]; MARKER`. `places` are the variables
     of the environment that said where pip packages are.

@@ -92,7 +92,7 @@ def _parsed(path: Path, text: str) -> LockFile:
         # rattler's parser takes time that grows with the square of the depth.
         check_bounds(path, text)
         with storage_errors("write a temporary file"), tempfile.NamedTemporaryFile() as copy:
-            # It reads files only: of these very bytes, whatever becomes of the file meanwhile.
+            # It reads files only, and must see these bytes even if the file changes meanwhile.
             copy.write(_as_rattler_has_it(path, text).encode())
             copy.flush()
             return LockFile.from_path(Path(copy.name))
@@ -209,7 +209,7 @@ def _hashes(package: LockedPackage) -> tuple[str, str]:
 
 
 def _commit(location: str) -> str | None:
-    """Return the URL of a commit as we write it, None for what is none.
+    """Return the URL of a commit as we write it, or None.
 
     pixi keeps what was asked for in the query, and the commit in the fragment:
     `git+https://HOST/REPOSITORY?tag=v1&subdirectory=DIRECTORY#COMMIT`.

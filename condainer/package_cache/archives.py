@@ -60,7 +60,7 @@ def find(file: File, settings: Settings) -> Path | None:
     path = next((path for path in candidates if _is_good(path, file.sha256)), None)
     if path is not None:
         with suppress(OSError):
-            # Where reading does not do so, or nobody else's: what is not used goes (limits).
+            # Reading need not do so, and limits removes what has not been used.
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
     return path
 
@@ -96,7 +96,7 @@ def keeps_unpacked(settings: Settings) -> bool:
 
 
 def is_shared(root: Path) -> bool:
-    """Tell whether a package cache belongs to a group, or to somebody else."""
+    """Tell whether a package cache belongs to a group, or to another user."""
     try:
         status = root.stat()
     except OSError:
@@ -105,7 +105,7 @@ def is_shared(root: Path) -> bool:
 
 
 def held(path: Path, sha256: str, settings: Settings) -> Path:
-    """Return an archive that stays as it was checked, where that is to be read again.
+    """Return an archive that stays as it was checked, to be read again.
 
     One that others can replace or write is copied into the user's own package cache. Raises
     IntegrityError when it does not have its hash any more, OSError.

@@ -30,7 +30,7 @@ def use(root: Path) -> None:
 def alone_in(root: Path) -> Iterator[bool]:
     """Hold a package cache without any other process meanwhile, and tell whether that worked.
 
-    The caller is done with it: another one may have had it in between.
+    The caller has finished using it: another one may have had it in between.
     """
     descriptor = _in_use.get(root, -1)
     try:

@@ -1,7 +1,7 @@
 """Where the URLs of a lock lead: nowhere near this machine unless the user says so.
 
-Whoever can propose a lock could otherwise have files of the builder's read, or services asked that
-only the builder can reach.
+Otherwise, a proposed lock could make a build read the builder's files, or ask services that only
+the builder can reach.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def admit(lock: Lock, settings: Settings) -> None:
 def _refused(url: str, what: str) -> LockfileError:
     return LockfileError(
         f"The lock leads to {what}: {url}",
-        "Lock anew with `cnd lock`, or name the place in environment.yml (`channels:`), in the "
+        "Lock again with `cnd lock`, or name the place in environment.yml (`channels:`), in the "
         "requirements (`--find-links`, `--index-url`) or as a mirror.",
     )
 

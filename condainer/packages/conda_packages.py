@@ -66,7 +66,7 @@ def link(
     """Install packages into `directory`, with the paths in their files pointing below `prefix`.
 
     With `hard_links`, files are those of the package cache where that is on the same file system:
-    whoever changes one has to put a new file in its place.
+    to change one, put a new file in its place.
 
     They are unpacked in the package cache or, where that does not keep them or rattler cannot lock
     it, in the private directory `scratch`; `platform` is that of the packages, by default this

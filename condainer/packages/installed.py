@@ -89,7 +89,7 @@ def known(text: object) -> str:
 
 
 def license_of(head: Message) -> str:
-    """Return the license that a METADATA file names, be it an SPDX expression or another name.
+    """Return the license that a METADATA file names, an SPDX expression or another name.
 
     https://packaging.python.org/en/latest/specifications/core-metadata/ has License-Expression
     take the place of License, which can be a text, and of the classifiers.

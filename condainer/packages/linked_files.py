@@ -59,7 +59,7 @@ def check(directory: Path, before: States = NONE) -> Mapping[str, Vouched]:
     Files must have the recorded size and, where the prefix or the whole file was written by the
     engine, the recorded sha256; links must be links. Returns the files that are hard links of
     those whose sha256 the engine has just compared with their packages': `before` are states() from
-    before it did so, for it compares nothing of what it unpacks anew. Raises StorageError if one is
+    before it did so, because it compares nothing that it unpacks now. Raises StorageError if one is
     not as recorded.
     """
     after = states(Path(name) for name in before)

@@ -128,7 +128,7 @@ def _lines(lines: Sequence[Line], chosen: Mapping[str, str]) -> tuple[Line, ...]
 
 
 def _replaced(text: str, chosen: Mapping[str, str]) -> str:
-    """Put mirrors in the place of the URLs of indexes in a text, whoever logs in at these."""
+    """Replace the URLs of indexes in a text by those of mirrors, with or without logins."""
     for url, mirror in chosen.items():
         if url != DEFAULT:
             scheme, _, rest = without_user(url).rstrip("/").partition("://")

@@ -66,7 +66,7 @@ OPTION = re.compile(r"invalid value '[^\n]*' for '--(?P<name>[a-z-]+)")
 
 
 def not_of_a_requirement(error: CommandFailed) -> CondainerError | None:
-    """Return the error of what neither a requirement nor a package is to blame for, or None."""
+    """Return the error of a failure that no requirement or package has caused, or None."""
     # uv breaks lines between any two words.
     text = " ".join(error.reason.split())
     words = text.lower()

@@ -31,7 +31,7 @@ SILENCE = 60.0
 UNPACKED = ("auto", "keep", "remove")
 # What the documentation says after the meaning of a personal key.
 PERSONAL = " (user's or site's file only)"
-# The same of one that has a variable, which whoever starts us can set.
+# The same of one that has a variable, which the caller can set.
 NOT_OF_PROJECT = " (not in a project's file)"
 
 
@@ -41,7 +41,7 @@ def key(
     """Declare a configuration key: its default, its meaning, its environment variable.
 
     A `personal` key is taken from the site's and the user's file only, and from its environment
-    variable if it has one: whoever else wrote a project or started us must not decide about it.
+    variable if it has one: the author of a project must not decide about it.
     """
     whose = (NOT_OF_PROJECT if variable else PERSONAL) * personal
     metadata = {"doc": doc + whose, "variable": variable, "personal": personal}
@@ -285,7 +285,7 @@ def user_file() -> Path:
 
 def _user_directory(variable: str, below_home: str) -> Path:
     named = os.environ.get(variable, "")
-    # The XDG specification: what is not absolute is to be ignored.
+    # The XDG specification: ignore what is not absolute.
     if os.path.isabs(named):
         return Path(named)
     remedy = f"Set the environment variable HOME or {variable}."

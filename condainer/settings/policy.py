@@ -24,7 +24,7 @@ class Rule:
 
 
 def rules(value: Any, where: str) -> tuple[Rule, ...]:
-    """Return the rules of a configuration file; raises ConfigError for what is none.
+    """Return the rules of a configuration file; raises ConfigError if it is not valid.
 
     Parameters: `where` is the place of the key, as errors name it.
     """

@@ -26,7 +26,7 @@ class Seen:
 class ProjectFiles:
     """The one door to a project's own files and to the configuration.
 
-    Whatever becomes of a file while a command runs, all of the command goes by the same bytes.
+    Even if a file changes while a command runs, all of the command goes by the same bytes.
     """
 
     def __init__(self) -> None:
@@ -55,12 +55,12 @@ class ProjectFiles:
         return self.read(path).decode(encoding, errors)
 
     def is_file(self, path: Path) -> bool:
-        """Tell whether a regular file is there, be it readable or not."""
+        """Tell whether a regular file is there, readable or not."""
         error = self._look(path).error
         return error is None or error[0] not in NO_FILE
 
     def is_there(self, path: Path) -> bool:
-        """Tell whether anything is there, be it a link that leads nowhere."""
+        """Tell whether anything is there, even a link that leads nowhere."""
         seen = self._look(path)
         absent = seen.error is not None and seen.error[0] in (errno.ENOENT, errno.ENOTDIR)
         return seen.is_link or not absent

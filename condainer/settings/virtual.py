@@ -67,7 +67,7 @@ def checked(name: str, version: str, where: str) -> tuple[str, str]:
 def overrides(
     configured: tuple[tuple[str, str], ...], environ: Mapping[str, str], platform: str
 ) -> tuple[tuple[str, str], ...]:
-    """Return the virtual packages that somebody chose for a platform, sorted.
+    """Return the virtual packages that the user chose for a platform, sorted.
 
     A variable CONDA_OVERRIDE_* wins over the configuration. What names a processor
     (`archspec`) holds for the platform of this machine only. Raises ConfigError.

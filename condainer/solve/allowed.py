@@ -11,7 +11,7 @@ from condainer.solve.lock_state import LockState
 
 
 def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
-    """Refuse forbidden channels in the locks of platforms, or in what is yet to be solved.
+    """Refuse forbidden channels in the locks of platforms, or in what has to be solved.
 
     Raises PolicyError, and InputError for inputs that cannot be read.
     """

@@ -1,8 +1,8 @@
 """Locks of other tools without the sha256 of all packages: completed with that of their channel.
 
-An md5 proves nothing against somebody who wants another file to have it, so it is used once: to
-find the package in the channel's index. Without any hash, that is taken which the channel has now.
-What was found is kept in a file of ours beside the lock.
+An md5 does not protect from a forged file, so it is used once: to find the package in the channel's
+index. Without any hash, the package that the channel has now is taken. The result is kept in a file
+of ours beside the lock.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def kept(lock: Lock, settings: Settings) -> Lock | None:
     except (FileNotFoundError, LockfileError):
         return None
     theirs = source_of(settings.project / lock.origin, settings.project, read)
-    # Somebody can have edited it.
+    # It can have been edited.
     same = _without_hashes(completed) == _without_hashes(lock)
     return completed if same and theirs in completed.sources else None
 

@@ -1,4 +1,4 @@
-"""Solving anew while the packages of an older lock stay where they can."""
+"""Solving again while the packages of an older lock stay where they can."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ IN_THE_WAY = re.compile(r"(\S+) \S+ is locked, but another version is required")
 
 @dataclass(frozen=True)
 class Problem:
-    """What is to be solved, in the solver's own terms."""
+    """What to solve, in the solver's own terms."""
 
     gateway: Gateway
     channels: list[Channel]
@@ -31,8 +31,8 @@ class Problem:
 async def solve_holding(problem: Problem, held: Sequence[CondaPackage]) -> list[RepoDataRecord]:
     """Solve with the held packages fixed, and let go only of those that stand in the way.
 
-    A failed solve costs as much as one that succeeds, and names one package or two. So what
-    depends on them and would not do with what comes in their place goes with them, and there are
+    A failed solve costs as much as one that succeeds, and names one package or two. So packages
+    that depend on them and do not work with their replacements go with them, and there are
     three solves at most; in the last, all are preferred rather than fixed. Raises what
     rattler.solve() does.
     """
@@ -57,7 +57,7 @@ async def solve_holding(problem: Problem, held: Sequence[CondaPackage]) -> list[
 async def _solve(
     problem: Problem, records: Mapping[str, RepoDataRecord], free: AbstractSet[str]
 ) -> list[RepoDataRecord]:
-    """Solve with the records fixed but for those whose names are given, which are preferred."""
+    """Solve with the records fixed, except those named in `free`, which are preferred."""
     import rattler
 
     return await rattler.solve(
@@ -74,7 +74,7 @@ async def _solve(
 async def _with_dependants(
     problem: Problem, records: Mapping[str, RepoDataRecord], moving: AbstractSet[str]
 ) -> set[str]:
-    """Return what is to move, and those of the records that cannot stay when it does."""
+    """Return the names of packages that move, and of those that cannot stay when they do."""
     import rattler
 
     place: dict[str, list[RepoDataRecord]] = {name: [] for name in moving}

@@ -140,7 +140,7 @@ def _scalar_of_yaml(value: str | bool) -> str:
 def parse(path: Path, read: Read = read_bytes) -> Mapping[str, Any]:
     """Return what a conda-lock.yml of ours holds, nothing if it is absent or damaged.
 
-    A damaged file is what `cnd lock` is the remedy for.
+    `cnd lock` is the remedy for a damaged file.
     """
     try:
         if not read(path).startswith(HEAD.rstrip().encode()):

@@ -72,7 +72,7 @@ def solve(
 def asked_channels(inputs: Inputs, settings: Settings) -> list[Channel]:
     """Return the channels that the inputs ask for, by themselves or before `::`.
 
-    Raises PolicyError for a forbidden one, InputError for what is none, and for specs.
+    Raises PolicyError for a forbidden one, InputError for one, or a spec, that is not valid.
     """
     places = dict(inputs.places)
     asked = [

@@ -74,7 +74,7 @@ def is_external(settings: Settings) -> bool:
 def chosen(settings: Settings, reporter: Reporter) -> Engine:
     """Return the engine in force; an installer that has not yet been run is run now.
 
-    Raises ToolError when the executable does not do, BuildError when the installer fails.
+    Raises ToolError when the executable is not usable, BuildError when the installer fails.
     """
     if not is_external(settings):
         return Engine()
@@ -103,7 +103,7 @@ def _executable(settings: Settings, reporter: Reporter) -> Path:
 def in_force(settings: Settings) -> str:
     """Return the engine in force in words, without running an installer.
 
-    Raises ToolError when its executable does not do.
+    Raises ToolError when its executable is not usable.
     """
     if not is_external(settings):
         name, version = Engine().tool

@@ -36,7 +36,7 @@ def held(
 ) -> tuple[Line, ...]:
     """Return the requirements with the commits of an older lock where the same is still asked for.
 
-    Parameters: `packages` are those of the lock that are to stay; `references` is what noted()
+    Parameters: `packages` are those of the lock that should stay; `references` is what noted()
     returned for it.
     """
     digests = {pip_name(name): digest for name, digest in references}

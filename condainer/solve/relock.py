@@ -164,7 +164,7 @@ def steps(settings: Settings, wish: Wish) -> list[str]:
 
 
 def _state_or_none(settings: Settings, platform: str) -> LockState:
-    """Return the state of a lock; a damaged one of ours is as good as none."""
+    """Return the state of a lock; a damaged one of ours counts as missing."""
     try:
         return lock_state(settings, platform)
     except LockfileError as error:
@@ -176,7 +176,7 @@ def _reason(state: LockState, wish: Wish, settings: Settings) -> str:
     if state.status != "current":
         return state.reason
     if wish.upgrade:
-        return "everything is to be upgraded"
+        return "everything may be upgraded"
     if wish.update:
         return f"{', '.join(wish.update)} may move"
     # What it holds beside the explicit lockfile is known to the channels only.
@@ -226,7 +226,7 @@ def _relocked(
 
 
 def _held(old: Lock | None, wish: Wish) -> tuple[tuple[CondaPackage, ...], tuple[PipPackage, ...]]:
-    """Return the packages of an old lock that are to stay where they are."""
+    """Return the packages of an old lock that should stay where they are."""
     if old is None or wish.upgrade:
         return (), ()
     free = {pip_name(name) for name in wish.update} | {name.lower() for name in wish.update}

@@ -32,7 +32,7 @@ OF_PYPI = (
 )
 SOURCE = ("path", "git", "branch", "tag", "rev", "subdirectory")
 NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]*[A-Za-z0-9_])?")
-# What each option of pixi is to pip, where it is the same.
+# What pip calls each option of pixi that it has, too.
 SAME = {"first-index": "", "if-necessary-or-explicit": "", "allow": "--pre"}
 MODES = ("index-strategy", "prerelease-mode")
 
@@ -176,7 +176,7 @@ def _is_archive(path: Any) -> bool:
 
 
 def _archive(name: str, entry: Mapping[str, Any], where: str, base: Path) -> str:
-    """Return the URL of a package's archive, with the hash that it is to have."""
+    """Return the URL of a package's archive, with the hash that it must have."""
     if "url" in entry:
         url = str(entry["url"])
     else:

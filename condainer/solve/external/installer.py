@@ -1,8 +1,8 @@
 """A Miniforge-like installer, run once into a private directory that its sha256 names.
 
-An installation names its own path in its files, so that it cannot be made aside and moved. So each
-run has a path of its own, and a mark that is written last says which one is whole: whoever is
-interrupted leaves no mark, and of several at once the first to finish is used by all.
+An installation has its own path in its files, so it cannot be made aside and moved. Each run has a
+path of its own, and a mark that is written last says which one is whole: an interrupted run leaves
+no mark, and of several at once the first to finish is used by all.
 """
 
 from __future__ import annotations

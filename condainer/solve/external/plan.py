@@ -16,7 +16,7 @@ from condainer.system.reporter import Silent
 if TYPE_CHECKING:
     from rattler import RepoDataRecord
 
-# What comes of taking an answer for what it should be.
+# What is raised where an answer is not what it should be.
 UNFIT: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, AttributeError)
 
 

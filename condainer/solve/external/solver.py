@@ -227,7 +227,7 @@ def _ask(question: Question, attempt: int) -> dict[str, Any]:
     except process.CommandFailed as error:
         raise ToolError(
             f"conda-lock could not ask {executable.path}: {error.reason[-SAID:]}",
-            "Install conda-lock anew, or remove `conda_exe:` from the configuration.",
+            "Install conda-lock again, or remove `conda_exe:` from the configuration.",
         ) from None
     answer: dict[str, Any] = json.loads((place / "answer.json").read_text("utf-8"))
     return answer

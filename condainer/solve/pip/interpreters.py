@@ -108,7 +108,7 @@ def _publish(draft: Path, place: Path) -> None:
     try:
         os.rename(draft, place)
     except OSError:
-        # Somebody else's, which is as good.
+        # Another process's, which is as good.
         if not place.is_dir():
             raise
 

@@ -227,7 +227,7 @@ def exported(lock: PipLock, settings: Settings, reporter: Reporter) -> str:
                 if STALE.search(error.stderr):
                     raise InputError(
                         f"{lock.path}: does not fit to pyproject.toml any more: {error.reason}",
-                        "`uv lock` makes it anew.",
+                        "Run `uv lock` again.",
                     ) from None
                 reporter.warn(
                     f"{lock.path} could not be compared with pyproject.toml, and is taken as it "
@@ -237,7 +237,7 @@ def exported(lock: PipLock, settings: Settings, reporter: Reporter) -> str:
                 return process.run([*command, "--frozen"], env=variables).stdout
             except CommandFailed as error:
                 raise InputError(
-                    f"{lock.path}: uv cannot read it: {error.reason}", "`uv lock` makes it anew."
+                    f"{lock.path}: uv cannot read it: {error.reason}", "Run `uv lock` again."
                 ) from None
 
 

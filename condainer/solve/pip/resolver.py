@@ -62,8 +62,8 @@ def resolve(
 ) -> Resolved:
     """Resolve the pip requirements against the conda packages of a solution.
 
-    Parameters: `python` is the one among `solved`, `held` are packages of an older lock that are
-    to stay, `scratch` is a private directory. Raises what wheels.resolve() and
+    Parameters: `python` is the one among `solved`, `held` are packages of an older lock that
+    should stay, `scratch` is a private directory. Raises what wheels.resolve() and
     conda_packages.link() do.
     """
     uv_options.check(inputs.requirements)
