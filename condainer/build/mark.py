@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from condainer.build import normalise
+
 # One line: pip and uv print it as the reason, conda as the message.
 REASON = (
     "It is a read-only Condainer image: add the package to environment.yml or requirements.txt "
@@ -25,11 +27,6 @@ def unchangeable(directory: Path, libraries: Sequence[Path]) -> None:
     modules. The same for all images, so that bytes depend on the recipe's number alone.
     """
     for library in libraries:
-        _write(library / PIP_MARKER, f"[externally-managed]\nError={REASON}\n")
-    _write(directory / "conda-meta" / CONDA_MARKER, json.dumps({"message": REASON}) + "\n")
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a new file: a package may have brought one, hard linked into the package cache."""
-    path.unlink(missing_ok=True)
-    path.write_text(text, encoding="utf-8")
+        normalise.replace(library / PIP_MARKER, f"[externally-managed]\nError={REASON}\n")
+    text = json.dumps({"message": REASON}) + "\n"
+    normalise.replace(directory / "conda-meta" / CONDA_MARKER, text)

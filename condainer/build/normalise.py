@@ -158,7 +158,7 @@ def _dist_info(directory: Path) -> None:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a new file, also in place of one that cannot be written, or has a second name."""
+    """Write a new file in place of one that may be read-only, or a link into the package cache."""
     path.unlink(missing_ok=True)
     path.write_text(text, encoding="utf-8")
 

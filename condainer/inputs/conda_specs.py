@@ -15,6 +15,8 @@ from condainer.system.yaml_file import Document
 LIST = "Write each item on a line of its own that begins with `- `."
 PACKAGE_URL = re.compile(r"\w+://\S*\.(conda|tar\.bz2)(#|$)")
 PACKAGE_PATH = re.compile(r"(~|\.{0,2}/)\S*\.(conda|tar\.bz2)")
+# Where the name of a conda spec, or of a requirement, ends.
+END = re.compile(r"[\s=<>!~\[;|@(]")
 SPEC = "Write it as `name`, `name=1.2`, `name>=1,<2` (with a comma) or `channel::name`."
 # What conda takes for something else than it says.
 DOUBTFUL = (
@@ -119,12 +121,16 @@ def _pip(document: Document, index: int, lines: Any) -> list[tuple[str, str]]:
     return result
 
 
+def name_of(spec: str) -> str:
+    """Return the name of the package that a spec asks for, in small letters."""
+    if PACKAGE_URL.match(spec):
+        return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0].lower()
+    return END.split(spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
+
+
 def is_python(spec: str) -> bool:
     """Tell whether a spec asks for python itself."""
-    if PACKAGE_URL.match(spec):
-        return spec.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0] == "python"
-    name = re.split(r"[\s=<>!~\[;|]", spec.rpartition("::")[2].strip(), maxsplit=1)[0]
-    return name.lower() == "python"
+    return name_of(spec) == "python"
 
 
 def with_python(specs: tuple[Spec, ...], where: str, version: str) -> tuple[Spec, ...]:

@@ -14,14 +14,13 @@ from pathlib import Path
 
 import yaml
 
+from condainer.inputs import conda_specs
 from condainer.inputs.conda_specs import PACKAGE_URL
 from condainer.lock.locks import pip_name
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
 
 BY_HAND = "Edit the file by hand, then run `cnd build`."
-# Where the name of a conda spec, or of a requirement, ends.
-END = re.compile(r"[\s=<>!~\[;|@(]")
 # A line of a requirements file that has a comment at its end.
 COMMENT = re.compile(r"(\s+#.*)?$")
 # What a new text cannot simply take the place of.
@@ -45,13 +44,11 @@ class Change:
 def name_of(spec: str) -> str:
     """Return the name of the package that a conda spec or a requirement is about."""
     text = spec.strip()
-    if PACKAGE_URL.match(text):
-        return text.partition("#")[0].rpartition("/")[2].rsplit("-", 2)[0].lower()
-    if text.startswith("-") or "://" in text.partition(" @ ")[0].partition(" ")[0]:
+    place = "://" in text.partition(" @ ")[0].partition(" ")[0]
+    if not PACKAGE_URL.match(text) and (place or text.startswith("-")):
         # An option, or a place without a name: it stands for itself.
         return text
-    bare = END.split(text.rpartition("::")[2].strip(), maxsplit=1)[0]
-    return bare.lower()
+    return conda_specs.name_of(text)
 
 
 def is_bare(spec: str) -> bool:

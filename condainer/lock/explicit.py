@@ -276,26 +276,22 @@ class _Reader:
 
     def _conda(self, number: int, line: str) -> None:
         match = PACKAGE.fullmatch(line)
-        if match is None and self.partial and not self.ours and BARE.fullmatch(line):
-            self._add_conda(number, line, CondaPackage(line, ""))
-            return
-        if not match:
+        partial = self.partial and not self.ours
+        if match is None and partial and BARE.fullmatch(line):
+            package = CondaPackage(line, "")
+        elif match is None:
             raise self._error(number, f"not a package URL with a hash: {line!r}", HASHLESS)
-        digest = _hash(match["hash"])
-        if digest is None and self.partial and not self.ours and MD5.fullmatch(match["hash"]):
+        elif digest := _hash(match["hash"]):
+            package = CondaPackage(match["url"], digest)
+        elif partial and MD5.fullmatch(match["hash"]):
             package = CondaPackage(match["url"], "", match["hash"].lower())
-            self._add_conda(number, line, package)
-            return
-        if digest is None:
+        else:
             raise self._error(
                 number,
                 f"no sha256 of 64 hexadecimal digits: {line!r}",
                 "An md5 proves nothing; `cnd build` completes a conda-<platform>.lock of another "
                 "tool, `cnd lock` solves again.",
             )
-        self._add_conda(number, line, CondaPackage(match["url"], digest))
-
-    def _add_conda(self, number: int, line: str, package: CondaPackage) -> None:
         self._check_url(number, line, package.url)
         if not CONDA_FILENAME.fullmatch(package.filename):
             raise self._error(number, f"not the URL of a conda package: {line!r}")

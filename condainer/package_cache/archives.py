@@ -152,6 +152,15 @@ def partials(root: Path) -> Iterator[Path]:
         yield directory
 
 
+def publish_directory(draft: Path, target: Path) -> None:
+    """Move a directory to its place; one that another process put there is as good."""
+    try:
+        os.rename(draft, target)
+    except OSError:
+        if not target.is_dir():
+            raise
+
+
 def publish(partial: Path, file: File, settings: Settings) -> Path:
     """Move a file that was checked to its place, and return that; raises OSError."""
     root = partial.parent.parent

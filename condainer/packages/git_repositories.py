@@ -11,7 +11,7 @@ from pathlib import Path
 
 from condainer.lock.locks import GIT, PipPackage
 from condainer.network import silence
-from condainer.package_cache.archives import partials, private_root
+from condainer.package_cache.archives import partials, private_root, publish_directory
 from condainer.settings.config import Settings
 from condainer.system import environments, process
 from condainer.system.errors import (
@@ -174,17 +174,9 @@ def _mirror(package: PipPackage, settings: Settings, source: str = "") -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         # What stands there without the commit is of no use.
         remove_tree(target)
-        _publish(draft, target)
-
-
-def _publish(draft: Path, target: Path) -> None:
-    for hook in (draft / "hooks").glob("*"):
-        hook.unlink()
-    try:
-        os.rename(draft, target)
-    except OSError:
-        if not target.is_dir():
-            raise
+        for hook in (draft / "hooks").glob("*"):
+            hook.unlink()
+        publish_directory(draft, target)
 
 
 def _has(repository: Path, commit: str) -> bool:

@@ -117,16 +117,21 @@ def resolve(
             f"{', '.join(local)} can be installed only on machines that have the directory of "
             "--find-links"
         )
-    built = [package.filename for package in chosen if not package.is_wheel]
+    warn_of_sources(chosen, reporter)
+    lost = sorted(set(added) - {package.name for package in chosen})
+    if lost:
+        raise InputError(f"No URL with a sha256 could be found for {', '.join(lost)}")
+    return Resolved(tuple(sorted(chosen, key=lambda package: package.name)), removed)
+
+
+def warn_of_sources(packages: Sequence[PipPackage], reporter: Reporter) -> None:
+    """Name the packages that each build compiles from their source."""
+    built = [package.filename for package in packages if not package.is_wheel]
     if built:
         reporter.warn(
             f"Built from source during each build: {', '.join(built)}: there is no wheel that "
             "fits, and the bytes depend on the build tools of the day"
         )
-    lost = sorted(set(added) - {package.name for package in chosen})
-    if lost:
-        raise InputError(f"No URL with a sha256 could be found for {', '.join(lost)}")
-    return Resolved(tuple(sorted(chosen, key=lambda package: package.name)), removed)
 
 
 def _changes(

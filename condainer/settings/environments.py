@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from condainer.startup.find_project import DEFAULT, ENVIRONMENT
 from condainer.system.errors import ConfigError
+from condainer.system.text import did_you_mean
 
 if TYPE_CHECKING:
     from condainer.settings.config import Settings
@@ -94,10 +95,7 @@ def _check_key(key: str, where: str, known: list[str]) -> None:
             f"{where}: `{key}` is for all environments of a project",
             f"Write it beside `{FIELD}:`. One environment has {', '.join(KEYS)}.",
         )
-    import difflib
-
-    near = difflib.get_close_matches(key, KEYS, 1, 0.4)
-    hint = f"Did you mean `{near[0]}`?" if near else f"An environment has {', '.join(KEYS)}."
+    hint = did_you_mean(key, KEYS, f"An environment has {', '.join(KEYS)}.", 0.4)
     raise ConfigError(f"{where}: unknown key `{key}` of an environment", hint)
 
 

@@ -16,6 +16,7 @@ from condainer.settings.values import from_text, typed
 from condainer.startup.find_project import DEFAULT, ENVIRONMENT
 from condainer.system import ownership
 from condainer.system.errors import ConfigError
+from condainer.system.text import did_you_mean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -283,8 +284,5 @@ def _check_key(name: str, where: str, personal: bool = False) -> None:
             f"{where}: `{name}` is a key of the original Condainer: {REPLACED[name]}",
             "Remove the line.",
         )
-    import difflib
-
-    near = difflib.get_close_matches(name, known, 1, 0.4)
-    hint = f"Did you mean `{near[0]}`?" if near else "Known keys: " + ", ".join(known) + "."
+    hint = did_you_mean(name, known, f"Known keys: {', '.join(known)}.", 0.4)
     raise ConfigError(f"{where}: unknown key `{name}`", hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -100,6 +101,11 @@ def virtual_packages(platform: str, chosen: tuple[tuple[str, str], ...]) -> tupl
     if "__cuda" not in packages:
         packages.pop("__cuda_arch", None)
     return tuple(packages[name] for name in sorted(packages))
+
+
+def in_force(configured: tuple[tuple[str, str], ...], platform: str) -> tuple[Virtual, ...]:
+    """Return the virtual packages to solve with for a platform; raises ConfigError."""
+    return virtual_packages(platform, overrides(configured, os.environ, platform))
 
 
 def _chosen(name: str, version: str) -> Virtual:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from condainer.inputs.conda_specs import Spec, remedy_of, spelled_out
+from condainer.inputs.conda_specs import Spec, name_of, remedy_of, spelled_out
 from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
@@ -279,7 +279,7 @@ def _kept_indices(settings: Settings) -> Iterator[Path]:
 
 def no_solution(inputs: Inputs, text: str) -> SolveError:
     """Return the error that shows a solver's explanation, with the places of the specs in it."""
-    named = [spec.where for spec in inputs.specs if _spec_name(spec) in text]
+    named = [spec.where for spec in inputs.specs if name_of(spec.text) in text]
     places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
     return SolveError(
         f"{places}: no solution on {inputs.platform}:\n{text}",
@@ -310,19 +310,14 @@ def _virtual_packages(inputs: Inputs) -> list[rattler.GenericVirtualPackage]:
     import rattler
     from rattler.package import BuildString
 
-    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
     return [
         rattler.GenericVirtualPackage(
             rattler.PackageName(package.name),
             rattler.Version(package.version),
             BuildString(package.build),
         )
-        for package in virtual.virtual_packages(inputs.platform, chosen)
+        for package in virtual.in_force(inputs.virtual_packages, inputs.platform)
     ]
-
-
-def _spec_name(spec: Spec) -> str:
-    return re.split(r"[\s=<>!~\[]", spec.text.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
 
 
 def _explanation(error: Exception) -> str:

@@ -22,6 +22,7 @@ from condainer.system.errors import InputError, LockfileError, SolveError, Stale
 from condainer.system.files import stand_somewhere, storage_errors
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
+from condainer.system.text import did_you_mean
 
 # In an explicit lockfile, so that solving again does not try to make it.
 WITHOUT = f"# without {CONDA_LOCK}:"
@@ -71,12 +72,9 @@ def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str
         platforms = declared or tuple(dict.fromkeys((this, *_locked_platforms(settings))))
     for platform in platforms:
         if platform not in PLATFORMS:
-            import difflib
-
-            near = difflib.get_close_matches(platform, PLATFORMS, 1)
+            known = f"Known are {', '.join(PLATFORMS)}."
             raise InputError(
-                f"{platform!r} is not a platform",
-                f"Did you mean {near[0]}?" if near else f"Known are {', '.join(PLATFORMS)}.",
+                f"{platform!r} is not a platform", did_you_mean(platform, PLATFORMS, known)
             )
     return platforms
 
@@ -193,12 +191,10 @@ def _check_names(names: Sequence[str], locks: Sequence[Lock]) -> None:
     known |= {pip_name(package.name) for lock in locks for package in lock.pip}
     for name in names:
         if name.lower() not in known and pip_name(name) not in known:
-            import difflib
-
-            near = difflib.get_close_matches(name.lower(), sorted(known), 1)
+            hint = "`cnd show` of a lockfile lists them."
             raise InputError(
                 f"The lock has no package {name!r}",
-                f"Did you mean `{near[0]}`?" if near else "`cnd show` of a lockfile lists them.",
+                did_you_mean(name.lower(), sorted(known), hint),
             )
 
 

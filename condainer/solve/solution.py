@@ -19,8 +19,8 @@ from condainer.solve.conda_solver import solve
 from condainer.solve.lock_state import described
 from condainer.solve.pip import resolver
 from condainer.system.errors import InputError
-from condainer.system.files import programs_of, storage_errors
-from condainer.system.private_directory import claimed_directory
+from condainer.system.files import programs_of
+from condainer.system.private_directory import working_directory
 from condainer.system.reporter import Reporter
 
 
@@ -83,11 +83,9 @@ def _pip(
         from condainer.solve.pip import locked
 
         return locked.packages(inputs.pip_lock, inputs, solved, python, settings, reporter)
-    with storage_errors(f"work in {settings.staging_directory}"):
-        settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        claimed = claimed_directory(settings.staging_directory, STAGE)
-        with claimed as scratch, programs_of(settings.staging_directory):
-            resolved = resolver.resolve(inputs, solved, python, held, scratch, settings, reporter)
+    working = working_directory(settings.staging_directory, STAGE)
+    with working as scratch, programs_of(settings.staging_directory):
+        resolved = resolver.resolve(inputs, solved, python, held, scratch, settings, reporter)
     if resolved.replaced:
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from condainer.startup.lease_files import this_boot as this_boot
 from condainer.startup.lease_files import this_host as this_host
-from condainer.system.files import remove_tree
+from condainer.system.files import remove_tree, storage_errors
 
 _until_exit = ExitStack()
 # For programs that import the package: `cnd` itself skips this and calls leave().
@@ -66,6 +66,15 @@ def claimed_directory(parent: Path, purpose: str, doing: str = "") -> Iterator[P
     finally:
         remove_tree(path)
         os.close(descriptor)
+
+
+@contextmanager
+def working_directory(parent: Path, purpose: str) -> Iterator[Path]:
+    """Make a claimed directory, and its parents; raises StorageError for what fails in it."""
+    with storage_errors(f"work in {parent}"):
+        parent.mkdir(parents=True, exist_ok=True)
+        with claimed_directory(parent, purpose) as path:
+            yield path
 
 
 def directory_until_exit(parent: Path, purpose: str) -> Path:

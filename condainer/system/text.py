@@ -5,6 +5,8 @@ It imports nothing.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 def human_size(size: int) -> str:
     """Return a number of bytes as people write it: `148.1 MB`."""
@@ -29,6 +31,17 @@ def human_seconds(seconds: float) -> str:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str, near: float = 0.6) -> str:
+    """Return the question after a word that is not known: for the nearest one, or `otherwise`.
+
+    Parameters: `near` is how alike the two have to be, from 0 to 1.
+    """
+    import difflib
+
+    matches = difflib.get_close_matches(word, [*known], 1, near)
+    return f"Did you mean `{matches[0]}`?" if matches else otherwise
 
 
 def human_rate(size: int, seconds: float) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,8 +20,7 @@ from condainer.solve.external.conda_exe import OVERRIDES, SAID, Executable, envi
 from condainer.solve.external.plan import completed, planned, unusable
 from condainer.system import process
 from condainer.system.errors import CondainerError, ConfigError, SolveError, ToolError
-from condainer.system.files import storage_errors
-from condainer.system.private_directory import claimed_directory
+from condainer.system.private_directory import working_directory
 from condainer.system.urls import NETRC, has_secret, redacted
 
 if TYPE_CHECKING:
@@ -59,11 +57,9 @@ def solve(
     if not specs:
         return []
     _admit(sources, settings)
-    with storage_errors(f"work in {settings.staging_directory}"):
-        settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        with claimed_directory(settings.staging_directory, STAGE) as scratch:
-            asked = _question(executable, sources, specs, inputs, scratch, settings)
-            return _solve(asked, specs, held)
+    with working_directory(settings.staging_directory, STAGE) as scratch:
+        asked = _question(executable, sources, specs, inputs, scratch, settings)
+        return _solve(asked, specs, held)
 
 
 @dataclass(frozen=True)
@@ -136,8 +132,7 @@ def _admit(sources: Sequence[str], settings: Settings) -> None:
 
 def _virtual_packages(inputs: Inputs) -> dict[str, str]:
     """Return the variables by which an executable takes the machine for what we take it for."""
-    chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
-    there = {p.name: p for p in virtual.virtual_packages(inputs.platform, chosen)}
+    there = {p.name: p for p in virtual.in_force(inputs.virtual_packages, inputs.platform)}
     variables = {}
     for name in virtual.NAMES:
         package = there.get(f"__{name}")

@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.lock.locks import CondaPackage
-from condainer.package_cache.archives import keeps_unpacked, partials, private_root
+from condainer.package_cache.archives import (
+    keeps_unpacked,
+    partials,
+    private_root,
+    publish_directory,
+)
 from condainer.settings.config import Settings
 from condainer.system.errors import BuildError, StorageError
 from condainer.system.reporter import Reporter
@@ -101,16 +106,7 @@ def _make(
         if not wanted.is_whole():
             with suppress(FileNotFoundError):
                 os.rename(wanted.place, scratch / "changed")
-        _publish(draft.place, wanted.place)
-
-
-def _publish(draft: Path, place: Path) -> None:
-    try:
-        os.rename(draft, place)
-    except OSError:
-        # Another process's, which is as good.
-        if not place.is_dir():
-            raise
+        publish_directory(draft.place, wanted.place)
 
 
 def _remove_unused(parent: Path, scratch: Path) -> None:

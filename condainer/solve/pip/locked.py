@@ -6,7 +6,6 @@ no published format: uv itself writes it as a pylock.toml.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,14 +18,13 @@ from condainer.inputs.requirements import REMEDY
 from condainer.inputs.toml_file import Toml
 from condainer.lock.locks import PipPackage, pip_name
 from condainer.lock.solved_package import Solved
-from condainer.pypi.wheels import find_uv
+from condainer.pypi.wheels import find_uv, warn_of_sources
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings
 from condainer.solve.pip.foreign import machine_of, markers, operating_system
 from condainer.system import environments, process
 from condainer.system.errors import InputError
-from condainer.system.files import storage_errors
-from condainer.system.private_directory import claimed_directory
+from condainer.system.private_directory import working_directory
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 from condainer.system.urls import without_user
@@ -82,12 +80,7 @@ def packages(
     doubled = [package.name for package in taken if pip_name(package.name) in names]
     if doubled:
         reporter.warn(f"{lock.path.name} replaces conda packages: {', '.join(doubled)}")
-    built = [package.filename for package in taken if not package.is_wheel]
-    if built:
-        reporter.warn(
-            f"Built from source during each build: {', '.join(built)}: there is no wheel that "
-            "fits, and the bytes depend on the build tools of the day"
-        )
+    warn_of_sources(taken, reporter)
     return taken
 
 
@@ -134,8 +127,7 @@ def chosen(document: Toml, python: Solved, inputs: Inputs) -> tuple[PipPackage, 
 
 def _environment(inputs: Inputs, python: Solved) -> tuple[Any, dict[str, str]]:
     """Return what markers are compared with, and the versions of virtual packages."""
-    given = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
-    offered = virtual.virtual_packages(inputs.platform, given)
+    offered = virtual.in_force(inputs.virtual_packages, inputs.platform)
     versions = {package.name: package.version for package in offered}
     return markers(inputs.platform, python, versions), versions
 
@@ -216,29 +208,27 @@ def exported(lock: PipLock, settings: Settings, reporter: Reporter) -> str:
     project's pyproject.toml.
     """
     directory = lock.path.parent
-    with storage_errors(f"work in {settings.staging_directory}"):
-        settings.staging_directory.mkdir(parents=True, exist_ok=True)
-        with claimed_directory(settings.staging_directory, STAGE) as scratch:
-            command = [find_uv(), *UV, *PART, "--project", str(directory)]
-            variables = {**environments.resolving(scratch), "UV_PYTHON_DOWNLOADS": "never"}
-            try:
-                return process.run([*command, "--locked"], env=variables).stdout
-            except CommandFailed as error:
-                if STALE.search(error.stderr):
-                    raise InputError(
-                        f"{lock.path}: does not fit to pyproject.toml any more: {error.reason}",
-                        "Run `uv lock` again.",
-                    ) from None
-                reporter.warn(
-                    f"{lock.path} could not be compared with pyproject.toml, and is taken as it "
-                    f"is: {error.reason}"
-                )
-            try:
-                return process.run([*command, "--frozen"], env=variables).stdout
-            except CommandFailed as error:
+    with working_directory(settings.staging_directory, STAGE) as scratch:
+        command = [find_uv(), *UV, *PART, "--project", str(directory)]
+        variables = {**environments.resolving(scratch), "UV_PYTHON_DOWNLOADS": "never"}
+        try:
+            return process.run([*command, "--locked"], env=variables).stdout
+        except CommandFailed as error:
+            if STALE.search(error.stderr):
                 raise InputError(
-                    f"{lock.path}: uv cannot read it: {error.reason}", "Run `uv lock` again."
+                    f"{lock.path}: does not fit to pyproject.toml any more: {error.reason}",
+                    "Run `uv lock` again.",
                 ) from None
+            reporter.warn(
+                f"{lock.path} could not be compared with pyproject.toml, and is taken as it "
+                f"is: {error.reason}"
+            )
+        try:
+            return process.run([*command, "--frozen"], env=variables).stdout
+        except CommandFailed as error:
+            raise InputError(
+                f"{lock.path}: uv cannot read it: {error.reason}", "Run `uv lock` again."
+            ) from None
 
 
 def _tags(platform: str, python: Solved, versions: Mapping[str, str]) -> Iterator[Tag]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,8 +76,7 @@ def resolve(
     if question.is_foreign:
         from condainer.solve.pip.foreign import put_interpreter
 
-        chosen = virtual.overrides(inputs.virtual_packages, os.environ, inputs.platform)
-        offered = virtual.virtual_packages(inputs.platform, chosen)
+        offered = virtual.in_force(inputs.virtual_packages, inputs.platform)
         put_interpreter(question.prefix, inputs.platform, python, offered)
     return question.ask()
 
