@@ -17,6 +17,7 @@ from condainer.inputs.read import read_inputs
 from condainer.lock.locks import VCS, Lock
 from condainer.network.hosts import NO_HOST, host_of, near
 from condainer.packages import forbidden
+from condainer.packages.channels import channel_of
 from condainer.settings import condarc
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError, LockfileError
@@ -80,8 +81,6 @@ def _named(settings: Settings) -> Iterator[str]:
 
 
 def _of_inputs(inputs: Inputs, settings: Settings) -> Iterator[str]:
-    from condainer.packages.channels import channel_of
-
     for channel in inputs.channels:
         with suppress(InputError):
             yield channel_of(channel, settings).url

@@ -17,7 +17,9 @@ from condainer.inputs.inputs import Inputs
 from condainer.lock.explicit import CONDA_FILENAME
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
-from condainer.packages import forbidden
+from condainer.network import http
+from condainer.package_cache import archives
+from condainer.packages import conda_packages, downloads, forbidden
 from condainer.settings.config import Settings
 from condainer.system.errors import CondainerError, InputError, IntegrityError, NetworkError
 from condainer.system.files import md5_of, storage_errors
@@ -46,8 +48,8 @@ class Wanted:
 
 def named(inputs: Inputs) -> list[Wanted]:
     """Return the archives that specs name by their URLs; raises as wanted_of()."""
-    archives = (wanted_of(spec, inputs.platform) for spec in inputs.specs)
-    return [item for item in archives if item is not None]
+    wanted = (wanted_of(spec, inputs.platform) for spec in inputs.specs)
+    return [item for item in wanted if item is not None]
 
 
 def wanted_of(spec: Spec, platform: str) -> Wanted | None:
@@ -115,8 +117,8 @@ def on_disk(inputs: Inputs, settings: Settings, reporter: Reporter) -> OnDisk:
     Raises InputError, NetworkError or IntegrityError for one that is not what it should be,
     PolicyError for one from a forbidden channel.
     """
-    archives = [wanted_of(spec, inputs.platform) for spec in inputs.specs]
-    wanted = [item for item in archives if item is not None]
+    by_spec = [wanted_of(spec, inputs.platform) for spec in inputs.specs]
+    wanted = [item for item in by_spec if item is not None]
     if not wanted:
         return OnDisk(inputs, {})
     forbidden.demand_channels(((item.url, item.where) for item in wanted), settings)
@@ -126,15 +128,13 @@ def on_disk(inputs: Inputs, settings: Settings, reporter: Reporter) -> OnDisk:
     fetched = dict(zip(wanted, fetch(wanted, settings, reporter), strict=True))
     specs = [
         spec if item is None else Spec(_path(fetched[item], settings).as_uri(), spec.where)
-        for spec, item in zip(inputs.specs, archives, strict=True)
+        for spec, item in zip(inputs.specs, by_spec, strict=True)
     ]
     urls = {f"{package.filename}#{package.sha256}": package.url for package in fetched.values()}
     return OnDisk(replace(inputs, specs=tuple(specs)), urls)
 
 
 def _path(package: CondaPackage, settings: Settings) -> Path:
-    from condainer.packages import conda_packages
-
     (path,) = conda_packages.fetch([package], settings, Silent())
     return path
 
@@ -148,8 +148,6 @@ def fetch(
     one has not the hash that is known of it, NetworkError when it cannot be downloaded,
     OfflineError when it must not be.
     """
-    from condainer.packages import downloads
-
     missing = [item for item in wanted if not _is_cached(item, settings)]
     if settings.offline and (remote := [item for item in missing if not _is_local(item, settings)]):
         raise downloads.offline_error([f"{item.where}: {item.url}" for item in remote])
@@ -161,7 +159,6 @@ def _is_cached(item: Wanted, settings: Settings) -> bool:
     if not item.sha256:
         return False
     from condainer.package_cache import archives
-    from condainer.packages import conda_packages
 
     file = conda_packages.file_of(CondaPackage(item.url, item.sha256), settings)
     return archives.find(file, settings) is not None
@@ -173,8 +170,6 @@ def _is_local(item: Wanted, settings: Settings) -> bool:
 
 def _places(item: Wanted, settings: Settings) -> Sequence[str]:
     """Return where to ask for an archive: at its channel's mirrors if there are any."""
-    from condainer.packages import conda_packages
-
     return conda_packages.file_of(CondaPackage(item.url, ""), settings).places
 
 
@@ -183,9 +178,6 @@ def _fetch_all(
 ) -> list[CondaPackage]:
     if not wanted:
         return []
-    from condainer.network import http
-    from condainer.package_cache import archives
-
     reporter.step("Downloading packages by their URL", "packages")
     packages = []
     with (
@@ -204,9 +196,6 @@ def _fetch_all(
 
 
 def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:
-    from condainer.package_cache import archives
-    from condainer.packages import conda_packages, downloads
-
     problem: CondainerError | None = None
     for url in _places(item, settings):
         try:

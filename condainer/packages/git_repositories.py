@@ -12,6 +12,7 @@ from pathlib import Path
 from condainer.lock.locks import GIT, PipPackage
 from condainer.network import silence
 from condainer.package_cache.archives import partials, private_root, publish_directory
+from condainer.packages.downloads import offline_error
 from condainer.settings.config import Settings
 from condainer.system import environments, process
 from condainer.system.errors import (
@@ -50,8 +51,6 @@ def fetch(packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
     """
     lacking = missing(packages, settings)
     if settings.offline and (lines := remote(lacking)):
-        from condainer.packages.downloads import offline_error
-
         raise offline_error(lines)
     if lacking:
         reporter.step("Downloading repositories", "repositories")

@@ -18,6 +18,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.requirements import Line
 from condainer.lock.locks import PipPackage, pip_name
 from condainer.package_cache.archives import File
+from condainer.packages import downloads
 from condainer.settings.config import Settings
 from condainer.system.errors import NetworkError
 from condainer.system.process import CommandFailed
@@ -183,8 +184,6 @@ def _canonical(package: PipPackage, root: str, index: Index, settings: Settings)
         return None
     if match := HASHED.search(package.url):
         return host + match[0]
-    from condainer.packages import downloads
-
     file = File(package.url, package.sha256, package.filename, (package.url,))
     (path,) = downloads.fetch([file], settings, Silent(), "")
     digest = hashlib.blake2b(path.read_bytes(), digest_size=32).hexdigest()

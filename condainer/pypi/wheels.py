@@ -19,7 +19,7 @@ from condainer.lock.contents import pip_parts
 from condainer.lock.locks import VCS, PipPackage, pip_name
 from condainer.network import credentials
 from condainer.package_cache.archives import File
-from condainer.packages import git_repositories
+from condainer.packages import downloads, git_repositories
 from condainer.pypi import index_mirrors, uv_failures, uv_options
 from condainer.settings.config import Settings
 from condainer.system import environments, process
@@ -193,8 +193,6 @@ def fetch(
 
     What is missing is downloaded. Raises what downloads.fetch() and git_repositories.fetch() do.
     """
-    from condainer.packages import downloads
-
     commits = [package for package in packages if package.is_vcs]
     others = [package for package in packages if not package.is_vcs]
     files = files_of(others, settings)

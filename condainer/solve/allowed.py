@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from condainer.inputs.read import read_inputs
 from condainer.packages import by_url, forbidden
 from condainer.settings.config import Settings
+from condainer.solve import conda_solver
 from condainer.solve.lock_state import LockState
 
 
@@ -17,8 +18,6 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
     """
     if not settings.policy:
         return
-    from condainer.solve import conda_solver
-
     for platform, state in states:
         lock = state.partial or (state.lock if state.status == "current" else None)
         if lock is not None:

@@ -20,6 +20,7 @@ from condainer.network import client_settings, rattler_client, silence
 from condainer.package_cache.archives import private_root
 from condainer.packages import forbidden, installed
 from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel
+from condainer.packages.conda_packages import ordered
 from condainer.packages.installed import Licensed
 from condainer.settings import condarc, virtual
 from condainer.settings.config import STAGE, Settings
@@ -326,11 +327,8 @@ def _explanation(error: Exception) -> str:
 
 
 def _sorted(records: list[RepoDataRecord]) -> list[RepoDataRecord]:
-    from rattler import PackageRecord
-
     by_name = {str(record.name.normalized): record for record in records}
-    named: list[PackageRecord] = [by_name[name] for name in sorted(by_name)]
-    return [by_name[str(r.name.normalized)] for r in PackageRecord.sort_topologically(named)]
+    return [by_name[name] for name in ordered(records)]
 
 
 def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:

@@ -12,7 +12,7 @@ from condainer.lock.locks import CondaPackage
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
 from condainer.system.errors import ToolError
-from condainer.system.reporter import Reporter
+from condainer.system.reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     from rattler import MatchSpec, RepoDataRecord
@@ -115,7 +115,5 @@ def in_force(settings: Settings) -> str:
         place = installer.found(settings.installer)
         if place is None:
             return f"{named or 'conda'} of {settings.installer}, which the first use installs"
-    from condainer.system.reporter import Silent
-
     executable = conda_exe.recognise(_executable(settings, Silent()))
     return f"{executable.path} ({executable.name} {executable.version})"

@@ -10,14 +10,15 @@ from condainer.lock.explicit import checked
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.lock.solved_package import Solved
 from condainer.network import client_settings
-from condainer.packages import by_url, forbidden
+from condainer.packages import by_url, forbidden, git_repositories
+from condainer.pypi import index_mirrors
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings
 from condainer.solve import engines, git_commits
 from condainer.solve.conda_lock_file import Solution
 from condainer.solve.conda_solver import solve
 from condainer.solve.lock_state import described
-from condainer.solve.pip import resolver
+from condainer.solve.pip import locked, resolver
 from condainer.system.errors import InputError
 from condainer.system.files import programs_of
 from condainer.system.private_directory import working_directory
@@ -73,15 +74,10 @@ def _pip(
     """Resolve the pip requirements against the conda packages, shown in a scratch prefix."""
     if not inputs.requirements and inputs.pip_lock is None:
         return ()
-    from condainer.packages import git_repositories
-    from condainer.pypi import index_mirrors
-
     python = next((item for item in solved if item.name == "python"), None)
     if python is None:
         raise InputError("The environment has pip requirements but no python")
     if inputs.pip_lock is not None:
-        from condainer.solve.pip import locked
-
         return locked.packages(inputs.pip_lock, inputs, solved, python, settings, reporter)
     working = working_directory(settings.staging_directory, STAGE)
     with working as scratch, programs_of(settings.staging_directory):

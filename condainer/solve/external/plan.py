@@ -23,7 +23,7 @@ UNFIT: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, Attribute
 def planned(executable: Executable, items: Any, sources: Sequence[str]) -> list[RepoDataRecord]:
     """Return the packages of a plan; raises ToolError when it is not what was asked for."""
     try:
-        return [_Package(item, sources).record() for item in items]
+        return [_record(item, sources) for item in items]
     except UNFIT + _rattler_errors() as error:
         raise unusable(executable, f"{type(error).__name__}: {error}") from None
 
@@ -36,39 +36,30 @@ def unusable(executable: Executable, reason: str) -> ToolError:
     )
 
 
-class _Package:
-    """A package of a plan, held to what was asked for."""
+def _record(item: Mapping[str, Any], sources: Sequence[str]) -> RepoDataRecord:
+    """Return a package of a plan, held to what was asked for; raises what UNFIT has."""
+    import rattler
+    from rattler.package import BuildString
 
-    def __init__(self, item: Mapping[str, Any], sources: Sequence[str]) -> None:
-        self.item = item
-        self.name = str(item["name"])
-        self.url = str(item["url"])
-        self.md5 = str(item.get("md5") or "")
-        self.sha256 = str(item.get("sha256") or "")
-        self.source = next((url for url in sources if self.url.startswith(f"{url}/")), "")
-        if not self.source:
-            raise ValueError(f"{self.url} is in none of the channels asked for")
-        self.subdir, _, self.filename = self.url.removeprefix(f"{self.source}/").rpartition("/")
-        if not self.filename or "/" in self.subdir:
-            raise ValueError(f"{self.url} is no package of {self.source}")
-
-    def record(self) -> RepoDataRecord:
-        """Return the package as solver.solve() wants it."""
-        import rattler
-        from rattler.package import BuildString
-
-        build = str(self.item.get("build_string") or self.item.get("build") or "")
-        package = rattler.PackageRecord(
-            self.name,
-            rattler.VersionWithSource(str(self.item["version"])),
-            BuildString.new_unchecked(build),
-            int(self.item.get("build_number") or 0),
-            self.subdir,
-            depends=[str(spec) for spec in self.item.get("depends") or ()],
-            sha256=bytes.fromhex(self.sha256) if self.sha256 else None,
-            md5=bytes.fromhex(self.md5) if self.md5 else None,
-        )
-        return rattler.RepoDataRecord(package, self.filename, self.url, self.source)
+    url = str(item["url"])
+    source = next((place for place in sources if url.startswith(f"{place}/")), "")
+    if not source:
+        raise ValueError(f"{url} is in none of the channels asked for")
+    subdir, _, filename = url.removeprefix(f"{source}/").rpartition("/")
+    if not filename or "/" in subdir:
+        raise ValueError(f"{url} is no package of {source}")
+    sha256, md5 = str(item.get("sha256") or ""), str(item.get("md5") or "")
+    package = rattler.PackageRecord(
+        str(item["name"]),
+        rattler.VersionWithSource(str(item["version"])),
+        BuildString.new_unchecked(str(item.get("build_string") or item.get("build") or "")),
+        int(item.get("build_number") or 0),
+        subdir,
+        depends=[str(spec) for spec in item.get("depends") or ()],
+        sha256=bytes.fromhex(sha256) if sha256 else None,
+        md5=bytes.fromhex(md5) if md5 else None,
+    )
+    return rattler.RepoDataRecord(package, filename, url, source)
 
 
 def completed(

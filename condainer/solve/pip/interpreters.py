@@ -23,6 +23,7 @@ from condainer.package_cache.archives import (
     private_root,
     publish_directory,
 )
+from condainer.packages import conda_packages
 from condainer.settings.config import Settings
 from condainer.system.errors import BuildError, StorageError
 from condainer.system.reporter import Reporter
@@ -93,8 +94,6 @@ def kept(
 def _make(
     wanted: Interpreter, members: Sequence[CondaPackage], settings: Settings, reporter: Reporter
 ) -> None:
-    from condainer.packages import conda_packages
-
     archives = conda_packages.fetch(members, settings, reporter)
     parent = wanted.place.parent
     with partials(private_root(settings)) as scratch:

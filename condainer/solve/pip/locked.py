@@ -16,6 +16,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.pip_locks import PipLock
 from condainer.inputs.requirements import REMEDY
 from condainer.inputs.toml_file import Toml
+from condainer.lock.contents import pip_parts
 from condainer.lock.locks import PipPackage, pip_name
 from condainer.lock.solved_package import Solved
 from condainer.pypi.wheels import find_uv, warn_of_sources
@@ -172,8 +173,6 @@ def _check_requirements(
 ) -> None:
     """Refuse a lock that has not what an environment file asks of pip: it is older than that."""
     from packaging.requirements import InvalidRequirement, Requirement
-
-    from condainer.lock.contents import pip_parts
 
     versions = {pip_name(item.name): pip_parts(item.filename)[1] for item in taken}
     for line in inputs.requirements:

@@ -9,12 +9,14 @@ from pathlib import Path
 from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage, PipPackage
 from condainer.lock.solved_package import Solved
+from condainer.packages import conda_packages
 from condainer.pypi import index_mirrors, uv_options, wheels
 from condainer.pypi.wheels import Resolved
 from condainer.settings import virtual
 from condainer.settings.config import Settings
 from condainer.solve.pip import conda_metadata, interpreters
 from condainer.solve.pip.conda_metadata import Files
+from condainer.solve.pip.foreign import put_interpreter
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
@@ -74,8 +76,6 @@ def resolve(
             return resolved
     _link(question, metadata)
     if question.is_foreign:
-        from condainer.solve.pip.foreign import put_interpreter
-
         offered = virtual.in_force(inputs.virtual_packages, inputs.platform)
         put_interpreter(question.prefix, inputs.platform, python, offered)
     return question.ask()
@@ -103,8 +103,6 @@ def _link(question: _Question, metadata: Mapping[CondaPackage, Files | None]) ->
     Linked are Python, with what it needs to run, where it can, and what was never linked before; of
     the other packages their metadata is enough.
     """
-    from condainer.packages import conda_packages
-
     prefix, settings, platform = question.prefix, question.settings, question.inputs.platform
     if question.is_foreign:
         # By it, packages for all platforms know where their modules belong.
