@@ -71,21 +71,8 @@ def load_settings(
     declared = values.get("environments", ())
     values.update(dict(declared).get(environments.chosen(declared, asked), ()))
     by_project = set(of_project)
-    for item in KEYS.values():
-        _refuse_variable(item.name, environ)
-        variable = item.metadata.get("variable")
-        if variable and environ.get(variable):
-            where = f"the environment variable {variable}"
-            values[item.name] = from_text(item.name, environ[variable], where, Path())
-            by_project.discard(item.name)
-    for override in overrides:
-        name, equals, text = override.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {override}: not of the form KEY=VALUE")
-        _check_key(name, f"--set {override}")
-        if name == environments.FIELD:
-            raise _of_project_only(f"--set {override}")
-        values[name] = from_text(name, text, f"--set {override}", Path())
+    for name, value in (*_of_variables(environ), *_of_command_line(overrides)):
+        values[name] = value
         by_project.discard(name)
     _choose_inputs(values, project, files)
     caches = _caches({name: of_project[name] for name in by_project})
@@ -113,6 +100,30 @@ def load_settings(
                 "What it names would be run, and nobody signed that. " + _belongs(),
             )
     return settings
+
+
+def _of_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys that environment variables set, with their values."""
+    for name, item in KEYS.items():
+        variable, usual = item.metadata.get("variable"), f"CONDAINER_{name.upper()}"
+        if variable and environ.get(variable):
+            where = f"the environment variable {variable}"
+            yield name, from_text(name, environ[variable], where, Path())
+        elif not variable and _is_personal(name) and environ.get(usual):
+            raise ConfigError(f"{usual}: `{name}` is not allowed in the environment", _belongs())
+
+
+def _of_command_line(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the keys that `--set` sets, with their values."""
+    for override in overrides:
+        where = f"--set {override}"
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"{where}: not of the form KEY=VALUE")
+        _check_key(name, where)
+        if name == environments.FIELD:
+            raise _of_project_only(where)
+        yield name, from_text(name, text, where, Path())
 
 
 def of_environment(settings: Settings, name: str) -> Settings:
@@ -153,12 +164,6 @@ def _of_project_only(where: str) -> ConfigError:
 
 def _belongs() -> str:
     return f"Put it in {user_file()} or {config.SITE_FILE}."
-
-
-def _refuse_variable(name: str, environ: Mapping[str, str]) -> None:
-    variable = f"CONDAINER_{name.upper()}"
-    if _is_personal(name) and environ.get(variable) and not KEYS[name].metadata["variable"]:
-        raise ConfigError(f"{variable}: `{name}` is not allowed in the environment", _belongs())
 
 
 def _is_personal(name: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.network import silence
+from condainer.network.client_settings import AUTHORITIES
 from condainer.system import environments, process
 from condainer.system.errors import ToolError
 from condainer.system.process import CommandFailed
@@ -25,8 +26,8 @@ SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 SAID = 4000
 REMEDY = "Name a conda, mamba or micromamba with `conda_exe:`, or remove that line."
 
-# The first that is set names the certificates, as client_settings.prepare() has it.
-AUTHORITIES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR")
+# The first that is set names the certificates.
+CERTIFICATES = (*AUTHORITIES, "SSL_CERT_DIR")
 OVERRIDES = "CONDA_OVERRIDE_"
 # One meaning for both families of tools; what differs from one site to the next is settled here.
 FIXED = {
@@ -124,7 +125,7 @@ def environment(
     environ = os.environ if environ is None else environ
     overrides = {name: environ[name] for name in environ if name.startswith(OVERRIDES)}
     kept = {**environments.network(environ), **overrides}
-    authorities = next((kept[name] for name in AUTHORITIES if kept.get(name)), "")
+    authorities = next((kept[name] for name in CERTIFICATES if kept.get(name)), "")
     if authorities:
         # Neither reads SSL_CERT_FILE, and mamba's client no directory.
         readers = ["CONDA_SSL_VERIFY", "REQUESTS_CA_BUNDLE"]
