@@ -172,7 +172,7 @@ def entry() -> None:
     _use_utf8()
     _leave_other_modules()
     _complete_streams()
-    # What asyncio says of its pieces when an interruption takes it apart helps nobody.
+    # What asyncio says when an interruption takes it apart is of no use.
     sys.unraisablehook = lambda unraisable: None
     status = main()
     private_directory = sys.modules.get("condainer.system.private_directory")

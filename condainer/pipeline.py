@@ -72,7 +72,7 @@ def _check_policy(lock: Lock, settings: Settings) -> None:
 
 
 def _check_target(settings: Settings, lock: Lock | None) -> None:
-    """Refuse caches that neither have the image of a lock nor could get it.
+    """Refuse caches that do not have the image of a lock and could not get it.
 
     Without a lock, before solving, it may be any that is there. Raises TrustError,
     StorageError.
@@ -181,8 +181,8 @@ def _found_or_built(
 ) -> tuple[Entry, bool]:
     """Return the image of an address, and whether it was there; from now on the project names it.
 
-    A garbage collection that chose the image before it could read so moves it away, and back; who
-    finds it gone takes it back.
+    A garbage collection that chose the image before it could see that moves it away, and back; a
+    build that finds it gone takes it back.
     """
     for _ in range(ATTEMPTS):
         present = entries.look_up(address, settings) or _pulled(address, settings, reporter)
@@ -210,7 +210,7 @@ def _pulled(address: Address, settings: Settings, reporter: Reporter) -> Entry |
 
 
 def _pushed(entry: Entry, settings: Settings, reporter: Reporter) -> None:
-    """Push what was built here; a failure is a warning, for the image is there all the same."""
+    """Push what was built here; a failure is a warning, because the image is there."""
     from condainer.registry import configured, push
 
     try:

@@ -86,7 +86,7 @@ def demand(checks: Sequence[Check]) -> None:
 
 
 def instead(checks: Sequence[Check]) -> str:
-    """Return what is done for lack of what mounting needs, and the remedy; empty if nothing is."""
+    """Return what happens without what mounting needs, and the remedy; empty if it is there."""
     missing = [check.name for check in checks if check.problem and check.name in MOUNTING]
     if not missing:
         return ""

@@ -36,7 +36,7 @@ from condainer.system.text import harmless, human_size
 
 # Where a group may write, or another user's directory is on the way, membership decides on trust.
 ACCOUNTS = ("/etc/passwd", "/etc/group")
-# How long a stamp that nobody renews is kept, in seconds.
+# How long a stamp that is not renewed is kept, in seconds.
 KEPT = 90 * 86400
 # What stands between the seconds of a report that was printed and those of one to print.
 SECONDS = '"seconds": '

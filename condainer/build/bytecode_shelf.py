@@ -21,7 +21,7 @@ import xxhash
 from condainer.system.files import published_file
 
 FORMAT = b"condainer-compiled 2\n"
-# Bytes of XXH3-128: nobody but us writes there, so that damage is all there is to find.
+# Bytes of XXH3-128: only we write there, so it need not detect more than damage.
 DIGEST = 16
 # Bytes before the index: the format, the index's length, and its digest.
 HEAD = len(FORMAT) + 8 + DIGEST

@@ -166,7 +166,7 @@ def replace(path: Path, text: str) -> None:
 def modes(
     directory: Path, seen: Callable[[str, os.stat_result], None] = lambda path, status: None
 ) -> None:
-    """Give every file and directory the mode that does not depend on anybody's umask.
+    """Give every file and directory a mode that does not depend on a umask.
 
     Parameters: `seen` is told of every file, with its path and its state before.
     """

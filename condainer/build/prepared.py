@@ -1,7 +1,7 @@
 """Byte code from the shelves of the package cache, written beside a prefix while that is filled.
 
-What of it fits, because its source is the one that stands in the finished prefix, is moved there in
-the end. So nobody who installs packages meanwhile meets it, and the order of both does not show.
+What fits, because its source is the one in the finished prefix, is moved there at the end. So
+installers do not meet it meanwhile, and the order of both does not show.
 """
 
 from __future__ import annotations

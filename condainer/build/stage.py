@@ -58,7 +58,7 @@ class Stage:
 
 @contextlib.contextmanager
 def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Iterator[Stage]:
-    """Build the prefix of a lock, and remove all of it again at the end, however that comes.
+    """Build the prefix of a lock, and remove all of it at the end, also after an error.
 
     Raises BuildError, IntegrityError or NetworkError when a package cannot be installed,
     StorageError when the disk does not take it.

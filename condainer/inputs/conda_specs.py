@@ -75,14 +75,14 @@ def parsed(document: Document, platform: str) -> tuple[tuple[Spec, ...], list[tu
 
 
 def _selector(item: Any) -> str:
-    """Return for what a dependency is, as mamba writes it, `sel(linux): name`; else nothing."""
+    """Return the word of mamba's selector, as in `sel(linux): name`; empty without one."""
     key = next(iter(item)) if isinstance(item, dict) and len(item) == 1 else None
     match = SELECTOR.fullmatch(key) if isinstance(key, str) else None
     return match["word"] if match else ""
 
 
 def _is_for(item: Any, platform: str) -> bool:
-    """Tell whether a dependency is one of a platform, in whose name mamba looks for the word."""
+    """Tell whether a dependency is for a platform: mamba looks for the word in its name."""
     word = _selector(item)
     return word in platform or (word == "unix" and not platform.startswith("win"))
 

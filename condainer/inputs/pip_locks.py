@@ -48,7 +48,7 @@ class PipLock:
 
 
 def is_one(path: Path) -> bool:
-    """Tell whether a file is called as such locks are."""
+    """Tell whether a file has the name of such a lock."""
     return is_pylock(path) or path.name == UV_LOCK
 
 

@@ -172,7 +172,7 @@ def _packages(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _wanted(package: dict[str, Any]) -> bool:
-    """Tell whether a package belongs to what everybody gets, not to `dev` or an extra."""
+    """Tell whether a package is in the category `main`, not in `dev` or an extra."""
     categories = package.get("categories") or [package.get("category", "main")]
     return "main" in categories
 

@@ -9,5 +9,5 @@ CONDA_LOCK = "conda-lock.yml"
 # Those in the format of rattler, the first of which is taken, and the command that makes each.
 RATTLER_LOCKS = WORKSPACE_LOCKS
 MAKERS = dict(zip(RATTLER_LOCKS, ("pixi lock", "conda workspace lock"), strict=True))
-# The environment that both tools make where nobody names one.
+# The environment that both tools make by default.
 DEFAULT = "default"

@@ -2,7 +2,7 @@
 
 `archives/<aa>/<sha256>/<file>` holds conda archives, wheels and sdists. Every file is checked
 against its hash before each use, so it does not matter who put it there; what is read again after
-that is read from where nobody else can change it.
+that is read from where no other user can change it.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from condainer.system.private_directory import has_ended, held, reclaim
 
 # What builds leave that the downloaded packages give again, without a connection.
 SCRATCH = (UNPACKED, "uv", "interpreters")
-# All that we keep in a package cache. Who keeps other things there keeps them.
+# All that we keep in a package cache. Other things there stay.
 OURS = (
     *SCRATCH,
     "archives",

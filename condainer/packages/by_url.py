@@ -145,7 +145,7 @@ def fetch(
     """Download archives into the package cache, and return each with its sha256.
 
     One whose sha256 is known and that is there already is not asked for. Raises IntegrityError when
-    one has not the hash that is known of it, NetworkError when it cannot be downloaded,
+    one does not have its known hash, NetworkError when it cannot be downloaded,
     OfflineError when it must not be.
     """
     missing = [item for item in wanted if not _is_cached(item, settings)]

@@ -33,7 +33,7 @@ def channel_of(name: str, settings: Settings) -> Channel:
 
     site = condarc.in_force()
     asked = site.with_login(_canonical(name, settings))
-    # A lock is for everybody to read.
+    # Everybody can read a lock.
     url = without_login(asked)
     own = _mirrors(settings.mirrors, url, settings)
     mirrors = own or _mirrors(site.mirrored_channels, url, settings) or [asked] * (asked != url)

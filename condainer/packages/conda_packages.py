@@ -34,7 +34,7 @@ def fetch(
 ) -> tuple[Path, ...]:
     """Return the archives of packages in the package caches, downloading what is missing.
 
-    Nobody else can change them. Raises what downloads.fetch() does.
+    No other user can change them. Raises what downloads.fetch() does.
     """
     files = [file_of(package, settings) for package in packages]
     paths = downloads.fetch(files, settings, reporter, "Downloading conda packages")

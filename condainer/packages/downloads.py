@@ -51,7 +51,7 @@ def find(files: Sequence[File], settings: Settings) -> dict[File, Path | None]:
 
 
 def fetch_unknown(url: str, stream: BinaryIO) -> str:
-    """Write a file whose sha256 nobody knows into a stream, and return that sha256.
+    """Write a file of unknown sha256 into a stream, and return its sha256.
 
     Raises NetworkError when it cannot be downloaded.
     """
@@ -131,7 +131,7 @@ def _fetch_from(url: str, file: File, received: http.Received, stop: threading.E
         url = _linked(url.removeprefix(PAGE), file, stop)
     _get(url, received, stop)
     if not received.whole and received.sha256.hexdigest() != file.sha256:
-        # It came in pieces, or nobody told its length: that need not be the server's last word.
+        # It came in pieces, or its length was not told: a second try may give another file.
         received.restart()
         _get(url, received, stop)
     digest = received.sha256.hexdigest()

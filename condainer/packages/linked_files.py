@@ -1,6 +1,6 @@
 """Whether linked files are what their packages say: an engine can overlook that a write failed.
 
-And of which the engine knows what is in them, so that nobody has to read them again.
+Also, of which files the engine knows the sha256, so that they need not be read again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Vouched(NamedTuple):
     mtime_ns: int
 
     def is_of(self, status: os.stat_result) -> bool:
-        """Tell whether a file is still that one; who changes one puts another in its place."""
+        """Tell whether a file is still that one; changes put a new file in its place."""
         return (self.inode, self.mtime_ns) == (status.st_ino, status.st_mtime_ns)
 
 

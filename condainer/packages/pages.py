@@ -13,7 +13,7 @@ from condainer.network import http
 def find(page: str, filename: str, stop: threading.Event) -> str:
     """Return the URL that the page of a package gives for a file.
 
-    Raises web.Unavailable when the page cannot be read or does not have it.
+    Raises http.Unavailable when the page cannot be read or does not have it.
     """
     stream = io.BytesIO()
     # A directory that stands in for an index has the page in this file.

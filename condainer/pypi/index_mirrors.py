@@ -25,7 +25,7 @@ from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter, Silent
 from condainer.system.urls import INDEX_VARIABLES, PAGE, without_index_login, without_user
 
-# The key of `mirrors:` for the index that is asked when nobody names another.
+# The key of `mirrors:` for the index that is asked by default.
 DEFAULT = "pypi"
 SIMPLE = re.compile(r"/\+?simple/?$")
 # Where the default index keeps a file: by the BLAKE2b of its bytes.

@@ -22,7 +22,7 @@ ARGUMENTS = {
 }
 # The name of an index before its URL, in uv's variables.
 NAMED = re.compile(r"^[\w.-]+=")
-# What uv has nothing for, and would ignore with a warning that nobody sees.
+# Options that uv does not have, and would ignore with a warning that is not shown.
 REFUSED = {
     "--prefer-binary": "Leave it out: the newest version that fits is taken. `--only-binary :all:` "
     "or `--only-binary NAME` takes wheels only.",

@@ -296,7 +296,7 @@ def _uv(*arguments: str) -> list[str]:
 
 
 def _write(path: Path, lines: Sequence[str]) -> Path:
-    """Write a file that nobody else can read: options of an index can hold a password."""
+    """Write a file that only its owner can read: options of an index can hold a password."""
     path.unlink(missing_ok=True)
     with open(
         os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8"

@@ -1,8 +1,8 @@
 """What a site has set for conda: honoured where it says how channels are reached, or else named.
 
 Channels by name mean what they mean to conda there; how servers are reached is taken over. What
-chooses other packages is not: that is for the environment file to say, so that everybody gets the
-same environment from it.
+chooses other packages is not: only the environment file says that, so that it gives everybody the
+same environment.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Condarc:
     ignored: tuple[str, ...] = ()
 
     def resolved(self, name: str) -> str:
-        """Return the URL that the name of a channel stands for, or what there was if it is none."""
+        """Return the URL that the name of a channel stands for, or the name itself."""
         if "://" in name or name.startswith(("/", ".", "~")):
             return name
         for known, base in sorted(self.custom_channels, key=lambda item: -len(item[0])):

@@ -133,7 +133,7 @@ def variant(settings: Settings) -> str:
     name = chosen(settings.environments, settings.asked)
     if name in names or (name == DEFAULT and not names):
         return "" if name == DEFAULT else name
-    # Who has set the variable for another project does not think of it here.
+    # The variable may have been set for another project.
     unset = f"`unset {ENVIRONMENT}`, which asks for it. " if _from_variable(name) else ""
     if not names:
         raise ConfigError(

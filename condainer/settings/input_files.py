@@ -51,7 +51,7 @@ def requirements_file(project: Path, environment: Path, files: ProjectFiles) -> 
 
 
 def is_pylock(path: Path) -> bool:
-    """Tell whether a file is called as PEP 751 has it."""
+    """Tell whether a file has a name of PEP 751."""
     return PYLOCKS.fullmatch(path.name) is not None
 
 

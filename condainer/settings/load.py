@@ -29,7 +29,7 @@ LEVELS = {"zstd": 22, "gzip": 9, "lzo": 9}
 CACHES = ("cache_directory", "readonly_caches", "trusted_caches")
 # What names programs that builds run.
 RUN = ("tool_directory", "conda_exe", "installer")
-# What has builds run something; nobody's bundle brings it into a project.
+# Keys by which builds run something; no bundle brings them into a project.
 RUNNING = (*RUN, "post_link_scripts")
 
 
@@ -97,7 +97,7 @@ def load_settings(
             raise ConfigError(
                 f"{project / PROJECT_FILE}: `{name}` is not allowed in a project where only "
                 "signed images are trusted",
-                "What it names would be run, and nobody signed that. " + _belongs(),
+                "What it names would be run, and is not signed. " + _belongs(),
             )
     return settings
 

@@ -40,7 +40,7 @@ class ProjectFiles:
         return hash(ProjectFiles)
 
     def seen(self, path: Path) -> Seen | None:
-        """Return what was read of a file, None if nobody asked for it."""
+        """Return what was read of a file, None if it was not asked for."""
         return self._seen.get(str(path))
 
     def read(self, path: Path) -> bytes:

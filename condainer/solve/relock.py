@@ -96,7 +96,7 @@ def _unified(settings: Settings) -> Mapping[str, Any]:
 
 
 def check(settings: Settings, platforms: Sequence[str]) -> list[tuple[str, LockState]]:
-    """Return the state of the lock of each platform; nothing is solved, nobody is asked."""
+    """Return the state of the lock of each platform, without solving."""
     return [(platform, lock_state(settings, platform)) for platform in platforms]
 
 

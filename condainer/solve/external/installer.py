@@ -100,7 +100,7 @@ def _demand_private(home: Path) -> None:
     for path in (home, home.parent):
         if not is_private_directory(path):
             raise StorageError(
-                f"{path} is not a directory of yours that nobody else can write",
+                f"{path} is not a directory that only you can write",
                 f"`chmod go-w {path}`, or name another place with XDG_CACHE_HOME.",
             )
 
@@ -143,7 +143,7 @@ def _install(script: Path, home: Path, reporter: Reporter) -> Path:
     reporter.step(f"Installing a conda with {script.name}")
     name = secrets.token_hex(3)
     place = home / name
-    # The claim comes before the directory, so that nobody takes that for a forgotten one.
+    # The claim comes before the directory, so that no other process takes that for a forgotten one.
     with claimed_directory(home, name) as scratch:
         try:
             _run(script, place, scratch)

@@ -171,7 +171,7 @@ def _check_requirements(
     lock: PipLock,
     environment: Any,
 ) -> None:
-    """Refuse a lock that has not what an environment file asks of pip: it is older than that."""
+    """Refuse a lock that lacks what the environment file asks of pip: it is older than that."""
     from packaging.requirements import InvalidRequirement, Requirement
 
     versions = {pip_name(item.name): pip_parts(item.filename)[1] for item in taken}
