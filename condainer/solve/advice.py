@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from condainer.inputs.conda_specs import Spec
 from condainer.inputs.inputs import Inputs
 from condainer.network import silence
 from condainer.packages.channels import rattler_channel
+from condainer.packages.indices import gateway_to, query, unread
 from condainer.settings.config import Settings
+from condainer.system.errors import CondainerError
 from condainer.system.reporter import Reporter
 from condainer.system.urls import redacted
 
@@ -25,7 +28,6 @@ NEAR = 0.7
 
 
 def advice(
-    gateway: rattler.Gateway,
     sources: Sequence[str],
     specs: Sequence[MatchSpec],
     inputs: Inputs,
@@ -34,11 +36,13 @@ def advice(
 ) -> str:
     """Return what to do about each spec that nothing fits, a line for each.
 
-    Parameters: `sources` are the URLs that `gateway` reads, `specs` those of `inputs` for them.
-    Raises what rattler raises where a channel cannot be read.
+    Nothing where a channel cannot be read: what the solver said is told anyway. Parameters:
+    `sources` are the URLs to ask, `specs` those of `inputs` for them.
     """
-    lines = _lines(gateway, sources, specs, inputs, settings)
-    return "\n     ".join(asyncio.run(silence.watched(lines, sources, reporter)))
+    with suppress(CondainerError, *unread()), gateway_to(sources, settings) as gateway:
+        lines = _lines(gateway, sources, specs, inputs, settings)
+        return "\n     ".join(asyncio.run(silence.watched(lines, sources, reporter)))
+    return ""
 
 
 async def _lines(
@@ -48,8 +52,6 @@ async def _lines(
     inputs: Inputs,
     settings: Settings,
 ) -> list[str]:
-    import rattler
-
     lines = []
     for wanted, spec in zip(inputs.specs, specs, strict=True):
         name = "" if spec.name is None else str(spec.name.normalized)
@@ -61,13 +63,7 @@ async def _lines(
             rattler_channel(own or source, settings) for source in ((own,) if own else sources)
         ]
         platforms = [inputs.platform, "noarch"]
-        by_source = await gateway.query(
-            channels,
-            platforms,  # type: ignore[arg-type]
-            [rattler.MatchSpec(name)],
-            recursive=False,
-        )
-        records = [record for of_one_source in by_source for record in of_one_source]
+        records = await query(gateway, channels, platforms, [name])
         asked = ", ".join(inputs.channels) if own is None else wanted.text.partition("::")[0]
         if not records:
             names = await gateway.names(channels, platforms)  # type: ignore[arg-type]

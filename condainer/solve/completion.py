@@ -26,8 +26,8 @@ from condainer.packages import by_url, downloads
 from condainer.packages.admission import admit
 from condainer.packages.by_url import Wanted
 from condainer.packages.channels import channel_of
+from condainer.packages.indices import gateway_to, query
 from condainer.settings.config import Settings
-from condainer.solve.conda_solver import gateway_to
 from condainer.system.errors import IntegrityError, LockfileError, NetworkError, StorageError
 from condainer.system.reporter import Reporter, Silent
 
@@ -131,12 +131,9 @@ async def _of_channel(
     for place in places:
         try:
             with gateway_to(places, settings) as gateway:
-                asked = gateway.query(
-                    [rattler.Channel(place)],
-                    sorted({package.subdir for package in packages}),  # type: ignore[arg-type]
-                    sorted({package.name for package in packages}),
-                    recursive=False,
-                )
+                subdirs = sorted({package.subdir for package in packages})
+                names = sorted({package.name for package in packages})
+                asked = query(gateway, [rattler.Channel(place)], subdirs, names)
                 records = await silence.watched(asked, [place], Silent())
         except StorageError:
             raise
@@ -144,7 +141,7 @@ async def _of_channel(
             problem = error
             continue
         digests = {}
-        for record in (record for group in records for record in group):
+        for record in records:
             package = wanted.get((str(record.subdir), record.file_name))
             if package is not None and record.sha256 is not None:
                 _compare(package, record.md5.hex() if record.md5 else "")

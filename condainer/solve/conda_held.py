@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from condainer.lock.locks import CondaPackage
+from condainer.packages.indices import query
 
 if TYPE_CHECKING:
     from rattler import Channel, Gateway, GenericVirtualPackage, MatchSpec, RepoDataRecord
@@ -140,13 +141,7 @@ async def _records(problem: Problem, held: Sequence[CondaPackage]) -> dict[str, 
 
 async def _query(problem: Problem, specs: Sequence[MatchSpec]) -> list[RepoDataRecord]:
     """Return what the channels have that matches one of the specs, without its dependencies."""
-    by_source = await problem.gateway.query(
-        problem.channels,
-        [problem.platform, "noarch"],  # type: ignore[list-item]
-        specs,
-        recursive=False,
-    )
-    return [record for of_one_source in by_source for record in of_one_source]
+    return await query(problem.gateway, problem.channels, [problem.platform, "noarch"], specs)
 
 
 def _exact(package: CondaPackage) -> MatchSpec | None:

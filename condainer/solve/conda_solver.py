@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -16,26 +13,22 @@ from condainer.inputs.conda_specs import Spec, name_of, remedy_of, spelled_out
 from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
-from condainer.network import client_settings, rattler_client, silence
-from condainer.package_cache.archives import private_root
+from condainer.network import client_settings, silence
 from condainer.packages import forbidden, installed
 from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel
 from condainer.packages.conda_packages import ordered
+from condainer.packages.indices import gateway_to, not_kept, unread, unreadable
 from condainer.packages.installed import Licensed
 from condainer.settings import condarc, virtual
-from condainer.settings.config import STAGE, Settings
+from condainer.settings.config import Settings
+from condainer.solve.advice import advice
 from condainer.solve.conda_held import Problem, solve_holding
 from condainer.system.errors import (
-    CondainerError,
     InputError,
     NetworkError,
-    OfflineError,
     SolveError,
 )
-from condainer.system.files import storage_errors
-from condainer.system.private_directory import claimed_directory
 from condainer.system.reporter import Reporter
-from condainer.system.urls import redacted
 
 if TYPE_CHECKING:
     import rattler
@@ -154,29 +147,10 @@ def _solve_from_mirrors(
         except NetworkError as error:
             problem = error
         except SolveError as error:
-            error.hint = _advice(sources, wanted, inputs, settings, reporter) or error.hint
+            error.hint = advice(sources, wanted, inputs, settings, reporter) or error.hint
             raise
     assert problem is not None
     raise problem
-
-
-def _advice(
-    sources: Sequence[str],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    settings: Settings,
-    reporter: Reporter,
-) -> str:
-    """Return what to do about specs that nothing fits; nothing where that cannot be found out."""
-    from rattler import exceptions
-
-    from condainer.solve.advice import advice
-
-    unread = (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError)
-    # It is not known better then; what the solver said is told anyway.
-    with suppress(CondainerError, *unread), gateway_to(sources, settings) as gateway:
-        return advice(gateway, sources, specs, inputs, settings, reporter)
-    return ""
 
 
 def _on_mirrors(
@@ -200,7 +174,7 @@ def _on_mirrors(
     return result
 
 
-def solve_embedded(
+async def solve_embedded(
     sources: Sequence[str],
     specs: Sequence[MatchSpec],
     inputs: Inputs,
@@ -209,17 +183,6 @@ def solve_embedded(
     held: Sequence[CondaPackage] = (),
 ) -> list[RepoDataRecord]:
     """Solve with rattler; as Engine.solve() has it."""
-    return asyncio.run(_solve(sources, specs, inputs, settings, reporter, held))
-
-
-async def _solve(
-    sources: Sequence[str],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    settings: Settings,
-    reporter: Reporter,
-    held: Sequence[CondaPackage],
-) -> list[RepoDataRecord]:
     from rattler import exceptions
 
     try:
@@ -234,48 +197,10 @@ async def _solve(
             return await silence.watched(solve_holding(problem, held), sources, reporter)
     except exceptions.SolverError as error:
         raise no_solution(inputs, _explanation(error)) from None
-    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+    except unread() as error:
         if settings.offline:
             raise not_kept(sources) from None
         raise unreadable(sources, _explanation(error)) from None
-
-
-@contextmanager
-def gateway_to(sources: Sequence[str], settings: Settings) -> Iterator[rattler.Gateway]:
-    """Provide what reads the indices of channels: kept ones alone where nothing may be downloaded.
-
-    Parameters: `sources` are the URLs that will be asked. Raises StorageError when there is no
-    place for an index at all.
-    """
-    import rattler
-
-    offline = rattler.SourceConfig(cache_action="force-cache-only")
-    remote = [source for source in sources if not source.startswith("file://")]
-    with _kept_indices(settings) as cache:
-        yield rattler.Gateway(
-            cache_dir=cache,
-            client=rattler_client.client(),
-            per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
-        )
-
-
-@contextmanager
-def _kept_indices(settings: Settings) -> Iterator[Path]:
-    """Provide the directory of indices: the package cache's, or one for now if none can be written.
-
-    rattler would otherwise look for one of its own, which need not be writable either.
-    """
-    place, scratch = private_root(settings) / "repodata", settings.staging_directory
-    with suppress(OSError):
-        place.mkdir(parents=True, exist_ok=True)
-    if settings.offline or os.access(place, os.W_OK):
-        yield place
-        return
-    with ExitStack() as stack:
-        with storage_errors(f"keep the index of a channel in {place} or in {scratch}"):
-            scratch.mkdir(parents=True, exist_ok=True)
-            own = stack.enter_context(claimed_directory(scratch, STAGE))
-        yield own
 
 
 def no_solution(inputs: Inputs, text: str) -> SolveError:
@@ -285,25 +210,6 @@ def no_solution(inputs: Inputs, text: str) -> SolveError:
     return SolveError(
         f"{places}: no solution on {inputs.platform}:\n{text}",
         "Change the specs or add a channel in the environment file.",
-    )
-
-
-def unreadable(sources: Sequence[str], text: str) -> NetworkError:
-    """Return the error that says why the channels at `sources` cannot be read."""
-    return NetworkError(
-        f"The channel {redacted(' or '.join(sources))} cannot be read: {redacted(text)}",
-        "Check the channel's name and the network, or name a mirror "
-        "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
-    )
-
-
-def not_kept(sources: Sequence[str]) -> OfflineError:
-    """Return the error that says that channels cannot be read where nothing may be downloaded."""
-    return OfflineError(
-        "Nothing may be downloaded (`offline`), and the index of the channel "
-        f"{redacted(' or '.join(sources))} is not in the package cache",
-        "Lock where there is a network, and commit the lockfiles; or mirror the channel "
-        "to a directory (`mirrors:` in condainer.yml takes file URLs).",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ class Engine:
         when a source cannot be read.
         """
         if self.executable is None:
-            return conda_solver.solve_embedded(sources, specs, inputs, settings, reporter, held)
+            solving = conda_solver.solve_embedded(sources, specs, inputs, settings, reporter, held)
+            return asyncio.run(solving)
         from condainer.solve.external import solver
 
         return solver.solve(self.executable, sources, specs, inputs, settings, held)

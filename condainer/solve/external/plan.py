@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from condainer.network import silence
+from condainer.packages.indices import gateway_to, query, unread, unreadable
 from condainer.settings.config import Settings
-from condainer.solve.conda_solver import gateway_to, unreadable
 from condainer.solve.external.conda_exe import SAID, Executable
 from condainer.system.errors import IntegrityError, ToolError
 from condainer.system.reporter import Silent
@@ -91,20 +91,15 @@ async def _indexed(
 ) -> dict[str, RepoDataRecord]:
     """Return what the indices of the channels say of packages, by URL."""
     import rattler
-    from rattler import exceptions
 
     try:
         with gateway_to(sources, settings) as gateway:
-            asked = gateway.query(
-                sources=[rattler.Channel(source) for source in sources],
-                platforms=[platform, "noarch"],  # type: ignore[list-item]
-                specs=list(names),
-                recursive=False,
-            )
-            by_source = await silence.watched(asked, sources, Silent())
-    except (exceptions.GatewayError, exceptions.FetchRepoDataError, exceptions.IoError) as error:
+            channels = [rattler.Channel(source) for source in sources]
+            asked = query(gateway, channels, [platform, "noarch"], names)
+            records = await silence.watched(asked, sources, Silent())
+    except unread() as error:
         raise unreadable(sources, str(error)) from None
-    return {str(record.url): record for records in by_source for record in records}
+    return {str(record.url): record for record in records}
 
 
 def _rattler_errors() -> tuple[type[Exception], ...]:

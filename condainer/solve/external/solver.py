@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import CondaPackage
+from condainer.packages.indices import not_kept, unreadable
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings
-from condainer.solve.conda_solver import no_solution, not_kept, unreadable
+from condainer.solve.conda_solver import no_solution
 from condainer.solve.external import local_channel
 from condainer.solve.external.conda_exe import OVERRIDES, SAID, Executable, environment, numbers
 from condainer.solve.external.plan import completed, planned, unusable
