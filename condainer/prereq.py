@@ -125,10 +125,14 @@ def _mksquashfs(settings: Settings) -> Check:
     return Check("mksquashfs", path, version=version, can=capabilities.of_mksquashfs(path))
 
 
+def _usable(better: Check, other: Check) -> Check:
+    return other if better.problem and not other.problem else better
+
+
 def _squashfuse(settings: Settings) -> Check:
     fast = _tool("squashfuse_ll", settings, "squashfuse", required=False)
     slow = _tool("squashfuse", settings, "squashfuse", required=False)
-    tool = slow if fast.problem and not slow.problem else fast
+    tool = _usable(fast, slow)
     if tool.problem:
         return tool
     version = capabilities.squashfuse_version(tool.found)
@@ -138,7 +142,7 @@ def _squashfuse(settings: Settings) -> Check:
 def _fusermount(settings: Settings) -> Check:
     new = _tool("fusermount3", settings, "fuse3", required=False)
     old = _tool("fusermount", settings, "fuse", required=False)
-    tool = old if new.problem and not old.problem else new
+    tool = _usable(new, old)
     if tool.problem:
         return tool
     can = (("setuid", tool_paths.is_setuid(tool.found)),)

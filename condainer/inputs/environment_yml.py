@@ -81,7 +81,7 @@ def read(settings: Settings, platform: str) -> Inputs:
     return Inputs(
         name=_name(document, settings),
         platform=platform,
-        platforms=_platforms(document, platform),
+        platforms=_platforms(document) or (platform,),
         channels=_channels(document),
         specs=specs,
         requirements=tuple(pip_lines),
@@ -119,8 +119,7 @@ def _beside_it(settings: Settings) -> tuple[list[requirements.Line], PipLock | N
 
 def platforms(settings: Settings, platform: str) -> tuple[str, ...]:
     """Return what `platforms:` of the environment file says on a platform, nothing by default."""
-    document = _load(settings.environment_yml, platform, settings.files.read)
-    return tuple(dict.fromkeys(item for item, _ in _strings(document, "platforms", "platforms")))
+    return _platforms(_load(settings.environment_yml, platform, settings.files.read))
 
 
 def _load(path: Path, platform: str, read: Read) -> Document:
@@ -263,11 +262,11 @@ def _strings(document: Document, key: str, what: str) -> list[tuple[str, str]]:
 
 
 def _channels(document: Document) -> tuple[str, ...]:
-    channels = [item for item, _ in _strings(document, "channels", "channel names or URLs")]
-    # `nodefaults` asks to add no default channel, which we never do.
-    wanted = [channel for channel in dict.fromkeys(channels) if channel != "nodefaults"]
-    for channel, where in _strings(document, "channels", "channel names or URLs"):
+    stated = _strings(document, "channels", "channel names or URLs")
+    for channel, where in stated:
         check_channel(channel, where)
+    # `nodefaults` asks to add no default channel, which we never do.
+    wanted = dict.fromkeys(channel for channel, _ in stated if channel != "nodefaults")
     return tuple(wanted) or (DEFAULT_CHANNEL,)
 
 
@@ -284,9 +283,8 @@ def check_channel(channel: str, where: str) -> None:
         )
 
 
-def _platforms(document: Document, platform: str) -> tuple[str, ...]:
-    platforms = [item for item, _ in _strings(document, "platforms", "platforms")]
-    return tuple(dict.fromkeys(platforms)) or (platform,)
+def _platforms(document: Document) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(item for item, _ in _strings(document, "platforms", "platforms")))
 
 
 def _variables(document: Document) -> tuple[tuple[str, str], ...]:

@@ -105,12 +105,6 @@ def read_explicit(path: Path, platform: str, partial: bool = False, read: Read =
     return _parsed(text, str(path), platform, partial)
 
 
-# A stamp is written only after a second look, which mostly finds the same text.
-@functools.lru_cache(maxsize=1)
-def _parsed(text: str, where: str, platform: str, partial: bool) -> Lock:
-    return parse_explicit(text, where, platform, partial)
-
-
 def checked(lock: Lock, where: str) -> Lock:
     """Return a lock that was not read from an explicit file, held to the same rules.
 
@@ -137,6 +131,10 @@ def parse_explicit(text: str, where: str, platform: str, partial: bool = False) 
     for number, line in enumerate(text.split("\n"), 1):
         reader.read(number, line.removesuffix("\r"))
     return reader.lock()
+
+
+# A stamp is written only after a second look, which mostly finds the same text.
+_parsed = functools.lru_cache(maxsize=1)(parse_explicit)
 
 
 class _Reader:

@@ -62,7 +62,8 @@ def wanted_of(spec: Spec, platform: str) -> Wanted | None:
     if match is None and inner is None:
         return None
     url = match["url"] if match else unquote(inner["url"]) if inner else ""
-    stated = match["hash"] if match else _digest(spec.text)
+    named = match or DIGEST.search(spec.text)
+    stated = named["hash"] if named else ""
     digest = HASH.fullmatch(stated) if stated else None
     if stated and digest is None:
         raise InputError(
@@ -86,11 +87,6 @@ def wanted_of(spec: Spec, platform: str) -> Wanted | None:
         {name: text.lower() for name, text in digest.groupdict().items() if text} if digest else {}
     )
     return Wanted(url, spec.where, **known)
-
-
-def _digest(text: str) -> str:
-    match = DIGEST.search(text)
-    return match["hash"] if match else ""
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,10 @@ def resolve(
         git_repositories.limit_ssh()
     spelled = uv_options.spelled(inputs.requirements)
     inputs = replace(inputs, requirements=spelled.lines)
-    wanted = _write(scratch / "requirements.txt", _requirement_lines(inputs.requirements))
+    wanted = _write(
+        scratch / "requirements.txt",
+        [line.text for line in inputs.requirements if not line.constraint],
+    )
     arguments = ["--python", str(program or prefix / "bin" / "python"), "--no-progress"]
     arguments += spelled.arguments
     arguments += ["--no-build"] if foreign else []
@@ -142,7 +145,7 @@ def _changes(
     pins: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Return what uv would install and remove; pins that stand in the way are let go."""
-    constraints = _constraint_lines(inputs.requirements)
+    constraints = [line.text for line in inputs.requirements if line.constraint]
     while True:
         lines = [*constraints, *(f"{name}=={version}" for name, version in pins.items())]
         limits = ["--constraints", str(_write(scratch / "constraints.txt", lines))]
@@ -305,14 +308,6 @@ def _write(path: Path, lines: Sequence[str]) -> Path:
     return path
 
 
-def _requirement_lines(lines: Sequence[Line]) -> list[str]:
-    return [line.text for line in lines if not line.constraint]
-
-
-def _constraint_lines(lines: Sequence[Line]) -> list[str]:
-    return [line.text for line in lines if line.constraint]
-
-
 def _pin_lines(lines: Sequence[Line], added: Mapping[str, str | None]) -> list[str]:
     """Return the options, the direct URLs as they are, and the exact version of everything else."""
     direct = [line.text for line in lines if "://" in line.text and not line.is_option]
@@ -328,7 +323,8 @@ def _check_hashes(chosen: Sequence[PipPackage], lines: Sequence[Line]) -> None:
     """Compare what was chosen with the hashes that requirements or constraints allow."""
     for line in lines:
         allowed = re.findall(r"(?:--hash[= ]sha256:|#sha256=)([0-9a-fA-F]{64})", line.text)
-        named = [package for package in chosen if package.name == _required_name(line.text)]
+        name_of = name_of_url if "://" in line.text else _requirement_name
+        named = [package for package in chosen if package.name == name_of(line.text)]
         for package in named if allowed else ():
             if package.sha256 in [digest.lower() for digest in allowed]:
                 continue
@@ -355,13 +351,6 @@ def _is_for_others(requirement: str, chosen: PipPackage) -> bool:
         return False
     version = pip_parts(chosen.filename)[1]
     return read.marker is not None and not read.specifier.contains(version, prereleases=True)
-
-
-def _required_name(requirement: str) -> str:
-    """Return the normalised name of the distribution that a line is about."""
-    if "://" in requirement:
-        return name_of_url(requirement)
-    return _requirement_name(requirement)
 
 
 def name_of_url(requirement: str) -> str:

@@ -70,29 +70,23 @@ def write(
 ) -> None:
     """Write the inputs and their lock; the inputs are as they were if that fails."""
     with turn(settings.project):
-        _write(changes, relocked, settings, reporter)
-
-
-def _write(
-    changes: Sequence[Change], relocked: Sequence[Relocked], settings: Settings, reporter: Reporter
-) -> None:
-    modes = {change.path: stat.S_IMODE(change.path.stat().st_mode) for change in changes}
-    for change in changes:
-        if settings.files.has_changed(change.path):
-            raise InputError(
-                f"{change.path} was changed while this was solved", "Run the command again."
-            )
-    done: list[Change] = []
-    try:
+        modes = {change.path: stat.S_IMODE(change.path.stat().st_mode) for change in changes}
         for change in changes:
-            done.append(change)
-            settings.files.publish(change.path, change.new, modes[change.path])
-        relock.write(relocked, settings, reporter)
-    except BaseException:
-        for change in done:
-            with suppress(OSError):
-                settings.files.publish(change.path, change.old, modes[change.path])
-        raise
+            if settings.files.has_changed(change.path):
+                raise InputError(
+                    f"{change.path} was changed while this was solved", "Run the command again."
+                )
+        done: list[Change] = []
+        try:
+            for change in changes:
+                done.append(change)
+                settings.files.publish(change.path, change.new, modes[change.path])
+            relock.write(relocked, settings, reporter)
+        except BaseException:
+            for change in done:
+                with suppress(OSError):
+                    settings.files.publish(change.path, change.old, modes[change.path])
+            raise
 
 
 def _environment(settings: Settings) -> Environment:

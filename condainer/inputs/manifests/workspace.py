@@ -377,13 +377,9 @@ def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, st
             ranked.append((-priority, channel, where))
     places: dict[str, str] = {}
     # Sorting is stable, as pixi's is.
-    for _, channel, where in sorted(ranked, key=_priority):
+    for _, channel, where in sorted(ranked, key=lambda item: item[0]):
         places.setdefault(channel, where)
     return places
-
-
-def _priority(item: tuple[int, str, str]) -> int:
-    return item[0]
 
 
 def _name(workspace: Workspace, settings: Settings) -> str:
