@@ -73,7 +73,7 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
     """Put the entry that a file holds into the cache, after everything in it was checked.
 
     Raises IntegrityError for a file that is damaged or is no such file, LockfileError for one of
-    another platform, CollisionError as cache.look_up(), TrustError for a cache that is not to be
+    another platform, CollisionError as entries.look_up(), TrustError for a cache that is not to be
     used, StorageError when it cannot be written.
     """
     start = time.monotonic()
