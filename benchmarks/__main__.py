@@ -42,7 +42,7 @@ DOCS = TOP / "docs" / "benchmarks"
 # Where the chart of growth is shown, and where that is, as seen from there.
 PAGES = {"README.md": "docs/benchmarks", "docs/index.md": "benchmarks"}
 # These need no packages but what they make and the tests have.
-OWN_PACKAGES = (forge.PREFIX, files.PREFIX)
+OWN_PACKAGES = (forge.PREFIX, files.PREFIX, registry.FAR)
 
 # In the order of the table; the key is that of the first row that each gives.
 ROWS: dict[str, Measurement] = {
@@ -60,6 +60,7 @@ ROWS: dict[str, Measurement] = {
     "miss": _miss_and_size,
     "one_more": miss.one_more,
     "pull": registry.transfers,
+    registry.FAR: registry.far,
     "lock": locking.lock,
     **{case.key: functools.partial(forge.forge, case) for case in forge.CASES},
     "memory": bulk.bulk,

@@ -1,13 +1,16 @@
-"""Images to and from a registry on this machine, beside curl, skopeo, and building them."""
+"""Images to and from a registry, here and at the end of a cable, beside curl, skopeo, a build."""
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.ethernet import SERVER, Ethernet, ethernet
 from benchmarks.large import Large, locked, noise
 from benchmarks.measure import Contender, Effort, command, interleaved
 from benchmarks.original import tool
@@ -18,7 +21,9 @@ from tests.helpers import flaky_registry, registry
 
 # Bytes of a package, of which an image has ten.
 SIZE = 100_000_000
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+# Rates of networks, in gigabits a second, and the key of the first row.
+RATES = (1, 10)
+FAR = f"pull_{RATES[0]}gbit"
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,12 @@ class Transfer:
     image: Path
     address: str
     digest: str
+    # Before each command: what leads to where the registry is reached from.
+    before: tuple[str, ...] = ()
+
+    @property
+    def blob(self) -> str:
+        return f"{self.url}/blobs/{self.digest}"
 
     @property
     def repository(self) -> str:
@@ -52,7 +63,7 @@ class Transfer:
     def cnd(self, *words: str) -> Callable[[], None]:
         """Return a run of cnd in the project."""
         return command(
-            [self.place.cnd, *words],
+            [*self.before, self.place.cnd, *words],
             self.large.project,
             {**self.large.environment, "CONDAINER_REGISTRIES": f"oci+http://{self.repository}"},
         )
@@ -67,7 +78,16 @@ class Transfer:
         plain = ["--src-tls-verify=false", "--dest-tls-verify=false"]
         environment = {**self.large.environment, "HOME": str(home), "XDG_DATA_HOME": str(home)}
         argv = [tool("skopeo"), "--insecure-policy", "copy", "--quiet", *plain, source, target]
-        return command(argv, env=environment)
+        return command([*self.before, *argv], env=environment)
+
+    def curl(self) -> Callable[[], None]:
+        """Return a download of the image's bytes, which are not looked at."""
+        silent: list[str | Path] = [tool("curl"), "--silent", "--fail", "--output"]
+        return command([*self.before, *silent, self.copy / "blob", self.blob])
+
+    def copy_image(self) -> Callable[[], None]:
+        """Return a download of all that belongs to the image by skopeo."""
+        return self.skopeo(f"docker://{self.repository}:{self.address}", f"dir:{self.copy}")
 
     def clear_cache(self) -> None:
         """Take away what was pulled, built or copied, and let the disk come to rest."""
@@ -88,38 +108,52 @@ class Transfer:
 
 def transfers(place: Place) -> Sequence[Row]:
     """Return the rows of a pull, of a push, and of the look-up of what a registry does not have."""
+    with _pushed(place) as transfer:
+        rows = (_pull(transfer), *_push(transfer))
+    return (*rows, _look_up(place))
+
+
+def far(place: Place) -> Sequence[Row]:
+    """Return the rows of pulls by networks of several rates."""
+    with ethernet() as network, _pushed(place, network) as transfer:
+        return [_far(transfer, network, rate) for rate in RATES]
+
+
+@contextmanager
+def _pushed(place: Place, network: Ethernet | None = None) -> Iterator[Transfer]:
+    """Have an image that is in a registry: on loopback, or at the other end of a network."""
     # What is missing is to be told as of all contenders, not as by a test.
     tool("docker-registry")
+    before = network.inside(network.client) if network else ()
+    serve = functools.partial(registry.serve, place.root / "noise" / "registry")
+    if network:
+        serve = functools.partial(serve, address=SERVER, before=network.inside(network.server))
     large = locked(place, "noise", 10, SIZE // 10 if place.quick else SIZE, noise)
     try:
-        with registry.serve(large.root / "registry") as running:
+        with serve() as running:
             built = place.built(large.project, **large.environment)
             # Pulls empty the cache.
             image = large.root / "image.squashfs"
             os.link(built["image"], image)
-            transfer = Transfer(
-                place, large, running, image, built["address"], f"sha256:{built['sha256']}"
-            )
+            digest = f"sha256:{built['sha256']}"
+            transfer = Transfer(place, large, running, image, built["address"], digest, before)
             transfer.cnd("push")()
-            rows = (_pull(transfer), *_push(transfer))
+            yield transfer
     finally:
         remove_tree(large.root)
-    return (*rows, _look_up(place))
 
 
 def _pull(transfer: Transfer) -> Row:
-    blob = f"{transfer.url}/blobs/{transfer.digest}"
     file = transfer.copy / "blob"
-    curl: list[str | Path] = [tool("curl"), "--silent", "--fail", blob]
+    curl: list[str | Path] = [tool("curl"), "--silent", "--fail", transfer.blob]
     whole: list[str | Path] = ["sh", "-c", '"$@" | tee "$0" | sha256sum && sync "$0"', file, *curl]
-    source, target = f"docker://{transfer.repository}:{transfer.address}", f"dir:{transfer.copy}"
     before = transfer.clear_cache
     samples = interleaved(
         [
             Contender("cnd pull", transfer.cnd("pull"), before),
-            Contender("curl", command([*curl, "--output", file]), before),
+            Contender("curl", transfer.curl(), before),
             Contender("curl, sha256sum, sync", command(whole), before),
-            Contender("skopeo copy", transfer.skopeo(source, target), before),
+            Contender("skopeo copy", transfer.copy_image(), before),
         ],
         transfer.effort,
     )
@@ -133,6 +167,30 @@ def _pull(transfer: Transfer) -> Row:
         Claim("building it", ours / build, 1.0),
     )
     return Row("pull", "`cnd pull`, empty cache", samples, claims, _note(transfer))
+
+
+def _far(transfer: Transfer, network: Ethernet, rate: int) -> Row:
+    """A pull by a network of so many gigabits a second, also by the build of a CI job."""
+    network.limit(1000 * rate)
+    before = transfer.clear_cache
+    samples = interleaved(
+        [
+            Contender("cnd pull", transfer.cnd("pull"), before),
+            Contender("cnd build", transfer.cnd("build", "--locked", "--pull-only"), before),
+            Contender("curl", transfer.curl(), before),
+            Contender("skopeo copy", transfer.copy_image(), before),
+        ],
+        transfer.effort,
+    )
+    ours, build, curl, skopeo = (sample.median for sample in samples)
+    claims = (
+        Claim("the rate of curl", curl / ours, 0.85, at_least=True),
+        Claim("the rate of curl, `cnd build --locked`", curl / build, 0.85, at_least=True),
+        Claim("skopeo copy", ours / skopeo, 1.0),
+    )
+    what = f"`cnd pull`, empty cache, {rate} Gbit/s"
+    note = f"{_note(transfer)}, tbf on a veth between two network namespaces"
+    return Row(f"pull_{rate}gbit", what, samples, claims, note)
 
 
 def _push(transfer: Transfer) -> tuple[Row, Row]:

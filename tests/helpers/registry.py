@@ -15,7 +15,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ ZUUL_PINS = TOOLS / "zuul-registry-pins.txt"
 USER, PASSWORD = "reader", "correct horse"
 # Of that password, as `htpasswd -B` writes it.
 HTPASSWD = f"{USER}:$2b$04$VZFgFeuRZpLlq6u.9U5NG.gvaaLNvNOdoD8MjWgoD2/wJB93xNgQW\n"
-LISTENING = re.compile(r"(?:listening on |Serving on http://)(127[\d.]+:\d+)")
+LISTENING = re.compile(r"(?:listening on |Serving on http://)([\d.]+:\d+)")
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,14 @@ def serve(
     login: bool = False,
     certificate: tuple[Path, Path] | None = None,
     token: str = "",
+    address: str = "127.0.0.1",
+    before: Sequence[str] = (),
 ) -> Iterator[Registry]:
-    """Serve on 127.0.0.1.
+    """Serve on this machine.
 
     Parameters: with `login`, USER and PASSWORD are wanted; `certificate` and its key make it a
-    registry with TLS; `token` are lines of its configuration that say who gives tokens.
+    registry with TLS; `token` are lines of its configuration that say who gives tokens; `before`
+    are words before the command, which lead to where the `address` is.
     """
     directory.mkdir(parents=True, exist_ok=True)
     storage = directory / "storage"
@@ -60,7 +63,7 @@ def serve(
         "log: {accesslog: {disabled: true}, level: info}",
         f"storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}",
         "http:",
-        "  addr: 127.0.0.1:0",
+        f"  addr: {address}:0",
     ]
     if certificate is not None:
         lines.append(f"  tls: {{certificate: {certificate[0]}, key: {certificate[1]}}}")
@@ -71,7 +74,8 @@ def serve(
         lines.append(f"auth: {{token: {token}}}")
     configuration = directory / "config.yml"
     configuration.write_text("\n".join([*lines, ""]))
-    with _run(storage, tool("docker-registry"), "serve", str(configuration)) as running:
+    program = tool("docker-registry")
+    with _run(storage, *before, program, "serve", str(configuration)) as running:
         yield running
 
 
