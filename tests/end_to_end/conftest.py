@@ -102,7 +102,8 @@ def make_project(tmp_path: Path, channel: Path, package_cache: Path) -> Iterator
     yield make
     for project in projects:
         base = project.path / project.environment.get("CONDAINER_MOUNT_BASE", "/tmp")
-        if project.path.is_dir() and base.exists():
+        # Mounts leave something there, builds do not.
+        if project.path.is_dir() and base.is_dir() and any(base.iterdir()):
             project.cnd("umount", "--force", status=None)
 
 
