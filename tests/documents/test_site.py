@@ -11,6 +11,9 @@ import pytest
 
 from tests.links import TOP
 
+# Together, for one site.
+pytestmark = pytest.mark.xdist_group("site")
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -161,20 +161,22 @@ def _openings(name: str) -> Iterator[str]:
     tree = ast.parse(source)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
     for function in functions:
-        body = ast.get_source_segment(source, function) or ""
         for node in ast.walk(function):
             if not isinstance(node, ast.Call):
                 continue
-            call = ast.get_source_segment(source, node) or ""
             called = ast.unparse(node.func)
             last = called.rpartition(".")[2]
+            if last not in ("open", "read_text", "read_bytes", "fdopen", "loadtxt"):
+                continue
+            # Each segment costs a walk through the lines of the whole module.
+            body = ast.get_source_segment(source, function) or ""
+            call = ast.get_source_segment(source, node) or ""
             writes = any(f'"{mode}b"' in call for mode in "wxa") or "closefd=False" in call
             held = called == "os.open" and any(flag in body for flag in HARMLESS)
             device = '"/dev/' in call
-            if last in ("open", "read_text", "read_bytes", "fdopen", "loadtxt"):
-                ours = called in ("read_text", "read_bytes")
-                if not (ours or called.startswith("files.") or writes or held or device):
-                    yield f"{name}.py:{node.lineno}: {call}"
+            ours = called in ("read_text", "read_bytes")
+            if not (ours or called.startswith("files.") or writes or held or device):
+                yield f"{name}.py:{node.lineno}: {call}"
 
 
 def test_nothing_in_a_cache_is_read_by_another_door() -> None:
