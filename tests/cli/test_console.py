@@ -232,6 +232,7 @@ def test_text_for_people_has_one_door() -> None:
     # What a stamp says was made harmless when it was written, and use() leaves out what is not.
     assert other == [
         "__main__.py: sys.stderr.write('cnd: interrupted\\n')",
-        "startup/answer.py: sys.stdout.write(f\"{found['head']}{seconds}{found['tail']}\\n\")",
-        "startup/answer.py: sys.stderr.write(f\"{found['text']} in {seconds:.2f} s\\n{told}\\n\")",
+        "startup/answer.py: sys.stdout.write(f\"{stamped['head']}{seconds}{stamped['tail']}\\n\")",
+        "startup/answer.py: sys.stderr.write("
+        "f\"{stamped['text']} in {seconds:.2f} s\\n{told}\\n\")",
     ]
