@@ -162,7 +162,7 @@ def test_a_place_that_others_can_write_is_not_used(tmp_path: Path) -> None:
     path = slow(tmp_path)
     installer.installed(path, Silent())
     os.chmod(user_cache() / "engines", 0o777)
-    with pytest.raises(StorageError, match="nobody else can write"):
+    with pytest.raises(StorageError, match="only you can write"):
         installer.installed(path, Silent())
 
 
