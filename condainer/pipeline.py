@@ -19,7 +19,8 @@ from condainer.lock.explicit import render_explicit
 from condainer.lock.locks import Lock
 from condainer.mount.safe_base import check_base
 from condainer.settings.config import Settings
-from condainer.solve.lock_state import demanded, ensure_lock, lock_state, not_current
+from condainer.solve.ensure import ensure_lock
+from condainer.solve.lock_state import demanded, lock_state, not_current
 from condainer.system.errors import CondainerError, NotBuiltError, StorageError
 from condainer.system.files import stand_somewhere
 from condainer.system.reporter import Reporter

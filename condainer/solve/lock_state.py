@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from condainer.lock.explicit import (
     checked,
     is_ours,
     read_explicit,
-    render_explicit,
 )
 from condainer.lock.lock_paths import conda_lock_path, lockfile_path
 from condainer.lock.locks import (
@@ -33,16 +31,14 @@ from condainer.settings.config import Settings
 from condainer.settings.input_files import ENVIRONMENT_FILES
 from condainer.solve.other_locks import (
     check_choice,
-    disagreeing,
     environment_of,
     is_of_another_tool,
     rattler_lock_of,
     unused_rattler_lock,
 )
 from condainer.system.environments import package_places
-from condainer.system.errors import LockfileError, NotBuiltError, StaleLockError
+from condainer.system.errors import LockfileError, NotBuiltError
 from condainer.system.machine import this_platform
-from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -320,65 +316,6 @@ def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
         sources=sources,
         origin=origin,
     )
-
-
-def _any(lock: Lock | None) -> None:
-    """Take every lock."""
-
-
-def ensure_lock(
-    settings: Settings, reporter: Reporter, admit: Callable[[Lock | None], None] = _any
-) -> tuple[Lock, bool]:
-    """Return a current lock of the project, and whether it had to be solved for.
-
-    Parameters: `admit` raises what speaks against writing a lock; it is also asked before there is
-    one (None). Raises StaleLockError when solving is needed but `locked` forbids it.
-    """
-    state = lock_state(settings)
-    if state.status == "current" and state.lock is not None:
-        path = lockfile_path(settings, state.lock.platform)
-        if state.lock.sources and _is_to_write(path, state.lock, settings):
-            admit(state.lock)
-            _tell_disagreeing(state.lock, settings, reporter)
-            try:
-                settings.files.publish(path, render_explicit(state.lock))
-            except OSError as error:
-                # It only spares reading conda-lock.yml the next time.
-                reporter.warn(f"{path} cannot be written: {error.strerror}")
-        return state.lock, False
-    if state.partial is not None:
-        # Nothing is solved: the md5 sums say which packages they are.
-        from condainer.solve import completion
-
-        admit(None)
-        _tell_disagreeing(state.partial, settings, reporter)
-        return completion.complete(state.partial, settings, reporter), False
-    if settings.locked:
-        raise StaleLockError(
-            f"The lock of {settings.title} is {state.status}: {state.reason}",
-            f"Run `cnd lock{settings.option}` where solving is allowed, and commit the lockfiles.",
-        )
-    from condainer.solve import relock
-
-    admit(None)
-    (relocked,) = relock.relock(settings, relock.Wish((this_platform(),)), reporter)
-    admit(relocked.new)
-    relock.write((relocked,), settings, reporter)
-    return relocked.new, True
-
-
-def _is_to_write(path: Path, lock: Lock, settings: Settings) -> bool:
-    """Tell whether an explicit lockfile is missing, or is what we took from another tool before."""
-    files = settings.files
-    if not files.is_there(path) or not lock.origin:
-        return not files.is_there(path)
-    return is_ours(path, files.read) and files.read(path) != render_explicit(lock).encode()
-
-
-def _tell_disagreeing(lock: Lock, settings: Settings, reporter: Reporter) -> None:
-    """Tell what another lockfile says otherwise, when one is taken over."""
-    for problem in disagreeing(lock, settings):
-        reporter.warn(problem)
 
 
 def described(lock: Lock, inputs: Inputs) -> Lock:

@@ -15,7 +15,8 @@ from condainer.packages import admission, downloads, git_repositories
 from condainer.pypi import build_requirements
 from condainer.settings.config import Settings
 from condainer.solve import completion
-from condainer.solve.lock_state import LockState, ensure_lock, lock_state
+from condainer.solve.ensure import ensure_lock
+from condainer.solve.lock_state import LockState, lock_state
 from condainer.system.errors import LockfileError, StaleLockError
 from condainer.system.files import stand_somewhere
 from condainer.system.machine import this_platform
