@@ -7,9 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from condainer.mount import backends, mount_locks, unpack
+from condainer.mount import backends, unpack
 from condainer.mount.backends import Backend, Fuse, Kernel, State
-from condainer.startup import tool_paths
+from condainer.startup import attach, tool_paths
 from condainer.system import namespace
 from condainer.system.errors import CondainerError, MountError, ToolError
 
@@ -69,7 +69,7 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
         return Way((*fast, fuse), True, "the mount point is taken by something else")
     if wish == DIRECT:
         return Way((_demand_direct(fuse),), False, "`mount: direct` says so")
-    job = mount_locks.job()
+    job = attach.job()
     if job and namespace.available():
         return Way((*fast, fuse), True, f"{job} has a mount of its own, which ends with it alone")
     if fast:

@@ -113,15 +113,6 @@ def forget_earlier_boots(base: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def job() -> str:
-    """Return the name of the batch job, or of its step, that we run in; empty outside of any."""
-    for names in attach.JOBS:
-        words = [os.environ[name] for name in names if os.environ.get(name)]
-        if words:
-            return re.sub(r"\W", "_", "-".join(["job", *words]))
-    return ""
-
-
 def private_directory(base: Path) -> Path:
     """Return our directory of lock files below `base`.
 

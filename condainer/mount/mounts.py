@@ -24,6 +24,7 @@ from condainer.mount.mount_work import (
 from condainer.mount.private import Joined, Place, owner
 from condainer.mount.safe_base import check_base
 from condainer.startup import tool_paths
+from condainer.startup.attach import private_name, wants_its_own
 from condainer.system import files, namespace
 from condainer.system.errors import CondainerError, MountError
 from condainer.system.mount_table import mounted_at
@@ -57,7 +58,7 @@ def outlook(image: Image, options: Options) -> dict[str, str | bool]:
         return {"with": tool_paths.KERNEL, "private": False, "why": "root mounted it for all users"}
     if state is State.UNPACKED and options.way in (choice.AUTO, choice.UNPACK):
         return {"with": "unsquashfs", "private": False, "why": "it is unpacked already"}
-    if state is State.MOUNTED and entry is not None and not _wants_its_own(options):
+    if state is State.MOUNTED and entry is not None and not wants_its_own(options.way):
         kind = entry.kind.removeprefix("fuse.")
         return {"with": kind, "private": False, "why": "it is mounted already"}
     try:
@@ -189,7 +190,7 @@ def hold(
         state = State.FOREIGN
     if _is_provided(image, options, state):
         return _hold_provided(image)
-    if state is State.UNPACKED or not (state is State.FOREIGN or _wants_its_own(options)):
+    if state is State.UNPACKED or not (state is State.FOREIGN or wants_its_own(options.way)):
         try:
             return _hold_shared(image, options, report)
         except Taken:
@@ -211,14 +212,6 @@ def hold(
         return _hold_shared(image, options, report)
     except Taken:
         raise _taken(image, options) from None
-
-
-def _wants_its_own(options: Options) -> bool:
-    """Tell whether this process needs a private mount.
-
-    A job does: the daemon that a step of it starts ends with the step, and with it the mount.
-    """
-    return options.way == choice.PRIVATE or bool(options.way == choice.AUTO and mount_locks.job())
 
 
 def _hold_shared(image: Image, options: Options, report: Reporter, way: Way | None = None) -> Hold:
@@ -277,9 +270,8 @@ def _hold_aside(image: Image, options: Options, way: Way, report: Reporter) -> H
 
 def _hold_private(image: Image, options: Options, way: Way, report: Reporter) -> Hold:
     """Join, or make, the namespace in which the image is mounted for our processes alone."""
-    job = mount_locks.job() if options.way == choice.AUTO else ""
-    words = ["private", job, "verified" if image.sha256 else ""]
-    locks = mount_locks.locks_for(image.prefix, "-".join(filter(None, words)))
+    name = private_name(options.way)
+    locks = mount_locks.locks_for(image.prefix, f"{name}-verified" if image.sha256 else name)
     claim = mount_locks.claim(locks)
     work = Work(image, options, locks, report, way, others=mount_locks.locks_for(image.prefix))
     try:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from condainer.mount import mount_locks
 from condainer.mount.mount_locks import Locks
+from condainer.startup.namespace import join as join_process
 from condainer.system import files, mount_table, namespace
 from condainer.system.errors import MountError
 
@@ -50,11 +51,11 @@ def join(locks: Locks) -> Joined:
         keeper = int(number)
     except (OSError, ValueError):
         return Joined.NOT
-    if namespace.join(user, mount, keeper):
+    if join_process(user, mount, keeper):
         return Joined.BY_KEEPER
     prefix = mount_locks.prefix_of(locks)
     # The daemon and the commands of the mount are in the namespace as well.
-    if any(namespace.join(user, mount, pid) for pid in _processes_in(mount, prefix)):
+    if any(join_process(user, mount, pid) for pid in _processes_in(mount, prefix)):
         return Joined.BY_ANOTHER
     return Joined.NOT
 

@@ -129,9 +129,9 @@ def run(call: Call, start: float) -> int | None:
     if call.command == "build":
         return _build(call, start)
     if call.command == "exec" and call.stamped is not None:
-        from condainer.startup import attach
+        from condainer.startup import command
 
-        attach.command(call.words, call.stamped, call.quiet)
+        command.run(call.words, call.stamped, call.quiet)
     return None
 
 

@@ -1,7 +1,7 @@
-"""Run a command in the image of a stamp; what is unusual is left to the long way.
+"""Claim the mount of an image that a stamp names; what is unusual is left to the long way.
 
-For a mounted image it does what mounts.hold(), run.command() and shell.environment() do, and
-imports next to nothing: one claim, two looks at the mount table, one at the content.
+It does what mounts.hold() does for a mounted image, and imports next to nothing: one claim, two
+looks at the mount table, one at the content.
 """
 
 import _signal
@@ -9,13 +9,15 @@ import fcntl
 import os
 import select
 
-from condainer.startup import command_environment, launch
+from condainer.startup import namespace
 from condainer.startup.command_environment import SENTINEL as SENTINEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from typing import NoReturn
+
+    # A name of our view, a device, whether root has mounted it, and lines of the mount table.
+    Seen = tuple[str, tuple[int, int] | None, bool, list[bytes]]
 
 # A job ends all of its processes, and so the daemons started in it.
 JOBS = (
@@ -25,6 +27,8 @@ JOBS = (
     ("FLUX_JOB_ID",),
     ("OAR_JOB_ID",),
 )
+# How a line of the mount table says that the place of a private mount is there.
+PLACE = b" - tmpfs "
 AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
 # How long a daemon may take to answer before the long way asks it with more patience, in seconds.
 PATIENCE = 1.0
@@ -33,72 +37,10 @@ ESCAPED = frozenset(" \t\n\\#")
 FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def command(argv: "Sequence[str]", stamped: dict[str, str], quiet: bool) -> None:
-    """Replace this process by a command in the image that a stamp names.
-
-    Returns if the long way is needed. Raises CommandNotStarted.
-    """
-    if is_mounted(stamped):
-        claim = claim_mounted(stamped)
-    else:
-        from condainer.startup import mount
-
-        claim = mount.claim_new(stamped)
-    if claim is None:
-        return
-    said: list[str] = []
-    try:
-        before, scripts = environment_of(stamped), command_environment.scripts_of(stamped["prefix"])
-        environment = command_environment.after_scripts(scripts, before, said.append)
-    except ValueError:
-        environment = None
-    if environment is None:
-        os.close(claim)
-        return
-    for text in said:
-        command_environment.tell(text)
-    os.set_inheritable(claim, True)
-    image = stamped["prefix"], stamped["address"]
-    launch.execute(argv, environment, image, None if quiet else warn)
-
-
-def warn(text: str) -> None:
-    """Print a warning as a Reporter does."""
-    command_environment.tell(f"Warning: {text}")
-
-
 def is_mounted(stamped: dict[str, str]) -> bool:
     """Tell whether anything at all is mounted at the prefix."""
     base, name = stamped.get("base", ""), stamped["prefix"].rpartition("/")[2]
     return b" %s " % os.fsencode(f"{base.rstrip('/')}/{name}") in mount_table()
-
-
-def environment_of(stamped: dict[str, str]) -> dict[str, str]:
-    """Return the environment of a command, before the image's own scripts."""
-    variables, table = {}, []
-    for key, text in stamped.items():
-        kind, _, name = key.partition(" ")
-        if kind == "variable":
-            variables[name] = text
-        elif kind == "default":
-            value, below, *unless = text.split("\n")
-            table.append((name, value, below, unless))
-    named, address = stamped["name"], stamped["address"]
-    place = _stand_ins(stamped)
-    return command_environment.environment(
-        stamped["prefix"], variables, os.environ, named, address, table, place
-    )
-
-
-def _stand_ins(stamped: dict[str, str]) -> str:
-    """Return the stand-ins of an image's commands; empty where nothing of ours can hold them."""
-    base, _, name = stamped["prefix"].rpartition("/")
-    directory = f"{base}/.condainer-{os.geteuid()}"
-    try:
-        return f"{directory}/{name}{command_environment.STAND_INS}" if is_private(directory) else ""
-    except OSError:
-        # What root has mounted needs no directory of ours.
-        return ""
 
 
 def claim_mounted(stamped: dict[str, str]) -> int | None:
@@ -108,20 +50,54 @@ def claim_mounted(stamped: dict[str, str]) -> int | None:
     """
     base, name = stamped.get("base"), stamped["prefix"].rpartition("/")[2]
     wish = stamped["mount"]
-    if base is None or ESCAPED & {*base} or wish == PRIVATE or (wish == AUTO and in_job()):
+    if base is None or ESCAPED & {*base}:
         return None
-    place = (os.fsencode(base), os.fsencode(name))
-    seen = look(mount_table(), *place)
-    view, device, provided, _ = seen
-    if device is None or (provided and wish not in (AUTO, KERNEL)):
-        return None
-    prefix = f"{base.rstrip('/')}/{name}"
-    claim = _open_provided(prefix) if provided else _lock(base, name, view)
-    if claim is None:
+    view, device, provided, _ = seen = _seen(base, name)
+    if device is None or (wish not in (AUTO, KERNEL) if provided else wants_its_own(wish)):
         return None
     try:
-        said = answer(prefix)
-        if said == expected(stamped, device) and look(mount_table(), *place) == seen:
+        stem = "" if provided else stem_of(base, name, view)
+        claim = _open_provided(f"{base.rstrip('/')}/{name}") if provided else share(stem)
+    except OSError:
+        return None
+    return None if claim is None else _confirmed(claim, stamped, seen)
+
+
+def claim_private(stamped: dict[str, str]) -> int | None:
+    """Enter the namespace of our job's mount, and claim that; None if there is none.
+
+    This process must have one thread. It may be in the namespace also if there is no claim.
+    """
+    base, name = stamped.get("base"), stamped["prefix"].rpartition("/")[2]
+    if base is None or ESCAPED & {*base}:
+        return None
+    claim = None
+    try:
+        view, *_ = _seen(base, name)
+        stem = f"{stem_of(base, name, view)}-{private_name(stamped['mount'])}"
+        claim = share(stem)
+        with open(f"{stem}.namespace", "rb", buffering=0) as stream:
+            keeper, mount, user = stream.read(200).decode().split()
+        if claim is not None and namespace.join(user, mount, int(keeper)):
+            return _confirmed(claim, stamped, _seen(base, name))
+    except (OSError, ValueError):
+        pass
+    if claim is not None:
+        os.close(claim)
+    return None
+
+
+def _seen(base: str, name: str) -> "Seen":
+    return look(mount_table(), os.fsencode(base), os.fsencode(name))
+
+
+def _confirmed(claim: int, stamped: dict[str, str], seen: "Seen") -> int | None:
+    """Return a claim if what was seen at the prefix is the image, and is there still."""
+    base, name = stamped["base"], stamped["prefix"].rpartition("/")[2]
+    device = seen[1]
+    try:
+        said = answer(f"{base.rstrip('/')}/{name}") if device else None
+        if device and said == expected(stamped, device) and _seen(base, name) == seen:
             return claim
     except OSError:
         pass
@@ -134,9 +110,28 @@ def expected(stamped: dict[str, str], device: tuple[int, int]) -> bytes:
     return b"%d %s\n" % (os.makedev(*device), stamped["address"].encode())
 
 
-def in_job() -> bool:
-    """Tell whether we run in a batch job, or in a step of one."""
-    return any(os.environ.get(name) for names in JOBS for name in names)
+def job() -> str:
+    """Return the name of the batch job, or of its step, that we run in; empty outside of any."""
+    for names in JOBS:
+        words = [os.environ[name] for name in names if os.environ.get(name)]
+        if words:
+            text = "-".join(["job", *words])
+            return "".join(sign if sign.isalnum() else "_" for sign in text)
+    return ""
+
+
+def wants_its_own(wish: str) -> bool:
+    """Tell whether a process needs a private mount, given the setting `mount`.
+
+    A job does: the daemon that a step of it starts ends with the step, and with it the mount.
+    """
+    return wish == PRIVATE or (wish == AUTO and job() != "")
+
+
+def private_name(wish: str) -> str:
+    """Return how the names of a private mount's lock files end, given the setting `mount`."""
+    name = job() if wish == AUTO else ""
+    return f"private-{name}" if name else "private"
 
 
 def mount_table() -> bytes:
@@ -145,13 +140,11 @@ def mount_table() -> bytes:
         return stream.readall()
 
 
-def look(
-    table: bytes, base: bytes, name: bytes
-) -> tuple[str, tuple[int, int] | None, bool, list[bytes]]:
+def look(table: bytes, base: bytes, name: bytes) -> "Seen":
     """Return a name of our view, the device of our mount of an image, and whether root made it.
 
-    The device is None unless exactly one mount, ours or root's, is at the mount point. The last
-    value is the lines of the table for the mount point.
+    The device is None unless exactly one mount of an image, ours or root's, is at the mount point.
+    The last value is the lines of the table for the mount point.
     """
     prefix = base.rstrip(b"/") + b"/" + name
     longest, view, mounts = b"", b"", []
@@ -164,9 +157,11 @@ def look(
             longest, view = path, fields[6]
     peers = [word[7:] for word in view.partition(b" - ")[0].split() if word.startswith(b"shared:")]
     named = f"s{os.fsdecode(peers[0])}" if peers else ""
-    if len(mounts) != 1:
+    *below, top = mounts or [b""]
+    # A private mount is on a place that was made for it.
+    if not top or not all(PLACE in line for line in below):
         return named, None, False, mounts
-    own, _, rest = mounts[0].partition(b" - ")
+    own, _, rest = top.partition(b" - ")
     kind, _, options = rest.split(b" ", 2)
     user = os.geteuid()
     fuse = kind.startswith(b"fuse") and b"user_id=%d" % user in options.split(b",")
@@ -178,10 +173,12 @@ def look(
     return named, (int(major), int(minor)), squashfs and user != 0, mounts
 
 
-def _lock(base: str, name: str, view: str) -> int | None:
-    """Share the lock of a mount's users; None if the mount has no keeper, or no lock files."""
+def share(stem: str) -> int | None:
+    """Share the lock of a mount's users; None if the mount has no keeper, or no lock files.
+
+    Parameters: `stem` is how the paths of its lock files begin.
+    """
     try:
-        stem = stem_of(base, name, view)
         keeper = os.open(f"{stem}.keeper", FLAGS)
         try:
             fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -60,9 +60,7 @@ def _command(stamped: dict[str, str]) -> list[str] | None:
     None if there is none, or only the long way can choose.
     """
     wish, image, tools = stamped["mount"], stamped["image"], stamped["tools"]
-    if wish not in (attach.AUTO, attach.DIRECT, attach.KERNEL) or (
-        wish == attach.AUTO and attach.in_job()
-    ):
+    if wish not in (attach.AUTO, attach.DIRECT, attach.KERNEL) or attach.wants_its_own(wish):
         return None
     if wish == attach.KERNEL or (wish == attach.AUTO and tool_paths.kernel_is_safe(image)):
         program = tool_paths.find("mount", tools) if os.geteuid() == 0 else None

@@ -7,18 +7,17 @@ alone sees the directory SOURCE at TARGET.
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import signal
 import struct
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from condainer.startup import launch
+from condainer.startup.namespace import alone, call
 from condainer.system.errors import CondainerError, MountError
 from condainer.system.text import harmless
 
@@ -42,8 +41,6 @@ CAP_SYS_ADMIN = 21
 CAPABILITY_VERSION_3 = 0x20080522
 
 PROBE = "--probe"
-# How often entering a namespace is tried, 10 ms apart.
-ATTEMPTS = 50
 REMEDY = (
     "Ask the administrator to allow user namespaces (user.max_user_namespaces above 0; "
     "kernel.unprivileged_userns_clone=1 on Debian 10; "
@@ -60,7 +57,7 @@ def enter() -> None:
     """
     if os.geteuid() == 0:
         try:
-            _call("unshare", CLONE_NEWNS)
+            call("unshare", CLONE_NEWNS)
         except PermissionError:
             # Root of a container may not mount.
             _enter_as_user()
@@ -71,24 +68,11 @@ def enter() -> None:
 
 def _enter_as_user() -> None:
     user, group = os.geteuid(), os.getegid()
-    _alone("unshare", CLONE_NEWUSER | CLONE_NEWNS)
+    alone("unshare", CLONE_NEWUSER | CLONE_NEWNS)
     # The kernel lets an ordinary user map a group only after this.
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{user} {user} 1")
     _write("/proc/self/gid_map", f"{group} {group} 1")
-
-
-def _alone(name: str, *arguments: object) -> None:
-    """Make a call that needs a process of one thread; raises OSError."""
-    for attempt in range(ATTEMPTS):
-        try:
-            _call(name, *arguments)
-            return
-        except OSError as error:
-            # For the kernel, a joined thread lives for a moment longer.
-            if error.errno != errno.EINVAL or attempt == ATTEMPTS - 1:
-                raise
-            time.sleep(0.01)
 
 
 def _write(path: str, text: str) -> None:
@@ -97,42 +81,6 @@ def _write(path: str, text: str) -> None:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
-
-
-def join(user: str, mount: str, pid: int) -> bool:
-    """Move this process into the namespaces of another one of ours, as enter() made them.
-
-    False if it has ended or may not be joined. This process must have one thread. Parameters:
-    `user` and `mount` are the names of these namespaces; a process with others has reused the
-    number of one that ended.
-    """
-    with contextlib.ExitStack() as stack:
-        here = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, here)
-        path = os.readlink(f"/proc/self/fd/{here}")
-        descriptors = []
-        for kind, name in (("user", user), ("mnt", mount)):
-            try:
-                descriptor = os.open(f"/proc/{pid}/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
-            except OSError:
-                return False
-            stack.callback(os.close, descriptor)
-            if os.readlink(f"/proc/self/fd/{descriptor}") != name:
-                return False
-            if os.readlink(f"/proc/self/ns/{kind}") != name:
-                descriptors.append(descriptor)
-        try:
-            for descriptor in descriptors:
-                _alone("setns", descriptor, 0)
-        except OSError:
-            return False
-        # Entering a mount namespace changes to its root directory.
-        with contextlib.suppress(OSError):
-            os.chdir(path)
-        if not os.path.samestat(os.stat("."), os.fstat(here)):
-            # Only the descriptor shows what was mounted outside later.
-            os.fchdir(here)
-    return True
 
 
 def available() -> bool:
@@ -166,7 +114,7 @@ def unmount(target: Path, lazy: bool = False) -> None:
     use and EPERM when this process may not unmount.
     """
     flags = UMOUNT_NOFOLLOW | (MNT_DETACH if lazy else 0)
-    _call("umount2", os.fsencode(target), flags, path=str(target))
+    call("umount2", os.fsencode(target), flags, path=str(target))
 
 
 @contextmanager
@@ -179,11 +127,11 @@ def mount_right() -> Iterator[None]:
         yield
         return
     _set_inheritable(True)
-    _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0)
+    call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, CAP_SYS_ADMIN, 0, 0)
     try:
         yield
     finally:
-        _call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0)
+        call("prctl", PR_CAP_AMBIENT, PR_CAP_AMBIENT_LOWER, CAP_SYS_ADMIN, 0, 0)
         _set_inheritable(False)
 
 
@@ -192,18 +140,18 @@ def _set_inheritable(wanted: bool) -> None:
 
     header = ctypes.create_string_buffer(struct.pack("=Ii", CAPABILITY_VERSION_3, 0))
     data = ctypes.create_string_buffer(24)
-    _call("capget", header, data)
+    call("capget", header, data)
     # Effective, permitted, inheritable for capabilities 0 to 31, then the same for the others.
     sets = list(struct.unpack("=6I", data.raw[:24]))
     bit = 1 << CAP_SYS_ADMIN
     sets[2] = sets[2] | bit if wanted else sets[2] & ~bit
-    _call("capset", header, ctypes.create_string_buffer(struct.pack("=6I", *sets)))
+    call("capset", header, ctypes.create_string_buffer(struct.pack("=6I", *sets)))
 
 
 def _mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
     import ctypes
 
-    _call(
+    call(
         "mount",
         os.fsencode(source),
         os.fsencode(target),
@@ -212,15 +160,6 @@ def _mount(source: str, target: str, kind: str | None, flags: int, options: str 
         options.encode() or None,
         path=target,
     )
-
-
-def _call(name: str, *arguments: object, path: str | None = None) -> None:
-    # Imported here because most commands need no such call.
-    import ctypes
-
-    if getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments) != 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), path)
 
 
 def private_view(directory: Path, backing: Path | None = None, without: str = "") -> None:
@@ -277,7 +216,7 @@ def run_bound(source: Path, target: Path, argv: Sequence[str]) -> NoReturn:
     except OSError as error:
         raise MountError(f"No private namespace can be made ({error.strerror})", REMEDY) from error
     # An installer must end when the build is killed.
-    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         content = os.open(source, os.O_PATH | os.O_DIRECTORY)
         private_view(target.parent)

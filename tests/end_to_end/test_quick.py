@@ -223,6 +223,36 @@ def test_no_wrapper_stays_and_the_command_holds_the_mount(project: Project) -> N
     assert wait_until(lambda: not prefix.exists())
 
 
+def namespace_is_noted(base: Path) -> bool:
+    """Wait until a keeper has written down the namespace of its private mount."""
+    names = ".condainer-*/*-private*.namespace"
+    return wait_until(lambda: any(n.read_text()[:2] != "0 " for n in base.glob(names)))
+
+
+WHERE = "readlink /proc/self/ns/mnt; pwd; exec env"
+
+
+@pytest.mark.parametrize("how", [{"SLURM_JOB_ID": "7"}, {"CONDAINER_MOUNT": "private"}])
+def test_a_private_mount_is_entered_quickly(make_project: Any, how: dict[str, str]) -> None:
+    project: Project = make_project(text=SMALL, CONDAINER_LINGER="60", **how)
+    project.cnd("-q", "build")
+    quick(project, "exec", "true", status=LONG)
+    first = project.cnd("exec", "sh", "-c", WHERE).stdout
+    prefix = Path(environment(first)["CONDA_PREFIX"])
+    assert namespace_is_noted(prefix.parent)
+    short = quick(project, "exec", "sh", "-c", WHERE).stdout
+    assert environment(short) == environment(first)
+    assert short.splitlines()[:2] == first.splitlines()[:2]
+    assert not mounted(prefix)
+    # Another step has a mount of its own.
+    if "SLURM_JOB_ID" in how:
+        quick(project, "exec", "true", status=LONG, SLURM_STEP_ID="1")
+    # What is mounted there has gone, and the long way mounts it again.
+    os.kill(daemon_of(prefix), signal.SIGKILL)
+    assert wait_until(lambda: project.cnd("exec", "probe-prefix").stdout == f"{prefix}\n")
+    assert quick(project, "exec", "probe-prefix").stdout == f"{prefix}\n"
+
+
 def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
     prefix = prefix_of(kept)
     quick(kept, "exec", "true")

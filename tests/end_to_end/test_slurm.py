@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import time
 from collections import Counter
@@ -43,6 +44,37 @@ def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
 def test_ranks_share_one_image(site: Site, users: list[Account], harsh: Cluster) -> None:
     done = harsh.run("srun", "-n", "32", site.cnd, "exec", "--", "probe-prefix", account=users[0])
     assert Counter(done.stdout.splitlines()) == {str(site.prefix): 32}, done.stderr
+    site.tidy()
+
+
+def test_later_commands_of_a_step_enter_its_mount_quickly(
+    site: Site, users: list[Account], harsh: Cluster
+) -> None:
+    user = users[0]
+    text = Path(site.cnd).read_text().replace(f"{site.place}/project", f"{user.home}/project")
+    only = "import condainer.__main__ as main; main._run_again = lambda call: None; "
+    only += "main._run = lambda given: 99; sys.exit(main.entry())"
+    for name, program in (("cnd", text), ("short", text.replace("sys.exit(entry())", only))):
+        (user.home / name).write_text(program)
+        (user.home / name).chmod(0o755)
+    script = f"""
+        mkdir project
+        cp {site.place}/project/environment.yml {site.place}/project/*.lock project
+        ./cnd --quiet build
+        show='readlink /proc/self/ns/mnt; probe-prefix; exec sleep'
+        ./short exec sh -c "$show 0"; echo $?
+        ./cnd exec sh -c "$show 60" & first=$!
+        until grep -v '^0 ' {site.base}/.condainer-$(id -u)/*-private-job*.namespace; do
+            sleep 0.05
+        done >&2
+        ./short exec sh -c "$show 0"; echo $?
+        kill $first
+    """
+    done = harsh.run("srun", "-n", "1", "sh", "-c", script, account=user)
+    status, namespace, prefix, *later = done.stdout.splitlines()
+    assert (status, prefix) == ("99", str(site.prefix)), done.stderr
+    assert later == [namespace, prefix, "0"], done.stderr
+    assert namespace != os.readlink("/proc/self/ns/mnt")
     site.tidy()
 
 
