@@ -242,6 +242,12 @@ def main(arguments: Sequence[str]) -> int:
     if list(arguments) == [PROBE]:
         enter()
         return 0
+    if len(arguments) < 4 or arguments[2] != "--":
+        print(
+            "usage: python -m condainer.system.namespace SOURCE TARGET -- COMMAND …",
+            file=sys.stderr,
+        )
+        return 2
     try:
         run_bound(Path(arguments[0]), Path(arguments[1]), arguments[3:])
     except CondainerError as error:

@@ -729,7 +729,7 @@ def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) -> None:
     from condainer.cli import hit
-    from condainer.startup import attach
+    from condainer.startup import command
     from condainer.startup.answer import Call
 
     def execute(project: Path, call: Call) -> None:
@@ -737,7 +737,7 @@ def test_a_command_takes_no_old_stamp_either(monkeypatch: pytest.MonkeyPatch) ->
 
     asked: list[bool] = []
     monkeypatch.setattr(hit, "_execute", execute)
-    monkeypatch.setattr(attach, "command", lambda words, found, quiet: None)
+    monkeypatch.setattr(command, "run", lambda words, found, quiet: None)
 
     with a_world() as world:
         world.build()
