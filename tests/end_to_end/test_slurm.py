@@ -61,13 +61,13 @@ def test_later_commands_of_a_step_enter_its_mount_quickly(
         mkdir project
         cp {site.place}/project/environment.yml {site.place}/project/*.lock project
         ./cnd --quiet build
-        show='readlink /proc/self/ns/mnt; probe-prefix; exec sleep'
-        ./short exec sh -c "$show 0"; echo $?
-        ./cnd exec sh -c "$show 60" & first=$!
-        until grep -v '^0 ' {site.base}/.condainer-$(id -u)/*-private-job*.namespace; do
+        show='readlink /proc/self/ns/mnt; probe-prefix'
+        ./short exec sh -c "$show"; echo $?
+        ./cnd exec sh -c "$show; touch ready; exec sleep 60" & first=$!
+        until [ -e ready ] && grep -qv '^0 ' {site.base}/.condainer-$(id -u)/*.namespace; do
             sleep 0.05
-        done >&2
-        ./short exec sh -c "$show 0"; echo $?
+        done
+        ./short exec sh -c "$show"; echo $?
         kill $first
     """
     done = harsh.run("srun", "-n", "1", "sh", "-c", script, account=user)
