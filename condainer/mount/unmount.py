@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     # Unmounting must do with the standard library alone.
     from condainer.settings.config import Settings
 
-# How long `unmount` waits for a keeper that looks whether the mount is in use, in seconds.
+# How long `unmount` waits for a keeper, which looks now and then, in seconds.
 PATIENCE = 1.0
 
 
@@ -74,7 +74,7 @@ def _unmount(image: Image, force: bool, tool_directory: Path | None) -> bool:
             if state is State.UNPACKED:
                 _remove_copy(image, locks, force)
             else:
-                backends.stop(image.prefix, tool_directory, lazy=force or state is State.DEAD)
+                _stop(image, tool_directory, lazy=force or state is State.DEAD)
         except Busy:
             said()
             raise _in_use(image, locks) from None
@@ -85,6 +85,20 @@ def _unmount(image: Image, force: bool, tool_directory: Path | None) -> bool:
     finally:
         if sole is not None:
             os.close(sole)
+
+
+def _stop(image: Image, tool_directory: Path | None, lazy: bool) -> None:
+    """Unmount an image that no process has claimed; raises Busy."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            backends.stop(image.prefix, tool_directory, lazy=lazy)
+            return
+        except Busy:
+            # A keeper looks at the mount now and then, and has it open for that moment.
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
 
 
 def unmount_all(settings: Settings, force: bool) -> list[Cleared]:

@@ -76,6 +76,13 @@ def test_namespace_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert done.returncode == 2
 
 
+def test_what_is_open_for_a_moment_only_does_not_keep_a_mount(image: Image) -> None:
+    mounts.mount(image)
+    with subprocess.Popen(["sleep", "0.3"], cwd=image.prefix):
+        assert unmount.unmount(image)
+    until(lambda: is_gone(image))
+
+
 def test_namespaces_of_an_ordinary_user(accounts: list[Account], image: Image) -> None:
     first, second = accounts
     holder = first.start(image, "cat")
