@@ -40,7 +40,23 @@ FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 def is_mounted(stamped: dict[str, str]) -> bool:
     """Tell whether anything at all is mounted at the prefix."""
     base, name = stamped.get("base", ""), stamped["prefix"].rpartition("/")[2]
-    return b" %s " % os.fsencode(f"{base.rstrip('/')}/{name}") in mount_table()
+    return b" %s " % os.fsencode(mount_point(base, name)) in mount_table()
+
+
+def place_of(stamped: dict[str, str]) -> tuple[str, str] | None:
+    """Return the base directory and the name of a prefix; None if the mount table escapes them."""
+    base, name = stamped.get("base"), stamped["prefix"].rpartition("/")[2]
+    return None if base is None or ESCAPED & {*base} else (base, name)
+
+
+def mount_point(base: str, name: str) -> str:
+    """Return the path of a prefix as the mount table writes it."""
+    return f"{base.rstrip('/')}/{name}"
+
+
+def seen_at(base: str, name: str) -> "Seen":
+    """Look at a prefix in the mount table as it is now."""
+    return look(mount_table(), os.fsencode(base), os.fsencode(name))
 
 
 def claim_mounted(stamped: dict[str, str]) -> int | None:
@@ -48,19 +64,17 @@ def claim_mounted(stamped: dict[str, str]) -> int | None:
 
     The descriptor keeps it mounted. The mount table must say the same before and after the claim.
     """
-    base, name = stamped.get("base"), stamped["prefix"].rpartition("/")[2]
-    wish = stamped["mount"]
-    if base is None or ESCAPED & {*base}:
+    place, wish = place_of(stamped), stamped["mount"]
+    if place is None:
         return None
-    view, device, provided, _ = seen = _seen(base, name)
+    view, device, provided, _ = seen = seen_at(*place)
     if device is None or (wish not in (AUTO, KERNEL) if provided else wants_its_own(wish)):
         return None
     try:
-        stem = "" if provided else stem_of(base, name, view)
-        claim = _open_provided(f"{base.rstrip('/')}/{name}") if provided else share(stem)
+        claim = _open_provided(mount_point(*place)) if provided else share(stem_of(*place, view))
     except OSError:
         return None
-    return None if claim is None else _confirmed(claim, stamped, seen)
+    return None if claim is None else _confirmed(claim, stamped, place, seen)
 
 
 def claim_private(stamped: dict[str, str]) -> int | None:
@@ -68,18 +82,18 @@ def claim_private(stamped: dict[str, str]) -> int | None:
 
     This process must have one thread. It may be in the namespace also if there is no claim.
     """
-    base, name = stamped.get("base"), stamped["prefix"].rpartition("/")[2]
-    if base is None or ESCAPED & {*base}:
+    place = place_of(stamped)
+    if place is None:
         return None
     claim = None
     try:
-        view, *_ = _seen(base, name)
-        stem = f"{stem_of(base, name, view)}-{private_name(stamped['mount'])}"
+        view, *_ = seen_at(*place)
+        stem = f"{stem_of(*place, view)}-{private_name(stamped['mount'])}"
         claim = share(stem)
         with open(f"{stem}.namespace", "rb", buffering=0) as stream:
             keeper, mount, user = stream.read(200).decode().split()
         if claim is not None and namespace.join(user, mount, int(keeper)):
-            return _confirmed(claim, stamped, _seen(base, name))
+            return _confirmed(claim, stamped, place, seen_at(*place))
     except (OSError, ValueError):
         pass
     if claim is not None:
@@ -87,17 +101,14 @@ def claim_private(stamped: dict[str, str]) -> int | None:
     return None
 
 
-def _seen(base: str, name: str) -> "Seen":
-    return look(mount_table(), os.fsencode(base), os.fsencode(name))
-
-
-def _confirmed(claim: int, stamped: dict[str, str], seen: "Seen") -> int | None:
+def _confirmed(
+    claim: int, stamped: dict[str, str], place: tuple[str, str], seen: "Seen"
+) -> int | None:
     """Return a claim if what was seen at the prefix is the image, and is there still."""
-    base, name = stamped["base"], stamped["prefix"].rpartition("/")[2]
     device = seen[1]
     try:
-        said = answer(f"{base.rstrip('/')}/{name}") if device else None
-        if device and said == expected(stamped, device) and _seen(base, name) == seen:
+        said = answer(mount_point(*place)) if device else None
+        if device and said == expected(stamped, device) and seen_at(*place) == seen:
             return claim
     except OSError:
         pass

@@ -27,8 +27,8 @@ def claim_new(stamped: dict[str, str]) -> int | None:
     It waits for other processes that mount the same image. The keeper is started first: it removes
     what a killed mount leaves.
     """
-    base, name = stamped.get("base"), stamped["prefix"].rpartition("/")[2]
-    if base is None or attach.ESCAPED & {*base} or stamped["stage"]:
+    place = attach.place_of(stamped)
+    if place is None or stamped["stage"]:
         return None
     command = _command(stamped)
     if command is None:
@@ -36,14 +36,14 @@ def claim_new(stamped: dict[str, str]) -> int | None:
     launch.end_cleanly()
     users = turn = -1
     try:
-        view, *_ = attach.look(attach.mount_table(), os.fsencode(base), os.fsencode(name))
-        stem = attach.stem_of(base, name, view)
+        view, *_ = attach.seen_at(*place)
+        stem = attach.stem_of(*place, view)
         users = _locked(f"{stem}.users", fcntl.LOCK_SH)
         # The keeper reads this time as that of the last use.
         os.utime(users)
         turn = _locked(f"{stem}.mount", fcntl.LOCK_EX)
         if not attach.is_mounted(stamped):
-            _mount(stamped, base, name, stem, command)
+            _mount(stamped, attach.mount_point(*place), stem, command)
         # As every process that finds it mounted; our lock of its users keeps it until then.
         return attach.claim_mounted(stamped)
     except OSError:
@@ -87,9 +87,8 @@ def _locked(path: str, kind: int) -> int:
     return descriptor
 
 
-def _mount(stamped: dict[str, str], base: str, name: str, stem: str, command: list[str]) -> None:
+def _mount(stamped: dict[str, str], prefix: str, stem: str, command: list[str]) -> None:
     """Mount at a prefix where nothing is, looked after by a new keeper. Raises OSError."""
-    prefix = f"{base.rstrip('/')}/{name}"
     for kind in ("persistent", "verified"):
         if os.path.lexists(f"{stem}.{kind}"):
             raise FileExistsError(f"{stem}.{kind}")
