@@ -258,17 +258,19 @@ def turn(directory: Path, longest: float = 10.0) -> Iterator[None]:
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
             end = time.monotonic() + longest
-            while not _is_locked(descriptor) and time.monotonic() < end:
+            while lock_if_free(descriptor) is False and time.monotonic() < end:
                 time.sleep(0.01)
         yield
 
 
-def _is_locked(descriptor: int) -> bool:
-    """Lock an open directory, and tell whether it was free; raises OSError without locks."""
+def lock_if_free(descriptor: int) -> bool | None:
+    """Lock an open file or directory; False if another process holds it, None without locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import re
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from condainer.startup.lease_files import this_boot as this_boot
 from condainer.startup.lease_files import this_host as this_host
-from condainer.system.files import remove_tree, storage_errors
+from condainer.system.files import lock_if_free, remove_tree, storage_errors
 
 _until_exit = ExitStack()
 # For programs that import the package: `cnd` itself skips this and calls leave().
@@ -54,9 +53,8 @@ def claimed_directory(parent: Path, purpose: str, doing: str = "") -> Iterator[P
     while True:
         path = Path(tempfile.mkdtemp(suffix, prefix, parent))
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-        with suppress(OSError):
-            # Without locks, only the process's number shows that it lives.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Without locks, only the process's number shows that it lives.
+        lock_if_free(descriptor)
         if path.is_dir():
             break
         # Another process reclaimed it in the moment before the lock.
@@ -124,14 +122,7 @@ def held(path: Path) -> Iterator[bool | None]:
     Raises OSError if there is no directory.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    free: bool | None = True
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            free = False
-        except OSError:
-            free = None
-        yield free
+        yield lock_if_free(descriptor)
     finally:
         os.close(descriptor)
