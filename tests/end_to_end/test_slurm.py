@@ -64,7 +64,8 @@ def test_later_commands_of_a_step_enter_its_mount_quickly(
         show='readlink /proc/self/ns/mnt; probe-prefix'
         ./short exec sh -c "$show"; echo $?
         ./cnd exec sh -c "$show; touch ready; exec sleep 60" & first=$!
-        until [ -e ready ] && grep -qv '^0 ' {site.base}/.condainer-$(id -u)/*.namespace; do
+        notes={site.base}/.condainer-$(id -u)/*-job_${{SLURM_JOB_ID}}_$SLURM_STEP_ID.namespace
+        until [ -e ready ] && grep -qv '^0 ' $notes; do
             sleep 0.05
         done
         ./short exec sh -c "$show"; echo $?
