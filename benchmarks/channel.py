@@ -64,7 +64,7 @@ def _download(pins: Mapping[str, str], directory: Path) -> None:
 
 
 def index(channel: Path) -> None:
-    """Write the index of a channel anew."""
+    """Write the index of a channel again."""
     # Imported here, for it is slow and a finished channel does not need it.
     from rattler.index import index_fs
 

@@ -49,8 +49,8 @@ def execs(place: Place) -> Row:
         mounted = interleaved([crowd, directory], effort)
     finally:
         place.run(project, "umount", "--force")
-    anew = Contender("cnd exec, mounting anew each time", crowd.run)
-    unmounted = interleaved([anew, daemon], effort)
+    remounted = Contender("cnd exec, mounted again each time", crowd.run)
+    unmounted = interleaved([remounted, daemon], effort)
     remove_tree(tree)
     own, theirs = (sample.median for sample in mounted)
     limit = "the throughput of a plain directory"

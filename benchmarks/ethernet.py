@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from benchmarks.original import tool
 
-# Nobody else has these addresses: they are for benchmarks (RFC 2544).
+# Addresses that are reserved for benchmarks (RFC 2544).
 SERVER, CLIENT = "198.18.0.1", "198.18.0.2"
 DEVICE = "cable"
 # Bytes that may go at once: more than the largest packet that a driver cuts up itself.

@@ -25,7 +25,7 @@ ROOT = TOP / ".benchmarks"
 
 @dataclass(frozen=True)
 class Place:
-    """Directories of the suite, and how much is to be repeated."""
+    """Directories of the suite, and how often to repeat."""
 
     root: Path
     venv: Path

@@ -122,7 +122,7 @@ def far(place: Place) -> Sequence[Row]:
 @contextmanager
 def _pushed(place: Place, network: Ethernet | None = None) -> Iterator[Transfer]:
     """Have an image that is in a registry: on loopback, or at the other end of a network."""
-    # What is missing is to be told as of all contenders, not as by a test.
+    # A missing program is told as for all contenders, not as in a test.
     tool("docker-registry")
     before = network.inside(network.client) if network else ()
     serve = functools.partial(registry.serve, place.root / "noise" / "registry")

@@ -1,6 +1,6 @@
 """The first lines of the commands' help stand in a table, so that a list of them imports none.
 
-`python -m tests.cli.test_summaries` writes it anew.
+`python -m tests.cli.test_summaries` writes it again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def test_the_table_says_what_the_commands_say() -> None:
 
 
 def write() -> None:
-    """Write the table anew."""
+    """Write the table again."""
     lines = (f'    "{name}": "{summary}",\n' for name, summary in expected().items())
     assert summaries.__file__ is not None
     Path(summaries.__file__).write_text(f"{HEAD}{''.join(lines)}}}\n", encoding="utf-8")

@@ -1,7 +1,7 @@
 """Other tools make the same environment from our locks as we do.
 
 The table in docs/explanation/locking.md is what is measured here; `WRITE_TABLES=1 pytest` of this
-file writes it anew.
+file writes it again.
 """
 
 from __future__ import annotations
