@@ -109,8 +109,7 @@ def serve(root: Path, port: int = 0, rate: float | None = None) -> Iterator[Chan
     class Handler(_Handler):
         pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), Handler)
     url = f"http://127.0.0.1:{server.server_port}"
     Handler.channel = ChannelServer(root.resolve(), url, rate=rate)
     # A short poll lets the context end at once instead of after half a second.
@@ -122,6 +121,13 @@ def serve(root: Path, port: int = 0, rate: float | None = None) -> Iterator[Chan
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Of Python's five, a client that opens many connections loses some, and waits for up to a
+    # minute until its kernel tries again.
+    request_queue_size = 256
 
 
 class _Handler(BaseHTTPRequestHandler):
