@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from condainer.lock.locks import CondaPackage
@@ -28,6 +29,19 @@ class Problem:
     platform: str
     virtual_packages: list[GenericVirtualPackage]
 
+    @cached_property
+    def specs_by_name(self) -> dict[str, list[MatchSpec]]:
+        """The specs of each package that one names: the engine takes long to tell their names."""
+        specs: dict[str, list[MatchSpec]] = {}
+        for spec in self.specs:
+            if spec.name is not None:
+                specs.setdefault(str(spec.name.normalized), []).append(spec)
+        return specs
+
+    def admits(self, record: RepoDataRecord) -> bool:
+        """Tell whether the specs of its package match a record."""
+        return all(spec.matches(record) for spec in self.specs_by_name.get(_name(record), ()))
+
 
 async def solve_holding(problem: Problem, held: Sequence[CondaPackage]) -> list[RepoDataRecord]:
     """Solve with the held packages fixed, and let go only of those that stand in the way.
@@ -40,7 +54,7 @@ async def solve_holding(problem: Problem, held: Sequence[CondaPackage]) -> list[
     from rattler import exceptions
 
     records = await _records(problem, held)
-    unfit = {name for name, record in records.items() if not _fits(record, problem.specs)}
+    unfit = {name for name, record in records.items() if not problem.admits(record)}
     free = await _with_dependants(problem, records, unfit)
     for _ in range(2):
         if free == records.keys():
@@ -82,7 +96,7 @@ async def _with_dependants(
     if moving:
         for record in await _query(problem, [rattler.MatchSpec(name) for name in moving]):
             place[_name(record)].append(record)
-    place = {name: _in_place_of(records[name], place[name], problem.specs) for name in moving}
+    place = {name: _in_place_of(records[name], place[name], problem) for name in moving}
     free, reached = set(moving), set(moving)
     while reached:
         reached = {
@@ -98,11 +112,11 @@ async def _with_dependants(
 
 
 def _in_place_of(
-    record: RepoDataRecord, offered: Sequence[RepoDataRecord], specs: Sequence[MatchSpec]
+    record: RepoDataRecord, offered: Sequence[RepoDataRecord], problem: Problem
 ) -> list[RepoDataRecord]:
     """Return what can come in a package's place: as the specs say, or the newest other version."""
-    fitting = [other for other in offered if _fits(other, specs)]
-    if not _fits(record, specs):
+    fitting = [other for other in offered if problem.admits(other)]
+    if not problem.admits(record):
         return fitting
     others = [other for other in fitting if other.version != record.version]
     return [max(others or fitting, key=lambda other: other.version)] if fitting else []
@@ -153,14 +167,6 @@ def _exact(package: CondaPackage) -> MatchSpec | None:
     except Exception:
         # What the solver cannot name, it cannot hold.
         return None
-
-
-def _fits(record: RepoDataRecord, specs: Sequence[MatchSpec]) -> bool:
-    return all(
-        spec.matches(record)
-        for spec in specs
-        if spec.name is not None and str(spec.name.normalized) == _name(record)
-    )
 
 
 def _name(record: RepoDataRecord) -> str:

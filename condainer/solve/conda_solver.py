@@ -20,6 +20,7 @@ from condainer.packages.conda_packages import ordered
 from condainer.packages.indices import gateway_to, not_kept, unread, unreadable
 from condainer.packages.installed import Licensed
 from condainer.settings import condarc, virtual
+from condainer.settings.condarc import Condarc
 from condainer.settings.config import Settings
 from condainer.solve.advice import advice
 from condainer.solve.conda_held import Problem, solve_holding
@@ -50,7 +51,7 @@ def solve(
     InputError for a spec that is not valid, SolveError with the solver's explanation, NetworkError
     when a channel cannot be reached, PolicyError for a forbidden channel or license.
     """
-    specs = [_match_spec(spec) for spec in inputs.specs]
+    specs = _match_specs(inputs.specs)
     channels = asked_channels(inputs, settings)
     if unused := condarc.in_force().unused(inputs.channels):
         client_settings.warn_once(unused, reporter)
@@ -74,20 +75,26 @@ def asked_channels(inputs: Inputs, settings: Settings) -> list[Channel]:
         for name in inputs.channels
         for part in expanded([name])
     ]
-    for spec in inputs.specs:
-        for url in _spec_channels([_match_spec(spec)]):
+    for spec, matched in zip(inputs.specs, _match_specs(inputs.specs), strict=True):
+        for url in _spec_channels([matched]):
             if url not in [known.url for known, _ in asked]:
                 asked.append((channel_of(url, settings), spec.where))
     forbidden.demand_channels(((channel.url, where) for channel, where in asked), settings)
     return [channel for channel, _ in asked]
 
 
-def _match_spec(spec: Spec) -> MatchSpec:
+def _match_specs(specs: Sequence[Spec]) -> list[MatchSpec]:
+    # Once: to look for its files takes a millisecond.
+    site = condarc.in_force()
+    return [_match_spec(spec, site) for spec in specs]
+
+
+def _match_spec(spec: Spec, site: Condarc) -> MatchSpec:
     import rattler
     from rattler import exceptions
 
     try:
-        text = condarc.in_force().spec(spelled_out(spec.text))
+        text = site.spec(spelled_out(spec.text))
         matched = rattler.MatchSpec(_on_a_channel(text), strict=False)
         if re.search(r"[<>=!~;\s]", str(matched.build or "")):
             # `python>3 <4`: the engine would look for a build of that name, and find none.
