@@ -97,10 +97,10 @@ class Call:
     def directory_for(self, address: str | None, env: str | None, own: Path) -> Path:
         """Return the directory whose configuration counts for the image that using() returns.
 
-        It is the project, or for an image that is named `own`, which need not have any.
+        It is the project, or for an image that is named `own`, which need not have any. What is
+        written for later is of the lock, whatever CONDAINER_ENV says now.
         """
-        named = address is not None or env is not None or os.environ.get("CONDAINER_ENV")
-        return own if named else self.directory.absolute()
+        return self.directory if address is env is None else own
 
     def building(self, *more: str) -> Settings:
         """Return the settings for a build, or for what prepares one."""

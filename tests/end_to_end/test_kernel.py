@@ -126,6 +126,14 @@ def test_kernels_are_listed_and_removed(kernel: Project, tmp_path: Path) -> None
     assert "not the name" in kernel.cnd("kernel", "install", "--name", "a b", status=3).stderr
 
 
+def test_the_kernel_of_a_project_follows_its_lock(kernel: Project, tmp_path: Path) -> None:
+    kernel.cnd("tag", "tools/1")
+    kernel.cnd("kernel", "install", CONDAINER_ENV="tools/1")
+    spec = json.loads((tmp_path / "jupyter/kernels/my-env/kernel.json").read_text())
+    own = ["--quiet", "-d", str(kernel.path), "exec", "--frozen", "--"]
+    assert spec["argv"][1:7] == own
+
+
 def test_an_image_without_a_kernel(make_project: Any) -> None:
     project: Project = make_project(text=SMALL)
     assert "`cnd build`" in project.cnd("kernel", "install", status=None).stderr

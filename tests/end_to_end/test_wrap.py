@@ -170,6 +170,14 @@ def test_wrappers_of_a_name(project: Project, wrapped: Path, tmp_path: Path) -> 
     assert run(elsewhere / "shared/bin/probe-prefix") == expected
 
 
+def test_the_image_of_commands_is_not_that_of_wrappers(project: Project, wrapped: Path) -> None:
+    written = (wrapped / "probe-prefix").read_text()
+    assert f"-d {project.path} " in written
+    project.cnd("tag", "tools/1.0")
+    project.cnd("wrap", "../tools", CONDAINER_ENV="tools/1.0")
+    assert (wrapped / "probe-prefix").read_text() == written
+
+
 def test_what_is_not_ours_stays(project: Project, tmp_path: Path) -> None:
     project.cnd("build")
     (tmp_path / "own/bin").mkdir(parents=True)
