@@ -85,6 +85,15 @@ def test_without_an_image_nothing_is_printed(project: Project) -> None:
     assert "`cnd build`" in done.stderr
 
 
+def test_an_image_that_is_named_is_not_held_to_the_project(built: Project) -> None:
+    built.cnd("tag", "tools/1.0")
+    (built.path / "environment.yml").unlink()
+    done = built.cnd("shell-hook", "--env", "tools/1.0")
+    assert done.stderr == ""
+    assert "export GREETING=hello\n" in done.stdout
+    built.cnd("umount", "--env", "tools/1.0", "--force")
+
+
 def test_a_changed_environment_is_told(built: Project) -> None:
     text = (built.path / "environment.yml").read_text()
     built.write(text.replace("hello", "changed"))

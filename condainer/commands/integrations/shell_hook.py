@@ -34,7 +34,8 @@ def print_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
         call.would(*plan.steps, f"mount {plan.image} at {plan.prefix}, and print variables")
         return
     entry, lock = pipeline.current_entry(settings)
-    call.warn_if_behind(entry)
+    if address is env is None:
+        call.warn_if_behind(entry)
     run.mount(entry, settings, call.reporter(), False, shell_hook.shell_of_caller())
     after = run.environment(entry, lock, settings, os.environ)
     lines = list(shell_hook.lines(os.environ, after, shell))
