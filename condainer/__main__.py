@@ -119,7 +119,9 @@ def _failed(error: Exception, arguments: "Sequence[str] | None") -> int:
             told = io.StringIO()
             error.show(told)
             say(told.getvalue().rstrip())
-            answer_failure(error.format_message(), "", error.exit_code, ours)
+            context = error.ctx if isinstance(error, click.UsageError) else None
+            hint = f"`{context.command_path} --help` says how it is used." if context else ""
+            answer_failure(error.format_message(), hint, error.exit_code, ours)
             return error.exit_code
         if isinstance(error, click.Abort):
             return _interrupted()

@@ -16,7 +16,7 @@ def each(call: Call, everything: bool, as_json: bool, work: Callable[[Call], Non
     """Do some work for the chosen environment, or for all of them, one after the other.
 
     A failure of one is told, and the others go on; the exit status is that of the first. As JSON,
-    the answers are one object with the names of the environments.
+    the answers and failures are one object with the names of the environments.
     """
     if not everything:
         work(call)
@@ -35,8 +35,7 @@ def each(call: Call, everything: bool, as_json: bool, work: Callable[[Call], Non
                 work(call.with_options(environment=name))
             except CondainerError as error:
                 first = first or error
-                said = said or [{"error": error.message, "hint": error.hint}]
-                show_error(error)
+                show_error(error, ("--json",))
         answers[name] = said[0] if said else None
     if as_json:
         print_json(answers)

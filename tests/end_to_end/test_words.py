@@ -87,6 +87,9 @@ def test_a_failure_is_one_json_object(project: Project) -> None:
     for arguments in (["list", "--json", "--nonsense"], ["diff", "--json", "one"]):
         report = json.loads(project.cnd(*arguments, status=2).stdout)
         assert report["exit_code"] == 2
+        assert report["hint"] == f"`cnd {arguments[0]} --help` says how it is used."
+    report = json.loads(project.cnd("biuld", "--json", status=2).stdout)
+    assert "`cnd --help`" in report["hint"]
     assert json.loads(project.cnd("-d", "run", "build", "--json", status=3).stdout)["error"]
 
 
