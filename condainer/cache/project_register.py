@@ -26,6 +26,7 @@ from condainer.settings import environments
 from condainer.settings.config import PROJECT_FILE, Settings
 from condainer.settings.input_files import ENVIRONMENT_FILES, PYLOCK, UV_LOCK, WORKSPACES
 from condainer.startup.find_project import DEFAULT
+from condainer.system.errors import ConfigError
 from condainer.system.files import publish_text, read_small, user_name
 from condainer.system.machine import this_platform
 from condainer.system.text import printable
@@ -251,13 +252,18 @@ def _has_environment(project: Project, lockfile: str) -> bool:
     names = (lockfile, conda_lock_name(project.environment))
     if not project.environment or any(os.path.lexists(project.directory / n) for n in names):
         return True
+    from condainer.system import yaml_file
+
+    path = project.directory / PROJECT_FILE
     try:
-        text, _ = read_small(project.directory / PROJECT_FILE, LIMIT)
+        content = yaml_file.load(path, read_small(path, LIMIT)[0], ConfigError).value or {}
+        declared = content.get(environments.FIELD) or {}
     except FileNotFoundError:
         return False
-    except UNREADABLE:
+    except (ConfigError, AttributeError, *UNREADABLE):
+        # A mistake in the file takes no environment away.
         return True
-    return project.environment in text
+    return not isinstance(declared, dict) or project.environment in declared
 
 
 def counts(project: Project, sight: Sight, now: float) -> bool:

@@ -261,10 +261,13 @@ def test_an_environment_of_a_project_counts_while_its_lock_or_its_name_is_there(
     lock.unlink()
     settings.write_text("environments: {gpu: {address: abcd}}\n")
     assert sight(root) is Sight.THERE
-    settings.write_text("environments: {cpu: {}}\n")
-    assert sight(root) is Sight.GONE
-    settings.write_bytes(b"\xff")
-    assert sight(root) is Sight.THERE
+    # The same letters elsewhere are not its name; a mistake in the file takes none away.
+    for text in ("environments: {cpu: {}, gpu-two: {}}  # no gpu\n", "stage: /gpu\n", ""):
+        settings.write_text(text)
+        assert sight(root) is Sight.GONE
+    for content in (b"\xff", b"environments: [", b"- gpu", b"environments: gpu"):
+        settings.write_bytes(content)
+        assert sight(root) is Sight.THERE
     settings.unlink()
     settings.symlink_to("elsewhere")
     assert sight(root) is Sight.UNSEEN
