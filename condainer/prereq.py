@@ -16,8 +16,12 @@ from condainer.system import namespace, process
 from condainer.system.errors import CondainerError, ToolError
 
 DEVICE = "/dev/fuse"
-# What the system's packages bring.
-PACKAGED = frozenset(("mksquashfs", "unsquashfs", "squashfuse_ll", "fusermount3"))
+# What brings the system's packages.
+PACKAGES = (
+    "`apt install squashfs-tools squashfuse fuse3`, or "
+    "`dnf install squashfs-tools squashfuse fuse3` (EPEL); without root, "
+    "`cnd prereq --install` brings all but fusermount3."
+)
 # Without one of these an image is unpacked; without fusermount3, it is mounted in a namespace.
 MOUNTING = ("squashfuse_ll", DEVICE)
 
@@ -27,7 +31,7 @@ WITHOUT = {"multithreaded": "single-threaded", "reproducible": "not reproducible
 
 @dataclass(frozen=True)
 class Check:
-    """A tool or device: where it is, its version, what it can do, or what is wrong with it."""
+    """A tool or device: where it is, its version and abilities, or the problem and its remedy."""
 
     name: str
     found: str
@@ -35,6 +39,7 @@ class Check:
     required: bool = True
     version: str = ""
     can: tuple[tuple[str, bool], ...] = ()
+    remedy: str = ""
 
     @property
     def mark(self) -> str:
@@ -58,6 +63,7 @@ class Check:
             "version": self.version or None,
             "can": dict(self.can),
             "problem": self.problem or None,
+            "hint": self.remedy or None,
             "required": self.required,
         }
 
@@ -72,7 +78,7 @@ def check(settings: Settings) -> list[Check]:
         *mounting,
         _engine(settings),
         _uv(),
-        _tool("bash", settings, "bash", required=False),
+        _tool("bash", settings, "bash", required=False, remedy=""),
         _ssh_keygen(),
         _namespaces(),
     ]
@@ -80,48 +86,42 @@ def check(settings: Settings) -> list[Check]:
 
 def demand(checks: Sequence[Check]) -> None:
     """Raise ToolError if something that is required is not there."""
-    missing = [check.name for check in checks if check.problem and check.required]
+    missing = [check for check in checks if check.problem and check.required]
     if missing:
-        raise ToolError(f"Missing: {', '.join(missing)}", _remedy(missing))
+        names = ", ".join(check.name for check in missing)
+        raise ToolError(f"Missing: {names}", _remedies(missing))
 
 
 def instead(checks: Sequence[Check]) -> str:
     """Return what happens without what mounting needs, and the remedy; empty if it is there."""
-    missing = [check.name for check in checks if check.problem and check.name in MOUNTING]
+    missing = [check for check in checks if check.problem and check.name in MOUNTING]
     if not missing:
         return ""
+    names = " and ".join(check.name for check in missing)
     return (
-        f"Without {' and '.join(missing)}, an image is not mounted, but unpacked once per machine "
-        f"(`mount: unpack`). To mount it: {_remedy(missing)}"
+        f"Without {names}, an image is not mounted, but unpacked once per machine "
+        f"(`mount: unpack`). To mount it: {_remedies(missing)}"
     )
 
 
-def _remedy(missing: Sequence[str]) -> str:
-    remedies = []
-    if PACKAGED & {*missing}:
-        remedies.append(
-            "`apt install squashfs-tools squashfuse fuse3`, or "
-            "`dnf install squashfs-tools squashfuse fuse3` (EPEL); without root, "
-            "`cnd prereq --install` brings all but fusermount3."
-        )
-    if DEVICE in missing:
-        remedies.append(
-            f"Ask the administrator for `modprobe fuse` and {DEVICE} with mode 0666; a "
-            f"container needs `--device {DEVICE}`."
-        )
-    return " ".join(remedies)
+def _remedies(missing: Sequence[Check]) -> str:
+    return " ".join(dict.fromkeys(check.remedy for check in missing if check.remedy))
 
 
-def _tool(name: str, settings: Settings, package: str, required: bool = True) -> Check:
+def _tool(
+    name: str, settings: Settings, package: str, required: bool = True, remedy: str = PACKAGES
+) -> Check:
     path = process.find_tool(name, settings.tool_directory)
-    return Check(name, path or "", "" if path else f"not found (package {package})", required)
+    if path is not None:
+        return Check(name, path, required=required)
+    return Check(name, "", f"not found (package {package})", required, remedy=remedy)
 
 
 def _mksquashfs(settings: Settings) -> Check:
     try:
         path, version = squashfs.find_mksquashfs(settings)
     except CondainerError as error:
-        return Check("mksquashfs", "", error.message)
+        return Check("mksquashfs", "", error.message, remedy=PACKAGES)
     return Check("mksquashfs", path, version=version, can=capabilities.of_mksquashfs(path))
 
 
@@ -154,7 +154,11 @@ def _fuse_device() -> Check:
         os.close(os.open(DEVICE, os.O_RDWR))
     except OSError as error:
         problem = f"{os.strerror(error.errno or 0)} (`modprobe fuse`, mode 0666)"
-        return Check(DEVICE, "", problem, required=False)
+        remedy = (
+            f"Ask the administrator for `modprobe fuse` and {DEVICE} with mode 0666; a "
+            f"container needs `--device {DEVICE}`."
+        )
+        return Check(DEVICE, "", problem, required=False, remedy=remedy)
     return Check(DEVICE, "can be opened")
 
 
@@ -162,14 +166,14 @@ def _engine(settings: Settings) -> Check:
     try:
         return Check("engine", engines.in_force(settings))
     except CondainerError as error:
-        return Check("engine", "", error.message)
+        return Check("engine", "", error.message, remedy=error.hint)
 
 
 def _uv() -> Check:
     try:
         path = wheels.find_uv()
     except CondainerError as error:
-        return Check("uv", "", error.message)
+        return Check("uv", "", error.message, remedy=error.hint)
     return Check("uv", path, version=capabilities.version(path))
 
 
@@ -177,7 +181,8 @@ def _ssh_keygen() -> Check:
     try:
         path = signing.tool()
     except CondainerError as error:
-        return Check("ssh-keygen", "", f"{error.message}: images cannot be signed", required=False)
+        problem = f"{error.message}: images cannot be signed"
+        return Check("ssh-keygen", "", problem, required=False, remedy=error.hint)
     return Check("ssh-keygen", path, required=False)
 
 

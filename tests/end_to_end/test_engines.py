@@ -253,6 +253,10 @@ def test_prereq_shows_the_engine_in_force(project: Project, conda: Path) -> None
     absent = str(project.path / "absent" / "conda")
     missing = project.cnd("prereq", CONDAINER_CONDA_EXE=absent, status=10)
     assert absent in missing.stdout
+    remedy = "Name a conda, mamba or micromamba with `conda_exe:`, or remove that line."
+    assert remedy in missing.stderr
+    report = project.cnd("prereq", "--json", CONDAINER_CONDA_EXE=absent, status=10).stdout
+    assert json.loads(report)["engine"]["hint"] == remedy
 
 
 def described(root: Path) -> dict[str, tuple[int, int, bytes]]:
