@@ -11,7 +11,7 @@ from condainer.settings.config import COMPRESSORS, KEYS, POLICIES, UNPACKED, WAY
 from condainer.system import quantities
 from condainer.system.errors import ConfigError
 from condainer.system.quantities import MAX_SECONDS
-from condainer.system.urls import NETRC, has_secret, has_user
+from condainer.system.urls import NETRC, has_secret, has_user, origin
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _place(value: Any, where: str, base: Path) -> Path | str:
         return _path(value, where, base)
     if has_user(value):
         raise ConfigError(f"{where}: user or password in the URL of a cache: {value}", NETRC)
-    parts = urlsplit(value)
+    parts = urlsplit(value if _has_server(value) else "")
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return _path(unquote(parts.path), where, base)
     odd = parts.query or parts.fragment or not value.isprintable()
@@ -141,6 +141,15 @@ def _place(value: Any, where: str, base: Path) -> Path | str:
             "Write https://HOST/DIRECTORY, file:///DIRECTORY, or a path.",
         )
     return value.rstrip("/")
+
+
+def _has_server(url: str) -> bool:
+    """Tell whether a URL has a host and a port that can be, or none at all."""
+    try:
+        origin(url)
+    except ValueError:
+        return False
+    return True
 
 
 def _path(value: Any, where: str, base: Path) -> Path:
@@ -206,7 +215,8 @@ def _mirrors(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
         if not isinstance(items, list) or not items:
             raise ConfigError(f"{where}: {channel}: must be a URL or a list of URLs")
         for url in items:
-            if not isinstance(url, str) or not url.startswith(("http://", "https://", "file://")):
+            begins = isinstance(url, str) and url.startswith(("http://", "https://", "file://"))
+            if not begins or not _has_server(url):
                 raise ConfigError(f"{where}: {channel}: {url!r} is not an http or file URL")
             if has_secret(url):
                 # The engine would write it into the package cache, beside the index.

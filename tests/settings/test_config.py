@@ -315,6 +315,7 @@ WRONG = [
     ("readonly_caches: [1]", "a path"),
     ("readonly_caches: [https://h.example/a]", "not allowed here"),
     ("readonly_caches: ['https:///a']", "not the URL of a directory"),
+    ("readonly_caches: ['http://[::1/a']", "not the URL of a directory"),
     ("readonly_caches: 7", "list of directories"),
     ("mirrors: conda-forge", "mapping"),
     ("mirrors: [a]", "mapping"),
@@ -323,6 +324,8 @@ WRONG = [
     ("mirrors: {a: [1]}", "not an http or file URL"),
     ("mirrors: {a: ftp://b.example}", "not an http or file URL"),
     ("mirrors: {a: /srv/mirror}", "not an http or file URL"),
+    ("mirrors: {a: 'http://[::1/b'}", "not an http or file URL"),
+    ("mirrors: {a: 'http://b.example:99999'}", "not an http or file URL"),
 ]
 
 
@@ -352,6 +355,7 @@ def test_wrong_values_name_file_line_and_key(
         ("CONDAINER_MIRRORS", "https://a.example", "CHANNEL=URL"),
         ("CONDAINER_MIRRORS", "a=b", "CHANNEL=URL"),
         ("CONDAINER_MIRRORS", "a=ftp://b", "not an http or file URL"),
+        ("CONDAINER_READONLY_CACHES", "http://[::1/a", "not the URL of a directory"),
     ],
 )
 def test_wrong_variables_are_named(
