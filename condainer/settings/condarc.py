@@ -128,7 +128,8 @@ def files(environ: Mapping[str, str]) -> list[Path]:
         paths += sorted((directory / "condarc.d").glob("*.y*ml"))
     paths.append(home / ".condarc")
     paths += [Path(environ[name]) for name in ("CONDARC", "MAMBARC") if environ.get(name)]
-    return [path for path in dict.fromkeys(paths) if path.is_file()]
+    # What cannot be looked at, as in another user's installation, is not there for conda, either.
+    return [path for path in dict.fromkeys(paths) if os.path.isfile(path)]
 
 
 @functools.cache

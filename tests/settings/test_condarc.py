@@ -42,6 +42,14 @@ def test_nothing_is_in_force_without_files(rc: Callable[..., Condarc]) -> None:
     assert rc("# only a comment\n") == Condarc()
 
 
+def test_what_cannot_be_looked_at_is_not_there(
+    rc: Callable[..., Condarc], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The name is too long for every file system; root may look into all directories.
+    monkeypatch.setenv("CONDARC", f"/{'x' * 300}")
+    assert condarc.in_force() == Condarc()
+
+
 def test_a_channel_alias_is_what_names_stand_for(
     rc: Callable[..., Condarc], load: Callable[..., Settings]
 ) -> None:
