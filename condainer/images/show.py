@@ -82,13 +82,15 @@ def difference_report(old: Subject, new: Subject, difference: Difference) -> dic
     }
 
 
-def subject_of(text: str, settings: Settings, base: Path) -> Subject:
+def subject_of(text: str | None, settings: Settings, base: Path) -> Subject:
     """Return what an argument names: an environment of the project, else, if digits, an address.
 
-    Otherwise it is a path if that exists, else the name of an image.
+    Otherwise it is a path if that exists, else the name of an image; None is the project itself.
     Parameters: `base` is the directory from which paths are relative. Raises NotBuiltError for
     what names nothing, LockfileError and IntegrityError for files that are not what they should be.
     """
+    if text is None:
+        return _of_environment(settings)
     if text in dict(settings.environments):
         return _of_environment(of_environment(settings, text).of_user())
     if inventory.is_address(text):

@@ -310,6 +310,7 @@ def test_show_knows_an_image_by_many_names(make_project: Any, tmp_path: Path) ->
     built = project.json("build")
     image = Path(built["image"])
     whole = project.json("show", built["address"])
+    assert project.json("show") == whole
     assert whole["kind"] == "entry"
     assert whole["variables"] == {"GREETING": "hello"}
     names = {(package["kind"], package["name"]) for package in whole["packages"]}
@@ -338,6 +339,9 @@ def test_show_knows_an_image_by_many_names(make_project: Any, tmp_path: Path) ->
 
 
 def test_show_of_what_names_nothing(project: Project, tmp_path: Path) -> None:
+    assert "`cnd lock`" in project.cnd("show", status=15).stderr
+    project.cnd("lock")
+    assert project.json("show")["source"] == str(project.lockfile)
     built = project.json("build")
     wrong = built["address"][:6] + "0000"
     assert built["address"] in project.cnd("show", wrong, status=15).stderr

@@ -15,15 +15,16 @@ from condainer.cli.options import JSON
 
 
 @cli.command("show")
-@click.argument("what", metavar="ADDRESS|FILE", shell_complete=complete.subjects)
+@click.argument("what", metavar="[ADDRESS|FILE]", required=False, shell_complete=complete.subjects)
 @JSON
 @click.pass_obj
-def show_image(call: Call, what: str, as_json: bool) -> None:
+def show_image(call: Call, what: str | None, as_json: bool) -> None:
     """Show what an image holds, and who made it.
 
-    ADDRESS may be shortened, or be one of several environments of the project. FILE is an image, an
-    entry's directory, or a lockfile. Four and more hexadecimal digits are an address; write ./FILE
-    for a file of such a name.
+    Without an argument, the project's own image, or its lock while that is not built. ADDRESS may
+    be shortened, or be one of several environments of the project. FILE is an image, an entry's
+    directory, or a lockfile. Four and more hexadecimal digits are an address; write ./FILE for a
+    file of such a name.
     """
     from condainer.cli import tables
     from condainer.images import show as subject
