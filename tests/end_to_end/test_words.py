@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from condainer.cache.entries import Manifest
 from condainer.cli import words
 from condainer.cli.main import cli
+from condainer.materials.audit import Finding, Report
 from condainer.system.text import human_size
-from tests.helpers.projects import Project, quick
+from tests.helpers.projects import TOP, Project, quick
 
 
 @pytest.mark.parametrize("word", [*words.INSTEAD, "instal", "biuld", "qqq"])
@@ -91,6 +95,41 @@ def test_a_failure_is_one_json_object(project: Project) -> None:
     report = json.loads(project.cnd("biuld", "--json", status=2).stdout)
     assert "`cnd --help`" in report["hint"]
     assert json.loads(project.cnd("-d", "run", "build", "--json", status=3).stdout)["error"]
+
+
+# What `--json` is documented for, and in which sections beside the one of the command itself.
+ANSWERS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("build", "fetch", "lock", "lock --check", "status", "list", "verify"), ()),
+    **dict.fromkeys(("tag named", "wrap tools", "module a/1 --dir .", "gc --dry-run"), ()),
+    **dict.fromkeys(("clean --all --dry-run", "version"), ()),
+    "show": ("list",),
+    "licenses": ("sbom",),
+    "tree": ("why",),
+}
+
+
+def keys(answer: Any) -> set[str]:
+    """Return the keys of an answer and of what its lists hold."""
+    if isinstance(answer, list):
+        return {key for item in answer for key in keys(item)}
+    if not isinstance(answer, dict):
+        return set()
+    lists = [value for value in answer.values() if isinstance(value, list)]
+    return {*answer} | keys(lists)
+
+
+def test_what_programs_read_is_documented(project: Project) -> None:
+    text = (TOP / "docs/reference/commands.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0]: part for part in text.split("\n### cnd ")}
+    of_manifests = {item.name for item in fields(Manifest)}
+    for command, others in ANSWERS.items():
+        name = command.partition(" ")[0]
+        told = "".join(sections[section] for section in (name, *others))
+        answer = keys(project.json(*command.split()))
+        answer -= of_manifests if "list" in (name, *others) else set()
+        assert sorted(key for key in answer if f"`{key}`" not in told) == [], command
+    findings = {item.name for kind in (Report, Finding) for item in fields(kind)}
+    assert sorted(key for key in findings if f"`{key}`" not in sections["audit"]) == []
 
 
 def test_verify_says_ok(project: Project) -> None:
