@@ -104,7 +104,7 @@ def _read(directory: Path) -> Kernel:
 def directory_of(prefix: Path | None) -> Path:
     """Return where kernels are installed: below a prefix, or else the user's own place."""
     if prefix is not None:
-        return prefix / BELOW
+        return prefix.absolute() / BELOW
     own = os.environ.get("JUPYTER_DATA_DIR")
     data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
     return (Path(own) if own else Path(data, "jupyter")) / "kernels"

@@ -119,9 +119,10 @@ def test_kernels_are_listed_and_removed(kernel: Project, tmp_path: Path) -> None
     assert (place / "theirs/kernel.json").read_text().startswith('{"argv": ["x"]')
     kernel.cnd("kernel", "remove", "named")
     assert [item["name"] for item in kernel.json("kernel", "list")] == ["my-env"]
-    shared = tmp_path / "hub"
+    shared = kernel.path / "hub"
     (made,) = kernel.json("kernel", "install", "--prefix", str(shared))
     assert made["directory"] == f"{shared}/share/jupyter/kernels/my-env"
+    assert kernel.json("kernel", "list", "--prefix", "hub") == [made]
     kernel.cnd("kernel", "install", "--user", "--prefix", str(shared), status=2)
     assert "not the name" in kernel.cnd("kernel", "install", "--name", "a b", status=3).stderr
 

@@ -54,7 +54,7 @@ def install(
         raise click.UsageError("--user and --prefix both say where: give one of them")
     settings = call.using(frozen=True, address=address, env=env)
     entry, lock = pipeline.current_entry(settings)
-    place = jupyter.directory_of(prefix and prefix.absolute())
+    place = jupyter.directory_of(prefix)
     if call.dry:
         read = f"read which kernels {entry.image} has"
         call.would(read, f"write them below {place}", as_json=as_json)
