@@ -162,3 +162,22 @@ def test_kernels_of_other_languages(make_project: Any, tmp_path: Path) -> None:
     assert (written["language"], written["display_name"]) == ("R", "R [r]")
     # The settings of this shell, which a hub does not have.
     assert written["env"]["CONDAINER_CACHE"] == str(project.cache)
+
+
+def test_environments_of_one_file_have_kernels_of_their_own(
+    make_project: Any, tmp_path: Path
+) -> None:
+    spec = json.dumps({"argv": ["R", "{connection_file}"], "display_name": "R", "language": "R"})
+    channel = tmp_path / "channel"
+    tiny.package(channel, "ir", "1", files=[("share/jupyter/kernels/ir/kernel.json", spec)])
+    tiny.index(channel)
+    text = f"name: r\nchannels: ['{channel.as_uri()}']\ndependencies: [ir]\n"
+    project: Project = make_project("several", text, JUPYTER_DATA_DIR=str(tmp_path / "jupyter"))
+    project.write("environments: {default: {}, gpu: {}}\n", "condainer.yml")
+    project.cnd("build", "--all")
+    for chosen in ((), ("-e", "gpu")):
+        project.cnd("kernel", "install", *chosen)
+    shown = {item["name"]: item["display_name"] for item in project.json("kernel", "list")}
+    assert shown == {"r": "R [r]", "r-gpu": "R [r-gpu]"}
+    written = json.loads((tmp_path / "jupyter/kernels/r-gpu/kernel.json").read_text())
+    assert written["argv"][4:6] == ["-e", "gpu"]

@@ -49,6 +49,7 @@ def install(
     from condainer.cache import names
     from condainer.integrations import jupyter
     from condainer.integrations.own_command import exec_in, exec_in_project
+    from condainer.settings import environments
 
     if user and prefix is not None:
         raise click.UsageError("--user and --prefix both say where: give one of them")
@@ -60,19 +61,21 @@ def install(
         call.would(read, f"write them below {place}", as_json=as_json)
         return
     kernels = jupyter.kernels_of(entry, settings)
-    done = []
-    for item, own in zip(kernels, jupyter.chosen_names(kernels, name, lock.name), strict=True):
+    done, title = [], lock.name
+    if address is env is None and not title.endswith(f"-{settings.environment_name}"):
+        # Several environments can be of one file, which has one name.
+        title = environments.suffixed(title, settings)
+    for item, own in zip(kernels, jupyter.chosen_names(kernels, name, title), strict=True):
         directory = place / own
         # A kernel's own directory has no configuration; that of the notebook must not count.
-        counts = call.directory_for(address, env, directory)
-        if counts != directory:
+        if address is env is None:
             of = settings.environment_name if settings.environments else ""
-            before = exec_in_project(counts, of)
+            before = exec_in_project(call.directory, of)
         elif env:
             before = exec_in(directory, names.find(env, settings).root, ["--env", env])
         else:
             before = exec_in(directory, entry.root, ["--address", entry.address])
-        shown = display_name or f"{item.spec.get('display_name', item.name)} [{lock.name}]"
+        shown = display_name or f"{item.spec.get('display_name', item.name)} [{title}]"
         done.append(jupyter.install(item, directory, shown, before, entry.address))
         call.say(f"Wrote {directory}: {shown}")
     if as_json:
