@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,7 +32,6 @@ from condainer.system.errors import (
 from condainer.system.files import open_regular, user_name
 from condainer.system.reporter import Reporter
 
-DIGITS = re.compile(r"[0-9a-f]{4,32}")
 NO_UNSQUASHFS = "the recipe inside was not checked: unsquashfs is not installed"
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from condainer import pipeline
-from condainer.cache import entries as cached
-from condainer.cache import names, verify
+from condainer.cache import entries, names, verify
 from condainer.cache.entries import IMAGE
 from condainer.cache.verify import Verdict
 from condainer.images import inventory, rebuild
@@ -29,8 +28,8 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
     if everything:
         if what is not None:
             raise ConfigError(f"`--all` and {what}", "Name one image, or all of them.")
-        return list(entries(settings))
-    if what is None or verify.DIGITS.fullmatch(what.lower()):
+        return _places(settings)
+    if what is None or inventory.is_address(what):
         return [served(what and what.lower(), settings)]
     # Where the working directory was deleted, this says so.
     path = Path(what).absolute()
@@ -89,12 +88,6 @@ def lines(verdicts: Sequence[Verdict]) -> Iterator[str]:
         yield OK
 
 
-def entries(settings: Settings) -> Iterator[Path]:
-    """Yield where the entries of all caches stand, whole or not."""
-    for root in cached.roots(settings):
-        yield from cached.entry_directories(root)
-
-
 def served(digits: str | None, settings: Settings) -> Path:
     """Return where the entry of an address stands: the one that is served, or else the first.
 
@@ -102,8 +95,13 @@ def served(digits: str | None, settings: Settings) -> Path:
     Raises NotBuiltError if there is none, or if several addresses begin with `digits`.
     """
     digits = digits or settings.address or pipeline.mount_of(settings).address
-    roots = cached.roots(settings)
-    places = [place for root in roots for place in cached.entry_directories(root, digits)]
-    addresses = {cached.address_in(place) for place in places}
-    cached.demand_one(digits, addresses, settings, "Run `cnd build`.")
-    return next((place for place in places if cached.read_entry(place)), places[0])
+    places = _places(settings, digits)
+    addresses = {entries.address_in(place) for place in places}
+    entries.demand_one(digits, addresses, settings, "Run `cnd build`.")
+    return next((place for place in places if entries.read_entry(place)), places[0])
+
+
+def _places(settings: Settings, digits: str = "") -> list[Path]:
+    """Return where the entries of all caches stand, whole or not, whose addresses begin so."""
+    roots = entries.roots(settings)
+    return [place for root in roots for place in entries.entry_directories(root, digits)]
