@@ -90,6 +90,23 @@ def gathered() -> Iterator[list[Any]]:
         _gathered = None
 
 
+@contextmanager
+def reports(as_json: bool) -> Iterator[list[Any]]:
+    """Give a list for what is done one after another, and print it as the JSON array of a command.
+
+    An error ends the list; before anything was done, it is an object of its own.
+    """
+    done: list[Any] = []
+    try:
+        yield done
+    except BaseException:
+        if as_json and done:
+            print_json(done)
+        raise
+    if as_json:
+        print_json(done)
+
+
 def show_error(error: CondainerError, arguments: Sequence[str] = ()) -> None:
     """Print what is wrong and what to do about it on stderr, and for `--json` on stdout.
 

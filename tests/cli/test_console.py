@@ -181,6 +181,26 @@ def test_what_programs_read_is_harmless_on_a_terminal() -> None:
     os.close(reading)
 
 
+def test_what_was_done_before_an_error_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_answered", False)
+
+    def fail_after(count: int) -> None:
+        with console.reports(True) as done:
+            done += range(count)
+            raise InputError("wrong")
+
+    for count in (0, 2):
+        with pytest.raises(InputError):
+            fail_after(count)
+        assert capsys.readouterr().out == ("[0, 1]\n" if count else "")
+    for as_json in (True, False):
+        with console.reports(as_json):
+            pass
+        assert capsys.readouterr().out == ("[]\n" if as_json else "")
+
+
 def test_a_step_has_no_markup(capfd: pytest.CaptureFixture[str]) -> None:
     program = (
         "from condainer.cli import console; bars = console.Bars()\n"

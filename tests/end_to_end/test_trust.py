@@ -82,8 +82,9 @@ def test_what_is_built_or_imported_with_a_key_is_signed(
 
 def test_several_at_once_and_a_damaged_one(make_project: Any, key: Key) -> None:
     first, second = make_project("first"), make_project("second", "dependencies: [probe-files]")
-    images = [Path(project.json("build")["image"]) for project in (first, second)]
     argument = ("--key", str(key.path))
+    assert first.json("sign", "--all", *argument) == []
+    images = [Path(project.json("build")["image"]) for project in (first, second)]
     assert "Would check it, and sign" in first.cnd("-y", "sign", "--all", *argument).stderr
     assert len(first.json("sign", "--all", *argument)) == 2
     images[0].chmod(0o644)

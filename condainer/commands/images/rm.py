@@ -6,7 +6,7 @@ import click
 
 from condainer.cli import complete
 from condainer.cli.call import Call
-from condainer.cli.console import print_json
+from condainer.cli.console import reports
 from condainer.cli.main import cli
 from condainer.cli.options import JSON_ARRAY
 
@@ -29,8 +29,8 @@ def remove_images(call: Call, addresses: tuple[str, ...], force: bool, as_json: 
     if call.dry:
         call.would(*(f"remove {item.directory}" for item in items), as_json=as_json)
         return
-    for item in items:
-        removal.remove(item)
-        call.say(f"Removed {item.directory}")
-    if as_json:
-        print_json([item.report() for item in items])
+    with reports(as_json) as done:
+        for item in items:
+            removal.remove(item)
+            done.append(item.report())
+            call.say(f"Removed {item.directory}")

@@ -9,7 +9,7 @@ import click
 
 from condainer.cli import complete
 from condainer.cli.call import Call
-from condainer.cli.console import print_json
+from condainer.cli.console import reports
 from condainer.cli.main import cli
 from condainer.cli.options import JSON_ARRAY, Place
 
@@ -49,12 +49,7 @@ def sign(
         before, chosen = project.planned(choose, bool(addresses), settings)
         call.would(*before, *signatures.plan(chosen, key, rebuild, settings), as_json=as_json)
         return
-    chosen, done = choose(), []
-    try:
-        for vouched in signatures.run(chosen, key, rebuild, settings, call.reporter()):
+    with reports(as_json) as done:
+        for vouched in signatures.run(choose(), key, rebuild, settings, call.reporter()):
             done.append(vouched.report())
             call.say(f"Signed {vouched.entry.image} with {vouched.key}")
-    finally:
-        # A failure is an object of its own.
-        if as_json and done:
-            print_json(done)

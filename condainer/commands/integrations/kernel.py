@@ -8,7 +8,7 @@ import click
 
 from condainer.cli import complete
 from condainer.cli.call import Call
-from condainer.cli.console import print_json, show
+from condainer.cli.console import print_json, reports, show
 from condainer.cli.main import Command, cli
 from condainer.cli.options import JSON_ARRAY, Place, named_image
 
@@ -61,25 +61,26 @@ def install(
         call.would(read, f"write them below {place}", as_json=as_json)
         return
     kernels = jupyter.kernels_of(entry, settings)
-    done, title = [], lock.name
+    title = lock.name
     if address is env is None and not title.endswith(f"-{settings.environment_name}"):
         # Several environments can be of one file, which has one name.
         title = environments.suffixed(title, settings)
-    for item, own in zip(kernels, jupyter.chosen_names(kernels, name, title), strict=True):
-        directory = place / own
-        # A kernel's own directory has no configuration; that of the notebook must not count.
-        if address is env is None:
-            of = settings.environment_name if settings.environments else ""
-            before = exec_in_project(call.directory, of)
-        elif env:
-            before = exec_in(directory, names.find(env, settings).root, ["--env", env])
-        else:
-            before = exec_in(directory, entry.root, ["--address", entry.address])
-        shown = display_name or f"{item.spec.get('display_name', item.name)} [{title}]"
-        done.append(jupyter.install(item, directory, shown, before, entry.address))
-        call.say(f"Wrote {directory}: {shown}")
-    if as_json:
-        print_json([item.report() for item in done])
+    chosen = jupyter.chosen_names(kernels, name, title)
+    with reports(as_json) as done:
+        for item, own in zip(kernels, chosen, strict=True):
+            directory = place / own
+            # A kernel's own directory has no configuration; that of the notebook must not count.
+            if address is env is None:
+                of = settings.environment_name if settings.environments else ""
+                before = exec_in_project(call.directory, of)
+            elif env:
+                before = exec_in(directory, names.find(env, settings).root, ["--env", env])
+            else:
+                before = exec_in(directory, entry.root, ["--address", entry.address])
+            shown = display_name or f"{item.spec.get('display_name', item.name)} [{title}]"
+            made = jupyter.install(item, directory, shown, before, entry.address)
+            done.append(made.report())
+            call.say(f"Wrote {directory}: {shown}")
 
 
 @kernel.command("list", cls=Command)

@@ -8,7 +8,7 @@ import click
 
 from condainer.cli import complete, tables
 from condainer.cli.call import Call
-from condainer.cli.console import print_json, show
+from condainer.cli.console import print_json, reports, show
 from condainer.cli.main import cli
 from condainer.cli.options import JSON, JSON_ARRAY
 from condainer.system.text import human_size
@@ -55,18 +55,13 @@ def push(call: Call, what: tuple[str, ...], to: str | None, materials: bool, as_
         return
     reporter = call.reporter()
     client = configured.chosen(to, settings, reporter)
-    done = []
-    try:
+    with reports(as_json) as done:
         for (entry, lock), names_of in chosen:
             attached = [_materials(entry, lock, settings)] if materials else []
             pushed = push(entry, names_of, client, settings, reporter, attached)
             done.append(pushed.report())
             sent = human_size(pushed.sent) if pushed.sent else "nothing, it is there"
             call.say(f"Pushed {entry.address} to {pushed.registry} (sent {sent})")
-    finally:
-        # A failure is an object of its own.
-        if as_json and done:
-            print_json(done)
 
 
 def _materials(entry: Entry, lock: Lock, settings: Settings) -> Attachment:
