@@ -33,6 +33,11 @@ def build_plan(settings: Settings) -> list[str]:
         return [f"use the pinned image {entry.image}"]
     state = lock_state(settings)
     _check_policy(state, settings)
+    if state.partial is not None:
+        return [
+            f"look up sha256s, because {state.reason}",
+            "build the image, unless a cache has the one of these packages",
+        ]
     if state.status != "current" or state.lock is None:
         if settings.locked:
             return [f"refuse to solve: the lock is {state.status}: {state.reason}"]

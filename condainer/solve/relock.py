@@ -105,9 +105,11 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
     bad = [(platform, state) for platform, state in states if state.status != "current"]
     if bad:
         reasons = [f"{platform} is {state.status}: {state.reason}" for platform, state in bad]
+        # What another tool has locked is completed, not solved for.
+        command = "build" if all(state.partial is not None for _, state in bad) else "lock"
         raise StaleLockError(
             f"The lock of {settings.title} for " + "; for ".join(reasons),
-            f"Run `cnd lock{settings.option}`.",
+            f"Run `cnd {command}{settings.option}`.",
         )
 
 

@@ -62,6 +62,8 @@ def test_md5_sums_are_completed_once(
     project = served(make_project, server, tmp_path)
     theirs = project.write(text, "conda-linux-64.lock")
     assert project.json("status")["lock"] == "stale"
+    assert "Would look up sha256s" in project.cnd("-y", "build", "--locked").stderr
+    assert "Run `cnd build`." in project.cnd("lock", "--check", status=7).stderr
     # Nothing is solved, so that is allowed where solving is not.
     built = project.json("build", "--locked")
     assert built["address"] == solved.json("status")["address"]
