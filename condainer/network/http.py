@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from condainer import __version__
 from condainer.network import credentials, deadlines, silence
@@ -21,7 +21,7 @@ from condainer.network.block_thread import BlockThread
 from condainer.network.hosts import near
 from condainer.system.files import open_regular
 from condainer.system.text import printable
-from condainer.system.urls import redacted
+from condainer.system.urls import origin, redacted
 
 if TYPE_CHECKING:
     from requests import Response, Session
@@ -216,7 +216,8 @@ def receive(get: Get, received: Received, stop: threading.Event) -> None:
             headers["If-Range"] = received.validator
     with failures(), get(headers) as response:
         _accept(response, received)
-        expected = response.headers.get("Content-Length")
+        # The header itself can say it twice, or anything.
+        expected = response.raw.length_remaining
         before = received.size
         with deadlines.Body(response, received.end) as body:
             while block := _next(body, received.block):
@@ -225,7 +226,7 @@ def receive(get: Get, received: Received, stop: threading.Event) -> None:
                 received.write(block)
         if expected is None:
             received.whole = False
-        least = max(received.least, before + int(expected or 0))
+        least = max(received.least, before + (expected or 0))
         if received.size < least:
             raise Unavailable("the connection was closed early", again=True)
 
@@ -321,10 +322,12 @@ def session(netrc: bool = True) -> Session:
 
     class Careful(requests.Session):
         def get_redirect_target(self, resp: Response) -> str | None:
-            target = super().get_redirect_target(resp)
-            if target is not None:
-                # Otherwise requests reads the body, which may have no end.
-                resp.close()
+            if not resp.is_redirect:
+                return None
+            # Otherwise requests reads the body, which may have no end.
+            resp.close()
+            target = resp.headers["location"].encode("latin-1").decode("utf-8", "replace")
+            joined(resp.url, target)
             return target
 
         def rebuild_auth(
@@ -346,6 +349,24 @@ def session(netrc: bool = True) -> Session:
     if others and not own:
         client.verify = others
     return client
+
+
+def joined(base: str, target: str) -> str:
+    """Return the URL that a server names in its answer for another one, perhaps by a part of it.
+
+    Raises requests.exceptions.InvalidURL, which failures() handles.
+    """
+    import requests
+
+    try:
+        url = urljoin(base, target)
+        # Whoever follows it asks for its port.
+        origin(url)
+    except ValueError:
+        url = ""
+    if not url:
+        raise requests.exceptions.InvalidURL("the server leads to what is no URL")
+    return url
 
 
 def check_redirect(source: str, target: str) -> None:
@@ -409,7 +430,7 @@ def refusal(response: Response) -> Unavailable:
 
 def _retry_after(text: str) -> float | None:
     """Return the seconds that a Retry-After header asks for."""
-    if text.strip().isdigit():
+    if text.strip().isdecimal():
         return float(text)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())

@@ -13,6 +13,7 @@ import json
 import re
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 BEARER = re.compile(r"(?:^|,)\s*bearer\s+(?P<parameters>.*)", re.IGNORECASE | re.DOTALL)
 BASIC = re.compile(r"(?:^|,)\s*basic(\s|$)", re.IGNORECASE)
+# What a header can hold.
+TOKEN = re.compile(r"[!-~]+")
 PARAMETER = re.compile(r"([a-z_]+)\s*=\s*(?:\"([^\"]*)\"|([^\s,\"]+))", re.IGNORECASE)
 # Seconds to connect: a build asks a registry first, and must not wait long if that is away.
 CONNECT = 5.0
@@ -123,9 +126,9 @@ class Access:
         try:
             answer = json.loads(content.getvalue())
             token = answer.get("token") or answer["access_token"]
-            if isinstance(token, str):
-                return token
-        except (ValueError, RecursionError, KeyError, AttributeError):
+            if TOKEN.fullmatch(token):
+                return str(token)
+        except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
             pass
         page = http.is_page(content.getvalue(), received.kind)
         raise RegistryError(
@@ -152,14 +155,15 @@ class Access:
 
     def _realm(self, realm: str) -> str:
         """Return the URL of a registry's tokens; raises RegistryError if it must get no login."""
-        parts = urlsplit(realm)
-        # A registry without TLS can have its tokens itself.
-        same = urlsplit(self.root).hostname == parts.hostname and self.root.startswith("http:")
-        both = near(realm) == near(self.root) == "this machine"
-        safe = parts.scheme == "https" or (parts.scheme == "http" and (same or both))
-        plain = realm.isprintable() and "@" not in parts.netloc
-        if safe and plain and near(realm) in ("", near(self.root)):
-            return realm
+        with suppress(ValueError):
+            parts = urlsplit(realm)
+            # A registry without TLS can have its tokens itself.
+            same = urlsplit(self.root).hostname == parts.hostname and self.root.startswith("http:")
+            both = near(realm) == near(self.root) == "this machine"
+            safe = parts.scheme == "https" or (parts.scheme == "http" and (same or both))
+            plain = realm.isprintable() and "@" not in parts.netloc
+            if safe and plain and near(realm) in ("", near(self.root)):
+                return realm
         raise RegistryError(
             f"{self.repository} wants a login to be sent to {realm[:200]!r}, which is refused: "
             f"{near(realm) or 'it is no plain https URL'}",

@@ -272,7 +272,7 @@ class Client:
         Parameters: `place` is relative to the repository, or a URL; `expected` are the statuses of
         success, for answers whose body does not matter. Raises http.Unavailable.
         """
-        url = urljoin(f"{self.root}v2/{self.repository.path}/", place)
+        url = self._url(place)
         limits = timeout or http.patience(access.CONNECT)
 
         def send(authorization: str) -> Response:
@@ -312,6 +312,9 @@ class Client:
                 _drain(response)
         return response
 
+    def _url(self, place: str) -> str:
+        return urljoin(f"{self.root}v2/{self.repository.path}/", place)
+
     def _get(self, place: str, headers: Mapping[str, str]) -> Response:
         return self.ask("GET", place, headers=headers)
 
@@ -345,7 +348,8 @@ class Client:
             match = NEXT.search(headers.get("Link", "")[:LARGEST_REASON])
             if match is None:
                 return
-            place = urljoin(urljoin(f"{self.root}v2/{self.repository.path}/", place), match["url"])
+            with http.failures():
+                place = http.joined(self._url(place), match["url"])
             if place in seen or origin(place) != origin(self.root):
                 break
         raise self._unlike("a list, which does not end,")

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
-from urllib.parse import urljoin
 
 from condainer.network import deadlines, http, silence
 from condainer.oci.errors import RegistryError
@@ -26,7 +25,8 @@ SMALL = 1 << 20
 CANCELLING = 1.0
 # The least bytes per second at which a registry reads a blob again before it confirms it.
 SLOWEST = 20_000_000
-RANGE = re.compile(r"(?:bytes=)?0-(?P<last>\d+)")
+# No file has more digits.
+RANGE = re.compile(r"(?:bytes=)?0-(?P<last>\d{1,18})")
 # The statuses of an upload that must begin again: it has gone, or has another size or other bytes.
 LOST = (400, 404, 416)
 # The statuses for a body: the specification's, and that of `crane registry serve`.
@@ -152,8 +152,8 @@ class Upload:
 
     def _follow(self, response: Response) -> None:
         """Continue at the URL that the registry names; only the registry itself gets a login."""
-        location = urljoin(response.url, response.headers.get("Location", response.url))
         with http.failures():
+            location = http.joined(response.url, response.headers.get("Location", response.url))
             http.check_redirect(response.url, location)
         self._location = location
 

@@ -636,6 +636,24 @@ def test_a_list_of_tags_leads_nowhere_else(server: flaky_registry.Registry) -> N
             mine.tags()
 
 
+@pytest.mark.parametrize("url", ["http://[", "http://127.0.0.1:99999/", "http://x:port/"])
+def test_what_a_registry_names_may_be_no_url(
+    server: flaky_registry.Registry, tmp_path: Path, url: str
+) -> None:
+    server.plan[:] = [flaky.redirect(url)] * 9
+    with pytest.raises(RegistryError, match="what is no URL"):
+        blob(at(server), tmp_path / "blob")
+    server.plan.clear()
+    server.uploads_at = url
+    with pytest.raises(RegistryError, match="what is no URL"):
+        at(server).upload(EMPTY.digest, EMPTY.size, io.BytesIO(EMPTY_CONTENT))
+    place = f"/v2/images/tags/list?n={client.PAGE}"
+    server.files[place] = b'{"tags": ["one"]}'
+    server.links[place] = f'<{url}>; rel="next"'
+    with pytest.raises(RegistryError, match=r"list of tags: .*what is no URL"):
+        at(server).tags()
+
+
 @pytest.mark.parametrize(
     "target", ["http://169.254.169.254/latest", "http://metadata.google.internal/", "file:///etc"]
 )
@@ -771,7 +789,15 @@ def test_an_identity_token_is_exchanged(server: flaky_registry.Registry, tmp_pat
     assert all("identity-secret" not in f"{asked.path}{asked.headers}" for asked in server.asked)
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"token": 7}', b'"x"', b"[" * 99_999])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(b"", b"[]", b"{}", b'{"token": 7}', b'"x"', b"[" * 99_999),
+        # What no header can hold.
+        *(b'{"token": "a\\nb"}', b'{"token": "\\u20ac"}'),
+    ],
+    ids=range(8),
+)
 def test_a_token_that_is_none_is_refused(
     server: flaky_registry.Registry, tmp_path: Path, content: bytes
 ) -> None:
@@ -883,6 +909,15 @@ def test_a_registry_that_cannot_go_on_is_sent_all_again(
     assert send(at(server))
     assert server.files[f"/v2/images/blobs/{OTHER_DIGEST}"] == OTHER
     assert len(server.uploads) == uploads
+
+
+def test_a_registry_that_has_more_than_can_be_said_is_sent_all_again(
+    server: flaky_registry.Registry,
+) -> None:
+    server.cuts[:] = [1_000_000]
+    server.headers["Range"] = f"0-{'9' * 5000}"
+    assert send(at(server))
+    assert server.files[f"/v2/images/blobs/{OTHER_DIGEST}"] == OTHER
 
 
 def test_a_registry_that_has_more_than_there_is_is_sent_all_again(

@@ -23,6 +23,7 @@ from condainer.oci.errors import RegistryError
         ("https://a.org/", "https://b.org/\x1b[2J", False),
         ("https://a.org/", "file:///etc/passwd", False),
         ("https://a.org/", "", False),
+        ("https://a.org/", "https://[", False),
         ("http://127.0.0.1:5000/", "http://127.0.0.1:6000/token", True),
         ("http://127.0.0.1:5000/", "http://169.254.169.254/token", False),
         ("http://127.0.0.1:5000/", "http://a.org/token", False),

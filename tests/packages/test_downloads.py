@@ -16,11 +16,11 @@ import pytest
 from condainer.network import credentials, http
 from condainer.package_cache import archives
 from condainer.package_cache.archives import File
-from condainer.packages import downloads
+from condainer.packages import downloads, pages
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, NetworkError, OfflineError
 from condainer.system.reporter import Silent
-from condainer.system.urls import redacted
+from condainer.system.urls import PAGE, redacted
 from tests.helpers import flaky
 from tests.helpers.flaky import Answer, Flaky
 
@@ -175,6 +175,17 @@ def test_the_next_mirror_is_asked(
     for path in left(settings):
         path.unlink()
     assert fetch(file_at(first.url + NAME, server.url + NAME), settings) == CONTENT
+
+
+def test_a_page_without_an_end_is_not_read_to_its_end(
+    server: Flaky, load: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "LARGEST", 100_000)
+    server.files["/simple/probe/"] = b"<html>"
+    server.plan[:] = [flaky.endless]
+    with pytest.raises(NetworkError, match="more than 100000 bytes"):
+        fetch(file_at(f"{PAGE}{server.url}/simple/probe/"), load())
+    assert len(server.asked) == 1
 
 
 def test_a_file_url_needs_no_server(tmp_path: Path, load: Callable[..., Settings]) -> None:
