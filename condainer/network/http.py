@@ -102,7 +102,8 @@ class Received:
     """The part of a file that has come, in an open file that can be truncated.
 
     Parameters: `least` and `most` are how many bytes it can have, as far as that is known;
-    `progress` is told how many have come; `within` is the time in seconds for all of it.
+    `progress` is told how many have come; `within` is the time in seconds for all of it; `wanted`
+    is its sha256, if that is known.
     """
 
     def __init__(
@@ -112,8 +113,10 @@ class Received:
         most: int | None = None,
         progress: Callable[[int], None] | None = None,
         within: float | None = None,
+        wanted: str | None = None,
     ) -> None:
         self.stream = stream
+        self.wanted = wanted
         self.end = None if within is None else time.monotonic() + within
         self.least = least
         self.most = most
@@ -132,6 +135,11 @@ class Received:
         self.kind = ""
         self.headers: Mapping[str, str] = {}
         self.whole = True
+
+    @property
+    def is_wrong(self) -> bool:
+        """Whether what has come does not have the sha256 that is wanted."""
+        return self.wanted is not None and self.sha256.hexdigest() != self.wanted
 
     def write(self, data: bytes) -> None:
         """Add bytes; raises OSError for the disk, never for the network, and TooMuch."""
@@ -159,7 +167,15 @@ def fetch(url: str, received: Received, stop: threading.Event, soon: bool = Fals
 
 def fetch_by(get: Get, received: Received, stop: threading.Event, pace: Pace = PATIENT) -> None:
     """Get a whole file that `get` asks for; raises as fetch()."""
-    persist(lambda: receive(get, received, stop), stop, lambda: received.size, pace)
+
+    def attempt() -> None:
+        persist(lambda: receive(get, received, stop), stop, lambda: received.size, pace)
+
+    attempt()
+    if not received.whole and received.is_wrong:
+        # It came in pieces, which may be of several answers, or its length was not told.
+        received.restart()
+        attempt()
 
 
 def persist(

@@ -109,16 +109,13 @@ class Client:
         is the time in seconds for all of it. Raises OSError when the disk fails; after an error,
         the file does not hold the blob.
         """
-        received = http.Received(stream, size, size, progress, within)
+        wanted = digest.removeprefix("sha256:")
+        received = http.Received(stream, size, size, progress, within, wanted)
         get = functools.partial(self._get, f"blobs/{_checked(digest)}")
         with self.errors(f"the blob {digest}"):
             http.fetch_by(get, received, self.stop)
-            if not received.whole and _digest(received) != digest:
-                # It came in pieces, which may be of several answers.
-                received.restart()
-                http.fetch_by(get, received, self.stop)
-        if _digest(received) != digest:
-            raise self._wrong(f"the blob {digest}", _digest(received), digest)
+        if received.is_wrong:
+            raise self._wrong(f"the blob {digest}", f"sha256:{received.sha256.hexdigest()}", digest)
 
     def content(self, digest: str, size: int) -> bytes:
         """Return a blob of `size` bytes, which the caller knows to be few."""
@@ -436,7 +433,3 @@ def _checked(reference: str) -> str:
 
 def _fallback_tag(digest: str) -> str:
     return digest.replace(":", "-")
-
-
-def _digest(received: http.Received) -> str:
-    return f"sha256:{received.sha256.hexdigest()}"

@@ -115,7 +115,7 @@ def _fetch(file: File, partial: Path, settings: Settings, stop: threading.Event)
     for url in file.places:
         try:
             with partial.open("w+b") as stream:
-                _fetch_from(url, file, http.Received(stream), stop)
+                _fetch_from(url, file, http.Received(stream, wanted=file.sha256), stop)
             return archives.publish(partial, file, settings)
         except (NetworkError, IntegrityError) as error:
             problem = error
@@ -130,17 +130,13 @@ def _fetch_from(url: str, file: File, received: http.Received, stop: threading.E
     if url.startswith(PAGE):
         url = _linked(url.removeprefix(PAGE), file, stop)
     _get(url, received, stop)
-    if not received.whole and received.sha256.hexdigest() != file.sha256:
-        # It came in pieces, or its length was not told: a second try may give another file.
-        received.restart()
-        _get(url, received, stop)
-    digest = received.sha256.hexdigest()
-    if digest == file.sha256:
+    if not received.is_wrong:
         return
     if received.kind == "text/html":
         raise _unreachable(url, "the server answers with a web page, as for a login")
     raise IntegrityError(
-        f"{redacted(url)} has the sha256 {digest}, but the lock says {file.sha256}",
+        f"{redacted(url)} has the sha256 {received.sha256.hexdigest()}, but the lock says "
+        f"{file.sha256}",
         "Do not use it before the server's administrator has explained the difference; "
         "`cnd lock` accepts what the index says now.",
     )

@@ -31,9 +31,9 @@ def offer(url: str, address: str) -> Offer:
 
     def image(stream: BinaryIO, tell: Tell) -> None:
         size, place = papers.manifest.size, f"{where}/{entries.IMAGE}"
-        received = http.Received(stream, size, size, tell)
+        received = http.Received(stream, size, size, tell, wanted=papers.manifest.sha256)
         _fetch(place, received)
-        if received.sha256.hexdigest() != papers.manifest.sha256:
+        if received.is_wrong:
             raise WrongContent(
                 f"{place} does not have the sha256 of the manifest beside it",
                 "It is not used. Ask the administrator of that server.",

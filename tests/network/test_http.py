@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -35,6 +36,16 @@ def got(server: Flaky, path: Path) -> bytes:
     with path.open("w+b") as stream:
         http.fetch(f"{server.url}/file", http.Received(stream), threading.Event())
     return path.read_bytes()
+
+
+def test_what_came_in_pieces_that_do_not_fit_comes_again(server: Flaky, tmp_path: Path) -> None:
+    server.plan[:] = [flaky.drop(1000), flaky.wrong_rest]
+    with (tmp_path / "file").open("w+b") as stream:
+        received = http.Received(stream, wanted=hashlib.sha256(CONTENT).hexdigest())
+        http.fetch(f"{server.url}/file", received, threading.Event())
+    assert (tmp_path / "file").read_bytes() == CONTENT
+    assert not received.is_wrong
+    assert len(server.asked) == 3
 
 
 def with_lengths(*lengths: str) -> Answer:
