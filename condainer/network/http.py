@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
@@ -17,7 +18,6 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 from condainer import __version__
 from condainer.network import credentials, deadlines, silence
-from condainer.network.block_thread import BlockThread
 from condainer.network.hosts import near
 from condainer.system.files import open_regular
 from condainer.system.text import printable
@@ -49,6 +49,8 @@ BLOCK = 1 << 16
 # blocks of 1 MiB, a virtual machine asked its host for memory each time: 1 GB took twice as long.
 LARGE = 16 << 20
 LARGE_BLOCK = 1 << 18
+# How many of them may wait for that, which bounds the memory.
+AHEAD = 4
 PARALLEL = 8
 # The statuses below 500 after which the server may answer later.
 LATER = (408, 425, 429)
@@ -83,19 +85,23 @@ class TooMuch(Unavailable):
     """More bytes come than the file can have."""
 
 
-class _Sha256Beside:
-    """A sha256 that another thread computes while the next blocks come."""
+class Sha256Beside:
+    """A sha256 that another thread computes while the next blocks come; it ends with the object."""
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
-        self._thread = BlockThread(self._digest.update)
+        self._pool = ThreadPoolExecutor(1)
+        self._room = threading.Semaphore(AHEAD)
 
     def update(self, data: bytes) -> None:
-        self._thread.give(data)
+        """Take a block, once there is room for it."""
+        self._room.acquire()
+        task = self._pool.submit(self._digest.update, data)
+        task.add_done_callback(lambda done: self._room.release())
 
     def hexdigest(self) -> str:
-        self._thread.wait()
-        return self._digest.hexdigest()
+        """Return the sum of all blocks, once they are done."""
+        return self._pool.submit(self._digest.hexdigest).result()
 
 
 class Received:
@@ -128,7 +134,7 @@ class Received:
         """Forget what has come."""
         self.stream.seek(0)
         self.stream.truncate()
-        self.sha256 = _Sha256Beside() if self.least >= LARGE else hashlib.sha256()
+        self.sha256 = Sha256Beside() if self.least >= LARGE else hashlib.sha256()
         self.size = 0
         # From this the server can tell that it still has the same file.
         self.validator = ""

@@ -48,6 +48,43 @@ def test_what_came_in_pieces_that_do_not_fit_comes_again(server: Flaky, tmp_path
     assert len(server.asked) == 3
 
 
+BLOCKS = [bytes([number]) * 5000 for number in range(50)]
+
+
+def test_a_sum_beside_is_that_of_all_blocks_in_order() -> None:
+    beside = http.Sha256Beside()
+    for block in BLOCKS:
+        beside.update(block)
+    assert beside.hexdigest() == hashlib.sha256(b"".join(BLOCKS)).hexdigest()
+    beside.update(b"more")
+    assert beside.hexdigest() == hashlib.sha256(b"".join([*BLOCKS, b"more"])).hexdigest()
+
+
+def test_no_more_blocks_wait_for_their_sum_than_memory_allows() -> None:
+    go_on = threading.Event()
+
+    class Slow:
+        def update(self, data: bytes) -> None:
+            go_on.wait(10)
+
+    beside = http.Sha256Beside()
+    beside._digest = Slow()  # type: ignore[assignment]
+    given: list[bytes] = []
+
+    def give() -> None:
+        for block in BLOCKS:
+            beside.update(block)
+            given.append(block)
+
+    giving = threading.Thread(target=give)
+    giving.start()
+    giving.join(0.2)
+    assert len(given) == http.AHEAD
+    go_on.set()
+    giving.join(10)
+    assert given == BLOCKS
+
+
 def with_lengths(*lengths: str) -> Answer:
     """Tell a length several times, or something else in its place."""
 
