@@ -6,8 +6,8 @@ An environment file can name a package by its URL, and locks of other tools can 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -17,7 +17,6 @@ from condainer.inputs.inputs import Inputs
 from condainer.lock.explicit import CONDA_FILENAME
 from condainer.lock.locks import CondaPackage
 from condainer.lock.solved_package import Solved
-from condainer.network import http
 from condainer.package_cache import archives
 from condainer.packages import conda_packages, downloads, forbidden
 from condainer.settings.config import Settings
@@ -144,18 +143,20 @@ def fetch(
     one does not have its known hash, NetworkError when it cannot be downloaded,
     OfflineError when it must not be.
     """
-    missing = [item for item in wanted if not _is_cached(item, settings)]
+    missing = [item for item in dict.fromkeys(wanted) if not _is_cached(item, settings)]
     if settings.offline and (remote := [item for item in missing if not _is_local(item, settings)]):
         raise downloads.offline_error([f"{item.where}: {item.url}" for item in remote])
-    fetched = dict(zip(missing, _fetch_all(missing, settings, reporter), strict=True))
+    fetched: dict[Wanted, CondaPackage] = {}
+    if missing:
+        reporter.step("Downloading packages by their URL", "packages")
+        with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
+            fetched = downloads.at_once(missing, _fetch, settings, reporter)
     return tuple(fetched.get(item) or CondaPackage(item.url, item.sha256) for item in wanted)
 
 
 def _is_cached(item: Wanted, settings: Settings) -> bool:
     if not item.sha256:
         return False
-    from condainer.package_cache import archives
-
     file = conda_packages.file_of(CondaPackage(item.url, item.sha256), settings)
     return archives.find(file, settings) is not None
 
@@ -169,34 +170,11 @@ def _places(item: Wanted, settings: Settings) -> Sequence[str]:
     return conda_packages.file_of(CondaPackage(item.url, ""), settings).places
 
 
-def _fetch_all(
-    wanted: Sequence[Wanted], settings: Settings, reporter: Reporter
-) -> list[CondaPackage]:
-    if not wanted:
-        return []
-    reporter.step("Downloading packages by their URL", "packages")
-    packages = []
-    with (
-        storage_errors(f"keep downloaded packages in {settings.package_cache}"),
-        archives.partials(archives.writable_root(settings)) as directory,
-        ThreadPoolExecutor(http.PARALLEL) as pool,
-    ):
-        tasks = [
-            pool.submit(_fetch, item, directory / str(number), settings)
-            for number, item in enumerate(wanted)
-        ]
-        for number, task in enumerate(tasks, 1):
-            packages.append(task.result())
-            reporter.progress(number, len(wanted))
-    return packages
-
-
-def _fetch(item: Wanted, partial: Path, settings: Settings) -> CondaPackage:
+def _fetch(item: Wanted, partial: Path, settings: Settings, stop: threading.Event) -> CondaPackage:
     problem: CondainerError | None = None
     for url in _places(item, settings):
         try:
-            with partial.open("w+b") as stream:
-                sha256 = downloads.fetch_unknown(url, stream)
+            sha256 = downloads.fetch_unknown(url, partial, stop)
             _check(item, url, sha256, partial)
         except (NetworkError, IntegrityError) as error:
             problem = _absent(url, item) or error

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import BinaryIO
+from typing import TypeVar
 
 from condainer.network import http, rattler_client, silence
 from condainer.package_cache import archives
@@ -18,6 +18,9 @@ from condainer.system.errors import IntegrityError, NetworkError, OfflineError
 from condainer.system.files import storage_errors
 from condainer.system.reporter import Reporter, Silent
 from condainer.system.urls import PAGE, redacted
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 # Files that are named one by one before the rest is only counted.
 NAMED = 20
@@ -38,7 +41,7 @@ def fetch(
     if missing:
         reporter.step(title, "packages")
         with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
-            paths.update(_fetch_all(missing, settings, reporter))
+            paths.update(at_once(missing, _fetch, settings, reporter))
     return tuple(path for file in files if (path := paths[file]) is not None)
 
 
@@ -50,13 +53,14 @@ def find(files: Sequence[File], settings: Settings) -> dict[File, Path | None]:
         return dict(zip(files, paths, strict=True))
 
 
-def fetch_unknown(url: str, stream: BinaryIO) -> str:
-    """Write a file of unknown sha256 into a stream, and return its sha256.
+def fetch_unknown(url: str, path: Path, stop: threading.Event) -> str:
+    """Write a file of unknown sha256, until `stop` is set, and return its sha256.
 
-    Raises NetworkError when it cannot be downloaded.
+    Raises NetworkError when it cannot be downloaded, OSError.
     """
-    received = http.Received(stream)
-    _get(url, received, threading.Event())
+    with path.open("w+b") as stream:
+        received = http.Received(stream)
+        _get(url, received, stop)
     return received.sha256.hexdigest()
 
 
@@ -88,25 +92,33 @@ def offline_error(lines: Sequence[str]) -> OfflineError:
     )
 
 
-def _fetch_all(
-    files: Sequence[File], settings: Settings, reporter: Reporter
-) -> dict[File, Path | None]:
+def at_once(
+    items: Sequence[Item],
+    get: Callable[[Item, Path, Settings, threading.Event], Result],
+    settings: Settings,
+    reporter: Reporter,
+) -> dict[Item, Result]:
+    """Get several different things at a time, and return what `get` does for each.
+
+    Parameters: `get` is told where to write, in a private directory of the package cache, and what
+    is set when it should stop. Raises what the first that fails does, OSError.
+    """
     stop = threading.Event()
-    fetched: dict[File, Path | None] = {}
+    fetched: dict[Item, Result] = {}
     with archives.partials(archives.writable_root(settings)) as directory:
         pool = ThreadPoolExecutor(http.PARALLEL)
         tasks = {
-            pool.submit(_fetch, file, directory / str(number), settings, stop): file
-            for number, file in enumerate(files)
+            pool.submit(get, item, directory / str(number), settings, stop): item
+            for number, item in enumerate(items)
         }
         try:
             for task in as_completed(tasks):
                 fetched[tasks[task]] = task.result()
-                reporter.progress(len(fetched), len(files))
+                reporter.progress(len(fetched), len(items))
         finally:
             # A thread that waits for a silent server must not keep ^C waiting.
             stop.set()
-            pool.shutdown(wait=len(fetched) == len(files), cancel_futures=True)
+            pool.shutdown(wait=len(fetched) == len(items), cancel_futures=True)
     return fetched
 
 
