@@ -17,6 +17,7 @@ from itertools import groupby
 from pathlib import Path
 
 from condainer.build.unshelve import SHELVES, Written
+from condainer.package_cache.archives import note_use
 from condainer.startup import launch
 from condainer.system import process
 from condainer.system.errors import CondainerError
@@ -72,11 +73,12 @@ class Prepared:
         whether one has byte code there already. Raises OSError.
         """
         restored: list[Restored | None] = []
-        for number in range(len(self.places)):
+        for number, place in enumerate(self.places.values()):
             written = self.written(number)
             if written is None:
                 restored.append(None)
                 continue
+            note_use(place)
             fitting = [row for row in written if digests.get(row[0]) == row[1]]
             _move(self.directory / str(number), prefix, written, fitting)
             # Byte code that is there of what cannot be compiled is stale: it goes when compiling

@@ -59,10 +59,18 @@ def find(file: File, settings: Settings) -> Path | None:
     candidates = (path_in(root, file) for root in roots(settings))
     path = next((path for path in candidates if _is_good(path, file.sha256)), None)
     if path is not None:
-        with suppress(OSError):
-            # Reading need not do so, and limits removes what has not been used.
-            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+        note_use(path)
     return path
+
+
+def note_use(path: Path) -> None:
+    """Note in the times of a file or directory that it is used: limits removes what is not.
+
+    Reading need not do so, and of a directory, any search through it would.
+    """
+    now = time.time_ns()
+    with suppress(OSError):
+        os.utime(path, ns=(now, now if path.is_dir() else path.stat().st_mtime_ns))
 
 
 def _is_good(path: Path, sha256: str) -> bool:

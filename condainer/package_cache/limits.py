@@ -1,4 +1,8 @@
-"""The limits of a package cache, kept by every build: what was used last stays."""
+"""The limits of a package cache, kept by every build: what was used last stays.
+
+They hold for what that very build has used as well, because a quota or a disk does. What can be
+made of downloads goes before these, and what is too large by itself takes nothing else with it.
+"""
 
 from __future__ import annotations
 
@@ -42,22 +46,24 @@ def _surplus(root: Path, settings: Settings) -> Iterator[Item]:
     age = quantities.age(settings.packages_older_than, "packages_older_than")
     oldest = time.time() - age
     size = files = 0
-    for used, path in sorted(((_last_use(path), path) for path in _pieces(root)), reverse=True):
+    for _, used, path in sorted(_pieces(root), reverse=True):
         item = clean.measured(path)
-        size, files = size + item.size, files + item.files
-        if used < oldest or size > max_size or files > settings.packages_max_files:
+        more = size + item.size > max_size or files + item.files > settings.packages_max_files
+        if more or used < oldest:
             yield item
+        else:
+            size, files = size + item.size, files + item.files
 
 
-def _pieces(root: Path) -> Iterator[Path]:
-    """Yield what a package cache holds, each of which is used as one."""
+def _pieces(root: Path) -> Iterator[tuple[bool, float, Path]]:
+    """Yield what a package cache holds, each of which is used as one.
+
+    Before the path come whether it outranks what can be made of downloads, and the last use.
+    """
     for name in clean.OURS:
-        below = _entries(root / name)
-        for path in below:
-            if name in DEEP:
-                yield from _entries(path)
-            else:
-                yield path
+        for path in _entries(root / name):
+            for piece in _entries(path) if name in DEEP else (path,):
+                yield name not in clean.SCRATCH, _last_use(piece), piece
 
 
 def _entries(directory: Path) -> list[Path]:

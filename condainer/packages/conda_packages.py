@@ -79,7 +79,11 @@ def link(
     records, before = asyncio.run(_link(archives, target, scratch, settings, reporter))
     # The engine held more than a kilobyte for each file.
     machine.give_back_memory()
-    return Linked(tuple(ordered(records)), linked_files.check(directory, before))
+    vouched = linked_files.check(directory, before)
+    for package in before:
+        # Not earlier: by their times, they are recognised as those that were there before.
+        package_caches.note_use(Path(package))
+    return Linked(tuple(ordered(records)), vouched)
 
 
 @dataclass(frozen=True)

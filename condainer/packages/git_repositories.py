@@ -11,7 +11,7 @@ from pathlib import Path
 
 from condainer.lock.locks import GIT, PipPackage
 from condainer.network import silence
-from condainer.package_cache.archives import partials, private_root, publish_directory
+from condainer.package_cache.archives import note_use, partials, private_root, publish_directory
 from condainer.packages.downloads import offline_error
 from condainer.settings.config import Settings
 from condainer.system import environments, process
@@ -59,6 +59,7 @@ def fetch(packages: Sequence[PipPackage], settings: Settings, reporter: Reporter
                 _mirror(package, settings)
                 reporter.progress(number, len(lacking))
     for package in packages:
+        note_use(mirror_path(package, settings))
         _refuse_submodules(package, settings)
     return [_local_url(package, settings) for package in packages]
 

@@ -72,10 +72,13 @@ def known(lock: Lock, settings: Settings) -> list[File]:
 
 def read(key: str, settings: Settings) -> list[File] | None:
     """Return the files that a record names; None without a usable one."""
+    path = path_of(key, settings)
     try:
-        return parse(read_text(path_of(key, settings)))
+        files = parse(read_text(path))
     except OSError:
         return None
+    archives.note_use(path)
+    return files
 
 
 def parse(text: str) -> list[File] | None:

@@ -135,7 +135,7 @@ class Settings:
         "20G", "how large the package cache may be after a build", personal=True
     )
     packages_max_files: int = key(
-        200_000, "how many files the package cache may have after a build", personal=True
+        1_000_000, "how many files the package cache may have after a build", personal=True
     )
     packages_older_than: str = key(
         "90d", "how long the package cache keeps what no build uses", personal=True

@@ -88,6 +88,14 @@ def test_what_has_the_same_source_gets_into_the_prefix(tmp_path: Path, jobs: int
     assert build.files() == {module(name).target: wanted(name) for name in left}
 
 
+def test_a_shelf_that_is_used_counts_as_used(tmp_path: Path) -> None:
+    build = Build(tmp_path, (module("m.py"),))
+    # To read it is not noted then, as it never is on a file system that is mounted noatime.
+    os.utime(build.places["0"], (time.time() + 3600, 0))
+    build.restored()
+    assert abs(time.time() - build.places["0"].stat().st_atime) < 600
+
+
 def test_packages_with_the_same_module(tmp_path: Path) -> None:
     build = Build(tmp_path, (module("m.py"),), (module("m.py"), module("n.py")))
     first, second = build.restored()

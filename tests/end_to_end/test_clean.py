@@ -172,7 +172,7 @@ def test_a_build_keeps_the_limits_of_the_package_cache(
     # By size, and none at all.
     limit(isolated_user, "packages_max_size: 1K\n")
     at_home.write("dependencies: [probe-files]\n")
-    assert "which keeps 1K in 200000 files for 90d" in at_home.cnd("build").stderr
+    assert "which keeps 1K in 1000000 files for 90d" in at_home.cnd("build").stderr
     assert sum(path.stat().st_size for path in packages.rglob("*") if path.is_file()) <= 1024
     at_home.write("dependencies: [probe-files, probe-prefix]\n")
     at_home.cnd("build")

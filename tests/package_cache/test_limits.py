@@ -26,12 +26,16 @@ PIECES = {"archives/aa/new.conda": 0, "archives/aa/old.conda": 2, "git/repositor
 def root(tmp_path: Path) -> Path:
     path = tmp_path / "packages"
     for name, days in {**PIECES, "notes of the user": 100}.items():
-        file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(bytes(1000))
-        then = time.time() - days * 86400
-        os.utime(file, (then, then))
+        put(path / name, days)
     return path
+
+
+def put(file: Path, days: float, size: int = 1000) -> None:
+    """Write a file that was used some days ago."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(bytes(size))
+    then = time.time() - days * 86400
+    os.utime(file, (then, then))
 
 
 def left(root: Path, settings: Settings) -> list[str]:
@@ -55,6 +59,21 @@ def left(root: Path, settings: Settings) -> list[str]:
 def test_what_was_used_last_stays(root: Path, load: Load, limit: dict[str, Any], kept: int) -> None:
     settings = replace(load(f"package_cache={root}"), **limit)
     assert left(root, settings) == list(PIECES)[:kept]
+
+
+def test_what_can_be_made_of_downloads_goes_before_them(root: Path, load: Load) -> None:
+    for name in ("unpacked/new-1.0-0", "uv/new", "interpreters/new"):
+        put(root / name / "file", 0)
+    settings = replace(load(f"package_cache={root}"), packages_max_files=4)
+    assert left(root, settings) == list(PIECES)
+    assert len([*root.glob("*/new*/file")]) == 1
+
+
+def test_what_is_too_large_by_itself_takes_nothing_with_it(root: Path, load: Load) -> None:
+    put(root / "archives/aa/large.conda", 0, 3000)
+    settings = replace(load(f"package_cache={root}"), packages_max_size="2000")
+    assert left(root, settings) == list(PIECES)[:2]
+    assert not (root / "archives/aa/large.conda").exists()
 
 
 def test_nothing_goes_while_another_build_uses_it(root: Path, load: Load) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,11 @@ def test_the_commit_is_there_when_the_origin_is_not(
     assert url.startswith(f"git+file://{settings.package_cache}")
     assert url.endswith(wanted.url.partition("@")[2])
     origin.rename(tmp_path / "gone")
+    mirror = git_repositories.mirror_path(wanted, settings)
+    os.utime(mirror, (0, 0))
     assert fetch(wanted, settings) == url
+    # It counts as used.
+    assert time.time() - mirror.stat().st_mtime < 600
     repository = url.removeprefix("git+").partition("@")[0]
     git(tmp_path, "clone", "--quiet", repository, "copy")
     assert (tmp_path / "copy" / "file").read_text() == "one\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -38,3 +40,13 @@ def test_what_cannot_be_found_out_is_a_warning(
     (warning,) = warnings
     assert "thing" in warning
     assert said in warning
+
+
+def test_a_record_that_is_read_counts_as_used(tmp_path: Path) -> None:
+    settings = load_settings(tmp_path, (f"package_cache={tmp_path / 'packages'}",))
+    build_requirements.write("key", "[]", settings)
+    path = build_requirements.path_of("key", settings)
+    os.utime(path, (0, 0))
+    assert build_requirements.read("key", settings) == []
+    assert time.time() - path.stat().st_atime < 600
+    assert path.stat().st_mtime == 0
