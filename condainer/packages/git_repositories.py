@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from condainer.system.errors import (
     IntegrityError,
     LockfileError,
     NetworkError,
+    StorageError,
     ToolError,
 )
-from condainer.system.files import remove_tree, storage_errors
+from condainer.system.files import remove_tree, storage_error_told, storage_errors
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 from condainer.system.urls import redacted
@@ -171,6 +173,9 @@ def _mirror(package: PipPackage, settings: Settings, source: str = "") -> None:
                 f"{redacted(parts['url'])} does not have the commit {parts['commit']} any more",
                 "Ask the repository's maintainers, or lock again with `cnd lock`.",
             )
+        if _has(target, parts["commit"]):
+            # Another process was faster, and may be building from it.
+            return
         target.parent.mkdir(parents=True, exist_ok=True)
         # What stands there without the commit is of no use.
         remove_tree(target)
@@ -217,7 +222,7 @@ def _has_own_ssh() -> bool:
     try:
         # Not a project's own configuration, which clones do not follow either.
         return bool(_git("--git-dir=/dev/null", "config", "core.sshCommand").strip())
-    except (CommandFailed, ToolError, ConfigError):
+    except (CommandFailed, ToolError, ConfigError, StorageError):
         return False
 
 
@@ -229,4 +234,6 @@ def _git(*arguments: str) -> str:
     try:
         return process.run([tool, *arguments], env=variables).stdout
     except CommandFailed as error:
-        raise damaged_configuration(error.stderr) or error from None
+        command = redacted(shlex.join(("git", *arguments)))
+        full = storage_error_told(f"run `{command}`", error.reason)
+        raise damaged_configuration(error.stderr) or full or error from None

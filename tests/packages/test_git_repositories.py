@@ -15,7 +15,7 @@ from condainer.network import client_settings
 from condainer.packages import git_repositories
 from condainer.pypi import wheels
 from condainer.settings.config import Settings
-from condainer.system.errors import LockfileError, NetworkError, OfflineError
+from condainer.system.errors import LockfileError, NetworkError, OfflineError, StorageError
 from condainer.system.reporter import Silent
 
 
@@ -85,6 +85,35 @@ def test_a_commit_that_was_taken_back_is_told(
     other = load(f"package_cache={tmp_path / 'other'}", "offline=true")
     git_repositories.unbundle(first, tmp_path / "bundle", other)
     assert not git_repositories.missing([first], other)
+
+
+def test_a_process_that_was_faster_keeps_its_mirror(
+    origin: Path, load: Callable[..., Settings]
+) -> None:
+    settings, wanted = load(), package(origin)
+    fetch(wanted, settings)
+    mirror = git_repositories.mirror_path(wanted, settings)
+    inode = mirror.stat().st_ino
+    # It began when there was none.
+    git_repositories._mirror(wanted, settings)
+    assert mirror.stat().st_ino == inode
+
+
+def test_a_full_disk_is_not_the_network(
+    load: Callable[..., Settings], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "bin" / "git"
+    program.parent.mkdir()
+    told = "fatal: write error: No space left on device"
+    program.write_text(f"#!/bin/sh\necho {told} >&2\nexit 128\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    settings, url = load(), "git+https://anna:geheim@index.example/x.git@" + "0" * 40
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        fetch(PipPackage("probe", url, ""), settings)
+    assert str(settings.package_cache) in caught.value.message
+    assert "geheim" not in caught.value.message
+    assert "package_cache" in caught.value.hint
 
 
 def test_offline_no_server_is_asked(load: Callable[..., Settings]) -> None:
