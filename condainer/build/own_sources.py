@@ -52,5 +52,5 @@ def _is_of_wheel(recorded: str, sha256: str) -> bool:
 
 def _distribution(name: str) -> tuple[str, str]:
     """Return the normalised name, and the version, of a wheel or a .dist-info directory."""
-    project, version = name.split("-")[:2]
-    return pip_name(project), version
+    project, *rest = name.split("-")
+    return pip_name(project), "".join(rest[:1])

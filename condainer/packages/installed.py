@@ -77,7 +77,8 @@ def read(tree: Path) -> Installed:
     return Installed(
         tuple(json.loads(read_text(path)) for path in sorted(tree.glob(f"{RECORDS}/*.json"))),
         {
-            str(path.relative_to(tree)): HeaderParser().parsestr(read_text(path))
+            # Old packages have it in another encoding than UTF-8.
+            str(path.relative_to(tree)): HeaderParser().parsestr(read_text(path, errors="replace"))
             for path in sorted(tree.glob(METADATA))
         },
     )

@@ -7,11 +7,13 @@ them as uv would during a build, and `builds/<key>.json` in the package cache ke
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,21 @@ else:
 # What PEP 518 and uv take where nothing is said.
 USUAL = ("setuptools>=40.8.0",)
 LIMIT = 1 << 20
+# What is raised where it cannot be found out: also for odd archives, and odd types in their TOML.
+UNKNOWN = (
+    CommandFailed,
+    NetworkError,
+    OSError,
+    ValueError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+)
 KEY = re.compile(r"[0-9a-f]{40,64}-[0-9.]{1,8}")
 PLATFORMS = {"linux-64": "x86_64-manylinux_2_28", "linux-aarch64": "aarch64-manylinux_2_28"}
 
@@ -117,7 +134,7 @@ def fetch(lock: Lock, settings: Settings, reporter: Reporter) -> list[Path]:
             continue
         try:
             files = _resolved(_requires(package, settings), python, lock.platform, settings)
-        except (CommandFailed, NetworkError, OSError, ValueError, tarfile.TarError) as error:
+        except UNKNOWN as error:
             reporter.warn(f"What {package.name} needs to be built was not found out: {error}")
             continue
         text = json.dumps(
@@ -153,6 +170,8 @@ def _requires(package: PipPackage, settings: Settings) -> list[str]:
         text = _pyproject(path) if path else None
     system: Mapping[str, Any] = tomllib.loads(text).get("build-system", {}) if text else {}
     requires = system.get("requires", USUAL)
+    if not isinstance(requires, (list, tuple)):
+        raise ValueError("`requires` of its pyproject.toml is no list")
     return [str(item) for item in requires if "\n" not in str(item)]
 
 

@@ -64,7 +64,7 @@ def test_packages_are_found_by_what_installers_record(tmp_path: Path) -> None:
     (meta / "six-1.0-py_0.json").write_text(json.dumps(record))
     (meta / "other.json").write_text(json.dumps({"fn": "other.conda", "files": files}))
     site = tmp_path / "lib/python3.11/site-packages"
-    for name in ("zope.event-5.0", "stranger-1.0"):
+    for name in ("zope.event-5.0", "stranger-1.0", "odd"):
         (site / f"{name}.dist-info").mkdir(parents=True)
         (site / f"{name}.dist-info" / "RECORD").write_text(
             f'zope/event.py,{EMPTY_RECORDED},0\n"zope/a,b.py",,\n../../../bin/tool,,\n\n'
