@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from condainer.system import environments, process
@@ -20,21 +20,20 @@ VARIABLE = re.compile(r"\$\{(?P<name>[A-Z0-9_]+)\}")
 Login = tuple[str, str]
 
 
-def login(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
+def login(url: str) -> Login | None:
     """Return the name and password that uv's variables give for the server of a URL.
 
     The client itself takes logins from the URL and from netrc.
     """
-    environ = os.environ if environ is None else environ
     if urlsplit(url).username:
         return None
-    for name, index in _indexes(environ):
+    for name, index in _indexes():
         if origin(index) != origin(url):
             continue
         parts = urlsplit(index)
         variable = re.sub(r"[^A-Z0-9]", "_", name.upper())
-        user = environ.get(f"UV_INDEX_{variable}_USERNAME") if name else None
-        password = environ.get(f"UV_INDEX_{variable}_PASSWORD") if name else None
+        user = os.environ.get(f"UV_INDEX_{variable}_USERNAME") if name else None
+        password = os.environ.get(f"UV_INDEX_{variable}_PASSWORD") if name else None
         if user or password:
             return user or "", password or ""
         if parts.username and parts.password:
@@ -80,13 +79,12 @@ def _quoted(match: re.Match[str]) -> str:
     return match[0] if value is None else quote(value, safe="")
 
 
-def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | None:
+def from_keyring(url: str) -> Login | None:
     """Return the login that the program `keyring` has, if uv's variable says to ask it."""
-    environ = os.environ if environ is None else environ
     program = process.find_tool("keyring")
-    if environ.get("UV_KEYRING_PROVIDER") != "subprocess" or program is None:
+    if os.environ.get("UV_KEYRING_PROVIDER") != "subprocess" or program is None:
         return None
-    indexes = [index for _, index in _indexes(environ) if origin(index) == origin(url)]
+    indexes = [index for _, index in _indexes() if origin(index) == origin(url)]
     users = (urlsplit(place).username for place in (url, *indexes))
     user = next((user for user in users if user), None)
     host = urlsplit(url).hostname or ""
@@ -105,10 +103,10 @@ def from_keyring(url: str, environ: Mapping[str, str] | None = None) -> Login | 
     return None
 
 
-def _indexes(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _indexes() -> Iterator[tuple[str, str]]:
     """Yield name and URL of every index in uv's variables."""
     for variable in INDEX_VARIABLES:
-        for item in environ.get(variable, "").split():
+        for item in os.environ.get(variable, "").split():
             name, equals, url = item.partition("=")
             yield (name, url) if equals and "://" not in name else ("", item)
 

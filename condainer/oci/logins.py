@@ -43,17 +43,16 @@ class Login:
     where: str
 
 
-def files(environ: Mapping[str, str] | None = None) -> list[Path]:
+def files() -> list[Path]:
     """Return the files that may hold logins, the most important first."""
-    environ = os.environ if environ is None else environ
-    if named := environ.get("REGISTRY_AUTH_FILE"):
+    if named := os.environ.get("REGISTRY_AUTH_FILE"):
         return [Path(named)]
-    home = Path(environ.get("HOME") or "/nonexistent")
-    runtime = environ.get("XDG_RUNTIME_DIR")
+    home = Path(os.environ.get("HOME") or "/nonexistent")
+    runtime = os.environ.get("XDG_RUNTIME_DIR")
     return [
         Path(runtime or "/run", "containers", "" if runtime else f"{os.getuid()}", "auth.json"),
-        Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
-        Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
+        Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "containers/auth.json",
+        Path(os.environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json",
     ]
 
 
