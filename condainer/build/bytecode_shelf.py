@@ -98,7 +98,8 @@ def for_prefix(module: Module, old: str, new: str) -> Pieces | None:
 def write(path: Path, shelf: Shelf) -> None:
     """Keep modules; the file appears whole, and ends with the digest of all before.
 
-    Raises OSError when that is not possible.
+    By that, readers notice what a crash has damaged, so nobody waits for the disk. Raises OSError
+    when it cannot be written.
     """
     rows = [
         [m.source, m.sha256, m.target, -1 if m.code is None else len(m.code), m.at]
@@ -108,7 +109,7 @@ def write(path: Path, shelf: Shelf) -> None:
     codes = (module.code for module in shelf.modules if module.code is not None)
     total = xxhash.xxh3_128()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with published_file(path, 0o644) as stream:
+    with published_file(path, 0o644, durable=False) as stream:
         for piece in (head(index), index, *codes):
             total.update(piece)
             stream.write(piece)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import marshal
+import os
 import py_compile
 from pathlib import Path
 from types import CodeType
@@ -68,6 +69,16 @@ def test_paths_of_any_length(tmp_path_factory: pytest.TempPathFactory, old: int,
     else:
         assert pieces is not None
         assert b"".join(pieces) == wanted
+
+
+def test_nobody_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(descriptor: int) -> None:
+        raise AssertionError("there may be hundreds of packages")
+
+    monkeypatch.setattr(os, "fsync", refused)
+    shelf = Shelf(PREFIX, (Module(NAME, "sha256 of the source", TARGET, None),))
+    bytecode_shelf.write(tmp_path / "shelf", shelf)
+    assert bytecode_shelf.read(tmp_path / "shelf") == shelf
 
 
 def test_what_cannot_be_moved_is_not_kept(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def keep(packages: Sequence[CondaPackage], prefix: Path, site: Path, settings: S
             files = {str(path): _head(site / path) for path in below if _matters(path)}
             target = _place(package, settings)
             target.parent.mkdir(parents=True, exist_ok=True)
-            publish_text(target, json.dumps(files))
+            publish_text(target, json.dumps(files), durable=False)
         except (OSError, ValueError, KeyError):
             continue
 
