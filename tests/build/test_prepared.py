@@ -18,6 +18,7 @@ from condainer.build.bytecode_shelf import Module, Shelf
 from condainer.build.prepared import Prepared, Restored
 from condainer.system.errors import StorageError
 from tests.build.test_modules import Warnings
+from tests.helpers.waiting import until
 
 FINAL = Path("/new")
 SOURCE = b"X = 1\n"
@@ -184,7 +185,13 @@ def test_a_process_that_was_killed_is_told_and_no_error(tmp_path: Path) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     reporter = Warnings()
+    # Nobody writes into it, so that who reads it is there until it is killed.
+    endless = build.places["0"]
+    endless.unlink()
+    os.mkfifo(endless)
     with prepared.preparing(build.places, FINAL, scratch, 3) as ready:
+        # The kernel shows no command line in the moment after its start.
+        until(children)
         os.kill(children()[0], signal.SIGKILL)
         ready.wait(reporter)
         assert "cannot be used: it was ended by SIGKILL" in reporter.told[0]
