@@ -105,7 +105,10 @@ class Keeper:
         self.ready = mount_locks.ready_file(self.prefix, self.locks.users.parent)
 
     def keep(self) -> None:
-        """Unmount when the mount has had no users for `linger` seconds, and end."""
+        """Unmount when the mount has had no users for `linger` seconds, and end.
+
+        When it was taken away, and has no users, the end is at once.
+        """
         if self.duty.notice:
             private.write_down(self.locks, os.getpid())
         self._say_ready()
@@ -116,7 +119,7 @@ class Keeper:
         pause = FIRST_PAUSE
         while True:
             seen = self._wait_until_unused()
-            time.sleep(self.duty.linger)
+            self._linger()
             users = mount_locks.take(self.locks.users, exclusive=True, wait=False)
             if users is None:
                 continue
@@ -173,6 +176,17 @@ class Keeper:
         finally:
             os.close(users)
 
+    def _linger(self) -> None:
+        """Keep an unused mount for those who come soon, unless it is taken away meanwhile."""
+        end = time.monotonic() + self.duty.linger
+        while self._is_mounted() and (left := end - time.monotonic()) > 0:
+            mount_table.wait_for_change(min(left, leases.REFRESH))
+
+    def _is_mounted(self) -> bool:
+        # The daemon may answer slowly, and new users wait for the lock.
+        top = mount_table.mounted_at(self.prefix)
+        return top is not None and backends.is_ours(top)
+
     def _is_kept(self) -> bool:
         """Tell whether the mount must stay although no process holds a lock.
 
@@ -180,9 +194,7 @@ class Keeper:
         """
         if mount_locks.shells(self.locks):
             return True
-        # The daemon may answer slowly, and new users wait for the lock.
-        top = mount_table.mounted_at(self.prefix)
-        return top is not None and backends.is_ours(top) and self.locks.persistent.exists()
+        return self._is_mounted() and self.locks.persistent.exists()
 
     def _stand_by(self) -> None:
         shells = bool(mount_locks.shells(self.locks))

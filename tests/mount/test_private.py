@@ -586,6 +586,24 @@ def test_lease_while_it_is_mounted(image: Image, tmp_path: Path) -> None:
     assert ADDRESS in leases.last_uses(tmp_path)
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_lease_goes_with_a_mount_that_is_taken_away(
+    image: Image, tmp_path: Path, kept: bool
+) -> None:
+    (tmp_path / "leases").mkdir()
+    leased = Image(image.path, ADDRESS, image.prefix, cache=tmp_path)
+    # Longer than this test may take.
+    options = Options(linger=100)
+    if kept:
+        mounts.mount(leased, options)
+    else:
+        mounts.hold(leased, options).release()
+    assert list((tmp_path / "leases").iterdir())
+    assert unmount.unmount(leased)
+    until(lambda: not list((tmp_path / "leases").iterdir()))
+    until(lambda: is_gone(image))
+
+
 def test_locks_of_the_namespace_we_are_in(image: Image) -> None:
     assert mount_locks.of_our_namespace(image.prefix) is None
     done = PRIVATE.hold(
