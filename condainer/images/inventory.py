@@ -90,7 +90,7 @@ class Mounts:
         if prefix.name not in self._names:
             return False
         with suppress(OSError, ValueError):
-            return os.path.join(os.path.realpath(prefix.parent), prefix.name) in self._points
+            return mount_table.real(prefix) in self._points
         return False
 
 

@@ -69,7 +69,7 @@ def write_down(locks: Locks, keeper: int = 0) -> None:
 def _processes_in(mount: str, prefix: Path) -> list[int]:
     pids = []
     # As the mount table writes it.
-    place = " " + str(prefix).replace(" ", "\\040") + " "
+    place = " " + mount_table.real(prefix).replace(" ", "\\040") + " "
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             same = process.name.isdigit() and os.readlink(process / "ns/mnt") == mount

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from condainer.mount.mount_locks import Locks
 from condainer.system.files import user_name
+from condainer.system.mount_table import real
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ def users_of(
     includes other mount namespaces, which have the same files, but not the same mounts.
     """
     view = os.readlink("/proc/self/ns/mnt")
-    claimed = str(locks.users) if locks else None
+    place = real(prefix)
+    claimed, kept = (real(locks.users), real(locks.keeper)) if locks else ("", "")
     users = []
     for process in Path("/proc").iterdir():
         if not process.name.isdigit() or int(process.name) == os.getpid():
@@ -44,10 +46,10 @@ def users_of(
             if not everywhere and os.readlink(process / "ns/mnt") != view:
                 continue
             paths = set(_paths(process))
-            if locks and str(locks.keeper) in paths:
+            if kept in paths:
                 continue
             shell = int(process.name) in shells
-            if shell or claimed in paths or any(_inside(path, str(prefix)) for path in paths):
+            if shell or claimed in paths or any(_inside(path, place) for path in paths):
                 words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 command = os.fsdecode(b" ".join(words)).replace("\n", " ")
                 users.append(User(int(process.name), user_name(process.stat().st_uid), command))

@@ -43,7 +43,7 @@ def claim_new(stamped: dict[str, str]) -> int | None:
         os.utime(users)
         turn = _locked(f"{stem}.mount", fcntl.LOCK_EX)
         if not attach.is_mounted(stamped):
-            _mount(stamped, attach.mount_point(*place), stem, command)
+            _mount(stamped, stem, command)
         # As every process that finds it mounted; our lock of its users keeps it until then.
         return attach.claim_mounted(stamped)
     except OSError:
@@ -87,8 +87,10 @@ def _locked(path: str, kind: int) -> int:
     return descriptor
 
 
-def _mount(stamped: dict[str, str], prefix: str, stem: str, command: list[str]) -> None:
-    """Mount at a prefix where nothing is, looked after by a new keeper. Raises OSError."""
+def _mount(stamped: dict[str, str], stem: str, command: list[str]) -> None:
+    """Mount at the prefix, where nothing is, looked after by a new keeper. Raises OSError."""
+    # As the keeper knows it, which looks for a daemon that was told this: not below links.
+    prefix = stamped["prefix"]
     for kind in ("persistent", "verified"):
         if os.path.lexists(f"{stem}.{kind}"):
             raise FileExistsError(f"{stem}.{kind}")

@@ -66,10 +66,15 @@ def _unescape(text: str) -> str:
     return text
 
 
+def real(path: Path) -> str:
+    """Return a path as the kernel tells it, below links; what is there is not touched."""
+    return os.path.join(os.path.realpath(path.parent), path.name)
+
+
 def mounts_at(prefix: Path) -> list[Mounted]:
     """Return the mounts exactly at `prefix`, oldest first; the path itself is not touched."""
-    real = os.path.join(os.path.realpath(prefix.parent), prefix.name)
-    return [entry for entry in mount_table() if entry.path == real]
+    place = real(prefix)
+    return [entry for entry in mount_table() if entry.path == place]
 
 
 def mounted_at(prefix: Path) -> Mounted | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from condainer.mount import keeper
 from tests.helpers import tiny
 from tests.helpers.mounting import daemon_of, daemons_at, keepers_at, processes
 from tests.helpers.needed import needs_program
@@ -375,6 +376,27 @@ def test_nothing_of_ours_stays_with_the_daemon(unmounted: Project, tmp_path: Pat
             with contextlib.suppress(FileNotFoundError):
                 assert os.readlink(path) != str(tmp_path / "lock")
     assert child.wait() == 0
+
+
+def test_its_keeper_knows_the_daemon_where_the_base_directory_is_a_link(
+    make_project: Any, tmp_path: Path
+) -> None:
+    base, link = tmp_path / "base", tmp_path / "link"
+    base.mkdir()
+    link.symlink_to(base)
+    more = {"CONDAINER_MOUNT_BASE": str(link), "CONDAINER_MOUNT": "direct"}
+    project: Project = make_project(text=SMALL, CONDAINER_LINGER="60", **more)
+    project.cnd("-q", "build")
+    project.cnd("exec", "true")
+    project.cnd("umount")
+    prefix = prefix_of(project)
+    assert wait_until(lambda: not prefix.exists() and not keepers_at(prefix))
+    try:
+        assert quick(project, "exec", "probe-prefix").stdout == f"{prefix}\n"
+        # It waits for the end of that one, in place of looking again and again.
+        assert keeper._daemons(prefix) == [daemon_of(prefix)]
+    finally:
+        project.cnd("umount")
 
 
 def test_the_lease_is_there_before_the_command(unmounted: Project) -> None:

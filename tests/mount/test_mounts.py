@@ -378,6 +378,18 @@ def test_unmount_names_those_who_use_it(image: Image) -> None:
     until(lambda: is_gone(image))
 
 
+def test_users_are_named_where_the_base_directory_is_a_link(image: Image, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(image.prefix.parent)
+    linked = replace(image, prefix=tmp_path / "link" / image.prefix.name)
+    child = ME.start(linked, "cat")
+    assert child.stdout is not None
+    child.stdout.readline()
+    with pytest.raises(MountError, match=rf"in use by\n  {child.pid} \(.*\): cat"):
+        unmount.unmount(linked)
+    child.communicate()
+    until(lambda: is_gone(linked))
+
+
 # What cannot be mounted
 
 

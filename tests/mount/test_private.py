@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,20 @@ def test_private_mount_survives_kills(
     assert len(daemons(image)) == len(keepers(image)) == 1
     child.communicate("\n")
     until(lambda: is_gone(image))
+
+
+def test_private_mount_is_found_where_the_base_directory_is_a_link(
+    image: Image, tmp_path: Path
+) -> None:
+    (tmp_path / "link").symlink_to(image.prefix.parent)
+    linked = replace(image, prefix=tmp_path / "link" / image.prefix.name)
+    child = started(PRIVATE, linked, "sh", "-c", f"{NAMESPACE}; read x")
+    assert child.stdout is not None
+    namespace = child.stdout.readline()
+    os.kill(keepers(linked)[0], signal.SIGKILL)
+    assert PRIVATE.hold(linked, "sh", "-c", NAMESPACE).stdout == f"private\n{namespace}"
+    child.communicate("\n")
+    until(lambda: is_gone(linked))
 
 
 def test_command_inside_a_private_mount_uses_it(accounts: list[Account], image: Image) -> None:

@@ -64,6 +64,13 @@ def test_a_process_is_found_by_what_it_holds(prefix: Path, program: str, inside:
     assert users_of(prefix) == []
 
 
+def test_a_process_is_found_where_the_base_directory_is_a_link(prefix: Path) -> None:
+    link = prefix.with_name("link")
+    link.symlink_to(prefix.parent)
+    with running(f"import sys; {WAIT}", cwd=prefix) as pid:
+        assert [user.pid for user in users_of(link / prefix.name)] == [pid]
+
+
 def test_others_are_not_found(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = prefix.parent / "prefix of another"
     with running(f"import sys; {WAIT}", str(prefix), cwd=other) as pid:
