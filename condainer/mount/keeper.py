@@ -43,8 +43,8 @@ class Duty:
     `locks` are the files of Locks, and `held` is the locked descriptor of the keeper's own; `lease`
     is that of the image; `again` the command that mounts it again. A private mount has a `notice`
     with its locked descriptor `announced`, and perhaps a `cover` (see private.Place); `others` are
-    the locks `mount` and `keeper` of the mount that all our processes see. `staged` is the copy on
-    this node that is mounted, if any, and `claimed` the descriptor of our lock on it.
+    the locks `mount`, `users` and `keeper` of the mount that all our processes see. `staged` is the
+    copy on this node that is mounted, if any, and `claimed` the descriptor of our lock on it.
     """
 
     prefix: str

@@ -12,7 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -192,14 +192,20 @@ def wait_for(path: Path, exclusive: bool) -> int:
 
 @contextmanager
 def all_taken(paths: Iterable[Path]) -> Iterator[bool]:
-    """Lock files for the context, and yield whether no other process held any of them."""
-    held = [take(path, exclusive=True, wait=False) for path in paths]
-    try:
-        yield None not in held
-    finally:
-        for descriptor in held:
-            if descriptor is not None:
-                os.close(descriptor)
+    """Lock files for the context, in order, and yield whether no other process held one.
+
+    What comes after a file that another process holds is left alone: one who mounts holds `mount`,
+    and would take us for the keeper.
+    """
+    with ExitStack() as held:
+        alone = True
+        for path in paths:
+            descriptor = take(path, exclusive=True, wait=False)
+            if descriptor is None:
+                alone = False
+                break
+            held.callback(os.close, descriptor)
+        yield alone
 
 
 def claim(locks: Locks) -> int:

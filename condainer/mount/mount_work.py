@@ -172,7 +172,8 @@ def _look_after(work: Work, place: Place | None = None) -> None:
     if place is not None:
         cover = str(place.cover or "")
         notice, announced = str(place.notice), place.announced
-        others = (str(work.others.mount), str(work.others.keeper)) if work.others else ()
+        there = work.others
+        others = (str(there.mount), str(there.users), str(there.keeper)) if there else ()
         duty = replace(duty, notice=notice, announced=announced, cover=cover, others=others)
     keeper.ensure(duty, work.locks, work.image.cache)
 

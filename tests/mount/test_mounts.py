@@ -634,6 +634,17 @@ def test_lock_file_that_is_not_a_file(image: Image) -> None:
         mounts.mount(image)
 
 
+def test_who_looks_at_locks_is_not_taken_for_the_keeper_by_one_who_mounts(image: Image) -> None:
+    locks = mount_locks.locks_for(image.prefix)
+    turn = mount_locks.wait_for(locks.mount, exclusive=True)
+    with mount_locks.all_taken((locks.mount, locks.keeper)) as alone:
+        keeper = mount_locks.take(locks.keeper, exclusive=True, wait=False)
+    assert not alone
+    assert keeper is not None
+    for descriptor in (turn, keeper):
+        os.close(descriptor)
+
+
 def test_who_is_interrupted_leaves_no_child(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -200,6 +200,20 @@ def test_private_mount_that_ends_leaves_the_one_that_all_see(
     until(lambda: is_gone(image))
 
 
+def test_private_mount_that_ends_leaves_one_in_use_whose_keeper_was_killed(image: Image) -> None:
+    private = started(PRIVATE, image, "cat")
+    first = keepers(image)
+    direct = started(ME, image, "sh", "-c", f"read x; {read(image.prefix)}")
+    until(lambda: len(keepers(image)) == 2)
+    (second,) = {*keepers(image)} - {*first}
+    os.kill(second, signal.SIGKILL)
+    private.communicate()
+    until(lambda: not keepers(image))
+    assert direct.communicate("\n")[0] == f"{ADDRESS}\n"
+    assert unmount.unmount(image)
+    until(lambda: is_gone(image))
+
+
 def test_job_without_namespaces_shares_the_mount(image: Image) -> None:
     before = "os.environ['PBS_JOBID'] = '7'; namespace.available = lambda: False"
     done = ME.hold(image, "sh", "-c", read(image.prefix), before=before)
