@@ -21,6 +21,8 @@ from condainer.system.mount_table import PLACE, Mounted, mounted_at
 PATIENCE = 10.0
 # How often to look again at a mount point that changes during a look.
 LOOKS = 5
+# How many mounts of ours can lie on top of each other.
+LAYERS = 16
 # The errors of a FUSE mount whose daemon has gone.
 DEAD_ERRORS = (errno.ENOTCONN, errno.EIO, errno.ECONNABORTED, errno.ESTALE)
 DEAD_ANSWERS = tuple(b"-%d" % number for number in DEAD_ERRORS)
@@ -288,6 +290,18 @@ def _check_file(image: Path) -> None:
 
 def _damaged_hint(image: Path) -> str:
     return f"Delete {image.parent} and build it again with `cnd build`."
+
+
+def clear(prefix: Path, tool_directory: Path | None, lazy: bool = False) -> None:
+    """Unmount all that is ours at `prefix`; parameters and errors are those of stop().
+
+    What a killed command has begun can be below the mount of the next one, as can dead mounts.
+    """
+    for _ in range(LAYERS):
+        top = mounted_at(prefix)
+        if top is None or not is_ours(top):
+            return
+        stop(prefix, tool_directory, lazy)
 
 
 def stop(prefix: Path, tool_directory: Path | None, lazy: bool = False) -> None:

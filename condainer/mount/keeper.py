@@ -239,7 +239,7 @@ class Keeper:
             return False
         try:
             if state in (State.MOUNTED, State.DEAD):
-                backends.stop(self.prefix, self.tools, lazy=state is State.DEAD)
+                backends.clear(self.prefix, self.tools, lazy=state is State.DEAD)
         except Busy:
             return False
         except CondainerError:

@@ -20,7 +20,6 @@ from condainer.mount.private import Place
 from condainer.startup import launch, stand_ins
 from condainer.system import files, namespace, quantities
 from condainer.system.errors import MountError
-from condainer.system.mount_table import mounted_at
 from condainer.system.private_directory import claimed_directory
 from condainer.system.reporter import Reporter, Silent
 
@@ -30,8 +29,6 @@ if TYPE_CHECKING:
     from condainer.cache.entries import Entry
     from condainer.settings.config import Settings
 
-# Dead mounts can lie on top of each other.
-LAYERS = 16
 # The directories of verified copies; named as config.STAGE, so that those of killed processes are
 # found.
 COPY = "condainer-stage"
@@ -273,7 +270,7 @@ def _mount(work: Work, way: Way, state: State, place: Place | None) -> None:
         _look_after(work, place)
     if state is State.DEAD:
         work.report.note(f"Repairing the mount of {image.prefix}, whose daemon has gone.")
-        _clear(image, work.options.tool_directory)
+        backends.clear(image.prefix, work.options.tool_directory, lazy=True)
     else:
         # A kept mount was unmounted by another program; a repaired mount stays kept.
         locks.persistent.unlink(missing_ok=True)
@@ -296,7 +293,7 @@ def _mount(work: Work, way: Way, state: State, place: Place | None) -> None:
         if work.kept:
             _look_after(work)
     except BaseException:
-        _clear(image, work.options.tool_directory)
+        backends.clear(image.prefix, work.options.tool_directory, lazy=True)
         mount_locks.remove_mount_point(image.prefix)
         raise
     finally:
@@ -307,7 +304,7 @@ def _unpack(work: Work, way: Way) -> None:
     """Unpack the image at the prefix, where it stays until `cnd umount`. Raises Taken."""
     image, locks = work.image, work.locks
     if probe(image) is State.DEAD:
-        _clear(image, work.options.tool_directory)
+        backends.clear(image.prefix, work.options.tool_directory, lazy=True)
     if probe(image) is not State.ABSENT:
         raise Taken
     guard.remove(image.prefix)
@@ -349,15 +346,6 @@ def _file_of(work: Work) -> Iterator[Path]:
             with files.open_regular(source) as stream, target.open("xb") as copy:
                 node_copies.copy_verified(stream, copy, work.image.sha256, source)
         yield target
-
-
-def _clear(image: Image, tool_directory: Path | None) -> None:
-    """Unmount all our mounts at the prefix, also dead ones that processes still use."""
-    for _ in range(LAYERS):
-        entry = mounted_at(image.prefix)
-        if entry is None or not backends.is_ours(entry):
-            return
-        backends.stop(image.prefix, tool_directory, lazy=True)
 
 
 def _confirm(image: Image) -> None:

@@ -92,7 +92,7 @@ def _stop(image: Image, tool_directory: Path | None, lazy: bool) -> None:
     deadline = time.monotonic() + PATIENCE
     while True:
         try:
-            backends.stop(image.prefix, tool_directory, lazy=lazy)
+            backends.clear(image.prefix, tool_directory, lazy=lazy)
             return
         except Busy:
             # A keeper looks at the mount now and then, and has it open for that moment.

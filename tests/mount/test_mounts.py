@@ -200,6 +200,25 @@ def test_dead_mount_is_recognised_and_repaired(image: Image) -> None:
     until(lambda: is_gone(image))
 
 
+def start_again(image: Image) -> None:
+    """Mount once more at a prefix, as a command whose starter was killed meanwhile."""
+    backends.find_fuse(None).start(image.path, image.prefix)
+    assert len(mount_table.mounts_at(image.prefix)) == 2
+
+
+def test_no_mount_is_left_below_another(image: Image) -> None:
+    mounts.mount(image)
+    start_again(image)
+    assert unmount.unmount(image)
+    until(lambda: is_gone(image))
+    child = ME.start(image, "cat")
+    assert child.stdout is not None
+    child.stdout.readline()
+    start_again(image)
+    child.communicate()
+    until(lambda: is_gone(image))
+
+
 def test_unmounted_by_hand_is_no_longer_kept(image: Image) -> None:
     mounts.mount(image)
     backends.stop(image.prefix, None)
