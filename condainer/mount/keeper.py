@@ -221,7 +221,7 @@ class Keeper:
 
     def _repaired(self) -> float:
         """Repair the mount if it is dead; return when to look again, in seconds."""
-        state = backends.examine(self.prefix, self.duty.address)
+        state = self._state()
         # A failed repair, perhaps of a daemon that was killed too, leaves no mount.
         self.broken = state is State.DEAD or (self.broken and state is State.ABSENT)
         if not self.broken:
@@ -233,8 +233,15 @@ class Keeper:
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
         return self.pause
 
+    def _state(self) -> State:
+        """Find out what is at the mount point; HUNG if no process can be started to look."""
+        try:
+            return backends.examine(self.prefix, self.duty.address)
+        except OSError:
+            return State.HUNG
+
     def _unmounted(self) -> bool:
-        state = backends.examine(self.prefix, self.duty.address)
+        state = self._state()
         if state is State.HUNG:
             return False
         try:
@@ -243,8 +250,7 @@ class Keeper:
         except Busy:
             return False
         except CondainerError:
-            left = backends.examine(self.prefix, self.duty.address)
-            return left not in (State.MOUNTED, State.DEAD)
+            return self._state() not in (State.MOUNTED, State.DEAD, State.HUNG)
         return True
 
     def _clean_up(self) -> None:

@@ -36,6 +36,9 @@ PATIENCE = 1.0
 ESCAPED = frozenset(" \t\n\\#")
 FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
+# The children that were left without an answer, by the prefixes that they look at.
+_left: dict[str, int] = {}
+
 
 def is_mounted(stamped: dict[str, str]) -> bool:
     """Tell whether anything at all is mounted at the prefix."""
@@ -260,14 +263,23 @@ def answer(prefix: str, patience: float = PATIENCE) -> bytes | None:
     """Return the device and the address of what is mounted at a prefix; None without an answer.
 
     The negative number of an error takes the place of what cannot be read. A child of ours asks,
-    because a process that waits for a FUSE daemon cannot always be killed. Parameters: `patience`
-    is in seconds.
+    because a process that waits for a FUSE daemon cannot always be killed; as long as one is left
+    that waits, there is no answer, and no other is sent after it. Parameters: `patience` is in
+    seconds.
     """
+    if prefix in _left and not _has_ended(_left[prefix]):
+        return None
+    _left.pop(prefix, None)
     reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _ask(prefix, writing)
-    os.close(writing)
+    try:
+        child = os.fork()
+        if child == 0:
+            _ask(prefix, writing)
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
     said = None
     try:
         # When the child ends, its end of the pipe is closed too.
@@ -278,8 +290,17 @@ def answer(prefix: str, patience: float = PATIENCE) -> bytes | None:
         # Also when we are interrupted.
         if said is None:
             os.kill(child, _signal.SIGKILL)
-        os.waitpid(child, os.WNOHANG if said is None else 0)
+            _left[prefix] = child
+        else:
+            os.waitpid(child, 0)
     return said
+
+
+def _has_ended(child: int) -> bool:
+    try:
+        return os.waitpid(child, os.WNOHANG)[0] != 0
+    except ChildProcessError:
+        return True
 
 
 def _ask(prefix: str, writing: int) -> "NoReturn":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import errno
 import os
 import pwd
 import random
@@ -19,11 +21,13 @@ from pathlib import Path
 
 import pytest
 
-from condainer.mount import backends, mount_locks, mounts, unmount
+from condainer.mount import backends, keeper, mount_locks, mount_work, mounts, unmount
 from condainer.mount.mounts import Image, Options, State
 from condainer.startup import attach
+from condainer.startup.namespace import call
 from condainer.system import mount_table, namespace
 from condainer.system.errors import CondainerError, MountError, StorageError, ToolError
+from condainer.system.reporter import Silent
 from tests.helpers.mounting import (
     ADDRESS,
     LINGER,
@@ -657,10 +661,10 @@ def test_who_looks_at_locks_is_not_taken_for_the_keeper_by_one_who_mounts(image:
     locks = mount_locks.locks_for(image.prefix)
     turn = mount_locks.wait_for(locks.mount, exclusive=True)
     with mount_locks.all_taken((locks.mount, locks.keeper)) as alone:
-        keeper = mount_locks.take(locks.keeper, exclusive=True, wait=False)
+        free = mount_locks.take(locks.keeper, exclusive=True, wait=False)
     assert not alone
-    assert keeper is not None
-    for descriptor in (turn, keeper):
+    assert free is not None
+    for descriptor in (turn, free):
         os.close(descriptor)
 
 
@@ -686,6 +690,73 @@ def test_who_is_interrupted_leaves_no_child(image: Image, monkeypatch: pytest.Mo
             assert os.WTERMSIG(os.waitpid(children[0], 0)[1]) == 9
     finally:
         os.kill(daemon, signal.SIGCONT)
+
+
+# A daemon of FUSE that takes the first question, and never answers it.
+SILENT = """
+import os, struct, sys
+device = int(sys.argv[1])
+(unique,) = struct.unpack_from("=8xQ", os.read(device, 1 << 18))
+begun = (80, 0, unique, 7, 31, 4096, 0, 16, 12, 4096, 1, 1, 0, 0)
+os.write(device, struct.pack("=IiQIIIIHHIIHHI28x", *begun))
+os.read(device, 1 << 18)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def silent_file_system(place: Path) -> Iterator[None]:
+    device = os.open("/dev/fuse", os.O_RDWR)
+    options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+    mount = (b"silent", os.fsencode(place), b"fuse", ctypes.c_ulong(0), options)
+    argv = [sys.executable, "-c", SILENT, str(device)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, pass_fds=(device,)) as daemon:
+        try:
+            call("mount", *mount)
+            os.close(device)
+            yield
+        finally:
+            daemon.kill()
+            subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a file system of FUSE by hand needs root")
+def test_no_more_than_one_process_waits_for_a_daemon_that_does_not_answer(tmp_path: Path) -> None:
+    def children() -> set[str]:
+        return {*Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()}
+
+    place = tmp_path / "silent"
+    place.mkdir()
+    before = children()
+    with silent_file_system(place):
+        assert attach.answer(str(place), 0.5) is None
+        waiting = children()
+        # It was killed, but cannot end.
+        assert len(waiting - before) == 2
+        for _ in range(3):
+            assert attach.answer(str(place), 0.5) is None
+            assert children() == waiting
+    # Its end is an answer, and no dead child is left.
+    until(lambda: attach.answer(str(place), 0.5) is not None)
+    assert children() <= before
+
+
+def test_a_keeper_lives_on_where_it_cannot_start_a_process(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    mounts.mount(image)
+    locks = mount_locks.locks_for(image.prefix)
+    duty = mount_work.duty_of(mount_work.Work(image, Options(), locks, Silent()))
+    looking = keeper.Keeper(keeper.filled_in(duty, locks, "", -1))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fork", fork)
+        assert looking._repaired() == keeper.LONGEST_PAUSE
+        assert not looking._unmounted()
+    assert unmount.unmount(image)
+    until(lambda: is_gone(image))
 
 
 def test_who_looks_at_a_mount_waits_for_no_daemon_that_stops_meanwhile(
