@@ -59,6 +59,11 @@ else
         endif
         set __condainer_claim = $__condainer_lines[1]:q
         shift __condainer_lines
+        set __condainer_behind = ":$__condainer_claim:h"/@stand_ins
+        if ( "$__condainer_claim" == '@none' ) then
+            set __condainer_claim = ''
+            set __condainer_behind = ''
+        endif
         set __condainer_cache = ''
         set __condainer_config = ''
         if ( $?HOME ) then
@@ -77,10 +82,11 @@ else
 @settings
         unsetenv PYTHONHOME
         if ( $?PATH ) then
-            setenv PATH @prefix/bin:"$__condainer_claim:h"/@stand_ins:"$PATH"
+            setenv PATH @prefix/bin"$__condainer_behind":"$PATH"
         else
-            setenv PATH @prefix/bin:"$__condainer_claim:h"/@stand_ins
+            setenv PATH @prefix/bin"$__condainer_behind"
         endif
+        unset __condainer_behind
         if ( $?prompt ) then
             set __condainer_prompt = "$prompt:q"
             set prompt = @prompt"$prompt:q"
@@ -181,8 +187,10 @@ lines=
     printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
     exit 0
 }
-printf '%s\\n' "$claim" "$lines"
+printf '%s\\n' "${claim:-@none}" "$lines"
 """
+# In the place of a claim, which what root has mounted for all users does not need.
+NONE = "none"
 
 SCRIPTS = """\
 directory=$CONDAINER_PREFIX/etc/conda/@kind.d
@@ -213,6 +221,7 @@ def activation_script(of: Activation) -> str:
         packaged=of.packaged("csh"),
         prefix=shlex.quote(str(of.prefix)),
         address=of.address,
+        none=NONE,
     )
     lines = [line for name in of.names for line in _saving(name)]
     lines += [line for default in of.defaults for line in _setting_default(default, of.address)]
@@ -237,6 +246,7 @@ def activation_script(of: Activation) -> str:
         marks=MARKS,
         undo=_undo(),
         stand_ins=of.stand_ins,
+        none=NONE,
         prompt=quoted(of.prompt),
         deactivate=quoted(str(of.project / "deactivate.csh")),
         scripts=quoted(Script(SCRIPTS).substitute(kind="activate", order="")),

@@ -34,6 +34,7 @@ CND = f"""\
 [ "$1" != activation-variables ] || exec env -u PYTHONHOME {sys.executable} -m condainer "$@"
 here=$(dirname "$0")
 [ ! -e "$here/fail" ] || exit 14
+[ ! -e "$here/provided" ] || exit 0
 for argument; do pid=$argument; printf '%s\\0' "$argument"; done >"$here/called"
 echo >"$here/claim of $pid"
 printf '%s\\n' "$here/claim of $pid"
@@ -428,6 +429,28 @@ def test_nothing_is_changed_where_the_image_is_not_at_its_place(
     assert "cnd: not activated" in done.stderr
     assert read_dump(tmp_path / "after") == read_dump(tmp_path / "before")
     assert not list(tools.glob("claim*"))
+
+
+@every_shell
+def test_what_root_has_mounted_for_all_needs_no_claim(
+    sh: Shell, project: Path, prefix: Path, tools: Path, tmp_path: Path
+) -> None:
+    (tools / "provided").touch()
+    text = f"""{dump("before")}
+{sh.activate}
+echo "first {sh.status}"
+{dump("active")}
+{sh.activate}
+echo "second {sh.status}"
+{sh.deactivate}
+{dump("after")}
+"""
+    done = sh.run(text, project, environ_of(tmp_path))
+    assert (done.stdout, done.stderr) == ("first 0\nfirst gone\nsecond 0\nfirst gone\n", "")
+    before, active, after = (read_dump(tmp_path / n) for n in ("before", "active", "after"))
+    assert active["PATH"] == f"{prefix}/bin:{before['PATH']}"
+    assert active["ODD"] == VARIABLES["ODD"]
+    assert after == before
 
 
 # Claims of shells, subshells and child shells
