@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from condainer.mount import guard, keeper, mount_locks
 from condainer.mount.backends import State
-from condainer.mount.mount_locks import Locks
 from condainer.mount.mount_work import Image, Options, Work, duty_of, probe
 from condainer.system.reporter import Silent
 
@@ -24,7 +22,7 @@ def main(given: Sequence[str]) -> None:
     prefix, address, path, way, linger, tools, copies, stem, lease, held, below = given
     image = Image(Path(path), address, Path(prefix))
     options = Options(way, float(linger), Path(tools) if tools else None, Path(copies))
-    locks = Locks(*(Path(f"{stem}.{field.name}") for field in fields(Locks)))
+    locks = mount_locks.locks_at(stem)
     work = Work(image, options, locks, Silent())
     duty = keeper.filled_in(duty_of(work), locks, lease, int(held))
     # Until it is mounted, or could not be.

@@ -56,17 +56,17 @@ def locks_for(prefix: Path, private: str | None = None) -> Locks:
     """
     directory = private_directory(prefix.parent)
     view = _view(prefix.parent) if private is None else f"{_view(prefix.parent)}-{private}"
-    stem = f"{_stem(prefix)}-{view}"
-    return Locks(*(directory / f"{stem}.{field.name}" for field in fields(Locks)))
+    return locks_at(f"{attach.beginning_of(str(directory), prefix.name)}{view}")
 
 
-def _stem(prefix: Path) -> str:
-    return f"{prefix.name}-{this_boot()}"
+def locks_at(stem: str) -> Locks:
+    """Return the lock files whose paths begin with a stem; see attach.stem_of()."""
+    return Locks(*(Path(f"{stem}.{field.name}") for field in fields(Locks)))
 
 
 def locks_of(record: Path) -> Locks:
     """Return the lock files of the private mount whose `namespace` file is given."""
-    return Locks(*(record.with_suffix(f".{field.name}") for field in fields(Locks)))
+    return locks_at(str(record).removesuffix(attach.RECORD))
 
 
 def of_our_namespace(prefix: Path) -> Locks | None:
@@ -74,15 +74,11 @@ def of_our_namespace(prefix: Path) -> Locks | None:
     if not mount_table.has_place(prefix):
         # The kernel reuses numbers of namespaces, and the records of killed keepers stay.
         return None
-    ours = os.readlink("/proc/self/ns/mnt")
     directory = existing_directory(prefix.parent)
     if directory is None:
         return None
-    for path in directory.glob(f"{_stem(prefix)}-*.namespace"):
-        with suppress(OSError, UnicodeDecodeError):
-            if ours in path.read_text(encoding="ascii").split():
-                return locks_of(path)
-    return None
+    stem = attach.stem_inside(attach.beginning_of(str(directory), prefix.name))
+    return locks_at(stem) if stem else None
 
 
 def address_at(prefix: Path) -> str:
@@ -160,7 +156,7 @@ def _view(base: Path) -> str:
     holder = mount_table.holder(base)
     if holder is not None and holder.peers:
         return f"s{holder.peers}"
-    return "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
+    return attach.own_view()
 
 
 def take(path: Path, exclusive: bool, wait: bool = True) -> int | None:
@@ -256,7 +252,7 @@ def ready_file(prefix: Path, directory: Path) -> Path:
 
     It is one file for all views, whose names shells do not know: a reader compares namespaces.
     """
-    return directory / f"{_stem(prefix)}-any{READY}"
+    return Path(f"{attach.beginning_of(str(directory), prefix.name)}any{READY}")
 
 
 def say_ready(path: Path, locks: Locks) -> None:
@@ -299,7 +295,7 @@ def _is_of_a_shell(claim: Path) -> bool:
 def shells_anywhere(prefix: Path) -> bool:
     """Tell whether a shell uses what is at a prefix, in any mount namespace."""
     directory = existing_directory(prefix.parent)
-    for path in directory.glob(f"{_stem(prefix)}-*.shells.*") if directory else ():
+    for path in directory.glob(f"{prefix.name}-{this_boot()}-*.shells.*") if directory else ():
         with suppress(OSError, UnicodeDecodeError):
             if _is_of_a_shell(path):
                 return True

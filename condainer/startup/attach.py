@@ -30,6 +30,8 @@ JOBS = (
 # How a line of the mount table says that the place of a private mount is there.
 PLACE = b" - tmpfs "
 AUTO, DIRECT, PRIVATE, KERNEL = "auto", "direct", "private", "kernel"
+# How the path of the file ends that says in which namespace a private mount is.
+RECORD = ".namespace"
 # How long a daemon may take to answer before the long way asks it with more patience, in seconds.
 PATIENCE = 1.0
 # Characters that the kernel escapes in the mount table.
@@ -63,18 +65,27 @@ def seen_at(base: str, name: str) -> "Seen":
 
 
 def claim_mounted(stamped: dict[str, str]) -> int | None:
-    """Claim a mount that all our processes see and a keeper looks after; None if there is none.
+    """Claim a mount that is seen here and a keeper looks after; None if there is none.
 
+    All our processes see it, or we are inside of a private one, which is taken whatever is wished.
     The descriptor keeps it mounted. The mount table must say the same before and after the claim.
     """
     place, wish = place_of(stamped), stamped["mount"]
     if place is None:
         return None
-    view, device, provided, _ = seen = seen_at(*place)
-    if device is None or (wish not in (AUTO, KERNEL) if provided else wants_its_own(wish)):
+    view, device, provided, lines = seen = seen_at(*place)
+    # A private mount is on a place that was made for it.
+    inside = len(lines) > 1
+    unwanted = wish not in (AUTO, KERNEL) if provided else wants_its_own(wish)
+    if device is None or (unwanted and not inside):
         return None
     try:
-        claim = _open_provided(mount_point(*place)) if provided else share(stem_of(*place, view))
+        if inside:
+            claim = _share_inside(*place)
+        elif provided:
+            claim = _open_provided(mount_point(*place))
+        else:
+            claim = share(stem_of(*place, view))
     except OSError:
         return None
     return None if claim is None else _confirmed(claim, stamped, place, seen)
@@ -93,7 +104,7 @@ def claim_private(stamped: dict[str, str]) -> int | None:
         view, *_ = seen_at(*place)
         stem = f"{stem_of(*place, view)}-{private_name(stamped['mount'])}"
         claim = share(stem)
-        with open(f"{stem}.namespace", "rb", buffering=0) as stream:
+        with open(f"{stem}{RECORD}", "rb", buffering=0) as stream:
             keeper, mount, user = stream.read(200).decode().split()
         if claim is not None and namespace.join(user, mount, int(keeper)):
             return _confirmed(claim, stamped, place, seen_at(*place))
@@ -172,7 +183,7 @@ def look(table: bytes, base: bytes, name: bytes) -> "Seen":
     peers = [word[7:] for word in view.partition(b" - ")[0].split() if word.startswith(b"shared:")]
     named = f"s{os.fsdecode(peers[0])}" if peers else ""
     *below, top = mounts or [b""]
-    # A private mount is on a place that was made for it.
+    # Those of a private mount are the place that was made for it.
     if not top or not all(PLACE in line for line in below):
         return named, None, False, mounts
     own, _, rest = top.partition(b" - ")
@@ -213,6 +224,12 @@ def share(stem: str) -> int | None:
     return None
 
 
+def _share_inside(base: str, name: str) -> int | None:
+    """Do as share() with the private mount whose namespace we are in; raises OSError."""
+    stem = stem_inside(beginning_of(_directory_of(base), name))
+    return share(stem) if stem else None
+
+
 def lock(descriptor: int, path: "str | os.PathLike[str]", kind: int) -> bool:
     """Lock an open file of ours; False, and the file closed, if its path names another file.
 
@@ -236,13 +253,45 @@ def stem_of(base: str, name: str, view: str) -> str:
 
     Raises OSError if our directory of them is not there, or not ours alone.
     """
+    return beginning_of(_directory_of(base), name) + (view or own_view())
+
+
+def _directory_of(base: str) -> str:
     directory = f"{base.rstrip('/')}/.condainer-{os.geteuid()}"
     if not is_private(directory):
         raise FileNotFoundError(directory)
+    return directory
+
+
+def beginning_of(directory: str, name: str) -> str:
+    """Return how the paths of the lock files of a mount point begin, in all views of this boot."""
     with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as stream:
-        boot = stream.read(8).decode()
-    seen = view or "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
-    return f"{directory}/{name}-{boot}-{seen}"
+        return f"{directory}/{name}-{stream.read(8).decode()}-"
+
+
+def own_view() -> str:
+    """Return the name of the view of a mount namespace that shares its mounts with no other."""
+    return "n" + os.readlink("/proc/self/ns/mnt").strip("mnt:[]")
+
+
+def stem_inside(beginning: str) -> str | None:
+    """Return the stem of the private mount in whose namespace we are, None if there is none.
+
+    Parameters: `beginning` is that of its mount point.
+    """
+    directory, ours = os.path.dirname(beginning), os.readlink("/proc/self/ns/mnt").encode()
+    for name in os.listdir(directory):
+        path = f"{directory}/{name}"
+        if not (path.startswith(beginning) and path.endswith(RECORD)):
+            continue
+        try:
+            with open(path, "rb", buffering=0) as stream:
+                if ours in stream.read(200).split():
+                    return path.removesuffix(RECORD)
+        except OSError:
+            # Its keeper has ended.
+            continue
+    return None
 
 
 def is_private(directory: str) -> bool:

@@ -72,8 +72,9 @@ def path_of(project: str) -> str | None:
         if not home.startswith("/"):
             return None
         cache = f"{home}/.cache"
-    # The hash of a text differs from process to process. The path is compared anyway.
-    key = hash(tuple(os.fsencode(project))) & 0xFFFF_FFFF_FFFF_FFFF
+    # The hash of a text differs from process to process. The path is compared anyway. In a user
+    # namespace, as in a private mount, owners look otherwise: its stamp is another.
+    key = hash((os.lstat("/").st_uid, *os.fsencode(project))) & 0xFFFF_FFFF_FFFF_FFFF
     return f"{cache}/{DIRECTORY}/{project.rpartition('/')[2][:40]}-{key:016x}"
 
 

@@ -254,6 +254,25 @@ def test_a_private_mount_is_entered_quickly(make_project: Any, how: dict[str, st
     assert quick(project, "exec", "probe-prefix").stdout == f"{prefix}\n"
 
 
+@pytest.mark.parametrize("how", [{"SLURM_JOB_ID": "7"}, {"CONDAINER_MOUNT": "private"}])
+def test_a_command_inside_a_private_mount_takes_that_quickly(
+    make_project: Any, how: dict[str, str]
+) -> None:
+    project: Project = make_project(text=SMALL, CONDAINER_LINGER="60", **how)
+    project.cnd("-q", "build")
+    project.cnd("exec", "true")
+    assert namespace_is_noted(prefix_of(project).parent)
+    inner = [sys.executable, "-c", SHORT_WAY, "exec", "sh", "-c", WHERE]
+    # In a user namespace, the first one leaves a stamp.
+    text = f'readlink /proc/self/ns/mnt; pwd; "{sys.executable}" -m condainer exec true; "$@"'
+    done = project.cnd("exec", "sh", "-c", text, "sh", *inner)
+    lines = done.stdout.splitlines()
+    assert lines[:2] == lines[2:4]
+    assert environment(done.stdout)["CONDA_PREFIX"] == str(prefix_of(project))
+    # That of outside is as good as before.
+    quick(project, "exec", "true")
+
+
 def test_what_is_unusual_is_for_the_long_way(kept: Project) -> None:
     prefix = prefix_of(kept)
     quick(kept, "exec", "true")

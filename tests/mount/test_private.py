@@ -146,6 +146,15 @@ def test_command_inside_a_private_mount_uses_it(accounts: list[Account], image: 
         until(lambda: is_gone(image))
 
 
+def test_in_a_user_namespace_a_project_has_a_stamp_of_its_own(accounts: list[Account]) -> None:
+    text = "import sys; sys.path.insert(0, sys.argv[1]); "
+    text += "from condainer.startup import stamp; from condainer.system import namespace; "
+    text += "print(stamp.path_of('/p')); namespace.enter(); print(stamp.path_of('/p'))"
+    account = accounts[0]
+    outside, inside = account.run([account.python, "-c", text, account.source]).stdout.split()
+    assert outside != inside
+
+
 def test_steps_of_jobs_have_mounts_of_their_own(image: Image) -> None:
     def step(number: int) -> str:
         return f"os.environ.update(SLURM_JOB_ID='7', SLURM_STEP_ID='{number}')"
