@@ -10,9 +10,9 @@ from pathlib import Path
 from condainer.activate import default_variables, quick_script
 from condainer.activate.default_variables import Default
 from condainer.activate.quick_script import DIRECTORIES, Script
-from condainer.activate.shell import IDENTIFIER, RESERVED, prompt_name
+from condainer.activate.shell import prompt_name
 from condainer.cache import entries
-from condainer.startup.command_environment import STAND_INS
+from condainer.startup.command_environment import STAND_INS, is_decided, is_identifier
 
 # The first words of all scripts; a file that begins otherwise is the user's own.
 OURS = "# Made by `cnd build`"
@@ -43,11 +43,11 @@ class Activation:
     @property
     def fixed(self) -> dict[str, str]:
         """The variables that are set even if the shell has them."""
-        chosen = {k: v for k, v in self.variables.items() if IDENTIFIER.match(k)}
+        chosen = {k: v for k, v in self.variables.items() if is_identifier(k)}
         # The image's conda-meta/state has them, too, in which conda takes names in upper case.
         chosen = {**{name.upper(): value for name, value in chosen.items()}, **chosen}
         return {
-            **{name: value for name, value in chosen.items() if not RESERVED.match(name)},
+            **{name: value for name, value in chosen.items() if not is_decided(name)},
             "CONDA_PREFIX": str(self.prefix),
             "CONDAINER_PREFIX": str(self.prefix),
             "CONDAINER_ADDRESS": self.address,

@@ -7,13 +7,12 @@ would take something away (JUPYTERLAB_DIR: its assets; npm's prefix: PATH would 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from condainer.startup import command_environment
 from condainer.startup.command_environment import DIRECTORY
 
-__all__ = ["ALWAYS", "DIRECTORY", "USER_SITE", "Default", "defaults", "rows", "table"]
+__all__ = ["ALWAYS", "DIRECTORY", "USER_SITE", "Default", "rows", "table"]
 
 
 @dataclass(frozen=True)
@@ -79,8 +78,3 @@ def table(user_site: bool) -> tuple[Default, ...]:
 def rows(user_site: bool) -> list[command_environment.Row]:
     """Return the same as plain rows, for command_environment.defaults()."""
     return [(row.variable, row.value, row.below, row.unless) for row in table(user_site)]
-
-
-def defaults(environ: Mapping[str, str], address: str, *, user_site: bool) -> dict[str, str]:
-    """Return the variables that are unset in `environ`, with their values for an environment."""
-    return command_environment.defaults(rows(user_site), environ, address)

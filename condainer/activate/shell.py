@@ -11,16 +11,11 @@ from pathlib import Path
 from condainer.activate import default_variables
 from condainer.mount import mount_locks
 from condainer.startup import command_environment
+from condainer.startup.command_environment import is_decided, is_identifier
 from condainer.startup.launch import CommandNotStarted, execute
 from condainer.system.errors import ToolError
 
 __all__ = ["CommandNotStarted", "environment", "execute", "interactive_shell"]
-
-IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Variables that activation itself decides, or that a shell sets.
-RESERVED = re.compile(
-    r"(PATH|PS1|IFS|PYTHONHOME|CONDA_(PREFIX|SHLVL|DEFAULT_ENV)|_*CONDAINER_\w+)\Z"
-)
 
 # Puts @prompt before the user's own prompt, which may show the status of the last command.
 FISH_PROMPT = """\
@@ -95,7 +90,7 @@ def unreadable(error: ValueError) -> ToolError:
 
 def chosen(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the variables of an environment without what activation itself decides."""
-    return {k: v for k, v in variables.items() if not RESERVED.match(k)}
+    return {k: v for k, v in variables.items() if not is_decided(k)}
 
 
 def interactive_shell(
@@ -129,7 +124,7 @@ def _restoring(env: Mapping[str, str], environ: Mapping[str, str]) -> str:
     """Return shell text that sets again what differs between two environments."""
     lines = []
     for key, value in sorted(env.items()):
-        if key != "PATH" and environ.get(key) != value and IDENTIFIER.match(key):
+        if key != "PATH" and environ.get(key) != value and is_identifier(key):
             lines.append(f"export {key}={shlex.quote(value)}")
     first = shlex.quote(os.pathsep.join(_own_directories(env)))
     lines.append(f'case "$PATH" in {first}:*) ;; *) export PATH={first}:"$PATH" ;; esac')
@@ -147,7 +142,7 @@ def _restoring_fish(env: Mapping[str, str], environ: Mapping[str, str], prompt: 
     """Return the same for fish, which runs it after its start-up files."""
     lines = []
     for key, value in sorted(env.items()):
-        if key != "PATH" and environ.get(key) != value and IDENTIFIER.match(key):
+        if key != "PATH" and environ.get(key) != value and is_identifier(key):
             lines.append(f"set -gx {key} {fish_word(value)}")
     own = [fish_word(directory) for directory in _own_directories(env)]
     lines.append(f'test "$PATH[1]" = {own[0]}; or set -gx PATH {" ".join(own)} $PATH')

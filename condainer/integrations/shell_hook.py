@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from condainer.activate.shell import IDENTIFIER, fish_word
-from condainer.startup.command_environment import SHELL_OWN
+from condainer.activate.shell import fish_word
+from condainer.startup.command_environment import SHELL_OWN, is_identifier
 
 SHELLS = ("bash", "zsh", "fish")
 DIRENV = "direnv"
@@ -21,7 +21,7 @@ DIRENV = "direnv"
 def lines(before: Mapping[str, str], after: Mapping[str, str], shell: str) -> Iterator[str]:
     """Yield, in the words of a shell, what leads from one environment to another."""
     for name in sorted({*before, *after}):
-        if before.get(name) == after.get(name) or name in SHELL_OWN or not IDENTIFIER.match(name):
+        if before.get(name) == after.get(name) or name in SHELL_OWN or not is_identifier(name):
             continue
         value = after.get(name)
         if shell != "fish":

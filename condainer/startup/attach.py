@@ -10,7 +10,7 @@ import os
 import select
 
 from condainer.startup import namespace
-from condainer.startup.command_environment import SENTINEL as SENTINEL
+from condainer.startup.command_environment import SENTINEL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,7 +83,8 @@ def claim_mounted(stamped: dict[str, str]) -> int | None:
         if inside:
             claim = _share_inside(*place)
         elif provided:
-            claim = _open_provided(mount_point(*place))
+            # An open directory cannot be unmounted.
+            claim = os.open(mount_point(*place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
             claim = share(stem_of(*place, view))
     except OSError:
@@ -199,34 +200,31 @@ def look(table: bytes, base: bytes, name: bytes) -> "Seen":
 
 
 def share(stem: str) -> int | None:
-    """Share the lock of a mount's users; None if the mount has no keeper, or no lock files.
+    """Share the lock of a mount's users; None if the mount has no keeper.
 
-    Parameters: `stem` is how the paths of its lock files begin.
+    Parameters: `stem` is how the paths of its lock files begin. Raises OSError if it has none.
     """
+    keeper = os.open(f"{stem}.keeper", FLAGS)
     try:
-        keeper = os.open(f"{stem}.keeper", FLAGS)
-        try:
-            fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            # The mount has no keeper.
-            return None
-        except BlockingIOError:
-            pass
-        finally:
-            os.close(keeper)
-        users = os.open(f"{stem}.users", FLAGS)
-        # The keeper has it for a moment after each command, to look whether to unmount.
-        if lock(users, f"{stem}.users", fcntl.LOCK_SH):
-            # The keeper reads this time as that of the last use.
-            os.utime(users)
-            return users
-    except OSError:
+        fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        # The mount has no keeper.
+        return None
+    except BlockingIOError:
         pass
-    return None
+    finally:
+        os.close(keeper)
+    users = os.open(f"{stem}.users", FLAGS)
+    # The keeper has it for a moment after each command, to look whether to unmount.
+    if not lock(users, f"{stem}.users", fcntl.LOCK_SH):
+        return None
+    # The keeper reads this time as that of the last use.
+    os.utime(users)
+    return users
 
 
 def _share_inside(base: str, name: str) -> int | None:
     """Do as share() with the private mount whose namespace we are in; raises OSError."""
-    stem = stem_inside(beginning_of(_directory_of(base), name))
+    stem = stem_inside(beginning_of(directory_of(base), name))
     return share(stem) if stem else None
 
 
@@ -253,10 +251,11 @@ def stem_of(base: str, name: str, view: str) -> str:
 
     Raises OSError if our directory of them is not there, or not ours alone.
     """
-    return beginning_of(_directory_of(base), name) + (view or own_view())
+    return beginning_of(directory_of(base), name) + (view or own_view())
 
 
-def _directory_of(base: str) -> str:
+def directory_of(base: str) -> str:
+    """Return our directory of lock files, and of stand-ins; raises OSError as stem_of()."""
     directory = f"{base.rstrip('/')}/.condainer-{os.geteuid()}"
     if not is_private(directory):
         raise FileNotFoundError(directory)
@@ -294,18 +293,13 @@ def stem_inside(beginning: str) -> str | None:
     return None
 
 
-def is_private(directory: str) -> bool:
-    """Tell whether this is a directory, not a link, of ours that no other user can write."""
+def is_private(directory: "str | os.PathLike[str]") -> bool:
+    """Tell whether this is a directory, not a link, of ours that no other user can write.
+
+    Raises OSError.
+    """
     status = os.lstat(directory)
     return status.st_mode & 0o170022 == 0o040000 and status.st_uid == os.getuid()
-
-
-def _open_provided(prefix: str) -> int | None:
-    """Claim what root has mounted for all users: an open directory cannot be unmounted."""
-    try:
-        return os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return None
 
 
 def answer(prefix: str, patience: float = PATIENCE) -> bytes | None:

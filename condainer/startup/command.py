@@ -72,13 +72,8 @@ def _environment(stamped: dict[str, str]) -> dict[str, str]:
 def _stand_ins(stamped: dict[str, str]) -> str:
     """Return the stand-ins of an image's commands; empty where nothing of ours can hold them."""
     base, _, name = stamped["prefix"].rpartition("/")
-    directory = f"{base}/.condainer-{os.geteuid()}"
     try:
-        return (
-            f"{directory}/{name}{command_environment.STAND_INS}"
-            if attach.is_private(directory)
-            else ""
-        )
+        return f"{attach.directory_of(base)}/{name}{command_environment.STAND_INS}"
     except OSError:
         # What root has mounted needs no directory of ours.
         return ""

@@ -124,7 +124,7 @@ def packaged(prefix: str) -> dict[str, str | None]:
 
 
 def is_decided(name: str) -> bool:
-    """Tell whether activation itself decides about a variable; see shell.RESERVED."""
+    """Tell whether activation itself decides about a variable."""
     return name in DECIDED or name.lstrip("_").startswith("CONDAINER_")
 
 

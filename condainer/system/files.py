@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from condainer.startup import attach
 from condainer.startup.lease_files import user_name as user_name
 from condainer.system.errors import BuildError, StorageError, ToolError
 
@@ -424,11 +425,6 @@ def stand_somewhere(directory: Path) -> None:
 def is_private_directory(path: Path) -> bool:
     """Tell whether `path` is a directory, not a link, of ours that no other user can write."""
     try:
-        status = path.lstat()
+        return attach.is_private(path)
     except OSError:
         return False
-    return (
-        stat.S_ISDIR(status.st_mode)
-        and status.st_uid == os.getuid()
-        and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-    )

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from condainer.activate import default_variables
+from condainer.startup import command_environment
 
 ADDRESS = "c0f027e0112233445566778899aabbcc"
 
 
-def of(environ: dict[str, str], user_site: bool = False) -> dict[str, str]:
-    return default_variables.defaults(environ, ADDRESS, user_site=user_site)
+def of(environ: dict[str, str], user_site: bool = False, address: str = ADDRESS) -> dict[str, str]:
+    return command_environment.defaults(default_variables.rows(user_site), environ, address)
 
 
 def test_caches_are_below_the_users_own_one_for_each_address(tmp_path: Path) -> None:
@@ -38,7 +39,7 @@ def test_nothing_is_put_where_there_is_no_home() -> None:
 def test_what_is_set_stays_unless_it_belongs_to_another_environment() -> None:
     given = {"HOME": "/h", "NUMBA_CACHE_DIR": "", "PYTHONNOUSERSITE": "0", "MPLCONFIGDIR": "/m"}
     assert set(of(given)) == {"PYTHONDONTWRITEBYTECODE", "PYTHON_JULIAPKG_PROJECT"}
-    other = default_variables.defaults({"HOME": "/h"}, "f" * 32, user_site=False)
+    other = of({"HOME": "/h"}, address="f" * 32)
     caches = {key: value for key, value in of({"HOME": "/h"}).items() if "/" in value}
     assert of({"HOME": "/h", **other}) == caches
 
