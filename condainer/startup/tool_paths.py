@@ -9,6 +9,8 @@ import os
 OPTIONS = "ro,nosuid,nodev"
 # The kernel's own file system, which only root can mount, also where there are user namespaces.
 KERNEL = "squashfs"
+# What a keeper needs beside PATH.
+KEPT = ("HOME", "XDG_DATA_HOME", "LD_LIBRARY_PATH")
 # The beginning of the scripts of `cnd wrap`.
 WRAPPER = b"#!/bin/bash -p\n# Made by `cnd wrap`"
 
@@ -75,11 +77,12 @@ def environment(directory: str = "") -> dict[str, str]:
 
 
 def keeper_environment(directory: str = "") -> dict[str, str]:
-    """Return the same for a keeper, whose interpreter may come from a module."""
-    variables = environment(directory)
-    if "LD_LIBRARY_PATH" in os.environ:
-        variables["LD_LIBRARY_PATH"] = os.environ["LD_LIBRARY_PATH"]
-    return variables
+    """Return the same for a keeper, which finds our own tools to repair a mount.
+
+    Its interpreter may come from a module.
+    """
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+    return {**environment(directory), **kept}
 
 
 def kernel_works() -> bool:

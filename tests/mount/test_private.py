@@ -602,6 +602,23 @@ def test_keeper_repairs_what_a_command_uses(
     until(lambda: is_gone(image))
 
 
+def test_keeper_repairs_by_tools_that_condainer_has_installed(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, others = tmp_path / "data/condainer/tools/current/programs", tmp_path / "bin"
+    for place, name in ((own, "squashfuse_ll"), (others, "fusermount3")):
+        place.mkdir(parents=True)
+        (place / name).symlink_to(shutil.which(name) or "")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    monkeypatch.setenv("PATH", str(others))
+    mounts.mount(image)
+    (killed,) = daemons(image)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: {*daemons(image)} - {killed} and mounts.probe(image) is State.MOUNTED)
+    assert unmount.unmount(image)
+    until(lambda: is_gone(image))
+
+
 def test_keeper_repairs_what_a_shell_uses(image: Image) -> None:
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as shell:
         mounts.mount(image, Options(linger=0), shell=shell.pid)
