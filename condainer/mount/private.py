@@ -22,6 +22,9 @@ from condainer.startup.namespace import join as join_process
 from condainer.system import files, mount_table, namespace
 from condainer.system.errors import MountError
 
+# The status of main() where there is no such mount.
+NOTHING = 3
+
 
 @dataclass(frozen=True)
 class Place:
@@ -239,14 +242,22 @@ def owner(path: Path) -> str:
     return f"{what} of {'another user' if number is None else files.user_name(number)}"
 
 
-def main(record: Path) -> None:
-    """Unmount a private mount under its users; the argument is its `namespace` file."""
+def main(record: Path) -> int | str:
+    """Unmount a private mount under its users, and return what this process ends with.
+
+    That is NOTHING if a killed keeper has left nothing but the `namespace` file, the argument; a
+    text tells of an error.
+    """
     locks = mount_locks.locks_of(record)
     if join(locks) is Joined.NOT:
         record.unlink(missing_ok=True)
-        return
-    namespace.unmount(mount_locks.prefix_of(locks), lazy=True)
+        return NOTHING
+    try:
+        namespace.unmount(mount_locks.prefix_of(locks), lazy=True)
+    except OSError as error:
+        return str(error.strerror)
+    return 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(Path(sys.argv[1])))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from condainer.mount import backends, mount_locks, node_copies, unpack
+from condainer.mount import backends, mount_locks, node_copies, private, unpack
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import Locks
 from condainer.mount.mount_work import Image, probe, wish_of
@@ -57,7 +57,9 @@ def unmount(image: Image, *, force: bool = False, tool_directory: Path | None = 
 
 def _unmount(image: Image, force: bool, tool_directory: Path | None) -> bool:
     check_base(image.prefix.parent)
-    locks = mount_locks.locks_for(image.prefix)
+    # The claims on a private mount that we are inside of are not those on the one of all.
+    inside = mount_locks.of_our_namespace(image.prefix)
+    locks = inside or mount_locks.locks_for(image.prefix)
     sole = _take_alone(locks)
     try:
         state = probe(image)
@@ -189,20 +191,33 @@ def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:
     for locks in mount_locks.private_ones(base):
         prefix = mount_locks.prefix_of(locks)
         sole = mount_locks.take(locks.users, exclusive=True, wait=False)
-        problem = None
-        if sole is None and not force:
-            problem = f"{prefix} is in use in a private namespace"
-        else:
-            with suppress(CommandFailed):
-                # In a process of its own, because one cannot leave the namespace again.
-                process.run(
-                    [*launch.module_command("condainer.mount.private"), str(locks.namespace)],
-                    env=os.environ,
-                )
-        if sole is not None:
-            os.close(sole)
-        cleared.append(Cleared(prefix, problem))
+        try:
+            if sole is None and not force:
+                cleared.append(Cleared(prefix, f"{prefix} is in use in a private namespace"))
+            elif _unmounted_privately(locks):
+                cleared.append(Cleared(prefix))
+        except CommandFailed as error:
+            problem = f"{prefix} cannot be unmounted in its private namespace: {error.reason}"
+            cleared.append(Cleared(prefix, problem))
+        finally:
+            if sole is not None:
+                os.close(sole)
     return cleared
+
+
+def _unmounted_privately(locks: Locks) -> bool:
+    """Unmount a private mount; False if a killed keeper has left nothing but its record.
+
+    In a process of its own, because one cannot leave the namespace again. Raises CommandFailed.
+    """
+    command = [*launch.module_command("condainer.mount.private"), str(locks.namespace)]
+    try:
+        process.run(command, env=os.environ)
+    except CommandFailed as error:
+        if error.status == private.NOTHING:
+            return False
+        raise
+    return True
 
 
 def _left_ones_removed(base: Path) -> list[Cleared]:

@@ -532,8 +532,37 @@ def test_all_of_ours_is_unmounted(accounts: list[Account], image: Image) -> None
     until(lambda: is_gone(image))
     stale = base / f".condainer-{first.user['user']}" / "condainer-0-00000000-s1.users"
     stale.touch()
+    # What a killed keeper has written of its mount is none.
+    record = mount_locks.locks_for(image.prefix, "private").namespace
+    record = stale.with_name(record.name)
+    script = f"echo '999999999 mnt:[1] user:[1]' > '{record}'"
+    assert first.run(["sh", "-c", script]).returncode == 0
     assert clear(first, "gently").stdout == "Nothing of yours is mounted on this machine\n"
     assert not stale.exists()
+    assert not record.exists()
+
+
+UNMOUNT = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from condainer.mount import unmount
+from condainer.mount.mounts import Image
+unmount.unmount(Image(Path(), sys.argv[2], Path(sys.argv[3])))
+"""
+
+
+@pytest.mark.parametrize("who", ["root", "ordinary"])
+def test_private_mount_is_not_taken_away_from_inside(
+    accounts: list[Account], image: Image, who: str
+) -> None:
+    account = PRIVATE if who == "root" else private_of(accounts[0])
+    script = f'"$@" 2>&1; {read(image.prefix)}'
+    argv = [account.python, "-c", UNMOUNT, account.source, ADDRESS, str(image.prefix)]
+    done = account.hold(image, "sh", "-c", script, "sh", *argv)
+    assert f"{image.prefix} is in use by" in done.stdout
+    assert done.stdout.endswith(f"\n{ADDRESS}\n")
+    until(lambda: is_gone(image))
 
 
 @pytest.mark.parametrize("way", ["auto", "private"])
