@@ -141,14 +141,19 @@ def provide(work: Work) -> None:
         if state is State.MOUNTED:
             # Even of a kept mount, the keeper refreshes the lease.
             _look_after(work)
-        elif work.image.cache is not None:
-            leases.use(work.image.cache, work.image.address)
+        else:
+            _note_use(work.image)
         return
     turn = mount_locks.wait_for(work.locks.mount, exclusive=True)
     try:
         work_in(work)
     finally:
         os.close(turn)
+
+
+def _note_use(image: Image) -> None:
+    if image.cache is not None:
+        leases.use(image.cache, image.address)
 
 
 def unverified(image: Image, locks: Locks) -> bool:
@@ -251,6 +256,8 @@ def staged(work: Work) -> Iterator[Work]:
     A verified image has a private copy already. Raises IntegrityError.
     """
     image = work.image
+    # Before it is opened: the lease may come after the copy, or after the mount.
+    _note_use(image)
     if work.staged is not None or image.sha256 is not None:
         yield work
         return
@@ -309,14 +316,13 @@ def _unpack(work: Work, way: Way) -> None:
         raise Taken
     guard.remove(image.prefix)
     locks.verified.unlink(missing_ok=True)
+    _note_use(image)
     work.report.note(f"The image is not mounted, but unpacked: {way.reason}")
     work.report.step(f"Unpacking the image at {image.prefix}")
     with _file_of(work) as path:
         unpack.put(path, image.tree_sha256, image.prefix, way.unsquashfs)
     if image.sha256 is not None:
         mount_locks.write(locks.verified, image.sha256)
-    if image.cache is not None:
-        leases.use(image.cache, image.address)
     work.report.finish()
 
 

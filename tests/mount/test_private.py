@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from condainer.cache import leases
-from condainer.mount import backends, choice, mount_locks, mounts, unmount
+from condainer.mount import backends, choice, mount_locks, mounts, node_copies, unmount
 from condainer.mount.mounts import Image, Options, State
+from condainer.mount.node_copies import Copy, Source, Wish
 from condainer.settings import config
 from condainer.startup import tool_paths
 from condainer.system import mount_table
 from condainer.system.errors import IntegrityError, MountError
+from condainer.system.reporter import Reporter
 from tests.helpers.mounting import (
     ADDRESS,
     LINGER,
@@ -668,6 +670,23 @@ def test_lease_while_it_is_mounted(image: Image, tmp_path: Path) -> None:
     unmount.unmount(leased)
     until(lambda: not list((tmp_path / "leases").iterdir()))
     assert ADDRESS in leases.last_uses(tmp_path)
+
+
+def test_use_is_noted_before_the_image_is_opened(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copied(source: Source, wish: Wish, report: Reporter) -> Copy | None:
+        seen.append(ADDRESS in leases.last_uses(tmp_path))
+        return provide(source, wish, report)
+
+    seen: list[bool] = []
+    provide = node_copies.provide
+    monkeypatch.setattr(node_copies, "provide", copied)
+    (tmp_path / "uses").mkdir()
+    mounts.mount(replace(image, cache=tmp_path))
+    assert unmount.unmount(image)
+    assert seen == [True]
+    until(lambda: is_gone(image))
 
 
 @pytest.mark.parametrize("kept", [True, False])
