@@ -148,10 +148,18 @@ def python_spec(version: str, where: str) -> Spec:
     return Spec(f"python[version='{version}']" if version else "python", where)
 
 
-def requires_python(value: Any) -> str:
-    """Return a `requires-python` that can stand in a spec, or an empty text."""
+def requires_python(value: Any, where: str) -> str:
+    """Return a `requires-python` for python_spec(), an empty text if there is none.
+
+    Raises InputError, with its place, for what no spec can say.
+    """
     # A quotation mark would end the version there.
-    return value if isinstance(value, str) and not set(value) & set("'\"[]") else ""
+    if value is not None and (not isinstance(value, str) or set(value) & set("'\"[]")):
+        raise InputError(
+            f"{where}: `requires-python` is not a version specifier: {value!r}",
+            'Write it as `">=3.10,<4"`.',
+        )
+    return str(value or "").strip()
 
 
 def spelled_out(text: str) -> str:

@@ -97,7 +97,7 @@ def _of_pylock(document: Toml) -> PipLock:
     return PipLock(
         document.path,
         document.text,
-        requires_python(document.at("requires-python")),
+        _python(document),
         _digest(meaning),
     )
 
@@ -118,10 +118,15 @@ def _of_uv(document: Toml, read: Read) -> PipLock:
     return PipLock(
         document.path,
         document.text,
-        requires_python(document.at("requires-python")),
+        _python(document),
         _digest(meaning),
         tuple(groups) if isinstance(groups, dict) else (),
     )
+
+
+def _python(document: Toml) -> str:
+    key = "requires-python"
+    return requires_python(document.at(key), document.where(key))
 
 
 def _digest(meaning: Mapping[str, Any]) -> str:

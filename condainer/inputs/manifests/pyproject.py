@@ -22,8 +22,9 @@ Lines = list[tuple[str, str]]
 
 def python(document: Toml) -> Spec | None:
     """Return the Python that a project requires, None if it requires none."""
-    version = conda_specs.requires_python(document.at(*REQUIRES))
-    return conda_specs.python_spec(version, document.where(*REQUIRES)) if version else None
+    where = document.where(*REQUIRES)
+    version = conda_specs.requires_python(document.at(*REQUIRES), where)
+    return conda_specs.python_spec(version, where) if version else None
 
 
 def groups(document: Toml) -> set[str]:

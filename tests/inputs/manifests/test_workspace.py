@@ -319,6 +319,8 @@ def test_a_pyproject_has_its_own_tables_too(read: Any, tmp_path: Path) -> None:
     ("head", "tail", "problem"),
     [
         ("dependencies = 3", "", "`dependencies` must be a list"),
+        ("requires-python = 3.9", "", "`requires-python` is not a version"),
+        ("requires-python = '>=\"3.9\"'", "", "`requires-python` is not a version"),
         ("dependencies = 'six'", "", "`dependencies` must be a list"),
         ("[dependency-groups]\na = 'six'", "[tool.pixi.environments]\ndefault = ['a']", "a list"),
         (

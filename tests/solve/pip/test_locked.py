@@ -189,6 +189,17 @@ def test_what_is_no_pylock(tmp_path: Path, text: str, problem: str) -> None:
         read_inputs(load_settings(tmp_path, (), {}), "linux-64")
 
 
+@pytest.mark.parametrize("value", ["'>=\"3.10\"'", '">=3.10]"', "3.10", '[">=3.10"]'])
+def test_a_python_that_no_spec_can_ask_for_is_refused_with_its_place(
+    tmp_path: Path, value: str
+) -> None:
+    text = HEAD.replace('">=3.10"', value) + package("w", wheel("w"))
+    (tmp_path / "pylock.toml").write_text(text)
+    with pytest.raises(InputError, match=r"pylock\.toml:3: `requires-python` is not") as caught:
+        read_inputs(load_settings(tmp_path, (), {}), "linux-64")
+    assert caught.value.hint
+
+
 def test_versions_that_are_not_known(choose: Any, tmp_path: Path) -> None:
     for old, new, problem in (
         ('"1.0"', '"2.0"', "version 2.0 is not supported"),
