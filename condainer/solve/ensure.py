@@ -9,7 +9,7 @@ from condainer.lock.explicit import is_ours, render_explicit
 from condainer.lock.lock_paths import lockfile_path
 from condainer.lock.locks import Lock
 from condainer.settings.config import Settings
-from condainer.solve.lock_state import lock_state
+from condainer.solve.lock_state import lock_state, not_current
 from condainer.solve.other_locks import disagreeing
 from condainer.system.errors import StaleLockError
 from condainer.system.machine import this_platform
@@ -48,10 +48,9 @@ def ensure_lock(
         _tell_disagreeing(state.partial, settings, reporter)
         return completion.complete(state.partial, settings, reporter), False
     if settings.locked:
-        raise StaleLockError(
-            f"The lock of {settings.title} is {state.status}: {state.reason}",
-            f"Run `cnd lock{settings.option}` where solving is allowed, and commit the lockfiles.",
-        )
+        command = f"cnd lock{settings.option}"
+        hint = f"Run `{command}` where solving is allowed, and commit the lockfiles."
+        raise not_current(state, settings, hint, StaleLockError)
     # Imported here because most builds find a current lock.
     from condainer.solve import relock
 

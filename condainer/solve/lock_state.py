@@ -37,7 +37,7 @@ from condainer.solve.other_locks import (
     unused_rattler_lock,
 )
 from condainer.system.environments import package_places
-from condainer.system.errors import LockfileError, NotBuiltError
+from condainer.system.errors import CondainerError, LockfileError, NotBuiltError
 from condainer.system.machine import this_platform
 
 TYPE_CHECKING = False
@@ -102,12 +102,22 @@ def demanded(settings: Settings, command: str) -> Lock:
     return state.lock
 
 
-def not_current(state: LockState, settings: Settings, hint: str) -> NotBuiltError:
-    """Return the error of a lock that is missing or stale, or of no inputs to make one from."""
+def not_current(
+    state: LockState,
+    settings: Settings,
+    hint: str,
+    error: type[CondainerError] = NotBuiltError,
+    told: str = "",
+) -> CondainerError:
+    """Return the error of a lock that is missing or stale, or of no inputs to make one from.
+
+    Parameters: `told` says it of several platforms, where `state` is that of the first.
+    """
     if state.status == "missing" and not settings.files.is_there(settings.environment_yml):
         nothing = no_environment_file(settings.environment_yml)
-        return NotBuiltError(f"{nothing.message}, and no lock", nothing.hint)
-    return NotBuiltError(f"The lock of {settings.title} is {state.status}: {state.reason}", hint)
+        return error(f"{nothing.message}, and no lock", nothing.hint)
+    told = told or f"is {state.status}: {state.reason}"
+    return error(f"The lock of {settings.title} {told}", hint)
 
 
 def _frozen(settings: Settings, platform: str) -> Lock | None:

@@ -15,7 +15,7 @@ from condainer.lock.makers import CONDA_LOCK, MAKERS
 from condainer.settings.config import Settings
 from condainer.solve import conda_lock_file
 from condainer.solve.conda_lock_file import Solution
-from condainer.solve.lock_state import LockState, lock_state
+from condainer.solve.lock_state import LockState, lock_state, not_current
 from condainer.solve.other_locks import rattler_lock_of, unused_rattler_lock
 from condainer.solve.solution import solution
 from condainer.system.errors import InputError, LockfileError, SolveError, StaleLockError
@@ -104,13 +104,11 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
     """Raise StaleLockError, with the reasons, unless all platforms are locked."""
     bad = [(platform, state) for platform, state in states if state.status != "current"]
     if bad:
-        reasons = [f"{platform} is {state.status}: {state.reason}" for platform, state in bad]
-        # What another tool has locked is completed, not solved for.
-        command = "build" if all(state.partial is not None for _, state in bad) else "lock"
-        raise StaleLockError(
-            f"The lock of {settings.title} for " + "; for ".join(reasons),
-            f"Run `cnd {command}{settings.option}`.",
-        )
+        reasons = [f"for {platform} is {state.status}: {state.reason}" for platform, state in bad]
+        # The lock of another tool is completed, and not solved again.
+        command = "build" if all(state.partial for _, state in bad) else "lock"
+        hint = f"Run `cnd {command}{settings.option}`."
+        raise not_current(bad[0][1], settings, hint, StaleLockError, "; ".join(reasons))
 
 
 def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked, ...]:
