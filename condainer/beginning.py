@@ -35,7 +35,6 @@ channels:
 dependencies:
   - python=3.12
   - pip
-  # - numpy
 """
 FOR_REQUIREMENTS = f"""\
 # The Python for {REQUIREMENTS}, which is read as well: name its version here (`python=3.12`), and

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from condainer.beginning import EXAMPLE
 from condainer.inputs import edit
 from condainer.inputs.edit import Environment
 from condainer.system.errors import InputError
@@ -57,6 +58,10 @@ def removed(text: str, name: str, pip: bool = False) -> str:
 def test_what_is_added_stands_in_its_place(spec: str, pip: bool, old: str, new: str) -> None:
     assert BLOCK.count(old) == 1
     assert added(BLOCK, spec, pip) == BLOCK.replace(old, new)
+
+
+def test_the_example_of_a_beginning_has_no_second_place_for_a_package() -> None:
+    assert added(EXAMPLE, "numpy").count("numpy") == 1
 
 
 @pytest.mark.parametrize(("name", "pip"), [("numpy", False), ("flask-login", True)])
