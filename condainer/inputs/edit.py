@@ -99,7 +99,7 @@ class Environment:
             if pip and len(sequence.value) == 1:
                 dependencies = self._dependencies()
                 assert dependencies is not None
-                (item,) = (i for i in dependencies.value if isinstance(i, yaml.MappingNode))
+                (item,) = (i for i in self._of_pip() if i.value[0][1] is sequence)
                 self._cut(dependencies, item)
             else:
                 self._cut(sequence, items[0])
@@ -143,14 +143,17 @@ class Environment:
         return None
 
     def _pip(self) -> yaml.SequenceNode | None:
+        lists = (v for item in self._of_pip() for _, v in item.value)
+        return next((value for value in lists if isinstance(value, yaml.SequenceNode)), None)
+
+    def _of_pip(self) -> list[yaml.MappingNode]:
+        """Return the items that begin with `pip:`; those of mamba's selectors are mappings, too."""
         dependencies = self._dependencies()
-        for item in dependencies.value if dependencies else ():
-            if isinstance(item, yaml.MappingNode):
-                for key, value in item.value:
-                    if key.value == "pip" and isinstance(value, yaml.SequenceNode):
-                        return value
-                raise self._by_hand(item, "there is no list below `pip:`")
-        return None
+        return [
+            item
+            for item in (dependencies.value if dependencies else ())
+            if isinstance(item, yaml.MappingNode) and [k.value for k, _ in item.value] == ["pip"]
+        ]
 
     def _named(self, name: str, pip: bool) -> list[yaml.ScalarNode]:
         sequence = self._pip() if pip else self._dependencies()
@@ -216,6 +219,8 @@ class Environment:
             raise InputError(
                 f"{self.path} has no dependencies", "Add python first: `cnd add python`."
             )
+        elif unlisted := self._of_pip():
+            raise self._by_hand(unlisted[0], "there is no list below `pip:`")
         elif dependencies.flow_style:
             at = dependencies.value[-1].end_mark.index
             new = f", {{pip: [{_scalar(spec, flow=True)}]}}"
@@ -223,7 +228,7 @@ class Environment:
         else:
             dash = self._dash(dependencies.value[0])
             inner = " " * len(dash) + "  "
-            at = self._end_of_line(dependencies.value[-1].end_mark.index)
+            at = self._end_of_line(_end(dependencies.value[-1]))
             self._insert(at, f"{dash}pip:\n{inner}- {_scalar(spec)}")
 
     def _cut(self, sequence: yaml.SequenceNode, item: yaml.Node) -> None:

@@ -23,17 +23,20 @@ from condainer.system.errors import InputError
 from condainer.system.files import turn
 from condainer.system.reporter import Reporter
 
+# The byte order mark: YAML counts characters from behind it.
+MARK = "\ufeff"
+
 
 def added(specs: Sequence[str], pip: bool, settings: Settings) -> list[Change]:
     """Return the edits that add packages, or change what is asked of them; raises InputError."""
     environment = _environment(settings)
     path = settings.requirements_txt
-    old = text = _requirements(settings)
+    old = text = _requirements(settings) if pip else None
     for spec in specs:
         if not edit.name_of(spec) or "\n" in spec:
             raise InputError(f"{spec!r} names no package", "Write it as `name` or `name>=1.2`.")
         # One that stands below `pip:` already is changed there.
-        if pip and text is not None and not environment.has(edit.name_of(spec), pip=True):
+        if text is not None and not environment.has(edit.name_of(spec), pip=True):
             text = edit.add_requirement(path, text, spec)
         else:
             environment.add(spec, pip)
@@ -44,7 +47,8 @@ def removed(names: Sequence[str], pip: bool, settings: Settings) -> list[Change]
     """Return the edits that remove packages; raises InputError for one that is not there."""
     environment = _environment(settings)
     path = settings.requirements_txt
-    old = text = _requirements(settings)
+    all_conda = not pip and all(environment.has(edit.name_of(name), pip=False) for name in names)
+    old = text = None if all_conda else _requirements(settings)
     for name in names:
         was_there = not pip and environment.remove(edit.name_of(name), pip=False)
         if not was_there:
@@ -98,7 +102,7 @@ def _environment(settings: Settings) -> Environment:
             f"{path} is of another tool, and only environment.yml is edited here",
             "Add or remove the package with that tool, then run `cnd build`.",
         )
-    return Environment(path, _text(path, settings))
+    return Environment(path, _text(path, settings).removeprefix(MARK))
 
 
 def _requirements(settings: Settings) -> str | None:
@@ -124,7 +128,8 @@ def _changes(
     environment: Environment, settings: Settings, old: str | None, text: str | None
 ) -> list[Change]:
     path = settings.environment_yml
-    changes = [Change(path, _text(path, settings), environment.text)]
+    before = _text(path, settings)
+    changes = [Change(path, before, MARK * before.startswith(MARK) + environment.text)]
     if old is not None and text is not None:
         changes.append(Change(settings.requirements_txt, old, text))
     return [change for change in changes if change.old != change.new]

@@ -249,6 +249,13 @@ def test_only_the_files_of_ours_are_edited(empty: Project) -> None:
     empty.write(PYLOCK + "packages = []\n", "pylock.toml")
     said = empty.cnd("-y", "add", "--pip", "click", status=4).stderr
     assert "pylock.toml is of another tool" in said
+    assert "pylock.toml is of another tool" in empty.cnd("-y", "remove", "click", status=4).stderr
+    # It has nothing to do with packages of conda.
+    with_click = "dependencies: [python, click]"
+    assert f"environment.yml: + {with_click}\n" in empty.cnd("-y", "add", "click").stderr
+    empty.write(f"{with_click}\n")
+    told = empty.cnd("-y", "remove", "click").stderr
+    assert "environment.yml: + dependencies: [python]\n" in told
 
 
 def test_a_directory_below_belongs_to_the_project(empty: Project) -> None:

@@ -168,6 +168,22 @@ def test_what_has_no_name_stands_for_itself() -> None:
     assert new == f"{more}git+https://example.org/two.git\n"
 
 
+def test_selectors_of_mamba_stay() -> None:
+    head, one, end = "dependencies:\n- a\n", "- sel(win): b\n", "variables: {A: b}\n"
+    assert added(head + one + end, "c") == f"{head}- c\n{one}{end}"
+    with_pip = added(head + one + end, "d", True)
+    assert with_pip == f"{head}{one}- pip:\n    - d\n{end}"
+    assert removed(with_pip, "d", True) == head + one + end
+    assert removed(f"{head}- pip: [d]\n{one}{end}", "d", True) == head + one + end
+
+
+def test_a_pip_without_a_list_is_for_a_person_to_edit() -> None:
+    text = "dependencies:\n- a\n- pip:\n"
+    assert added(text, "b") == "dependencies:\n- a\n- b\n- pip:\n"
+    with pytest.raises(InputError, match=r"environment\.yml:3: there is no list below `pip:`"):
+        added(text, "b", True)
+
+
 def test_comments_after_the_last_of_pip_stay() -> None:
     head, tail = "dependencies:\n  - a\n", "\n# why:\n# ask\nvariables: {A: b}\n"
     for pip in ("  - pip:\n    - b  # b\n", "  - pip: [b]\n"):
