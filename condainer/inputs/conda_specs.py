@@ -128,17 +128,12 @@ def name_of(spec: str) -> str:
     return END.split(spec.rpartition("::")[2].strip(), maxsplit=1)[0].lower()
 
 
-def is_python(spec: str) -> bool:
-    """Tell whether a spec asks for python itself."""
-    return name_of(spec) == "python"
-
-
 def with_python(specs: tuple[Spec, ...], where: str, version: str) -> tuple[Spec, ...]:
     """Return specs with one of python, which pip packages need, if none is among them.
 
     Parameters: `version` is what a lock of pip packages requires of it, if anything.
     """
-    if any(is_python(spec.text) for spec in specs):
+    if any(name_of(spec.text) == "python" for spec in specs):
         return specs
     return (*specs, python_spec(version, f"{where} (added because of the pip requirements)"))
 

@@ -18,13 +18,16 @@ EXTRAS: Keys = ("project", "optional-dependencies")
 GROUPS: Keys = ("dependency-groups",)
 REQUIRES = ("project", "requires-python")
 Lines = list[tuple[str, str]]
+SELF = re.compile(r"\s*(?P<name>[\w.-]+)\s*(\[(?P<extras>[^\]]*)\])?(?P<rest>.*)")
+# The extras and groups that lead to another one.
+Chain = tuple[Keys, ...]
 
 
-def python(document: Toml) -> Spec | None:
-    """Return the Python that a project requires, None if it requires none."""
+def python(document: Toml) -> list[Spec]:
+    """Return the Python that a project requires, if it requires one."""
     where = document.where(*REQUIRES)
     version = conda_specs.requires_python(document.at(*REQUIRES), where)
-    return conda_specs.python_spec(version, where) if version else None
+    return [conda_specs.python_spec(version, where)] if version else []
 
 
 def groups(document: Toml) -> set[str]:
@@ -48,26 +51,28 @@ def of_extras(document: Toml, names: Any, where: str) -> Lines:
     """Return the requirements of extras; raises InputError for one that there is not."""
     lines: Lines = []
     for name in toml_file.items(names, "extras", where):
-        lines += _extra(document, name, where, ())
+        lines += _included(document, name, EXTRAS, where, ())
     return lines
 
 
-def _extra(document: Toml, name: str, where: str, chain: Keys) -> Lines:
-    if pip_name(str(name)) not in {pip_name(key) for key in _table(document, EXTRAS)}:
-        raise InputError(f"{where}: the project has no extra {name!r}", "Correct its name.")
-    return _group(document, name, EXTRAS, chain)
+def _included(document: Toml, name: str, keys: Keys, where: str, chain: Chain) -> Lines:
+    if pip_name(str(name)) not in map(pip_name, _table(document, keys)):
+        what = "extra" if keys == EXTRAS else "dependency group"
+        raise InputError(f"{where}: the project has no {what} {name!r}", "Correct its name.")
+    return _group(document, name, keys, chain)
 
 
-def _group(document: Toml, name: str, keys: Keys, chain: Keys) -> Lines:
+def _group(document: Toml, name: str, keys: Keys, chain: Chain) -> Lines:
     table = _table(document, keys)
-    if name in chain:
+    place = (*keys, pip_name(name))
+    if place in chain:
         raise InputError(
             f"{document.where(*keys, name)}: groups include each other", "Remove one of them."
         )
     lines: Lines = []
     for key, items in table.items():
-        if pip_name(key) == pip_name(name):
-            lines += _lines(document, items, (*keys, key), (*chain, name))
+        if pip_name(key) == place[-1]:
+            lines += _lines(document, items, (*keys, key), (*chain, place))
     return lines
 
 
@@ -80,20 +85,27 @@ def _table(document: Toml, keys: Keys) -> Mapping[str, Any]:
     return table or {}
 
 
-def _lines(document: Toml, items: Any, keys: Keys, chain: Keys) -> Iterator[tuple[str, str]]:
+def _lines(document: Toml, items: Any, keys: Keys, chain: Chain) -> Iterator[tuple[str, str]]:
     """Yield the requirements of a list, with those of the extras and groups that it includes."""
     where = document.where(*keys)
     own = document.at("project", "name")
     for item in toml_file.items([] if items is None else items, keys[-1], where):
         group = item.get("include-group") if isinstance(item, dict) else None
         if isinstance(group, str):
-            yield from _group(document, group, GROUPS, chain)
+            yield from _included(document, group, GROUPS, where, chain)
             continue
         if not isinstance(item, str):
             raise InputError(f"{where}: not a requirement: {item!r}", "Write it as a text.")
-        match = re.match(r"\s*([\w.-]+)\s*\[([^\]]*)\]\s*$", item)
-        if match and isinstance(own, str) and pip_name(match[1]) == pip_name(own):
-            for extra in match[2].split(","):
-                yield from _extra(document, extra.strip(), where, chain)
+        match = SELF.match(item)
+        if match is None or not isinstance(own, str) or pip_name(match["name"]) != pip_name(own):
+            yield item, where
             continue
-        yield item, where
+        # An index could have another project of that name.
+        extras = re.findall(r"[^\s,]+", match["extras"] or "")
+        if extras and ";" in match["rest"]:
+            raise InputError(
+                f"{where}: extras of the project itself cannot have a marker: {item}",
+                "Name the packages that they ask for, each with the marker.",
+            )
+        for extra in extras:
+            yield from _included(document, extra, EXTRAS, where, chain)

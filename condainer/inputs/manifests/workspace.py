@@ -24,7 +24,7 @@ from condainer.inputs.manifests.workspace_platforms import (
 )
 from condainer.inputs.missing import no_environment_file
 from condainer.inputs.toml_file import Toml
-from condainer.lock.locks import source_of
+from condainer.lock.locks import pip_name, source_of
 from condainer.lock.makers import DEFAULT
 from condainer.settings.config import Settings
 from condainer.settings.input_files import TOOLS
@@ -219,7 +219,7 @@ def _feature(workspace: Workspace, name: str, where: str) -> Feature:
     features = _table(workspace.root, "feature", workspace, ())
     if name in features:
         return Feature(name, _table(features, name, workspace, ("feature",)), ("feature", name))
-    if workspace.keys and name in pyproject.groups(workspace.document):
+    if workspace.keys and pip_name(name) in pyproject.groups(workspace.document):
         return Feature(name, {}, ("feature", name))
     known = ", ".join(sorted(features)) or "none"
     raise InputError(f"{where}: there is no feature `{name}`", f"The file has {known}.")
@@ -302,6 +302,8 @@ def _packages(
         ]
         if workspace.keys:
             lines += pyproject.of_feature(workspace.document, feature.name)
+            if feature.name == DEFAULT and "python" not in merged:
+                specs += pyproject.python(workspace.document)
         for name, (entry, where) in _merged(workspace, feature, here, PYPI).items():
             if workspace.keys and workspace_items.is_project_itself(entry, base):
                 notes.append(
@@ -317,9 +319,6 @@ def _packages(
         entries = _table(table, OPTIONS, workspace, keys)
         places = {key: workspace.where(*keys, OPTIONS, key) for key in entries}
         stated += workspace_items.options(entries, places)
-    python = pyproject.python(workspace.document) if workspace.keys else None
-    if python is not None and not any(conda_specs.is_python(spec.text) for spec in specs):
-        specs.append(python)
     wanted = list(dict.fromkeys((*_overruled(stated), *lines)))
     return specs, requirements.from_lines(wanted, base)[0], notes
 

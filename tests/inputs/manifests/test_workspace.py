@@ -311,8 +311,52 @@ def test_a_pyproject_has_its_own_tables_too(read: Any, tmp_path: Path) -> None:
     circle = text.replace('more = ["cycler"]', 'more = [{include-group = "docs"}]')
     with pytest.raises(InputError, match="include each other"):
         read(circle, "linux-64", "pyproject.toml", "environment=docs")
+    with pytest.raises(InputError, match=r"toml:\d+: the project has no dependency group 'other'"):
+        read(
+            text.replace('group = "more"', 'group = "other"'),
+            *("linux-64", "pyproject.toml", "environment=docs"),
+        )
     own = text + '[tool.pixi.dependencies]\npython = "3.11.*"\n'
     assert specs(read(own, name="pyproject.toml")) == ["python 3.11.*"]
+
+
+def test_what_a_project_requires_of_python_is_of_the_default_feature(read: Any) -> None:
+    text = PROJECT + (
+        '[tool.pixi.feature.new.dependencies]\npython = "3.12.*"\n'
+        '[tool.pixi.feature.lint.dependencies]\nruff = "*"\n[tool.pixi.environments]\n'
+        'new = ["new"]\nlint = {features = ["lint"], no-default-feature = true}\n'
+    )
+    new = read(text, "linux-64", "pyproject.toml", "environment=new")
+    assert specs(new) == ["python 3.12.*", "python >=3.9,<4"]
+    lint = read(text, "linux-64", "pyproject.toml", "environment=lint")
+    assert (specs(lint), lines(lint)) == (["ruff"], [])
+
+
+def test_the_project_itself_is_never_looked_for_in_an_index(read: Any) -> None:
+    text = PROJECT + '[tool.pixi.environments]\ndocs = ["docs"]\n'
+    for item, found in (
+        ('"my-project"', []),
+        ("\"My.Project>=1; python_version<'3'\"", []),
+        ('"my_project [test, all]>=1"', ["six>=1", "idna"]),
+        ('"my-project-stubs"', ["my-project-stubs"]),
+    ):
+        changed = text.replace('"cycler"', item)
+        inputs = read(changed, "linux-64", "pyproject.toml", "environment=docs")
+        assert lines(inputs) == ["pyparsing", *found, "click>=8"]
+    marked = text.replace('"cycler"', "\"my-project[test]; python_version<'3'\"")
+    with pytest.raises(InputError, match=r"toml:\d+: extras of the project itself cannot have"):
+        read(marked, "linux-64", "pyproject.toml", "environment=docs")
+
+
+def test_a_group_can_have_the_name_of_the_extra_that_it_includes(read: Any) -> None:
+    more = 'all = ["my_project[all]"]\nTest_It = ["my-project[test-it]", "mock"]\nmore = ['
+    text = PROJECT.replace("more = [", more)
+    text = text.replace("test = [", "test_it = [").replace("[test]", "[Test.It]")
+    text += '[tool.pixi.environments]\ntest = ["Test_It"]\nall = ["all"]\n'
+    found = read(text, "linux-64", "pyproject.toml", "environment=test")
+    assert lines(found) == ["six>=1", "mock", "click>=8"]
+    found = read(text, "linux-64", "pyproject.toml", "environment=all")
+    assert lines(found) == ["idna", "six>=1", "click>=8"]
 
 
 @pytest.mark.parametrize(
