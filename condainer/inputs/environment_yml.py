@@ -29,22 +29,14 @@ INDEXES = "pip-repositories"
 SYNONYMS = {"depends": "dependencies", "requirements": "dependencies"}
 # Keys that decide where code comes from: what looks like one of them is not only noted.
 SOURCES = ("channels", INDEXES)
-# The selectors that conda-lock knows for each platform: a line whose comment has another one in
-# brackets is not there. https://conda.github.io/conda-lock/src_environment_yml/
+# The selectors of platforms: a line whose comment has that of another one in brackets is not there.
+# https://conda.github.io/conda-lock/src_environment_yml/
 SELECTORS = {
-    "linux-64": ("linux64", "unix", "linux"),
-    "linux-aarch64": ("aarch64", "unix", "linux"),
-    "linux-ppc64le": ("ppc64le", "unix", "linux"),
-    "osx-64": ("osx64", "osx", "unix"),
-    "osx-arm64": ("arm64", "osx", "unix"),
-    "win-64": ("win", "win64"),
+    *("linux", "osx", "win", "unix", "linux64", "osx64", "win64", "linux32", "win32"),
+    *("aarch64", "arm64", "armv6l", "armv7l", "ppc64le", "riscv64", "s390x"),
 }
 # Words of conda-build's selectors. What else stands in brackets is rather a remark.
-WORDS = {
-    *(word for words in SELECTORS.values() for word in words),
-    *("linux32", "win32", "win-arm64", "armv6l", "armv7l", "s390x", "riscv64", "x86", "x86_64"),
-    *("and", "or", "not"),
-}
+WORDS = {*SELECTORS, "win-arm64", "x86", "x86_64", "and", "or", "not"}
 # conda replaces it by the value of the environment variable.
 ENVIRONMENT = re.compile(r"\$(\w+|\{\w+\})")
 # As conda-lock and conda-build find it: with text around, but without parentheses behind.
@@ -154,18 +146,18 @@ def _condition(line: str) -> str:
 
 def _selected(line: str, platform: str) -> bool:
     condition = _condition(line)
-    others = (platform.partition("-")[0], "unix")
-    return not condition or condition in SELECTORS.get(platform, others)
+    system, _, machine = platform.partition("-")
+    unix = () if system == "win" else ("unix",)
+    return not condition or condition in (system, machine, f"{system}{machine}", *unix)
 
 
 def _never_selected(path: Path, read: Read) -> list[str]:
-    """Return what is said of lines whose selectors conda-lock does not know."""
-    known = {word for words in SELECTORS.values() for word in words} | {"s390x", "riscv64"}
+    """Return what is said of lines whose selectors are those of no platform."""
     lines = enumerate(requirements.read_text(path, read).split("\n"), 1)
     return [
         f"{path}:{number}: the selector [{condition}] is none of conda-lock's: the line is left out"
         for number, line in lines
-        if (condition := _condition(line)) and condition not in known
+        if (condition := _condition(line)) and condition not in SELECTORS
     ]
 
 
