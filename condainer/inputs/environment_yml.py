@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from pathlib import Path
 
@@ -13,8 +12,8 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.missing import no_environment_file
 from condainer.inputs.pip_locks import PipLock
 from condainer.lock.locks import NAME, source_of
-from condainer.settings import environments
 from condainer.settings.config import Settings
+from condainer.settings.environments import name_in
 from condainer.settings.input_files import ENVIRONMENT_FILES
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
@@ -220,9 +219,7 @@ def _indexes(document: Document) -> list[requirements.Line]:
 def _name(document: Document, settings: Settings) -> str:
     name = document.value.get("name")
     if name is None:
-        # A directory's name need not be UTF-8, but a lockfile is.
-        named = environments.suffixed(document.path.absolute().parent.name, settings)
-        return os.fsencode(named).decode(errors="replace")
+        return name_in(document.path.absolute().parent, settings)
     if not isinstance(name, (str, int, float)) or "\n" in str(name):
         raise InputError(
             f"{document.where('name')}: `name` must be a word, not {name!r}",

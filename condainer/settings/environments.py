@@ -12,6 +12,8 @@ from condainer.system.errors import ConfigError
 from condainer.system.text import did_you_mean
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from condainer.settings.config import Settings
     from condainer.system.yaml_file import Document
 
@@ -161,7 +163,9 @@ def _from_variable(name: str) -> bool:
     return os.environ.get(ENVIRONMENT) == name
 
 
-def suffixed(name: str, settings: Settings) -> str:
-    """Return the name of a project as that of an environment that has none of its own."""
+def name_in(directory: Path, settings: Settings) -> str:
+    """Return the name of an environment that has none of its own: that of its directory."""
     of = settings.environment_name
-    return name if of in ("", DEFAULT) else f"{name}-{of}"
+    name = directory.name if of in ("", DEFAULT) else f"{directory.name}-{of}"
+    # It need not be UTF-8, but a lockfile is.
+    return os.fsencode(name).decode(errors="replace")

@@ -26,8 +26,8 @@ from condainer.lock.locks import (
     source_of,
     sources_unchanged,
 )
-from condainer.settings import environments
 from condainer.settings.config import Settings
+from condainer.settings.environments import name_in
 from condainer.settings.input_files import ENVIRONMENT_FILES
 from condainer.solve.other_locks import (
     check_choice,
@@ -318,7 +318,7 @@ def _taken_over(lock: Lock, settings: Settings, origin: str = "") -> Lock:
         sources = tuple(source_of(path, settings.project, settings.files.read) for path in files)
     return replace(
         lock,
-        name=inputs.name if inputs else environments.suffixed(settings.project.name, settings),
+        name=inputs.name if inputs else name_in(settings.project, settings),
         variables=inputs.variables if inputs else (),
         extras=inputs.extras if inputs else (),
         post_link_scripts=settings.post_link_scripts,

@@ -22,6 +22,7 @@ from condainer.lock.explicit import checked
 from condainer.lock.locks import ABSENT, CondaPackage, Lock
 from condainer.settings.config import Settings
 from condainer.settings.load import load_settings
+from condainer.solve.lock_state import lock_state
 from condainer.system.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]
@@ -144,11 +145,28 @@ def test_a_name_is_what_stands_in_the_file(read: Read, name: str) -> None:
     assert read(f"name: {name}\ndependencies: [zlib]").name == name
 
 
-def test_a_directory_that_is_not_utf8_still_gives_a_name(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("environment.yml", "dependencies: [zlib]"),
+        ("pixi.toml", "workspace.platforms = ['linux-64']\ndependencies.zlib = '*'"),
+        ("pylock.toml", "lock-version = '1.0'\npackages = []"),
+        ("conda-linux-64.lock", f"@EXPLICIT\nhttps://a.example/noarch/a-1-0.conda#{'0' * 64}"),
+    ],
+)
+def test_a_directory_that_is_not_utf8_still_gives_a_name(
+    tmp_path: Path, name: str, text: str
+) -> None:
     project = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     project.mkdir()
-    (project / "environment.yml").write_text("dependencies: [zlib]")
-    inputs = read_inputs(load_settings(project), "linux-64")
+    (project / name).write_text(text)
+    settings = load_settings(project)
+    if name.endswith(".lock"):
+        lock = lock_state(settings, "linux-64").lock
+        assert lock is not None
+        assert lock.name == "caf\ufffd"
+        return
+    inputs = read_inputs(settings, "linux-64")
     assert inputs.name.encode().decode() == "caf\ufffd"
     assert inputs.fingerprint()
 

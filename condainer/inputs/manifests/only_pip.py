@@ -8,6 +8,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.toml_file import Toml
 from condainer.lock.locks import source_of
 from condainer.settings.config import Settings
+from condainer.settings.environments import name_in
 from condainer.settings.input_files import PYPROJECT, UV_LOCK, is_pylock
 from condainer.system.errors import InputError
 
@@ -29,8 +30,9 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
         raise _nothing_in(document)
     lock = pip_locks.read(path, files.read)
     name = document.at("project", "name")
+    good = isinstance(name, str) and name.isprintable()
     return Inputs(
-        name=name if isinstance(name, str) and name.isprintable() else settings.project.name,
+        name=name if good else name_in(settings.project, settings),
         platform=platform,
         platforms=(platform,),
         channels=(DEFAULT_CHANNEL,),
