@@ -57,7 +57,8 @@ def read(settings: Settings, platform: str) -> Inputs:
     pip_lines += more
     files_read += read
     variables = _variables(document)
-    if not (specs or pip_lines or variables or pip_lock):
+    wants_python = pip_lock or any(line.is_wanted for line in pip_lines)
+    if not (specs or wants_python or variables):
         misspelt = [str(key) for key in document.value if _near(str(key)) == "dependencies"]
         raise InputError(
             f"{document.where('dependencies')}: no dependencies",
@@ -66,7 +67,7 @@ def read(settings: Settings, platform: str) -> Inputs:
             else "Name at least one package, for example `- python=3.12`.",
         )
     pip_lines = [*_indexes(document), *pip_lines]
-    if pip_lock or any(not line.is_option for line in pip_lines):
+    if wants_python:
         where = specs[0].where if specs else document.where("dependencies")
         specs = conda_specs.with_python(specs, where, pip_lock.requires_python if pip_lock else "")
     return Inputs(

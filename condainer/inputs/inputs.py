@@ -69,8 +69,8 @@ class Inputs:
     @property
     def extras(self) -> tuple[str, ...]:
         """The pip requirements that ask for extras, without versions, URLs and options."""
-        wanted = [line for line in self.requirements if not (line.is_option or line.constraint)]
-        asked = {_with_extras(line.text) for line in wanted if "[" in line.text}
+        wanted = [line.text for line in self.requirements if line.is_wanted]
+        asked = {_with_extras(text) for text in wanted if "[" in text}
         return tuple(sorted(asked - {""}))
 
 

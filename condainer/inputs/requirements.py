@@ -64,6 +64,11 @@ class Line:
         """Whether the line is an option of the whole file rather than a requirement."""
         return self.text.startswith("-")
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the line asks for a package, rather than say something of others."""
+        return not (self.is_option or self.constraint)
+
 
 def read(path: Path, read: Read = read_bytes) -> tuple[list[Line], list[Path]]:
     """Return the lines of a requirements file and the files that it includes.

@@ -72,11 +72,9 @@ def _pip(
     reporter: Reporter,
 ) -> tuple[PipPackage, ...]:
     """Resolve the pip requirements against the conda packages, shown in a scratch prefix."""
-    if not inputs.requirements and inputs.pip_lock is None:
+    if inputs.pip_lock is None and not any(line.is_wanted for line in inputs.requirements):
         return ()
-    python = next((item for item in solved if item.name == "python"), None)
-    if python is None:
-        raise InputError("The environment has pip requirements but no python")
+    python = next(item for item in solved if item.name == "python")
     if inputs.pip_lock is not None:
         return locked.packages(inputs.pip_lock, inputs, solved, python, settings, reporter)
     working = working_directory(settings.staging_directory, STAGE)

@@ -87,6 +87,14 @@ def test_adding_one_package_moves_nothing_else(locked: Project) -> None:
     assert (platform["removed"], platform["changed"]) == ([], [])
 
 
+def test_options_and_constraints_alone_need_no_python(locked: Project) -> None:
+    old = versions(locked)
+    locked.write("--pre\n-c limits.txt\n", "requirements.txt")
+    locked.write("six<2\n", "limits.txt")
+    locked.cnd("lock")
+    assert versions(locked) == old
+
+
 def test_only_what_stands_in_the_way_moves(locked: Project) -> None:
     assert versions(locked) == {"lib": "1.0", "tool": "1.0", "app": "1.0"}
     environment(locked, "lib", "tool", "app", "strict")

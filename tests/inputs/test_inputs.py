@@ -203,6 +203,14 @@ def test_requirements_alone_are_an_environment(read: Read, project: Path) -> Non
     assert inputs.requirements == (Line("six", f"{project}/requirements.txt:1"),)
 
 
+@pytest.mark.parametrize("text", ["--pre\n", "-c limits.txt\n"])
+def test_options_and_constraints_ask_for_nothing(read: Read, text: str) -> None:
+    inputs = read("dependencies: [zlib]\n", requirements=text, limits="six<2\n")
+    assert specs(inputs) == ["zlib"]
+    error = refused(read, "name: x\n", requirements=text, limits="six<2\n")
+    assert "no dependencies" in error.message
+
+
 def test_requirements_follow_the_pip_section(read: Read) -> None:
     assert wanted(read(PIP + "    - b\n", requirements="a\n")) == ["b", "a"]
 

@@ -135,7 +135,7 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
     beside = settings.requirements_txt
     if settings.files.is_file(beside):
         notes.append(f"{beside} is not read, because {document.path.name} is there")
-    if any(not line.is_option for line in lines):
+    if any(line.is_wanted for line in lines):
         specs = list(conda_specs.with_python(tuple(specs), str(document.path), ""))
     if not specs:
         raise InputError(

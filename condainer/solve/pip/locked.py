@@ -176,7 +176,7 @@ def _check_requirements(
 
     versions = {pip_name(item.name): pip_parts(item.filename)[1] for item in taken}
     for line in inputs.requirements:
-        if line.is_option or line.constraint:
+        if not line.is_wanted:
             continue
         try:
             asked = Requirement(line.text.partition(" --hash")[0])
