@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Iterator, Mapping
@@ -34,13 +35,18 @@ class Toml:
     text: str
     value: Mapping[str, Any]
 
+    @functools.cached_property
+    def places(self) -> list[tuple[int, Keys]]:
+        """The line of each header and entry, with the keys that lead to it."""
+        return list(_places(self.text))
+
     def where(self, *keys: str | int) -> str:
         """Return the place of a key, as near as it can be found: `pixi.toml:7`.
 
         Parameters: `keys` lead to it from the top; a number counts the tables of a list from 0.
         """
         best, line = 0, 0
-        for number, place in _places(self.text):
+        for number, place in self.places:
             common = 0
             while common < min(len(place), len(keys)) and place[common] == keys[common]:
                 common += 1

@@ -31,7 +31,7 @@ from condainer.system.reporter import Reporter
 from condainer.system.urls import without_user
 
 if TYPE_CHECKING:
-    from packaging.pylock import Package, Pylock
+    from packaging.pylock import Package
     from packaging.tags import Tag
 
 AGAIN = "Lock again with the tool that wrote it."
@@ -122,7 +122,14 @@ def chosen(document: Toml, python: Solved, inputs: Inputs) -> tuple[PipPackage, 
             f"{place}: does not fit to Python {python.version} on {inputs.platform}: {error}",
             "Name another version of python in environment.yml, or lock for this one.",
         ) from None
-    taken = [_package(lock, package, source, document) for package, source in selected]
+    taken = []
+    for package, source in selected:
+        try:
+            taken.append(_package(package, source))
+        except InputError as error:
+            # To look for the place of each package would take longer than all else.
+            place = document.where("packages", list(lock.packages).index(package))
+            raise InputError(f"{place}: {error.message}", error.hint) from None
     return tuple(sorted(taken, key=lambda package: package.name))
 
 
@@ -133,33 +140,30 @@ def _environment(inputs: Inputs, python: Solved) -> tuple[Any, dict[str, str]]:
     return markers(inputs.platform, python, versions), versions
 
 
-def _package(lock: Pylock, package: Package, source: Any, document: Toml) -> PipPackage:
-    where = document.where("packages", list(lock.packages).index(package))
+def _package(package: Package, source: Any) -> PipPackage:
     name = str(package.name)
     if package.directory is not None:
-        raise InputError(f"{where}: {name} stands in a local directory", REMEDY)
+        raise InputError(f"{name} stands in a local directory", REMEDY)
     if package.vcs is not None:
         raise InputError(
-            f"{where}: {name} comes from version control, which has no hash",
+            f"{name} comes from version control, which has no hash",
             "Build a wheel of it and lock that, or name it in requirements.txt as "
             f"`{name} @ git+URL@COMMIT`.",
         )
     if not source.url:
-        raise InputError(f"{where}: {name} stands in a local file: {source.path}", REMEDY)
+        raise InputError(f"{name} stands in a local file: {source.path}", REMEDY)
     if getattr(source, "subdirectory", None):
         raise InputError(
-            f"{where}: {name} stands in a directory of an archive, which cannot be installed here",
-            REMEDY,
+            f"{name} stands in a directory of an archive, which cannot be installed here", REMEDY
         )
     digest = dict(source.hashes).get("sha256")
     if digest is None:
-        raise InputError(f"{where}: {name} has no sha256", AGAIN)
+        raise InputError(f"{name} has no sha256", AGAIN)
     url = without_user(source.url.partition("#")[0])
     pinned = PipPackage(name, url, digest.lower())
     if getattr(source, "filename", pinned.filename) != pinned.filename:
         raise InputError(
-            f"{where}: {name} is called {source.filename}, but its URL ends in {pinned.filename}",
-            AGAIN,
+            f"{name} is called {source.filename}, but its URL ends in {pinned.filename}", AGAIN
         )
     return pinned
 

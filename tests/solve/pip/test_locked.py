@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,14 @@ def test_markers_are_those_of_the_platform_and_its_python(choose: Any) -> None:
     assert choose(text) == ["b-1.0-py3-none-any.whl"]
     assert choose(text, "win-64", python("3.12.0")) == ["a-1.0-py3-none-any.whl"]
     assert choose(text, "linux-aarch64") == ["b-1.0-py3-none-any.whl", "c-1.0-py3-none-any.whl"]
+
+
+def test_a_long_lock_takes_no_square_of_its_time(choose: Any) -> None:
+    lines = "# via\n" * 20
+    text = "".join(package(f"p{n}", wheel(f"p{n}"), more=lines) for n in range(600))
+    start = time.monotonic()
+    assert len(choose(text)) == 600
+    assert time.monotonic() - start < 5
 
 
 def test_what_has_no_wheel_is_built_from_its_sdist(choose: Any) -> None:
