@@ -45,12 +45,18 @@ def _last_part(path: str) -> str:
 
 
 def _path_of(url: str) -> str:
-    """Return the path of a URL; most have nothing behind it, nor brackets to be looked into."""
+    """Return the path of a URL, an empty text for what is none.
+
+    Most have nothing behind it, nor brackets to be looked into.
+    """
     if not set(url) & set("?#;[]@"):
         return url.partition("://")[2].partition("/")[2]
     from urllib.parse import urlsplit
 
-    return urlsplit(url).path
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
 
 
 @dataclass(frozen=True)

@@ -307,6 +307,7 @@ def test_urls_of_all_kinds(url: str) -> None:
         (f"{CHANNEL}/linux-64/a%0A-1-0.conda#{A}", "control character"),
         (f"{CHANNEL}/linux-64/a%00-1-0.conda#{A}", "control character"),
         (f"{CHANNEL}/linux-64/a-1%5C-0.conda#{A}", "not the URL of a conda package"),
+        (f"https://[a.example/linux-64/a-1-0.conda#{A}", "not the URL of a conda package"),
         (f"{CHANNEL}/osx-64/python-3.12-0.conda#{A}", "a package for osx-64"),
         (f"{CHANNEL}/python-3.12-0.conda#{A}", "a package for conda-forge"),
         (f"{TZDATA.url}#{A}", "a second tzdata"),
@@ -319,6 +320,7 @@ def test_urls_of_all_kinds(url: str) -> None:
         (f"# pip rich @ https://h.example/#sha256={A}", "without a usable file name"),
         (f"# pip rich @ https://h.example/a%0Ab#sha256={A}", "without a usable file name"),
         (f"# pip rich @ https://h.example/a%2Fb#sha256={A}", "without a usable file name"),
+        (f"# pip rich @ https://[h.example/a.whl#sha256={A}", "without a usable file name"),
         (f"# pip a.b @ {RICH.url}#sha256={A}", "a second a.b"),
     ],
 )
