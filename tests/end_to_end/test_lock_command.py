@@ -407,6 +407,24 @@ def test_an_exported_environment_locks_to_the_same_packages(
     assert versions(again) == versions(locked)
 
 
+def test_an_exported_environment_has_the_channels_in_their_order(
+    make_project: Any, tmp_path: Path
+) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    tiny.package(first, "app", "1.0", ["base"])
+    # It comes first in the lock, but its channel does not have that app.
+    tiny.package(second, "base", "1.0")
+    tiny.package(second, "app", "2.0")
+    for channel in (first, second):
+        tiny.index(channel)
+    names = f"[{first.as_uri()}, {second.as_uri()}]"
+    project = make_project(text=f"channels: {names}\ndependencies: [app]\n")
+    project.cnd("lock")
+    again = make_project("again", project.cnd("lock", "--export", "environment").stdout)
+    again.cnd("lock")
+    assert versions(again) == versions(project) == {"app": "1.0", "base": "1.0"}
+
+
 def test_an_export_does_not_become_an_input(locked: Project) -> None:
     locked.cnd("lock")
     before = bytes_of(locked)

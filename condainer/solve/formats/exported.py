@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
+from condainer.inputs.read import read_inputs
 from condainer.lock.address import address_of
 from condainer.lock.locks import CondaPackage, Lock
+from condainer.packages.channels import channel_of, expanded
 from condainer.settings.config import Settings
 from condainer.solve.conda_lock_file import Detail
+from condainer.system.errors import CondainerError
 
 WIDTH = 96
 
@@ -32,6 +36,21 @@ class Known:
         """The address of its image."""
         return address_of(self.lock, self.settings.mount_base_directory).digest
 
+    @property
+    def channels(self) -> list[str]:
+        """The URLs of the channels that packages are from, in the order of the inputs.
+
+        In another order, a solver does not find all of them again.
+        """
+        locks = sorted(self.locks, key=lambda lock: lock.platform)
+        used = dict.fromkeys(p.url.rsplit("/", 2)[0] for lock in locks for p in lock.conda)
+        asked: list[str] = []
+        # A lock that another tool wrote need not have inputs.
+        with suppress(CondainerError):
+            names = expanded(read_inputs(self.settings, locks[0].platform).channels)
+            asked = [channel_of(name, self.settings).url for name in names]
+        return [url for url in dict.fromkeys((*asked, *used)) if url in used]
+
     def detail(self, package: CondaPackage) -> Detail:
         """Return what is known of a conda package."""
         return self.details.get(package.url) or Detail("", None)
@@ -45,11 +64,6 @@ class Exported:
     platform: str
     text: str
     notes: tuple[str, ...]
-
-
-def channels(lock: Lock) -> list[str]:
-    """Return the URLs of the channels that the packages of a lock are from."""
-    return list(dict.fromkeys(package.url.rsplit("/", 2)[0] for package in lock.conda))
 
 
 def without_conda(lock: Lock) -> tuple[str, list[str]]:

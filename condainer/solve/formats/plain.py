@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from condainer.lock.locks import PipPackage
 from condainer.lock.makers import CONDA_LOCK
-from condainer.solve.formats.exported import Exported, Known, channels, commented, without_conda
+from condainer.solve.formats.exported import Exported, Known, commented, without_conda
 
 
 def requirements(known: Known) -> Exported:
@@ -62,7 +62,7 @@ def environment(known: Known) -> Exported:
         dependencies.append({"pip": [_with_fragment(package) for package in lock.pip]})
     content = {
         "name": lock.name,
-        "channels": [*channels(lock), "nodefaults"],
+        "channels": [*known.channels, "nodefaults"],
         "dependencies": dependencies,
         **({"variables": dict(lock.variables)} if lock.variables else {}),
     }

@@ -15,7 +15,7 @@ from condainer.lock.contents import pip_parts
 from condainer.lock.locks import CondaPackage, PipPackage, pip_name
 from condainer.lock.makers import DEFAULT
 from condainer.solve.conda_lock_file import Dumper
-from condainer.solve.formats.exported import Exported, Known, channels
+from condainer.solve.formats.exported import Exported, Known
 
 HEAD = "# Made by `cnd lock --export`. Do not edit it.\n"
 PIXI, CONDA = 6, 1
@@ -33,7 +33,6 @@ def conda(known: Known) -> Exported:
 
 def _exported(form: str, version: int, known: Known) -> Exported:
     locks = sorted(known.locks, key=lambda lock: lock.platform)
-    urls = dict.fromkeys(url for lock in locks for url in channels(lock))
     packages: dict[str, dict[str, Any]] = {}
     used = {}
     for lock in locks:
@@ -44,7 +43,10 @@ def _exported(form: str, version: int, known: Known) -> Exported:
     content = {
         "version": version,
         "environments": {
-            DEFAULT: {"channels": [{"url": f"{url}/"} for url in urls], "packages": used}
+            DEFAULT: {
+                "channels": [{"url": f"{url}/"} for url in known.channels],
+                "packages": used,
+            }
         },
         "packages": list(packages.values()),
     }
