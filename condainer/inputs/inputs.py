@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from condainer.inputs.conda_specs import Spec as Spec
+from condainer.inputs.conda_specs import Spec
 from condainer.inputs.pip_locks import PipLock
 from condainer.inputs.requirements import Line
 from condainer.lock.locks import Source

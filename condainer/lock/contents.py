@@ -16,6 +16,7 @@ LINE = re.compile(r"(?P<kind>conda|pip|sdist) (?P<path>\S+) sha256:(?P<sha256>[0
 GIT = re.compile(
     rf"vcs (?P<name>\S+) commit (?P<commit>{COMMIT})(?: subdirectory=(?P<directory>\S+))?"
 )
+# Reserved by RFC 2606: what stands in the place of the host that a package came from.
 CHANNEL = "https://channel.invalid"
 SDIST_ENDINGS = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".zip")
 
@@ -202,6 +203,3 @@ def changes_report(difference: Difference) -> dict[str, Any]:
         "variables": [asdict(change) for change in difference.variables],
         "settings": [asdict(change) for change in difference.settings],
     }
-
-
-# Reserved by RFC 2606: what stands in the place of the host that a package came from.

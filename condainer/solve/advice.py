@@ -59,9 +59,7 @@ async def _lines(
             # A virtual package is of this machine, and an archive of its own place.
             continue
         own = None if spec.channel is None else str(spec.channel.base_url).rstrip("/")
-        channels = [
-            rattler_channel(own or source, settings) for source in ((own,) if own else sources)
-        ]
+        channels = [rattler_channel(source, settings) for source in ([own] if own else sources)]
         platforms = [inputs.platform, "noarch"]
         records = await query(gateway, channels, platforms, [name])
         asked = ", ".join(inputs.channels) if own is None else wanted.text.partition("::")[0]

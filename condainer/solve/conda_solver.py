@@ -76,9 +76,10 @@ def asked_channels(inputs: Inputs, settings: Settings) -> list[Channel]:
         for part in expanded([name])
     ]
     for spec, matched in zip(inputs.specs, _match_specs(inputs.specs), strict=True):
-        for url in _spec_channels([matched]):
-            if url not in [known.url for known, _ in asked]:
-                asked.append((channel_of(url, settings), spec.where))
+        own = matched.channel
+        url = str(own.base_url).rstrip("/") if own is not None else ""
+        if url and url not in [known.url for known, _ in asked]:
+            asked.append((channel_of(url, settings), spec.where))
     forbidden.demand_channels(((channel.url, where) for channel, where in asked), settings)
     return [channel for channel, _ in asked]
 
@@ -120,13 +121,6 @@ def _on_a_channel(text: str) -> str:
     of_r = re.match(r"r(-|\W|$)", match["package"])
     wanted = ("pkgs/r" if of_r else "pkgs/main") if match["name"] == "defaults" else match["name"]
     return f"{expanded([wanted])[0]}{match['rest']}"
-
-
-def _spec_channels(specs: Sequence[MatchSpec]) -> list[str]:
-    """Return the channels that specs of the form `channel::name` ask for."""
-    return list(
-        dict.fromkeys(str(s.channel.base_url).rstrip("/") for s in specs if s.channel is not None)
-    )
 
 
 def _solve_from_mirrors(
@@ -187,7 +181,7 @@ async def solve_embedded(
     inputs: Inputs,
     settings: Settings,
     reporter: Reporter,
-    held: Sequence[CondaPackage] = (),
+    held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
     """Solve with rattler; as Engine.solve() has it."""
     from rattler import exceptions

@@ -51,7 +51,7 @@ class Engine:
         inputs: Inputs,
         settings: Settings,
         reporter: Reporter,
-        held: Sequence[CondaPackage] = (),
+        held: Sequence[CondaPackage],
     ) -> list[RepoDataRecord]:
         """Return the packages that satisfy specs, with the URLs that they have at `sources`.
 

@@ -52,7 +52,7 @@ def solve(
     specs: Sequence[MatchSpec],
     inputs: Inputs,
     settings: Settings,
-    held: Sequence[CondaPackage] = (),
+    held: Sequence[CondaPackage],
 ) -> list[RepoDataRecord]:
     """Solve as Engine.solve() has it; raises ToolError when the executable does not do its work."""
     if not specs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from condainer.lock.explicit import pip_line
 from condainer.lock.locks import PipPackage
 from condainer.lock.makers import CONDA_LOCK
 from condainer.solve.formats.exported import Exported, Known, commented, without_conda
@@ -42,14 +43,9 @@ def explicit(known: Known) -> Exported:
     if not all(known.detail(package).md5 for package in lock.conda):
         notes.append(f"{CONDA_LOCK} does not have the md5 of all packages, which older conda needs")
     if lock.pip:
-        lines += [f"# pip {_with_fragment(package)}" for package in lock.pip]
+        lines += [pip_line(package) for package in lock.pip]
         notes.append("pip packages are in comments, which conda-lock reads and conda does not")
     return Exported("explicit", lock.platform, "\n".join(lines) + "\n", tuple(notes))
-
-
-def _with_fragment(package: PipPackage) -> str:
-    known = f"#sha256={package.sha256}" if package.sha256 else ""
-    return f"{package.name} @ {package.url}{known}"
 
 
 def environment(known: Known) -> Exported:
@@ -59,7 +55,8 @@ def environment(known: Known) -> Exported:
     lock = known.lock
     dependencies: list[object] = ["=".join(p.parts) for p in lock.conda]
     if lock.pip:
-        dependencies.append({"pip": [_with_fragment(package) for package in lock.pip]})
+        lines = [pip_line(package).removeprefix("# pip ") for package in lock.pip]
+        dependencies.append({"pip": lines})
     content = {
         "name": lock.name,
         "channels": [*known.channels, "nodefaults"],
