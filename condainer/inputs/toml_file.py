@@ -50,8 +50,8 @@ class Toml:
             common = 0
             while common < min(len(place), len(keys)) and place[common] == keys[common]:
                 common += 1
-            # A table that holds more than what is looked for is not its place.
-            if common > best and common == len(place):
+            # A table beside what is looked for is not its place; one around it, or in it, is.
+            if common > best and common in (len(place), len(keys)):
                 best, line = common, number
         return f"{self.path}:{line}" if line else str(self.path)
 

@@ -20,6 +20,7 @@ from condainer.inputs.manifests.workspace_platforms import (
     Platform,
     chosen,
     declared,
+    fits,
     virtual_packages,
 )
 from condainer.inputs.missing import no_environment_file
@@ -51,6 +52,8 @@ OF_WORKSPACE = (*ABOUT, "channels", "platforms", OPTIONS, *FIXED)
 # Where a manifest of its own has what a table of pyproject.toml has otherwise.
 OF_ROOT = ("workspace", "project", "feature", "environments", "package", "tool", "$schema")
 TOLD = (*ASIDE, "package")
+# What the name of a family of platforms is, or begins with.
+SYSTEMS = ("linux", "osx", "macos", "unix", "win", "emscripten", "wasi", "freebsd", "zos")
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,9 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
     workspace = _workspace(document)
     name = settings.environment or DEFAULT
     features = _features(workspace, name)
-    for feature in features:
-        _check(feature, workspace)
     known = declared(workspace.table, lambda *keys: workspace.where(workspace.kind, *keys))
+    for feature in features:
+        _check(feature, workspace, known)
     here = _of_platform(workspace, features, known, platform)
     if not here:
         offered = ", ".join(platforms(document, settings)) or "none"
@@ -226,7 +229,7 @@ def _feature(workspace: Workspace, name: str, where: str) -> Feature:
     raise InputError(f"{where}: there is no feature `{name}`", f"The file has {known}.")
 
 
-def _check(feature: Feature, workspace: Workspace) -> None:
+def _check(feature: Feature, workspace: Workspace, known: Sequence[Platform]) -> None:
     """Refuse what a feature says that cannot be done here."""
     if feature.keys:
         _known(feature.table, OF_FEATURE, workspace, feature.keys)
@@ -235,6 +238,12 @@ def _check(feature: Feature, workspace: Workspace) -> None:
     targets = _table(feature.table, "target", workspace, feature.keys)
     for name in targets:
         keys = (*feature.keys, "target", name)
+        system = "*" in name or name.partition("-")[0] in SYSTEMS
+        if not (system or any(fits(name, [platform]) for platform in known)):
+            raise InputError(
+                f"{workspace.where(*keys)}: there is no platform `{name}`",
+                "Write one of the `platforms` of the workspace, or `linux`, `osx`, `unix`, `win`.",
+            )
         _known(_table(targets, name, workspace, keys[:-1]), OF_TARGET, workspace, keys)
 
 
@@ -336,26 +345,22 @@ def _overruled(options: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 def _merged(
     workspace: Workspace, feature: Feature, here: Sequence[Platform], kind: str
 ) -> dict[str, tuple[Any, str]]:
-    """Return the entries of a table of dependencies with those of the targets that fit."""
+    """Return the entries of a table of dependencies with those of the targets that fit.
+
+    The later target wins, whichever is nearer: pixi has it so.
+    """
     tables = [(feature.table, feature.keys)]
     targets = _table(feature.table, "target", workspace, feature.keys)
-    for name in _targets(here):
+    for name in targets:
         keys = (*feature.keys, "target", name)
-        tables.append((_table(targets, name, workspace, keys[:-1]), keys))
+        if fits(name, here):
+            tables.append((_table(targets, name, workspace, keys[:-1]), keys))
     merged: dict[str, tuple[Any, str]] = {}
     for table, keys in tables:
         entries = _table(table, kind, workspace, keys)
         for name, entry in entries.items():
             merged[name.lower()] = entry, workspace.where(*keys, kind, name)
     return merged
-
-
-def _targets(here: Sequence[Platform]) -> list[str]:
-    """Return the names of the targets that a platform belongs to, those that win last."""
-    subdir = here[0].subdir
-    system = subdir.partition("-")[0]
-    family = [] if system == "win" else ["unix"]
-    return list(dict.fromkeys((*family, system, subdir, *(item.name for item in here))))
 
 
 def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, str]:

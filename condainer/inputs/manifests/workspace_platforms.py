@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from condainer.settings import virtual
@@ -83,6 +84,17 @@ def chosen(
         for item in fitting
         if any(item in of_feature and of_feature != fitting for of_feature in sets)
     ]
+
+
+def fits(selector: str, here: Sequence[Platform]) -> bool:
+    """Tell whether a target is for platforms of one subdir: its family, it, or a name with `*`."""
+    subdir, names = here[0].subdir, {item.name for item in here}
+    system = subdir.partition("-")[0]
+    family = {system} if system == "win" else {system, "unix"}
+    family |= {"macos"} if system == "osx" else set()
+    return selector in family | {subdir} | names or (
+        "*" in selector and any(fnmatchcase(name, selector) for name in names)
+    )
 
 
 def virtual_packages(

@@ -130,6 +130,18 @@ def test_what_a_target_says_overrules(read: Any) -> None:
     ) == {"a 2.*", "b 2.*", "c"}
 
 
+def test_the_later_target_wins_by_whichever_name(read: Any) -> None:
+    text = HEAD.replace('"osx-arm64"', '"osx-arm64", {name = "cuda-l", platform = "linux-64"}')
+    text += (
+        '[target.linux-64.dependencies]\na = "3.*"\n[target.unix.dependencies]\na = "2.*"\n'
+        '[target.macos.dependencies]\nb = "*"\n[target."cuda-*".dependencies]\na = "4.*"\n'
+        '[feature.c]\nplatforms = ["cuda-l"]\n[environments]\nc = ["c"]\n'
+    )
+    assert specs(read(text)) == ["a 2.*"]
+    assert specs(read(text, "osx-arm64")) == ["a 2.*", "b"]
+    assert specs(read(text, "linux-64", "pixi.toml", "environment=c")) == ["a 4.*"]
+
+
 def test_environments_are_made_of_features(read: Any, tmp_path: Path) -> None:
     text = (
         HEAD + '[dependencies]\na = "*"\n[feature.one.dependencies]\na = ">=2"\nb = "*"\n'
@@ -223,6 +235,7 @@ def test_options_of_pypi(read: Any, tmp_path: Path) -> None:
         ("[dev]\na = {path = '.'}\n", 4, "`dev` is not possible here"),
         ("[dependancies]\na = '*'\n", 4, "`dependancies` is not possible here"),
         ("[target.linux.constraints]\na = '*'\n", 4, "`constraints` is not possible here"),
+        ("[target.linux64.dependencies]\na = '*'\n", 4, "there is no platform `linux64`"),
         ("[pypi-options]\nno-build-isolation = ['a']\n", 5, "`no-build-isolation` with"),
         ("[pypi-options]\nindex-strategy = 'unsafe-best-match'\n", 5, "`index-strategy` with"),
         ("[system-requirements]\nlibc = {family = 'musl', version = '1'}\n", 4, "family 'musl'"),
@@ -456,13 +469,15 @@ def test_places_of_keys(tmp_path: Path) -> None:
     document = toml_file.load(path, read_bytes)
     for keys, line in (
         (("a", "b c", "d"), 1),
+        (("a", "b c"), 1),
+        (("a", "x"), None),
         (("t", "y"), 7),
         (("t", "absent"), 2),
         (("list", 0, "n"), 9),
         (("list", 1), 10),
         (("list", 1, "sub", "m"), 13),
     ):
-        assert document.where(*keys) == f"{path}:{line}"
+        assert document.where(*keys) == (f"{path}:{line}" if line else str(path))
     assert document.where("absent") == str(path)
     assert not workspace.is_one(document)
 
