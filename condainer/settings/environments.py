@@ -163,9 +163,13 @@ def _from_variable(name: str) -> bool:
     return os.environ.get(ENVIRONMENT) == name
 
 
+def suffixed(name: str, settings: Settings) -> str:
+    """Return the name of a project as that of an environment that has none of its own."""
+    of = settings.environment_name
+    return name if of in ("", DEFAULT) else f"{name}-{of}"
+
+
 def name_in(directory: Path, settings: Settings) -> str:
     """Return the name of an environment that has none of its own: that of its directory."""
-    of = settings.environment_name
-    name = directory.name if of in ("", DEFAULT) else f"{directory.name}-{of}"
     # It need not be UTF-8, but a lockfile is.
-    return os.fsencode(name).decode(errors="replace")
+    return os.fsencode(suffixed(directory.name, settings)).decode(errors="replace")
