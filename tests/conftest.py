@@ -23,7 +23,9 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A busy machine is no reason for a test to fail.
-hypothesis.settings.register_profile("condainer", deadline=None)
+hypothesis.settings.register_profile(
+    "condainer", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("condainer")
 
 # Resolved before any test moves HOME, so that wheels are not downloaded again for each.

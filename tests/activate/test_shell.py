@@ -294,7 +294,7 @@ except shell.CommandNotStarted as error:
 
 def execute(path: str, *argv: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", EXECUTE, path, *argv]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def executable(path: Path, text: str, mode: int = 0o755) -> str:
@@ -365,7 +365,7 @@ def test_nothing_else_runs_in_the_place_of_a_command_of_an_image(
         if content:
             sentinel.write_text(content)
         command = [sys.executable, "-c", start, path, "tool"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if content == f"{ADDRESS}\n":
             assert done.returncode == status, done.stdout
             assert said in done.stdout
@@ -385,7 +385,7 @@ def run_shell(
     needs_program(kind)
     argv = [*SHELLS[kind], "-c", text]
     return subprocess.run(
-        argv, capture_output=True, text=True, cwd=cwd, env=env, check=False, timeout=20
+        argv, capture_output=True, text=True, cwd=cwd, env=env, check=False
     )
 
 
@@ -516,7 +516,7 @@ def test_executed_instead_of_sourced(program: list[str], name: str, project: Pat
     if shutil.which(program[0]) is None:
         pytest.skip(f"{program[0]} is not installed")
     done = subprocess.run(
-        [*program, name], capture_output=True, text=True, cwd=project, check=False, timeout=20
+        [*program, name], capture_output=True, text=True, cwd=project, check=False
     )
     assert done.returncode == 1
     assert done.stderr.startswith("cnd: use it as: source ")
@@ -551,7 +551,6 @@ def on_terminal(argv: list[str], env: dict[str, str], cwd: Path, typed: str) -> 
     return shown.decode()
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", SHELLS)
 def test_prompt_while_active(kind: str, project: Path, tmp_path: Path) -> None:
     if shutil.which(kind) is None:
@@ -565,7 +564,6 @@ def test_prompt_while_active(kind: str, project: Path, tmp_path: Path) -> None:
     assert "same" in shown
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["bash", "zsh", "sh", "fish"])
 def test_interactive_shell_survives_start_up_files(kind: str, prefix: Path, tmp_path: Path) -> None:
     program = shutil.which(kind)

@@ -351,7 +351,6 @@ def test_entries_that_others_could_change(
     assert as_us(lambda: trust.demand(entry, replace(settings, trust="anyone"))) == "None"
 
 
-@pytest.mark.timeout(10)
 @pytest.mark.parametrize("damage", REPLACED)
 def test_what_stands_in_the_place_of_a_file_is_not_opened(
     tmp_path: Path, damage: Callable[[Entry], None]
@@ -535,7 +534,6 @@ def test_of_two_signers_one_is_enough(
     assert all("signed by ED25519 key SHA256:" in line for line in told)
 
 
-@pytest.mark.timeout(20)
 def test_what_others_leave_among_the_signatures(
     signed: tuple[Entry, Settings], keys: tuple[Key, Key], tmp_path: Path
 ) -> None:

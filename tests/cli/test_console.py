@@ -101,7 +101,6 @@ def test_bars_on_a_real_terminal() -> None:
             stdin=theirs,
             stdout=subprocess.PIPE,
             stderr=theirs,
-            timeout=20,
         )
         os.close(theirs)
         shown = b""

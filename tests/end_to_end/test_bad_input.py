@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +98,8 @@ def test_alias_bombs_end_quickly(bad: Project) -> None:
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
     bad.write("\n".join([*rows, "dependencies: *a11"]))
-    start = time.monotonic()
+    # Otherwise, it does not end.
     assert "too many" in bad.cnd("build", status=4).stderr
-    assert time.monotonic() - start < 20
 
 
 @pytest.mark.parametrize(
@@ -317,7 +315,6 @@ def test_strange_project_paths(make_project: Any, name: str) -> None:
         ("Compressing", signal.SIGINT, 130),
         ("Compiling", signal.SIGTERM, 143),
         ("Resolving pip", signal.SIGINT, 130),
-        ("Publishing", signal.SIGINT, 130),
     ],
 )
 def test_interruption(bad: Project, step: str, number: int, status: int) -> None:
@@ -341,8 +338,41 @@ def test_interruption(bad: Project, step: str, number: int, status: int) -> None
             os.killpg(child.pid, number)
             break
     output += child.stderr.readlines()
-    assert child.wait(60) == status, output
+    assert child.wait() == status, output
     assert "Traceback" not in "".join(output)
+    assert leftovers(bad) == []
+    assert not bad.json("build")["hit"]
+
+
+# Interrupts the build when it writes the manifest: this step takes but a moment.
+PUBLISHING = """
+import os, signal, sys
+from condainer.__main__ import entry
+def strike(name, given, blows=[]):
+    written = name == "open" and "w" in str(given[1]) and str(given[0]).endswith("/manifest.json")
+    if written and not blows:
+        blows.append(given)
+        os.killpg(0, signal.SIGINT)
+sys.addaudithook(strike)
+sys.argv[1:] = ["build"]
+entry()
+"""
+
+
+def test_an_interruption_while_the_image_is_published(bad: Project) -> None:
+    bad.write(SMALL)
+    done = subprocess.run(
+        [sys.executable, "-c", PUBLISHING],
+        cwd=bad.path,
+        env=unmeasured(bad.environment),
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert done.returncode == 130, done.stderr
+    assert "Publishing ..." in done.stderr
+    assert "Traceback" not in done.stderr
     assert leftovers(bad) == []
     assert not bad.json("build")["hit"]
 

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -316,17 +315,12 @@ def test_a_wait_for_another_builder_names_it_and_is_bounded(project: Project) ->
     locks.mkdir(parents=True)
     pulling = project.cache / "tmp" / f"{address}.elsewhere.4711.x_3-pull"
     pulling.mkdir(parents=True)
-    holder = subprocess.Popen(
-        ["flock", str(locks / f"{address}.lock"), "sleep", "60"], start_new_session=True
-    )
-    try:
-        time.sleep(0.3)
+    hold = ["flock", str(locks / f"{address}.lock"), "sh", "-c", "echo held; read word"]
+    with subprocess.Popen(hold, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
         done = project.cnd("--set", "lock_timeout=1", "build")
-        told = (
-            r"Waiting for \S+ on elsewhere \(process 4711\), who has been pulling this image since"
-        )
-        assert re.search(told, done.stderr)
-        assert "building as well" in done.stderr
-    finally:
-        os.killpg(holder.pid, 9)
-        holder.wait()
+        holder.communicate()
+    told = r"Waiting for \S+ on elsewhere \(process 4711\), who has been pulling this image since"
+    assert re.search(told, done.stderr)
+    assert "building as well" in done.stderr

@@ -22,14 +22,13 @@ from condainer.cli import complete, summaries
 from condainer.commands.system import completion
 from tests.helpers.needed import needs
 from tests.helpers.projects import Project
+from tests.helpers.waiting import PATIENCE
 
 SEVERAL = """\
 environments:
   lab: {environment_yml: environment.yml}
   gpu-test: {environment_yml: gpu.yml}
 """
-# How long a shell may take for anything, in seconds.
-PATIENCE = 60
 # What a completion may not import: a solver, downloads, or what draws progress.
 HEAVY = {"rattler", "conda_lock", "requests", "rich", "ruamel"}
 # As bash calls a completion function; outside of one, it has no compopt.

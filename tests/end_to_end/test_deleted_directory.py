@@ -33,7 +33,6 @@ def gone(project: Project, tmp_path: Path, *arguments: str) -> subprocess.Comple
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
     )
     assert "Errno" not in done.stderr
     assert "No such file" not in done.stderr

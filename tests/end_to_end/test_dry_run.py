@@ -68,7 +68,6 @@ def states(roots: list[Path]) -> Iterator[tuple[str, int, int, int, int]]:
             yield (str(path), state.st_ino, state.st_mode, state.st_size, state.st_mtime_ns)
 
 
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("stage", ["new", "locked", "built", "stale"])
 def test_every_command(project: Project, tmp_path: Path, stage: str) -> None:
     (project.path / "environment.yml").unlink()

@@ -230,7 +230,7 @@ def test_a_login_comes_from_netrc(
 
     handler = functools.partial(Closed, directory=str(channel.parent))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
-        threading.Thread(target=running.serve_forever, daemon=True).start()
+        threading.Thread(target=running.serve_forever, args=(0.02,), daemon=True).start()
         netrc = isolated_user / ".netrc"
         netrc.write_text("machine 127.0.0.1 login me password secret\n")
         netrc.chmod(0o600)

@@ -92,7 +92,7 @@ def test_a_build_with_an_installer_is_the_embedded_ones(
 def test_several_processes_run_it_once(tmp_path: Path) -> None:
     path = slow(tmp_path)
     processes = [start(path) for _ in range(3)]
-    said = {process.communicate(timeout=60)[0] for process in processes}
+    said = {process.communicate()[0] for process in processes}
     assert [process.returncode for process in processes] == [0, 0, 0]
     assert said == {f"{installer.found(path)}\n"}
     assert runs(tmp_path) == 1
@@ -104,9 +104,9 @@ def test_without_locks_the_first_to_finish_is_used_by_all(tmp_path: Path) -> Non
     (tmp_path / "wait").touch()
     # As where a file system has no locks: nobody waits for another.
     both = [start(path, patience=0.0) for _ in range(2)]
-    until(lambda: runs(tmp_path) == 2, seconds=60)
+    until(lambda: runs(tmp_path) == 2)
     (tmp_path / "wait").unlink()
-    said = {process.communicate(timeout=60)[0] for process in both}
+    said = {process.communicate()[0] for process in both}
     assert said == {f"{installer.found(path)}\n"}
     assert not remains(path)
 
@@ -115,9 +115,9 @@ def test_what_a_killed_process_left_is_cleaned_and_not_used(tmp_path: Path) -> N
     path = slow(tmp_path)
     (tmp_path / "wait").touch()
     victim = start(path)
-    until(lambda: runs(tmp_path) == 1, seconds=60)
+    until(lambda: runs(tmp_path) == 1)
     home = next((user_cache() / "engines").iterdir())
-    until(lambda: list(home.glob("*/bin")), seconds=60)
+    until(lambda: list(home.glob("*/bin")))
     victim.send_signal(signal.SIGKILL)
     victim.wait()
     assert installer.found(path) is None

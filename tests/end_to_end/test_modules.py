@@ -57,7 +57,6 @@ def shell(project: Project, begin: str, script: str) -> list[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -145,7 +144,6 @@ def test_full_activation_in_other_shells(built: Project, tmp_path: Path, kind: s
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     said, *after = done.stdout.splitlines()
     assert (said, done.stderr) == (str(prefix), "")

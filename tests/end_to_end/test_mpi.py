@@ -15,7 +15,7 @@ from tests.helpers.needed import needs
 from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site
 
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
+pytestmark = pytest.mark.xdist_group("accounts")
 
 RANKS = 4
 # Longer than the linger: the rank that leaves first must not take the mount with it.
@@ -90,7 +90,7 @@ def taken(site: Site, user: Account, how: str) -> Iterator[None]:
         yield
         assert holder.stdin is not None
         holder.stdin.close()
-        assert holder.wait(10) == 0
+        assert holder.wait() == 0
 
 
 def test_ranks_of_mpirun(site: Site, users: list[Account], ranks: Path) -> None:

@@ -28,7 +28,7 @@ from tests.helpers.needed import needs
 from tests.helpers.projects import TOP
 from tests.slurm.site import public_python
 
-pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.xdist_group("packages")
 
 PINNED = TOP / "tools/packaging-pins.txt"
 MINE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}
@@ -191,16 +191,16 @@ def test_an_installation(bench: Bench, user: Account, tool: str, source: str) ->
     if tool == "uv":
         options = ("--no-index", "--find-links", str(bench.place / "wheels"), "--python", python)
         command = (str(bench.tools / "uv"), "tool", "install", *options, package)
-        user.run(*command, environment=variables, timeout=600)
+        user.run(*command, environment=variables)
         prefix, programs = user.home / ".local/share/uv/tools/condainer", user.home / ".local/bin"
     elif tool == "pipx":
         arguments = ("install", "--python", python, package)
-        user.run(str(bench.tools / "pipx"), *arguments, environment=variables, timeout=600)
+        user.run(str(bench.tools / "pipx"), *arguments, environment=variables)
         prefix, programs = user.home / ".local/share/pipx/venvs/condainer", user.home / ".local/bin"
     else:
         user.run(python, "-m", "venv", str(venv), environment=variables)
         install = (str(venv / "bin/pip"), "install", "--quiet", package)
-        user.run(*install, environment=variables, timeout=600)
+        user.run(*install, environment=variables)
         link = "mkdir -p ~/.local/bin && ln -s ~/venv/bin/cnd ~/.local/bin/"
         user.run("bash", "-c", link, environment=MINE)
         prefix, programs = venv, user.home / ".local/bin"

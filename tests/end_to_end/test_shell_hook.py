@@ -46,7 +46,6 @@ probe-prefix
     assert wait_until(lambda: not mounted(prefix))
 
 
-@pytest.mark.timeout(120)
 def test_direnv(built: Project) -> None:
     if shutil.which("direnv") is None:
         needs("direnv")

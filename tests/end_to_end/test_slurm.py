@@ -18,7 +18,7 @@ from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site, Tracking
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
-pytestmark = [pytest.mark.timeout(120), pytest.mark.xdist_group("accounts")]
+pytestmark = pytest.mark.xdist_group("accounts")
 
 # Reads from the image until told to end; a listing is never answered from the page cache.
 READER = """
@@ -37,7 +37,7 @@ def cleared(site: Site) -> Iterator[None]:
 
 def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
     """Return the status and the outputs of a command."""
-    stdout, stderr = child.communicate(timeout=60)
+    stdout, stderr = child.communicate()
     return child.returncode, stdout, stderr
 
 
@@ -63,7 +63,7 @@ def test_later_commands_of_a_step_enter_its_mount_quickly(
         ./cnd --quiet build
         show='readlink /proc/self/ns/mnt; probe-prefix'
         ./short exec sh -c "$show"; echo $?
-        ./cnd exec sh -c "$show; touch ready; exec sleep 60" & first=$!
+        ./cnd exec sh -c "$show; touch ready; exec sleep 3600" & first=$!
         notes={site.base}/.condainer-$(id -u)/*-job_${{SLURM_JOB_ID}}_$SLURM_STEP_ID.namespace
         until [ -e ready ] && grep -qv '^0 ' $notes; do
             sleep 0.05
@@ -94,7 +94,8 @@ def test_daemons_are_killed_with_the_step(
 ) -> None:
     """The stand-in for proctrack/cgroup does what that does; neither may kill before the end."""
     script = """
-        setsid sh -c 'sleep 300 & echo $!' >"$HOME/daemon"
+        setsid sh -c 'sleep 3600 & echo $!' >"$HOME/daemon"
+        until [ -s "$HOME/daemon" ]; do sleep 0.05; done
         sleep 0.5; kill -0 $(cat "$HOME/daemon") && echo alive
     """
     with contextlib.ExitStack() as stack:
@@ -185,8 +186,8 @@ command -v probe-prefix || echo "gone from $PATH"
 def test_cancelled_job(site: Site, users: list[Account], harsh: Cluster) -> None:
     user = users[0]
     # A batch step, and a step of its own with several tasks, both in the image.
-    inner = f"srun -n 4 {site.cnd} exec -- sh -c 'touch cancelled.runs; exec sleep 300'"
-    script = f"{site.cnd} exec -- sleep 300 & {inner}"
+    inner = f"srun -n 4 {site.cnd} exec -- sh -c 'touch cancelled.runs; exec sleep 3600'"
+    script = f"{site.cnd} exec -- sleep 3600 & {inner}"
     job = harsh.submit(script, "--ntasks=4", account=user)
     until((user.home / "cancelled.runs").exists, harsh.log_ends())
     harsh.run("scancel", job, account=user)
@@ -243,13 +244,18 @@ def test_first_rank_that_leaves_breaks_nobody(
     site: Site, users: list[Account], harsh: Cluster
 ) -> None:
     script = """
-        [ $SLURM_PROCID = 0 ] && exec probe-prefix
+        touch rank.$SLURM_PROCID
+        if [ $SLURM_PROCID = 0 ]; then
+            until [ -e rank.1 ] && [ -e rank.2 ] && [ -e rank.3 ]; do sleep 0.05; done
+            exec probe-prefix
+        fi
         for turn in 1 2 3 4 5 6; do ls "$CONDA_PREFIX/conda-meta" >/dev/null || exit 70
             sleep 0.2; done
         exec probe-prefix
     """
     # The first one mounts.
-    late = f"[ $SLURM_PROCID = 0 ] || sleep 0.5; exec {site.cnd} exec -- sh -c '{script}'"
+    wait = "[ $SLURM_PROCID = 0 ] || until [ -e rank.0 ]; do sleep 0.05; done"
+    late = f"{wait}; exec {site.cnd} exec -- sh -c '{script}'"
     done = harsh.run("srun", "-n", "4", "sh", "-c", late, account=users[0])
     assert done.stdout == 4 * f"{site.prefix}\n", done.stderr
     site.tidy()

@@ -15,7 +15,7 @@ from tests.helpers.projects import Project
 from tests.helpers.waiting import until
 
 # `cnd umount --all` unmounts what other tests of the same user have mounted.
-pytestmark = [pytest.mark.timeout(240), pytest.mark.xdist_group("accounts")]
+pytestmark = pytest.mark.xdist_group("accounts")
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from tests.torture import collect, crowd, dead, kills, mounts, network, registry
 from tests.torture.bench import PYTHON, Bench
 
 
-@pytest.mark.timeout(300)
 def test_killed_builds(tmp_path: Path, channel: Path) -> None:
     bench = Bench(tmp_path / "bench", channel)
     result = kills.campaign(bench, 12, seed=1)
@@ -24,13 +23,11 @@ def test_killed_builds(tmp_path: Path, channel: Path) -> None:
     assert result.absent + result.published == 12
 
 
-@pytest.mark.timeout(300)
 def test_killed_builds_with_python(tmp_path: Path, channel: Path) -> None:
     result = kills.campaign(Bench(tmp_path / "bench", channel, PYTHON), 3, seed=2)
     assert result.problems == []
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("how", crowd.HOWS)
 def test_builders_at_once(tmp_path: Path, channel: Path, how: str) -> None:
     if shutil.which("gcc") is None:
@@ -43,7 +40,6 @@ def test_builders_at_once(tmp_path: Path, channel: Path, how: str) -> None:
         assert outcome.built == 1
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.xdist_group("accounts")
 def test_steps_of_slurm(site: Site, users: list[Account], harsh: Cluster) -> None:
     try:
@@ -54,7 +50,6 @@ def test_steps_of_slurm(site: Site, users: list[Account], harsh: Cluster) -> Non
     assert result.total == 10
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("way", ["direct", "private"])
 def test_killed_mounts(tmp_path: Path, channel: Path, way: str) -> None:
     bench = Bench(tmp_path / "bench", channel, PYTHON)
@@ -77,13 +72,11 @@ def test_a_damaged_python_of_the_channel_takes_nothing_from_elsewhere(
         assert subprocess.run(python).returncode == status
 
 
-@pytest.mark.timeout(300)
 def test_no_other_python_while_daemons_are_dead(tmp_path: Path, channel: Path) -> None:
     figures = dead.campaign(Bench(tmp_path / "bench", channel, PYTHON), 16, seed=1)
     assert figures.problems == ()
 
 
-@pytest.mark.timeout(300)
 def test_no_other_python_in_a_storm(tmp_path: Path, channel: Path) -> None:
     figures = storm.campaign(Bench(tmp_path / "bench", channel, PYTHON), 30, seed=1)
     assert figures.problems == ()
@@ -91,7 +84,6 @@ def test_no_other_python_in_a_storm(tmp_path: Path, channel: Path) -> None:
     assert "killed" in figures.lines[0]
 
 
-@pytest.mark.timeout(300)
 def test_runs_against_collections(tmp_path: Path, channel: Path) -> None:
     yard = collect.campaign(collect.prepared(tmp_path, channel), 12, 3, seed=1)
     assert yard.problems == []
@@ -99,7 +91,6 @@ def test_runs_against_collections(tmp_path: Path, channel: Path) -> None:
     assert yard.moved > 0
 
 
-@pytest.mark.timeout(120)
 def test_mirrors_that_misbehave_at_random(tmp_path: Path) -> None:
     outcome = network.campaign(tmp_path, 12, seed=3)
     assert outcome.problems == []
@@ -108,7 +99,6 @@ def test_mirrors_that_misbehave_at_random(tmp_path: Path) -> None:
     assert outcome.requests > 12 * network.FILES
 
 
-@pytest.mark.timeout(120)
 def test_killed_transfers_and_a_registry_that_misbehaves(tmp_path: Path, channel: Path) -> None:
     bench = Bench(tmp_path / "bench", channel, PYTHON)
     pushes, pulls = registry.kills(bench, 2, seed=1)

@@ -18,6 +18,7 @@ import pytest
 from tests.helpers.keys import Key, allow, make_key
 from tests.helpers.members import Member
 from tests.helpers.projects import Project
+from tests.helpers.waiting import until
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = pytest.mark.xdist_group("accounts")
@@ -186,8 +187,8 @@ def agent(tmp_path: Path) -> Iterator[str]:
     """The socket of an agent of the test's own."""
     socket = str(tmp_path / "agent")
     child = subprocess.Popen(["ssh-agent", "-D", "-a", socket], stdout=subprocess.DEVNULL)
-    while not Path(socket).exists():
-        assert child.poll() is None
+    until(lambda: Path(socket).exists() or child.poll() is not None)
+    assert child.poll() is None
     yield socket
     child.terminate()
     child.wait()
@@ -276,7 +277,6 @@ def test_nothing_is_written_into_a_cache_that_is_refused(
     assert refused >= 12
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["link", "fifo"])
 def test_what_stands_in_the_place_of_a_builders_lock(
     project: Project, tmp_path: Path, kind: str
@@ -295,7 +295,6 @@ def test_what_stands_in_the_place_of_a_builders_lock(
     assert precious.read_text() == "kept"
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("kind", "name"),
     [

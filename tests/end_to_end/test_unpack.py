@@ -20,9 +20,9 @@ from typing import Any
 import pytest
 
 from tests.helpers.accounts import Account, accounts
-from tests.helpers.mounting import daemon_of, processes
+from tests.helpers.mounting import daemon_of, keeper_of
 from tests.helpers.needed import needs
-from tests.helpers.projects import PYTHON, Project
+from tests.helpers.projects import PYTHON, Project, prefix_of
 from tests.helpers.waiting import until
 
 # `cnd umount --all` unmounts what other tests of the same user have mounted.
@@ -182,8 +182,9 @@ def copies_of(project: Project) -> list[Path]:
     return [*(project.path.parent / "m").rglob(".condainer/unpacked")]
 
 
-def prefix_of(project: Project) -> Path:
-    return Path(project.json("status")["prefix"])
+def wait_for_unpacking(child: subprocess.Popen[bytes], base: Path) -> None:
+    """Wait until a command unpacks; it may have ended before that is seen."""
+    until(lambda: [*base.glob(".condainer-*/unpacking.*")] or child.poll() is not None)
 
 
 def test_a_copy_that_is_used_stays(unpacking: Project) -> None:
@@ -241,7 +242,7 @@ def test_a_killed_command_leaves_no_half_copy(unpacking: Project) -> None:
         child = subprocess.Popen(
             [*CND, "exec", "true"], cwd=unpacking.path, env=unpacking.environment
         )
-        until(lambda: [*prefix.parent.glob(".condainer-*/unpacking.*")])
+        wait_for_unpacking(child, prefix.parent)
         time.sleep(pause)
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -391,7 +392,7 @@ def test_a_copy_is_one_for_all_mount_namespaces(unpacking: Project) -> None:
 def test_a_dead_mount_makes_way(unpacking: Project) -> None:
     prefix = prefix_of(unpacking)
     unpacking.cnd("mount", CONDAINER_MOUNT="direct")
-    for number in (*processes(str(prefix), "condainer.mount.keep"), daemon_of(prefix)):
+    for number in (keeper_of(prefix), daemon_of(prefix)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(number, signal.SIGKILL)
     done = unpacking.cnd("exec", "--", "python", "-c", "import sys; print(sys.prefix)")
@@ -405,7 +406,7 @@ def test_what_a_killed_command_began_is_cleaned(unpacking: Project) -> None:
         child = subprocess.Popen(
             [*CND, "-q", "exec", "true"], cwd=unpacking.path, env=unpacking.environment
         )
-        until(lambda: [*place.glob(".condainer-*/unpacking.*")])
+        wait_for_unpacking(child, place)
         child.kill()
         child.wait()
         unpacking.cnd(*command)

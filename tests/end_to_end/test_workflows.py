@@ -39,7 +39,6 @@ def install_snakemake(directory: Path, python: str) -> None:
     subprocess.run([uv, "pip", "install", "-q", *into, *pins], check=True)
 
 
-@pytest.mark.timeout(600)
 def test_snakemake_runs_rules(make_project: Any, tmp_path: Path, channel: Path) -> None:
     if not LMOD.exists():
         needs("lmod")
@@ -63,7 +62,6 @@ def test_snakemake_runs_rules(make_project: Any, tmp_path: Path, channel: Path) 
         result.unlink()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.xdist_group("accounts")
 def test_snakemake_runs_rules_through_slurm(
     site: Site, named: str, users: list[Account], harsh: Cluster

@@ -28,7 +28,6 @@ def run(*argv: str | Path, cwd: Path = Path("/"), **variables: Any) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

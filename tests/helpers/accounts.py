@@ -18,9 +18,9 @@ from pathlib import Path
 SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
 PATH = f"/usr/local/bin:/usr/bin:/bin:{SBIN}"
 # How often accounts are tried to be changed while others hold the lock of /etc/passwd.
-LOCKED = 50
+LOCKED = 1500
 # How long the processes of an account may take to end: keepers unmount when the last user has gone.
-ENDING = 10.0
+ENDING = 30.0
 
 # A name that is used again could have processes of its last owner.
 _numbers = itertools.count()
@@ -66,7 +66,7 @@ class Account:
         environment: Mapping[str, str],
         before: Sequence[str] = (),
         status: int | None = 0,
-        timeout: float = 120,
+        timeout: float | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end; a status other than the expected one is an error.
 

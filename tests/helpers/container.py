@@ -24,8 +24,6 @@ USER = 70001
 NAME = "runner"
 HOME = Path("/home", NAME)
 PATH = "/usr/local/bin:/usr/bin:/bin"
-# How long all that runs in a container may take to be killed, in seconds.
-ENDING = 10
 
 # The first process: all others end with it, and it ends with its input.
 FIRST = """
@@ -127,7 +125,6 @@ class Container:
         environment: Mapping[str, str],
         directory: str = str(HOME),
         umask: int = 0o022,
-        timeout: float = 250,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command as the ordinary user, in nothing but the given environment."""
         variables = {"PATH": PATH, "HOME": str(HOME), "USER": NAME, **environment}
@@ -139,7 +136,6 @@ class Container:
             capture_output=True,
             text=True,
             umask=umask,
-            timeout=timeout,
         )
 
 
@@ -162,5 +158,5 @@ def container(archive: Path, directory: Path, fuse: bool) -> Iterator[Container]
         assert line, "the container does not start"
         yield Container(root, int(line))
     finally:
-        first.communicate(timeout=ENDING)
+        first.communicate()
         shutil.rmtree(root)

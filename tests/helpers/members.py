@@ -33,7 +33,6 @@ class Member:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=120,
             umask=self.umask,
         )
         assert done.returncode == status, done.stderr

@@ -17,7 +17,7 @@ import condainer
 from condainer.mount import mount_locks
 from condainer.mount.mounts import Image
 from tests.helpers.needed import needs
-from tests.helpers.waiting import wait_until
+from tests.helpers.waiting import until, wait_until
 
 ADDRESS = "00112233445566778899aabbccddeeff"
 LINGER = 0.3
@@ -81,8 +81,8 @@ class Account:
         return child
 
     def run(self, argv: list[str]) -> subprocess.CompletedProcess[str]:
-        with self.popen(argv) as child:
-            stdout, stderr = child.communicate(timeout=30)
+        child = self.popen(argv)
+        stdout, stderr = child.communicate()
         return subprocess.CompletedProcess(argv, child.returncode, stdout, stderr)
 
     def hold(
@@ -124,6 +124,12 @@ def keepers_at(prefix: Path) -> list[int]:
     """Return the keepers of a prefix, without the children that ask the daemon for them."""
     found = processes(str(prefix), "condainer.mount.keep")
     return [pid for pid in found if _parent(pid) not in found]
+
+
+def keeper_of(prefix: Path) -> int:
+    """Return the one keeper of a prefix, which may not be called by its name yet."""
+    until(lambda: len(keepers_at(prefix)) == 1, "there is not one keeper")
+    return keepers_at(prefix)[0]
 
 
 def _parent(pid: int) -> int:

@@ -60,7 +60,6 @@ class Project:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=300,
         )
         assert "Traceback" not in done.stderr
         if status is not None:
@@ -105,7 +104,6 @@ class Project:
             capture_output=True,
             text=True,
             errors="surrogateescape",
-            timeout=300,
         )
 
     @property
@@ -150,7 +148,6 @@ def quick(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
     )
     assert done.returncode == status, done.stderr
     return done

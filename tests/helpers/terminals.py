@@ -10,10 +10,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.helpers.projects import Project
+from tests.helpers.waiting import PATIENCE, until
 
 
 class Terminal:
@@ -34,18 +36,40 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self.descriptor, text.encode())
 
-    def wait_for(self, pattern: str, seconds: float = 20) -> str:
+    def wait_for(self, pattern: str) -> str:
         """Return what matched, and forget what was shown until there."""
+        match = self._shows(pattern, PATIENCE)
+        assert match, f"{pattern!r} is not in {self.shown!r}"
+        self.shown = self.shown[match.end() :]
+        return match[0]
+
+    def type_until(self, text: str, pattern: str) -> str:
+        """Type something again and again until something is shown, as wait_for() does."""
+
+        def shown() -> object:
+            self.type(text)
+            return self._shows(pattern, 1)
+
+        until(shown, f"{pattern!r} is not shown")
+        return self.wait_for(pattern)
+
+    def wait_for_sleep(self) -> None:
+        """Wait until the program waits: for what is typed, if it has nothing else to wait for."""
+        status = Path(f"/proc/{self.pid}/stat")
+        until(lambda: status.read_text().rpartition(") ")[2][0] == "S", "the program does not wait")
+
+    def _shows(self, pattern: str, seconds: float) -> re.Match[str] | None:
+        """Read until something is shown, for so long."""
         end = time.monotonic() + seconds
         while not (match := re.search(pattern, self.shown)):
-            ready, _, _ = select.select([self.descriptor], [], [], max(0, end - time.monotonic()))
-            assert ready, f"{pattern!r} is not in {self.shown!r}"
+            left = max(0, end - time.monotonic())
+            if not select.select([self.descriptor], [], [], left)[0]:
+                return None
             try:
                 self.shown += os.read(self.descriptor, 4096).decode(errors="replace")
             except OSError:
                 pytest.fail(f"ended without {pattern!r}: {self.shown!r}")
-        self.shown = self.shown[match.end() :]
-        return match[0]
+        return match
 
     def end(self) -> int:
         """Read until the program has ended, and return its status."""

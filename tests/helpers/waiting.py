@@ -6,8 +6,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+# Against waiting for ever, in seconds: a busy machine takes twenty times as long as an idle one.
+PATIENCE = 300.0
 
-def wait_until(condition: Any, seconds: float = 10) -> bool:
+
+def wait_until(condition: Any, seconds: float = PATIENCE) -> bool:
     """Wait for something to become true, and tell whether it has."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -17,8 +20,6 @@ def wait_until(condition: Any, seconds: float = 10) -> bool:
     return True
 
 
-def until(
-    condition: Callable[[], object], what: str = "it never came true", seconds: float = 30
-) -> None:
+def until(condition: Callable[[], object], what: str = "it never came true") -> None:
     """Wait for something to become true; raises AssertionError, which says what, if it does not."""
-    assert wait_until(condition, seconds), what
+    assert wait_until(condition), what

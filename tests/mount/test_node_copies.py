@@ -26,7 +26,7 @@ from condainer.system.reporter import Silent
 from tests.helpers.mounting import ADDRESS, LINGER, Account, daemons, is_gone, keepers
 from tests.helpers.waiting import until
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]
+pytestmark = pytest.mark.xdist_group("accounts")
 
 ROOMY = 1 << 30
 

@@ -31,6 +31,7 @@ from tests.helpers.mounting import (
     daemons,
     is_gone,
     is_left_by,
+    keeper_of,
     keepers,
     make_image,
 )
@@ -38,7 +39,7 @@ from tests.helpers.needed import needs
 from tests.helpers.waiting import until
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
-pytestmark = [pytest.mark.timeout(60), pytest.mark.xdist_group("accounts")]
+pytestmark = pytest.mark.xdist_group("accounts")
 
 PRIVATE = Account(way="private")
 NAMESPACE = "readlink /proc/self/ns/mnt"
@@ -102,7 +103,8 @@ def test_private_mounts_of_many_at_once_are_one(image: Image) -> None:
         assert child.stdout is not None
         assert child.stdout.readline() == "private\n"
         seen.add(child.stdout.readline())
-    assert len(seen) == len(daemons(image)) == len(keepers(image)) == 1
+    assert len(seen) == 1
+    until(lambda: len(daemons(image)) == len(keepers(image)) == 1)
     for child in children:
         child.communicate("\n")
     until(lambda: is_gone(image))
@@ -116,10 +118,11 @@ def test_private_mount_survives_kills(
     account = PRIVATE if who == "root" else private_of(accounts[0])
     assert callable(victim)
     child = started(account, image, "sh", "-c", "read x")
+    until(lambda: victim(image))
     os.kill(victim(image)[0], signal.SIGKILL)
     done = account.hold(image, "sh", "-c", read(image.prefix))
     assert done.stdout == f"private\n{ADDRESS}\n", done.stderr
-    assert len(daemons(image)) == len(keepers(image)) == 1
+    until(lambda: len(daemons(image)) == len(keepers(image)) == 1)
     child.communicate("\n")
     until(lambda: is_gone(image))
 
@@ -166,7 +169,7 @@ def test_steps_of_jobs_have_mounts_of_their_own(image: Image) -> None:
     assert first.stdout is not None
     assert second.stdout is not None
     assert first.stdout.readline() == second.stdout.readline() == "private\n"
-    until(lambda: len(daemons(image)) == 2)
+    until(lambda: len(daemons(image)) == len(keepers(image)) == 2)
     namespace = second.stdout.readline()
     # What the end of a step does to all that was started in it.
     for pid in (*daemons(image), *keepers(image)):
@@ -183,9 +186,9 @@ def test_steps_of_jobs_have_mounts_of_their_own(image: Image) -> None:
 def test_daemon_that_hangs_is_told_and_can_be_left(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "PATIENCE", 0.5)
     mounts.mount(image, Options(linger=0))
     (daemon,) = daemons(image)
+    monkeypatch.setattr(backends, "PATIENCE", 0.5)
     os.kill(daemon, signal.SIGSTOP)
     try:
         with pytest.raises(MountError, match=r"has not answered for 0\.5 s") as caught:
@@ -585,7 +588,7 @@ def test_mount_point_goes_when_the_visitors_have_gone(
     until(lambda: len(keepers(image)) == 2)
     again.communicate()
     until(lambda: is_left_by(image, first))
-    assert len(keepers(image)) == 2
+    until(lambda: len(keepers(image)) == 2)
     assert image.prefix.is_dir()
     assert visitor.communicate("\n")[0] == f"{ADDRESS}\n"
     until(lambda: is_gone(image))
@@ -600,7 +603,7 @@ def test_mount_point_that_a_killed_keeper_left_is_removed(
     clear = [first.python, "-c", CLEAR, first.source, str(base), "gently"]
     nothing = "Nothing of yours is mounted on this machine\n"
     owner = started(first, image, "cat")
-    (keeper,) = keepers(image)
+    keeper = keeper_of(image.prefix)
     visitor = started(second, image, "sh", "-c", f"read x; {read(image.prefix)}")
     owner.communicate()
     until(lambda: is_left_by(image, first))
@@ -625,7 +628,7 @@ def test_keeper_repairs_what_a_command_uses(
 ) -> None:
     own = ME if who == "root" else accounts[0]
     account = Account(own.python, own.source, LINGER, way, own.user)
-    loop = f"for i in $(seq 100); do {read(image.prefix)} 2>&- && break; sleep 0.1; done"
+    loop = f"for i in $(seq 3000); do {read(image.prefix)} 2>&- && break; sleep 0.1; done"
     child = started(account, image, "sh", "-c", f"read x; {loop}")
     (daemon,) = daemons(image)
     os.kill(daemon, signal.SIGKILL)

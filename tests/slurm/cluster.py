@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.helpers.accounts import PATH, ROOT, Account
+from tests.helpers.waiting import PATIENCE
 from tests.slurm.settings import (
     ADOPT,
     AS_LOCALHOST,
@@ -25,9 +26,8 @@ from tests.slurm.settings import (
     slurm_conf,
 )
 
-# How long the daemons may take to start, and to end, in seconds.
-STARTING = 20.0
-ENDING = 10.0
+# How long the daemons and steps may take to end, in seconds.
+ENDING = 30.0
 CPUS = 64
 LAST_LINES = 15
 
@@ -63,7 +63,7 @@ class Cluster:
         *argv: str,
         account: Account = ROOT,
         status: int | None = 0,
-        timeout: float = 120,
+        timeout: float | None = None,
         more: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command of Slurm to its end; see `Account.run`.
@@ -97,19 +97,17 @@ class Cluster:
         shown = self.run("scontrol", "-o", "show", "job", job).stdout
         return shown.split("JobState=")[1].split()[0]
 
-    def wait_for_start(self, *jobs: str, seconds: float = 30) -> None:
+    def wait_for_start(self, *jobs: str) -> None:
         """Wait until jobs run."""
         _until(
             lambda: all(self.state(job) == "RUNNING" for job in jobs),
-            seconds,
             f"jobs {', '.join(jobs)} do not run: {self.log_ends()}",
         )
 
-    def wait(self, *jobs: str, seconds: float = 60) -> None:
+    def wait(self, *jobs: str) -> None:
         """Wait until jobs have ended, with all their tasks."""
         _until(
             lambda: not self.run("squeue", "-h", "-o", "%A", "-j", ",".join(jobs)).stdout.split(),
-            seconds,
             f"jobs {', '.join(jobs)} have not ended: {self.log_ends()}",
         )
 
@@ -174,12 +172,12 @@ def _start(made: Cluster, before: Sequence[str]) -> None:
     own = [f"--{name}-file={munge / name}" for name in ("key", "pid", "log", "seed")]
     own.append(f"--socket={munge / 'socket'}")
     _daemon(made, {}, "munged", "--foreground", "--force", "--origin=127.0.0.1", *own)
-    _until(lambda: _answers(munge / "socket"), STARTING, "munged does not answer", made)
+    _until(lambda: _answers(munge / "socket"), "munged does not answer", made)
     conf = str(made.directory / "slurm.conf")
     _daemon(made, {}, "slurmctld", "-D", "-f", conf)
     more = {"LD_PRELOAD": _adopt(made.directory)} if made.tracking is Tracking.DESCENDANTS else {}
     _daemon(made, more, *before, "slurmd", "-D", "-f", conf)
-    _until(lambda: _is_idle(made), STARTING, "the node does not become idle", made)
+    _until(lambda: _is_idle(made), "the node does not become idle", made)
 
 
 def _daemon(made: Cluster, environment: Mapping[str, str], *argv: str) -> None:
@@ -217,7 +215,10 @@ def _is_idle(made: Cluster) -> bool:
 
 
 def _until(
-    condition: Callable[[], object], seconds: float, what: str, made: Cluster | None = None
+    condition: Callable[[], object],
+    what: str,
+    made: Cluster | None = None,
+    seconds: float = PATIENCE,
 ) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -234,7 +235,7 @@ def _stop(made: Cluster) -> None:
             if jobs := made.jobs():
                 made.run("scancel", *jobs, timeout=ENDING)
                 made.run("scancel", "--signal=KILL", *jobs, timeout=ENDING, status=None)
-            _until(lambda: not _steps(made), ENDING, "steps are still there")
+            _until(lambda: not _steps(made), "steps are still there", seconds=ENDING)
     for child in reversed(made.daemons):
         child.terminate()
         try:

@@ -120,7 +120,10 @@ SchedulerParameters=batch_sched_delay=0,sched_min_interval=0
 ReturnToService=2
 MailProg=/bin/true
 KillWait=2
-UnkillableStepTimeout=20
+# A busy machine is no reason to give up a message, a job or a node.
+MessageTimeout=100
+BatchStartTimeout=300
+UnkillableStepTimeout=600
 NodeName={node} NodeHostname=localhost NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=500 State=UNKNOWN
 PartitionName=all Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 {more}"""

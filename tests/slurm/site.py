@@ -14,19 +14,17 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.mount import backends
+from tests.helpers.waiting import wait_until
 from tests.slurm.cluster import Cluster, cluster
 from tests.slurm.settings import Tracking
 from tests.torture.bench import CND, SMALL
 
-# How long what a user has left may still be there, in seconds.
-GONE = 8.0
 # What `cnd exec` imports besides the standard library.
 MODULES = ("click", "yaml", "_yaml", "xxhash", "filelock")
 
@@ -81,11 +79,11 @@ class Site:
         Parameters: `points` includes empty mount points, which nobody can remove when Slurm has
         killed all that a step has started.
         """
-        deadline = time.monotonic() + GONE
-        while left := [*self.left(), *(self.points() if points else ())]:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"left behind: {left}")
-            time.sleep(0.05)
+
+        def left() -> list[str]:
+            return [*self.left(), *(self.points() if points else ())]
+
+        assert wait_until(lambda: not left()), f"left behind: {left()}"
 
     def clear(self) -> None:
         """End and unmount what a failed test left."""

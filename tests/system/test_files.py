@@ -16,6 +16,7 @@ import pytest
 
 from condainer.system import files
 from condainer.system.errors import StorageError
+from tests.helpers.waiting import PATIENCE
 
 MASKS = [0o000, 0o022, 0o077]
 
@@ -350,7 +351,7 @@ os.rmdir(top)
 """
     source = Path(files.__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", program, str(source)], capture_output=True, text=True, timeout=20
+        [sys.executable, "-c", program, str(source)], capture_output=True, text=True
     )
     if "ModuleNotFoundError" in done.stderr or "PermissionError" in done.stderr:
         pytest.skip("this checkout cannot be read by another user")
@@ -394,7 +395,7 @@ def test_who_reads_and_replaces_a_file_by_turns_loses_nothing(tmp_path: Path) ->
     path.touch()
 
     def add(line: int) -> None:
-        with files.turn(tmp_path):
+        with files.turn(tmp_path, PATIENCE):
             text = path.read_text()
             time.sleep(0.001)
             files.publish_text(path, f"{text}{line}\n", durable=False)

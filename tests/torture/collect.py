@@ -19,7 +19,7 @@ from tests.torture.bench import CND, SMALL, Bench
 
 TEXTS = (SMALL, "dependencies: [probe-prefix]\n", "dependencies: [probe-prefix, probe-files]\n")
 # How long it is waited for keepers that are just ending, in seconds.
-PATIENCE = 3.0
+PATIENCE = 30.0
 LONG_AGO = 1e9
 
 

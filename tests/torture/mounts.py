@@ -56,7 +56,7 @@ def image_of(bench: Bench) -> Image:
 def run(bench: Bench, *options: str, **more: str) -> str:
     """Run one command, and return what it printed, or how it failed."""
     child = bench.start("exec", *options, "python", "-c", SCRIPT, **more)
-    stdout, stderr = child.communicate(timeout=120)
+    stdout, stderr = child.communicate(timeout=300)
     return stdout.strip() if child.returncode == 0 else f"status {child.returncode}: {stderr}"
 
 
@@ -89,13 +89,13 @@ def _kills(
         if said != str(image.prefix):
             problems.append(f"after {victim} was killed: {said}")
         for child in children:
-            child.communicate(timeout=60)
+            child.communicate(timeout=300)
     return landed, problems
 
 
 def left(image: Image) -> list[str]:
     """Return what is left of mounts some time after the last command."""
-    if wait_until(lambda: is_gone(image), 30):
+    if wait_until(lambda: is_gone(image)):
         return []
     return [f"left: daemons {daemons(image)}, keepers {keepers(image)}, {image.prefix}"]
 

@@ -116,7 +116,7 @@ def removed_while_running(bench: Bench) -> Figures:
     again = bench.run("exec", "probe-prefix")
     if again.stdout.strip() != prefix:
         problems.append(f"exec after the next build: {again}")
-    stdout, stderr = child.communicate("\n" * 100, timeout=60)
+    stdout, stderr = child.communicate("\n" * 100, timeout=300)
     if child.returncode or stdout.splitlines()[-1:] != [prefix]:
         problems.append(f"the running program: {child.returncode}, {stdout}, {stderr}")
     line = f"cache removed under a running program: it went on, {len(problems)} problems"

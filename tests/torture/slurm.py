@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+from tests.helpers.waiting import PATIENCE
 from tests.slurm import Account, Cluster, Site
 
 # How many steps run at the same time, and the most ranks that one has.
@@ -16,7 +17,6 @@ RANKS = 4
 # How likely a step is cancelled, and how long after its start at the latest, in seconds.
 CANCELLED = 0.3
 LATEST = 1.5
-PATIENCE = 90
 
 # Reads from the image for some turns; a listing is never answered from the page cache.
 SCRIPT = """
