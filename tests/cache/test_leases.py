@@ -135,11 +135,12 @@ def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_ten_thousand_leases_are_read_at_once(root: Path) -> None:
+    start = time.process_time()
     for number in range(10_000):
         (root / leases.LEASES / f"{number:032x}.h.1.x").touch()
         (root / leases.USES / f"{number:032x}.1").touch()
-    start = time.process_time()
+    written = time.process_time()
     assert len(leases.live(root, time.time())) == 10_000
     assert len(leases.last_uses(root)) == 10_000
-    # About 0.1 s.
-    assert time.process_time() - start < 2
+    # About a third of the time.
+    assert time.process_time() - written < 2 * (written - start)

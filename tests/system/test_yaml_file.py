@@ -202,6 +202,14 @@ def merge_bomb(levels: int) -> str:
     )
 
 
+@pytest.fixture(scope="module")
+def usual() -> float:
+    """The seconds that a long list takes."""
+    start = time.process_time()
+    load("- a\n" * 50_000)
+    return time.process_time() - start
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -221,10 +229,10 @@ def merge_bomb(levels: int) -> str:
     ],
     ids=lambda text: text[:12].strip(),
 )
-def test_what_would_exhaust_the_memory_is_refused_at_once(text: str) -> None:
-    start = time.monotonic()
+def test_what_would_exhaust_the_memory_is_refused_at_once(text: str, usual: float) -> None:
+    start = time.process_time()
     error = refused(text)
-    assert time.monotonic() - start < 3
+    assert time.process_time() - start < 20 * usual
     assert "too many or too deeply nested" in error.message
     assert error.message.startswith("dir/file.yml:")
 
@@ -236,9 +244,7 @@ def test_very_deep_nesting_does_not_crash_the_interpreter() -> None:
         "try: yamlfile.load(Path('f'), '[' * 1_000_000, errors.InputError)\n"
         "except errors.InputError: print('refused')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "refused\n")
 
 
