@@ -10,21 +10,11 @@ from condainer.build import bytecode_shelf, modules, own_sources
 from condainer.build.bytecode_shelf import Module, Shelf
 from condainer.lock.locks import CondaPackage, Lock, PipPackage
 from condainer.settings.load import load_settings
-from condainer.system.reporter import Silent
+from tests.helpers.told import Told
 
 SHA256 = "a" * 64
 EMPTY = hashlib.sha256(b"").hexdigest()
 EMPTY_RECORDED = "sha256=47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"
-
-
-class Warnings(Silent):
-    """A reporter that remembers warnings."""
-
-    def __init__(self) -> None:
-        self.told: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.told.append(message)
 
 
 def lock(post_link_scripts: bool = False, *, python: bool = True) -> Lock:
@@ -119,11 +109,11 @@ def test_a_cache_that_cannot_be_written_is_told_and_no_error(tmp_path: Path) -> 
     text = json.dumps({"fn": "six-1.0-py_0.conda", "files": ["m.py"]})
     (meta / "six.json").write_text(text)
     (tmp_path / "compiled").write_text("in the way")
-    reporter = Warnings()
+    reporter = Told()
     places = {"0" * 64: tmp_path / "compiled" / "00" / "shelf"}
     modules._keep(place, digests, digests, places, places, lock(), reporter)
-    assert len(reporter.told) == 1
-    assert "cannot be kept in the package cache" in reporter.told[0]
+    assert len(reporter.warnings) == 1
+    assert "cannot be kept in the package cache" in reporter.warnings[0]
     (tmp_path / "compiled").unlink()
     modules._keep(place, digests, digests, places, places, lock(), reporter)
     shelf = bytecode_shelf.read(places["0" * 64])

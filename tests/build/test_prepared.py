@@ -17,7 +17,7 @@ from condainer.build import bytecode_shelf, prepared, unshelve
 from condainer.build.bytecode_shelf import Module, Shelf
 from condainer.build.prepared import Prepared, Restored
 from condainer.system.errors import StorageError
-from tests.build.test_modules import Warnings
+from tests.helpers.told import Told
 from tests.helpers.waiting import until
 
 FINAL = Path("/new")
@@ -63,7 +63,7 @@ class Build:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
         with prepared.preparing(self.places, FINAL, scratch, jobs) as ready:
-            ready.wait(Warnings())
+            ready.wait(Told())
             return ready.put(self.directory, self.digests, lambda source: compiled)
 
     def files(self) -> dict[str, bytes]:
@@ -151,7 +151,7 @@ def test_without_shelves_nothing_is_started(tmp_path: Path) -> None:
     places = {"0": tmp_path / "none"}
     with prepared.preparing(places, FINAL, tmp_path, 2) as ready:
         assert ready.child is None
-        ready.wait(Warnings())
+        ready.wait(Told())
         assert ready.put(tmp_path, {}, lambda source: False) == [None]
     assert list(tmp_path.iterdir()) == []
 
@@ -166,7 +166,7 @@ def test_a_full_disk_is_an_error(tmp_path: Path) -> None:
             prepared.preparing(build.places, FINAL, scratch, 2) as ready,
             pytest.raises(StorageError, match="No space left"),
         ):
-            ready.wait(Warnings())
+            ready.wait(Told())
     finally:
         resource_limit(before)
 
@@ -184,7 +184,7 @@ def test_a_process_that_was_killed_is_told_and_no_error(tmp_path: Path) -> None:
     build = Build(tmp_path, *((module(f"m{n}.py", size=1 << 22),) for n in range(40)))
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    reporter = Warnings()
+    reporter = Told()
     # Nobody writes into it, so that who reads it is there until it is killed.
     endless = build.places["0"]
     endless.unlink()
@@ -194,7 +194,7 @@ def test_a_process_that_was_killed_is_told_and_no_error(tmp_path: Path) -> None:
         until(children)
         os.kill(children()[0], signal.SIGKILL)
         ready.wait(reporter)
-        assert "cannot be used: it was ended by SIGKILL" in reporter.told[0]
+        assert "cannot be used: it was ended by SIGKILL" in reporter.warnings[0]
         assert len(ready.put(build.directory, {}, lambda source: False)) == 40
     assert children() == []
 
@@ -237,7 +237,7 @@ def test_what_stands_on_another_file_system_is_copied(tmp_path: Path) -> None:
     scratch.mkdir()
     try:
         with prepared.preparing(build.places, FINAL, scratch, 2) as ready:
-            ready.wait(Warnings())
+            ready.wait(Told())
             ready.put(build.directory, build.digests, lambda source: False)
     finally:
         shutil.rmtree(scratch)

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from tests.documents.test_language import SOURCES, messages
 from tests.helpers.documents import DOCS
+from tests.helpers.messages import SOURCES, messages
 
 PAGE = (DOCS / "how-to/troubleshooting.md").read_text(encoding="utf-8")
 # What other programs say, or nobody does.

@@ -14,9 +14,9 @@ import pytest
 
 from condainer.cache import entries
 from tests import slurm
-from tests.end_to_end.test_slurm import READER, ended
 from tests.helpers import documents
 from tests.helpers.accounts import ROOT
+from tests.helpers.jobs import READER, ended
 from tests.helpers.needed import needs
 from tests.helpers.projects import TOP
 from tests.helpers.waiting import until

@@ -15,13 +15,12 @@ from pathlib import Path
 import pytest
 
 from tests import slurm
-from tests.end_to_end.test_modules import LMOD
-from tests.end_to_end.test_mpi import OPEN_MPI
 from tests.helpers import documents, registry
 from tests.helpers.accounts import PATH, Account, accounts
 from tests.helpers.documents import DOCS, NOT_RUN
 from tests.helpers.installed import install
-from tests.helpers.needed import needs
+from tests.helpers.jobs import OPEN_MPI
+from tests.helpers.needed import LMOD, needs, needs_lmod
 from tests.slurm import Cluster
 from tests.slurm.settings import AS_LOCALHOST
 
@@ -201,8 +200,8 @@ def test_a_reader_copies_the_blocks(
     page: str, login: Login, account: Account, channel: Path
 ) -> None:
     run = runnable(page)
-    if any(block.test == "modules" for block in run) and not LMOD.exists():
-        needs("lmod")
+    if any(block.test == "modules" for block in run):
+        needs_lmod()
     if page == "how-to/names.md" and shutil.which("direnv") is None:
         needs("direnv")
     script = "set -e\n"

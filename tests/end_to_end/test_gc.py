@@ -12,21 +12,13 @@ from typing import Any
 import pytest
 
 from condainer.cache import leases
-from tests.helpers.entries import age, snapshot
+from tests.helpers.entries import grow_old, snapshot
 from tests.helpers.members import CND, Member
 from tests.helpers.mounting import processes
 from tests.helpers.projects import SMALL, Project, build_at_once
 from tests.helpers.waiting import until
 
 OTHERS = ("probe-prefix", "probe-activate", "probe-files", "probe-old")
-
-
-def grow_old(cache: Path) -> None:
-    """Let all images, and all notes of uses, be old."""
-    for entry in cache.glob("images/*/*"):
-        age(entry, 100)
-    for use in cache.glob("uses/*"):
-        os.utime(use, (1e9, 1e9))
 
 
 def forget(project: Project) -> None:

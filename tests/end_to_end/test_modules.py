@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 
 from tests.helpers import tiny
-from tests.helpers.needed import needs
+from tests.helpers.needed import LMOD, needs, needs_lmod
 from tests.helpers.projects import TOP, Project, mounted
 from tests.helpers.waiting import wait_until
 
-LMOD = Path("/usr/share/lmod/lmod/init/bash")
 TCL = next((TOP / ".modules/usr/lib").glob("*/modulecmd.tcl"), None)
 # How a shell comes to have `module`, by the system.
 SYSTEMS = {
@@ -209,15 +208,13 @@ def test_modules_below_modules(built: Project, tmp_path: Path) -> None:
     assert f"{tmp_path}/modules/tools/1 is there" in told
     write(built, "tools/1")
     prefix = built.json("status")["prefix"]
-    if not LMOD.exists():
-        needs("lmod")
+    needs_lmod()
     for name in ("tools/1", "tools/1/bin"):
         assert shell(built, SYSTEMS["lmod"], f"module load {name}; probe-prefix") == [prefix]
 
 
 def test_modules_of_one_image_leave_each_other_alone(built: Project, tmp_path: Path) -> None:
-    if not LMOD.exists():
-        needs("lmod")
+    needs_lmod()
     built.cnd("tag", "tools")
     write(built, "shared/1", "--env", "tools")
     write(built, "own/1")

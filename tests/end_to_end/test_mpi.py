@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.jobs import OPEN_MPI
 from tests.helpers.needed import needs
 from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site
@@ -20,14 +21,6 @@ pytestmark = pytest.mark.xdist_group("accounts")
 RANKS = 4
 # Longer than the linger: the rank that leaves first must not take the mount with it.
 SECONDS = 1.2
-# Messages go through shared memory, and large ones by one copy from the other's memory, or the
-# program is aborted.
-OPEN_MPI = {
-    "OMPI_MCA_pml": "ob1",
-    "OMPI_MCA_btl": "self,vader",
-    "OMPI_MCA_btl_vader_single_copy_mechanism": "cma",
-    "OMPI_MCA_oob_tcp_if_include": "lo",
-}
 
 
 @pytest.fixture(autouse=True)

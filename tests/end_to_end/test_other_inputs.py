@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from condainer.pypi.wheels import find_uv
-from tests.end_to_end.test_pixi_lock import WITH_PIP, packages_of, pixi_lock
 from tests.helpers.needed import needs
+from tests.helpers.pixi import WITH_PIP, packages_of, pixi_lock
 from tests.helpers.projects import Project
 
 PIXI = """\

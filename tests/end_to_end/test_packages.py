@@ -20,11 +20,10 @@ from condainer import __version__
 from condainer.cli import manual
 from tests.channel import ChannelServer
 from tests.channel.wheels import write_wheel
-from tests.end_to_end.test_modules import LMOD
 from tests.helpers import pins, tiny
 from tests.helpers.accounts import Account, accounts
 from tests.helpers.container import HOME, container, ensure_root, missing
-from tests.helpers.needed import needs
+from tests.helpers.needed import LMOD, needs, needs_lmod
 from tests.helpers.projects import TOP
 from tests.slurm.site import public_python
 
@@ -294,8 +293,7 @@ def test_the_archive_in_a_system_without_python(
 
 
 def test_the_easyconfig(archive: Path, bench: Bench, user: Account) -> None:
-    if not LMOD.exists():
-        needs("lmod")
+    needs_lmod()
     easyconfig = f"condainer-{__version__}.eb"
     shutil.copy(TOP / "contrib/packages/easybuild" / easyconfig, user.home)
     shutil.chown(user.home / easyconfig, user.uid)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from condainer.startup import answer
-from tests.end_to_end.test_gc import grow_old
 from tests.helpers import tiny
+from tests.helpers.entries import grow_old
 from tests.helpers.projects import Project
 
 CPU, GPU = "dependencies: [engine]\n", "dependencies: [engine, kernels]\n"

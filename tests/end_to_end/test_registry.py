@@ -20,7 +20,7 @@ import requests
 
 from condainer.oci import image_manifest
 from tests.helpers import flaky, flaky_registry, keys, registry
-from tests.helpers.projects import CLEAN, Project
+from tests.helpers.projects import CLEAN, Project, left, runner
 from tests.helpers.registry import Registry
 
 OTHER = "dependencies: [probe-prefix, probe-old]\n"
@@ -49,28 +49,6 @@ def pushing(make_project: Any, served: Registry) -> Project:
     project.environment["CONDAINER_REGISTRIES"] = f"oci://{served.authority}/group/images"
     project.cnd("build")
     return project
-
-
-def runner(project: Project, name: str, **environment: str) -> Project:
-    """The same project on another machine: a cache of its own, and no channel."""
-    path = project.path.parent / name / "project"
-    path.mkdir(parents=True)
-    for file in project.path.iterdir():
-        if file.name != "activate" and file.is_file():
-            (path / file.name).write_bytes(file.read_bytes())
-    own = {
-        "CONDAINER_CACHE": str(path.parent / "cache"),
-        "CONDAINER_PACKAGE_CACHE": str(path.parent / "packages"),
-        "CONDAINER_MIRRORS": "conda-forge=http://127.0.0.1:9",
-        "XDG_CACHE_HOME": str(path.parent / "xdg"),
-    }
-    return Project(path, {**project.environment, **own, **environment})
-
-
-def left(project: Project) -> list[str]:
-    """What is in a cache but entries."""
-    cache = Path(project.environment["CONDAINER_CACHE"])
-    return [path.name for path in (cache / "tmp").glob("*")] if cache.exists() else []
 
 
 @each_registry

@@ -22,11 +22,10 @@ import pytest
 
 from condainer.oci import image_manifest
 from condainer.oci.image_manifest import Descriptor, ImageManifest
-from tests.end_to_end.test_registry import left, runner
 from tests.helpers import flaky_registry, keys, tiny
 from tests.helpers.flaky import whole
 from tests.helpers.needed import needs
-from tests.helpers.projects import Project, unmeasured
+from tests.helpers.projects import Project, left, runner, unmeasured
 from tests.helpers.waiting import PATIENCE, until
 
 NAMES = ("image.squashfs", "manifest.json", "explicit.lock")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,18 +13,12 @@ import pytest
 
 from tests import slurm
 from tests.helpers.accounts import PATH
+from tests.helpers.jobs import READER, ended
 from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site, Tracking
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
 pytestmark = pytest.mark.xdist_group("accounts")
-
-# Reads from the image until told to end; a listing is never answered from the page cache.
-READER = """
-    touch "$1.runs"
-    until [ -e "$1.end" ]; do ls "$CONDA_PREFIX/conda-meta" >/dev/null || exit 70; sleep 0.05; done
-    exec probe-prefix
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -33,12 +26,6 @@ def cleared(site: Site) -> Iterator[None]:
     """A test that fails must not make others fail."""
     yield
     site.clear()
-
-
-def ended(child: subprocess.Popen[str]) -> tuple[int, str, str]:
-    """Return the status and the outputs of a command."""
-    stdout, stderr = child.communicate()
-    return child.returncode, stdout, stderr
 
 
 def test_ranks_share_one_image(site: Site, users: list[Account], harsh: Cluster) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.test_trust import demand_signatures, repack
 from tests.helpers.keys import make_key
 from tests.helpers.projects import Project
+from tests.helpers.signed import demand_signatures, repack
 
 # So random that an image holds it as it is, and longer than what one read brings along.
 CONTENT = os.urandom(4 << 20)

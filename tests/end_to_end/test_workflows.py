@@ -10,10 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.test_modules import LMOD
 from tests.helpers import documents
 from tests.helpers.accounts import PATH
-from tests.helpers.needed import needs
+from tests.helpers.needed import LMOD, needs, needs_lmod
 from tests.helpers.projects import TOP, Project
 from tests.slurm import Account, Cluster, Site, public_python
 
@@ -40,8 +39,7 @@ def install_snakemake(directory: Path, python: str) -> None:
 
 
 def test_snakemake_runs_rules(make_project: Any, tmp_path: Path, channel: Path) -> None:
-    if not LMOD.exists():
-        needs("lmod")
+    needs_lmod()
     made = tmp_path / "snakemake"
     install_snakemake(made, sys.executable)
     project: Project = make_project(text="dependencies: [python, numpy]\n")

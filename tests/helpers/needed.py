@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
+
+LMOD = Path("/usr/share/lmod/lmod/init/bash")
 
 
 def needs(what: str) -> NoReturn:
@@ -20,6 +23,12 @@ def needs_program(name: str) -> None:
     """Skip a test where a program is not in PATH, but not in continuous integration."""
     if shutil.which(name) is None:
         needs(name)
+
+
+def needs_lmod() -> None:
+    """Skip a test where Lmod is missing, but not in continuous integration."""
+    if not LMOD.exists():
+        needs("lmod")
 
 
 def needs_root(purpose: str) -> None:

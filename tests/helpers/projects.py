@@ -177,3 +177,25 @@ def fresh(make_project: Any, tmp_path: Path, name: str = "project", **environmen
     made.environment["CONDAINER_PACKAGE_CACHE"] = str(tmp_path / f"packages of {name}")
     made.environment["UV_CACHE_DIR"] = str(tmp_path / f"uv of {name}")
     return made
+
+
+def runner(project: Project, name: str, **environment: str) -> Project:
+    """The same project on another machine: a cache of its own, and no channel."""
+    path = project.path.parent / name / "project"
+    path.mkdir(parents=True)
+    for file in project.path.iterdir():
+        if file.name != "activate" and file.is_file():
+            (path / file.name).write_bytes(file.read_bytes())
+    own = {
+        "CONDAINER_CACHE": str(path.parent / "cache"),
+        "CONDAINER_PACKAGE_CACHE": str(path.parent / "packages"),
+        "CONDAINER_MIRRORS": "conda-forge=http://127.0.0.1:9",
+        "XDG_CACHE_HOME": str(path.parent / "xdg"),
+    }
+    return Project(path, {**project.environment, **own, **environment})
+
+
+def left(project: Project) -> list[str]:
+    """What is in a cache but entries."""
+    cache = Path(project.environment["CONDAINER_CACHE"])
+    return [path.name for path in (cache / "tmp").glob("*")] if cache.exists() else []

@@ -24,7 +24,7 @@ from condainer.lock.address import (
 )
 from condainer.lock.explicit import parse_explicit, render_explicit
 from condainer.lock.locks import CondaPackage, Lock, PipPackage, Source
-from tests.lock.test_explicit import locks
+from tests.helpers.locks import locks
 
 BASE = Path("/tmp")
 A, B, C = (letter * 64 for letter in "abc")

@@ -24,25 +24,12 @@ from condainer.system.errors import IntegrityError
 from condainer.system.private_directory import this_host
 from condainer.system.reporter import Silent
 from tests.helpers.mounting import ADDRESS, LINGER, Account, daemons, is_gone, keepers
+from tests.helpers.told import Told
 from tests.helpers.waiting import until
 
 pytestmark = pytest.mark.xdist_group("accounts")
 
 ROOMY = 1 << 30
-
-
-class Told(Silent):
-    """A reporter that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.steps: list[str] = []
-        self.notes: list[str] = []
-
-    def step(self, title: str, unit: str = "") -> None:
-        self.steps.append(title)
-
-    def note(self, message: str) -> None:
-        self.notes.append(message)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from condainer.package_cache import archives
 from condainer.pypi import build_requirements, wheels
 from condainer.settings.config import Settings
 from condainer.settings.load import load_settings
-from condainer.system.reporter import Silent
+from tests.helpers.told import Told
 
 SDIST = PipPackage("thing", "https://index.example/thing-1.0.tar.gz", "0" * 64)
 
@@ -45,14 +45,9 @@ def test_what_cannot_be_found_out_is_a_warning(
 
 def warned(lock: Lock, settings: Settings) -> str:
     """Return the warning with which nothing is fetched."""
-    warnings: list[str] = []
-
-    class Warned(Silent):
-        def warn(self, message: str) -> None:
-            warnings.append(message)
-
-    assert build_requirements.fetch(lock, settings, Warned()) == []
-    (warning,) = warnings
+    reporter = Told()
+    assert build_requirements.fetch(lock, settings, reporter) == []
+    (warning,) = reporter.warnings
     return warning
 
 

@@ -30,7 +30,7 @@ from condainer.system.errors import (
 )
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
-from tests.pypi.test_uv_options import wheel
+from tests.helpers import tiny
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     (tmp_path / "links").mkdir()
-    wheel(tmp_path / "links", "1.0")
+    tiny.wheel(tmp_path / "links", "thing", "1.0")
     place = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
     return place

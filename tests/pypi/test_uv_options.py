@@ -6,7 +6,6 @@ import hashlib
 import subprocess
 import sys
 import tarfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -22,19 +21,7 @@ from condainer.pypi import uv_options, wheels
 from condainer.system.errors import InputError
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
-
-
-def wheel(directory: Path, version: str) -> Path:
-    path = directory / f"thing-{version}-py3-none-any.whl"
-    info = f"thing-{version}.dist-info"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("thing.py", "")
-        archive.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: thing\nVersion: {version}\n"
-        )
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
-        archive.writestr(f"{info}/RECORD", "")
-    return path
+from tests.helpers import tiny
 
 
 def sdist(directory: Path, version: str) -> None:
@@ -78,7 +65,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
     links = project / "my links"
     links.mkdir()
     for version in ("1.0", "3.0rc1"):
-        wheel(links, version)
+        tiny.wheel(links, "thing", version)
     sdist(links, "2.0")
     page = project / "simple" / "thing"
     page.mkdir(parents=True)
