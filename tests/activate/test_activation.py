@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
+import shlex
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import pytest
 from condainer.activate import bash, csh, fish, shell
 from condainer.activate.bash import Activation
 from tests.helpers.needed import needs_program
+from tests.helpers.terminals import session
 
 ADDRESS = "ac71fa7e112233445566778899aabbcc"
 VARIABLES = {
@@ -410,9 +409,17 @@ def test_variables_of_cnd_shell_without_its_mount_are_renewed(
 
 
 @every_shell
-@pytest.mark.parametrize("fault", ["no mount", "no sentinel", "another image", "no cnd"])
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("no mount", "the image could not be mounted"),
+        ("no sentinel", "the image is not at its place"),
+        ("another image", "the image is not at its place"),
+        ("no cnd", "the image could not be mounted"),
+    ],
+)
 def test_nothing_is_changed_where_the_image_is_not_at_its_place(
-    sh: Shell, fault: str, project: Path, prefix: Path, tools: Path, tmp_path: Path
+    sh: Shell, fault: str, told: str, project: Path, prefix: Path, tools: Path, tmp_path: Path
 ) -> None:
     if fault == "no mount":
         (tools / "fail").touch()
@@ -425,7 +432,7 @@ def test_nothing_is_changed_where_the_image_is_not_at_its_place(
     text = f'{dump("before")}\n{sh.activate}\necho "status {sh.status}"\n{dump("after")}\n'
     done = sh.run(text, project, environ_of(tmp_path))
     assert done.stdout == "status 1\n"
-    assert "cnd: not activated" in done.stderr
+    assert f"cnd: not activated: {told}" in done.stderr
     assert read_dump(tmp_path / "after") == read_dump(tmp_path / "before")
     assert not list(tools.glob("claim*"))
 
@@ -452,10 +459,60 @@ echo "second {sh.status}"
     assert after == before
 
 
+sourced_by = pytest.mark.parametrize("sh", [BASH, ZSH], ids=["bash", "zsh"])
+
+
+@sourced_by
+@pytest.mark.parametrize("options", ["", "set -eu", "set -eu; set -o pipefail"])
+def test_what_the_user_has_set_stays_and_nothing_of_ours(
+    sh: Shell, options: str, project: Path, prefix: Path, tmp_path: Path
+) -> None:
+    (prefix / "etc/conda/activate.d/d.sh").write_text('false; x="$NOT_SET"\n')
+    text = f"""{options}
+{dump("before")}
+{sh.activate}
+PATH="/first:$PATH"
+{sh.deactivate}
+echo "$PATH"
+PATH="${{PATH#/first:}}"
+{dump("after")}
+typeset -p >../variables 2>/dev/null || :
+case $- in *e*) echo e ;; esac
+case $- in *u*) echo u ;; esac
+"""
+    conda = {"CONDA_PREFIX": "/old conda", "CONDA_SHLVL": "1"}
+    done = sh.run(text, project, environ_of(tmp_path, **conda))
+    assert (done.returncode, done.stderr) == (0, "")
+    said = ["first gone", "/first:/usr/bin:/bin", *(["e", "u"] if options else [])]
+    assert done.stdout.splitlines() == said
+    assert read_dump(tmp_path / "after") == read_dump(tmp_path / "before")
+    variables = (tmp_path / "variables").read_text(errors="replace").lower()
+    assert "condainer" not in variables.replace(str(tmp_path).lower(), "")
+
+
+@sourced_by
+def test_only_exit_leaves_the_environment_of_cnd_shell(
+    sh: Shell, project: Path, tmp_path: Path
+) -> None:
+    done = sh.run(
+        f"{sh.deactivate}; echo $?\n", project, environ_of(tmp_path, CONDAINER_ADDRESS=ADDRESS)
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "cnd: leave this shell with `exit`\n")
+
+
+@pytest.mark.parametrize("name", ["activate", "deactivate"])
+@pytest.mark.parametrize("program", [["bash"], ["zsh", "-f"], ["sh"]])
+def test_executed_instead_of_sourced(program: list[str], name: str, project: Path) -> None:
+    needs_program(program[0])
+    done = subprocess.run([*program, name], capture_output=True, text=True, cwd=project)
+    assert done.returncode == 1
+    assert done.stderr.startswith("cnd: use it as: source ")
+
+
 # Claims of shells, subshells and child shells
 
 
-@pytest.mark.parametrize("sh", [BASH, ZSH], ids=["bash", "zsh"])
+@sourced_by
 def test_a_claim_belongs_to_the_shell_that_activated(
     sh: Shell, project: Path, tools: Path, tmp_path: Path
 ) -> None:
@@ -477,7 +534,7 @@ def test_a_claim_belongs_to_the_shell_that_activated(
     assert counts == ["1", note, "1", "1", "1", "0"]
 
 
-@pytest.mark.parametrize("sh", [BASH, ZSH], ids=["bash", "zsh"])
+@sourced_by
 def test_a_subshell_claims_for_itself(
     sh: Shell, project: Path, tools: Path, tmp_path: Path
 ) -> None:
@@ -486,6 +543,14 @@ def test_a_subshell_claims_for_itself(
     outer, inner = done.stdout.split()
     assert outer != inner
     assert [path.name for path in tools.glob("claim*")] == [f"claim of {inner}"]
+
+
+@sourced_by
+def test_a_child_shell_can_deactivate(sh: Shell, project: Path, tmp_path: Path) -> None:
+    inner = 'source ./deactivate; echo "$PATH ${CONDA_PREFIX-none} $EMPTY"'
+    text = f"source ./activate; {shlex.join(sh.argv)} -c {shlex.quote(inner)}\n"
+    done = sh.run(text, project, environ_of(tmp_path, EMPTY="mine"))
+    assert (done.stdout, done.stderr) == ("first gone\n/usr/bin:/bin none mine\n", "")
 
 
 # Shells that cannot tell whether they read the file or run it
@@ -518,48 +583,6 @@ def test_sh_scripts_are_told_what_to_use(
 # Prompts
 
 
-def on_terminal(
-    argv: Sequence[str], env: Mapping[str, str], cwd: Path, typed: Sequence[str]
-) -> str:
-    """Type lines into a shell on a terminal, each when it has its prompt, and return the screen."""
-    needs_program(argv[0])
-    pid, terminal = pty.fork()
-    if pid == 0:
-        try:
-            os.chdir(cwd)
-            os.execvpe(argv[0], list(argv), dict(env))
-        finally:
-            os._exit(127)
-    shown = b""
-    try:
-        for line in typed:
-            shown += _until_quiet(terminal)
-            os.write(terminal, line.encode() + b"\n")
-        while chunk := os.read(terminal, 4096):
-            shown += chunk
-    except OSError:
-        pass
-    os.waitpid(pid, 0)
-    os.close(terminal)
-    return shown.decode()
-
-
-def _until_quiet(terminal: int) -> bytes:
-    """Read until a prompt ends in `> ` or nothing has come for a while."""
-    import select
-
-    shown = b""
-    end = time.monotonic() + 3
-    while time.monotonic() < end:
-        ready, _, _ = select.select([terminal], [], [], 0.3)
-        if not ready:
-            if shown:
-                break
-            continue
-        shown += os.read(terminal, 4096)
-    return shown
-
-
 PROMPTS = {
     "bash": (BASH, "PS1='$(echo ex)pand> '; PROMPT_COMMAND='seen=$PS1'", "echo [$PS1]"),
     "zsh": (ZSH, "setopt promptsubst; PS1='$(echo ex)pand> '", 'echo "[$PS1]"'),
@@ -575,7 +598,8 @@ def test_the_prompt_names_the_environment_and_comes_back(
     active, after = dump("active"), dump("after")
     typed = [own, sh.activate, show, active, "false", sh.deactivate, show, after, "exit"]
     argv = [*sh.argv, "-i"] if sh in (BASH, ZSH) else sh.argv
-    shown = on_terminal(argv, environ_of(tmp_path), project, typed)
+    needs_program(argv[0])
+    shown = session(argv, environ_of(tmp_path), project, "\n".join([*typed, ""]))
     # A terminal is where csh and bash look for their history's `!`.
     assert read_dump(tmp_path / "active")["ODD"] == VARIABLES["ODD"]
     assert read_dump(tmp_path / "after")["KEPT"] == environ_of(tmp_path)["KEPT"]
@@ -588,5 +612,5 @@ def test_the_prompt_names_the_environment_and_comes_back(
         assert "(demo) expand" in shown
         assert "[(demo) " in shown
         rest = shown[shown.rindex("first gone") :]
-        assert "[" in rest
+        assert ("[$(echo ex)pand> ]" if sh in (BASH, ZSH) else "[") in rest
     assert "(demo)" not in rest

@@ -1,11 +1,9 @@
-"""The environment of a command, starting it, and the activation scripts in real shells."""
+"""The environment of a command, starting it, and shells that are started in an image."""
 
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shlex
 import shutil
 import signal
@@ -15,26 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from condainer.activate import bash, default_variables, shell
-from condainer.activate.bash import Activation
+from condainer.activate import default_variables, shell
 from condainer.startup import command_environment
 from condainer.system.errors import ToolError
-from tests.helpers.needed import needs_program
+from tests.helpers.terminals import session
 
 # Not that of any image which a test running beside mounts: the scripts look at the mount table.
 ADDRESS = "5e11ac70112233445566778899aabbcc"
 VARIABLES = {"ODD": 'it\'s $HOME "quoted"\nsecond `line`', "KEPT": "new"}
-CACHE = Path("/group's cache/größe")
-# Notes how it is called, and makes a claim as `cnd mount --shell PID` does.
-CND = """\
-#!/bin/sh
-here=$(dirname "$0")
-printf '%s\\n' "$@" >"$here/called"
-for pid; do :; done
-echo "$pid" >"$here/claim of $pid"
-printf '%s\\n' "$here/claim of $pid"
-"""
-SHELLS = {"bash": ["bash", "--norc", "--noprofile"], "zsh": ["zsh", "-f"]}
 
 
 @pytest.fixture
@@ -45,23 +31,6 @@ def prefix(tmp_path: Path) -> Path:
     (prefix / ".condainer").mkdir()
     (prefix / ".condainer/address").write_text(f"{ADDRESS}\n")
     return prefix
-
-
-@pytest.fixture
-def project(tmp_path: Path, prefix: Path) -> Path:
-    """A project, in a directory with an unpleasant name, whose `cnd` notes how it was called."""
-    project = tmp_path / "pro ject's $x ü"
-    project.mkdir()
-    cnd = tmp_path / "tools dir" / "cnd"
-    cnd.parent.mkdir()
-    cnd.write_text(CND)
-    cnd.chmod(0o755)
-    activated = Activation(
-        project, prefix, ADDRESS, VARIABLES, name="demo", cache=CACHE, command=str(cnd)
-    )
-    (project / "activate").write_text(bash.activation_script(activated))
-    (project / "deactivate").write_text(bash.deactivation_script(project))
-    return project
 
 
 def environ_of(tmp_path: Path) -> dict[str, str]:
@@ -374,90 +343,6 @@ def test_nothing_else_runs_in_the_place_of_a_command_of_an_image(
             assert "unmounted just now" in done.stdout
 
 
-# Scripts to be sourced
-
-OPTIONS = ["", "set -eu", "set -eu; set -o pipefail"]
-
-
-def run_shell(
-    kind: str, text: str, cwd: Path, env: dict[str, str]
-) -> subprocess.CompletedProcess[str]:
-    needs_program(kind)
-    argv = [*SHELLS[kind], "-c", text]
-    return subprocess.run(
-        argv, capture_output=True, text=True, cwd=cwd, env=env, check=False
-    )
-
-
-DUMP = "command env -0 > {}; typeset -p >{}.all 2>/dev/null || :"
-
-
-def read_dump(path: Path) -> dict[str, str]:
-    entries = path.read_text().split("\0")
-    dump = dict(entry.split("=", 1) for entry in entries if entry)
-    return {k: v for k, v in dump.items() if k not in ("_", "SHLVL", "OLDPWD")}
-
-
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("kind", SHELLS)
-def test_activate_sets_and_deactivate_restores(
-    kind: str, options: str, project: Path, prefix: Path, tmp_path: Path
-) -> None:
-    write_script(prefix, "activate", "a.sh", 'export A="$ODD"; false; x="$NOT_SET"\n')
-    write_script(prefix, "activate", "b.sh", 'export B="${A:+after a}"\n')
-    write_script(prefix, "deactivate", "a.sh", 'echo "a ${B-gone}"; unset A\n')
-    write_script(prefix, "deactivate", "b.sh", "echo b; unset B\n")
-    text = f"""{options}
-        {DUMP.format("../before", "../before")}
-        source ./activate
-        {DUMP.format("../active", "../active")}
-        PATH="/first:$PATH"
-        source ./deactivate
-        PATH="${{PATH#/first:}}"
-        {DUMP.format("../after", "../after")}
-        case $- in *e*) echo e ;; esac
-        case $- in *u*) echo u ;; esac"""
-    env = {**environ_of(tmp_path), "CONDA_PREFIX": "/old conda", "CONDA_SHLVL": "1"}
-    done = run_shell(kind, text, project, {**env, "PYTHONHOME": "/home of python"})
-    assert done.stderr == ""
-    assert done.returncode == 0
-    assert done.stdout == "b\na gone\n" + ("e\nu\n" if options else "")
-    before, active, after = (read_dump(tmp_path / n) for n in ("before", "active", "after"))
-    assert after == before
-    assert "condainer" not in (tmp_path / "after.all").read_text().lower().replace(
-        str(tmp_path).lower(), ""
-    )
-    behind = tmp_path / "tools dir" / f"{prefix.name}.stand-ins"
-    assert active["PATH"] == f"{prefix}/bin:{behind}:/usr/bin:/bin"
-    assert active["CONDA_PREFIX"] == str(prefix)
-    assert active["CONDA_DEFAULT_ENV"] == "demo"
-    assert active["CONDAINER_ADDRESS"] == ADDRESS
-    assert (active["ODD"], active["KEPT"]) == (VARIABLES["ODD"], "new")
-    assert (active["A"], active["B"]) == (VARIABLES["ODD"], "after a")
-    assert (active["PYTHONNOUSERSITE"], active["PYTHONDONTWRITEBYTECODE"]) == ("1", "1")
-    assert "PYTHONHOME" not in active
-    called = (tmp_path / "tools dir" / "called").read_text().splitlines()
-    pinned = ["--set", f"address={ADDRESS}", "--set", f"cache_directory={CACHE}"]
-    assert called[:-1] == ["--quiet", "-d", str(project), *pinned, "mount", "--shell"]
-    assert not list((tmp_path / "tools dir").glob("claim*"))
-
-
-@pytest.mark.parametrize("kind", SHELLS)
-def test_activation_agrees_with_the_environment_of_exec(
-    kind: str, project: Path, prefix: Path, tmp_path: Path
-) -> None:
-    env = environ_of(tmp_path)
-    run_shell(kind, f"source ./activate; {DUMP.format('../active', '/dev/null')}", project, env)
-    active = read_dump(tmp_path / "active")
-    for key in [k for k in active if k.startswith("__CONDAINER") or k in ("PWD", "LOGNAME")]:
-        del active[key]
-    behind = tmp_path / "tools dir" / f"{prefix.name}.stand-ins"
-    assert active.pop("PATH") == f"{prefix}/bin:{behind}:/usr/bin:/bin"
-    expected = shell.environment(prefix, VARIABLES, env, name="demo", address=ADDRESS)
-    assert expected.pop("PATH") == f"{prefix}/bin:/usr/bin:/bin"
-    assert active == expected
-
-
 def test_stand_ins_come_next_in_path_and_only_from_a_directory_of_ours(prefix: Path) -> None:
     directory = prefix.parent / f".condainer-{os.geteuid()}"
     directory.mkdir(0o700)
@@ -470,98 +355,7 @@ def test_stand_ins_come_next_in_path_and_only_from_a_directory_of_ours(prefix: P
     assert env["PATH"] == f"{prefix}/bin:/usr/bin"
 
 
-@pytest.mark.parametrize("kind", SHELLS)
-def test_failed_mount_and_missing_sentinel_do_not_activate(
-    kind: str, project: Path, prefix: Path, tmp_path: Path
-) -> None:
-    text = 'source ./activate; echo "status $?"; echo "$PATH ${CONDA_PREFIX-none}"'
-    (prefix / ".condainer/address").write_text("another\n")
-    done = run_shell(kind, text, project, environ_of(tmp_path))
-    assert done.stdout == "status 1\n/usr/bin:/bin none\n"
-    assert "not at its place" in done.stderr
-    (prefix / ".condainer/address").unlink()
-    done = run_shell(kind, text, project, environ_of(tmp_path))
-    assert done.stdout == "status 1\n/usr/bin:/bin none\n"
-    assert done.stderr.count("\n") == 2
-    executable(tmp_path / "tools dir" / "cnd", "#!/bin/sh\nexit 14\n")
-    done = run_shell(kind, text, project, environ_of(tmp_path))
-    assert done.stdout == "status 1\n/usr/bin:/bin none\n"
-    assert "could not be mounted" in done.stderr
-
-
-@pytest.mark.parametrize("kind", SHELLS)
-def test_needless_deactivation_is_refused_and_what_is_not_mounted_activated_again(
-    kind: str, project: Path, tmp_path: Path
-) -> None:
-    text = "source ./deactivate; echo $?; source ./activate; source ./activate; echo $?"
-    done = run_shell(kind, text, project, environ_of(tmp_path))
-    assert done.stdout == "1\n0\n"
-    assert done.stderr == "cnd: no environment is active\n"
-    env = {**environ_of(tmp_path), "CONDAINER_ADDRESS": ADDRESS}
-    done = run_shell(kind, "source ./deactivate; echo $?", project, env)
-    assert (done.stdout, done.stderr) == ("1\n", "cnd: leave this shell with `exit`\n")
-
-
-@pytest.mark.parametrize("kind", SHELLS)
-def test_child_shell_can_deactivate(kind: str, project: Path, tmp_path: Path) -> None:
-    inner = 'source ./deactivate; echo "$PATH ${CONDA_PREFIX-none} $KEPT"'
-    text = f"source ./activate; {shlex.join(SHELLS[kind])} -c {shlex.quote(inner)}"
-    done = run_shell(kind, text, project, environ_of(tmp_path))
-    assert (done.stdout, done.stderr) == ("/usr/bin:/bin none old\n", "")
-
-
-@pytest.mark.parametrize("name", ["activate", "deactivate"])
-@pytest.mark.parametrize("program", [["bash"], ["zsh", "-f"], ["sh"]])
-def test_executed_instead_of_sourced(program: list[str], name: str, project: Path) -> None:
-    if shutil.which(program[0]) is None:
-        pytest.skip(f"{program[0]} is not installed")
-    done = subprocess.run(
-        [*program, name], capture_output=True, text=True, cwd=project, check=False
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith("cnd: use it as: source ")
-
-
 # Shells on a terminal
-
-
-def on_terminal(argv: list[str], env: dict[str, str], cwd: Path, typed: str) -> str:
-    """Type something into a shell on a terminal of its own and return what the screen shows."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        try:
-            os.chdir(cwd)
-            os.execvpe(argv[0], argv, env)
-        finally:
-            os._exit(127)
-    os.write(terminal, typed.encode())
-    shown = b""
-    try:
-        while True:
-            # A shell that begins to read throws away what was typed before.
-            while not select.select([terminal], [], [], 3)[0]:
-                os.write(terminal, typed.encode())
-            if not (chunk := os.read(terminal, 4096)):
-                break
-            shown += chunk
-    except OSError:
-        pass
-    os.waitpid(pid, 0)
-    os.close(terminal)
-    return shown.decode()
-
-
-@pytest.mark.parametrize("kind", SHELLS)
-def test_prompt_while_active(kind: str, project: Path, tmp_path: Path) -> None:
-    if shutil.which(kind) is None:
-        pytest.skip(f"{kind} is not installed")
-    typed = "PS1='old> '; p=$PS1\nsource ./activate\necho [$PS1]\nsource ./deactivate\n"
-    typed += 'echo "<$PS1>"; [ "$PS1" = "$p" ] && echo sa""me\nexit\n'
-    env = {**environ_of(tmp_path), "TERM": "dumb"}
-    shown = on_terminal([*SHELLS[kind], "-i"], env, project, typed)
-    assert "[(demo) old> ]" in shown
-    assert "<old> >" in shown
-    assert "same" in shown
 
 
 @pytest.mark.parametrize("kind", ["bash", "zsh", "sh", "fish"])
@@ -581,7 +375,7 @@ def test_interactive_shell_survives_start_up_files(kind: str, prefix: Path, tmp_
     argv, more = shell.interactive_shell(env, given)
     typed = 'echo "[$PATH|$CONDA_PREFIX|$KEPT|$MINE|${ZDOTDIR-}]"\nexit\n'
     typed = typed.replace("${ZDOTDIR-}", "") if kind == "fish" else typed
-    shown = on_terminal(argv, {**env, **more}, tmp_path, typed)
+    shown = session(argv, {**env, **more}, tmp_path, typed)
     mine = "" if kind == "sh" else "read"
     assert f"[{prefix}/bin:/usr/bin:/bin|{prefix}|new|{mine}|]" in shown.replace("\r\n", "")
     assert "(demo) " in shown

@@ -8,7 +8,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,15 +21,13 @@ from tests.helpers.waiting import PATIENCE, until
 class Terminal:
     """A program on a terminal of its own, and what the screen shows."""
 
-    def __init__(self, project: Project, argv: list[str]) -> None:
-        environment = {**project.environment, "TERM": "dumb", "HOME": str(project.path.parent)}
-        environment.update(SHELL="/bin/bash", PS1="$ ", PYTHON_BASIC_REPL="1")
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str], place: Path) -> None:
         self.shown = ""
         self.pid, self.descriptor = pty.fork()
         if self.pid == 0:
             try:
-                os.chdir(project.path)
-                os.execvpe(argv[0], argv, environment)
+                os.chdir(place)
+                os.execvpe(argv[0], list(argv), dict(environment))
             finally:
                 os._exit(127)
 
@@ -83,7 +81,9 @@ class Terminal:
 
 @contextmanager
 def terminal(project: Project, *argv: str) -> Iterator[Terminal]:
-    running = Terminal(project, list(argv))
+    environment = {**project.environment, "TERM": "dumb", "HOME": str(project.path.parent)}
+    environment.update(SHELL="/bin/bash", PS1="$ ", PYTHON_BASIC_REPL="1")
+    running = Terminal(argv, environment, project.path)
     try:
         yield running
     finally:
@@ -93,3 +93,25 @@ def terminal(project: Project, *argv: str) -> Iterator[Terminal]:
         except (ProcessLookupError, ChildProcessError):
             pass
         os.close(running.descriptor)
+
+
+def session(argv: Sequence[str], environment: Mapping[str, str], place: Path, text: str) -> str:
+    """Type something into a shell on a terminal until it ends; return what the screen shows."""
+    running = Terminal(argv, environment, place)
+    shown = b""
+    try:
+        while True:
+            # A shell that begins to read throws away what was typed before.
+            while not select.select([running.descriptor], [], [], 1 if shown else PATIENCE)[0]:
+                running.type(text)
+            if not (chunk := os.read(running.descriptor, 4096)):
+                break
+            if not shown:
+                running.type(text)
+            shown += chunk
+    except OSError:
+        # The terminal is gone with the shell.
+        pass
+    os.waitpid(running.pid, 0)
+    os.close(running.descriptor)
+    return shown.decode()
