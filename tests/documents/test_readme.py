@@ -15,7 +15,3 @@ def test_it_opens_with_the_two_commands() -> None:
 
 def test_it_is_read_in_a_minute() -> None:
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 200
-
-
-if __name__ == "__main__":
-    reference.write()

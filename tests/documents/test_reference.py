@@ -6,10 +6,8 @@ import inspect
 import subprocess
 import sys
 
-import click
 import pytest
 
-from condainer.cli import main, words
 from condainer.system import errors, process
 from tests import reference
 
@@ -18,12 +16,6 @@ from tests import reference
 def test_pages_are_current(name: str) -> None:
     written = (reference.PAGES / name).read_text(encoding="utf-8")
     assert written == reference.page(name), "run `python -m tests.reference`"
-
-
-def test_every_command_is_in_a_group() -> None:
-    known = main.cli.list_commands(click.Context(main.cli))
-    grouped = [name for names in words.GROUPS.values() for name in names]
-    assert sorted(grouped) == sorted(set(known) - {"help"})
 
 
 def test_every_note_is_used() -> None:

@@ -110,7 +110,7 @@ def test_full_activation(built: Project, system: tuple[str, list[str]]) -> None:
     begin, language = system
     write(built, "tools/1.0", *language, "--activate")
     prefix = Path(built.json("status")["prefix"])
-    wait_until(lambda: not mounted(prefix))
+    assert wait_until(lambda: not mounted(prefix))
     report = (
         'module load tools/1.0; sleep 0.5; probe-prefix; echo "$CONDA_PREFIX $GREETING";'
         f'module unload tools/1.0; echo "$CONDA_PREFIX $GREETING"; {SAVED}'

@@ -202,7 +202,7 @@ def test_what_is_not_ours_stays(project: Project, tmp_path: Path) -> None:
 def test_a_planted_directory_is_not_taken_for_the_image(project: Project, wrapped: Path) -> None:
     status = project.json("status")
     prefix = Path(status["prefix"])
-    wait_until(lambda: not prefix.exists())
+    assert wait_until(lambda: not prefix.exists())
     (prefix / "bin").mkdir(parents=True)
     (prefix / ".condainer").mkdir()
     (prefix / ".condainer/address").write_text(f"{status['address']}\n")

@@ -47,11 +47,6 @@ class Tracking(enum.Enum):
         """The name that slurm.conf has for it."""
         return Tracking.LINUXPROC.value if self is Tracking.DESCENDANTS else self.value
 
-    @property
-    def kills_daemons(self) -> bool:
-        """Whether what a step left in the background is killed with it."""
-        return self in (Tracking.CGROUP, Tracking.DESCENDANTS)
-
 
 @dataclass(frozen=True)
 class Ports:

@@ -310,9 +310,7 @@ EDITS: dict[str, Callable[[World], Any]] = {
     "home": variable("XDG_CONFIG_HOME", "{top}/elsewhere"),
     "usual home": variable("XDG_CONFIG_HOME", "{top}/home/.config"),
     "personal variable": variable("CONDAINER_TRUST", "anyone"),
-    "no variables": lambda world: [
-        os.environ.pop(f"CONDAINER_{n}", "") for n in ("TRUST", "USER_SITE")
-    ],
+    "no variables": no_variables,
     "here": lambda world: os.chdir(world.top),
     "there": lambda world: os.chdir(world.top / "elsewhere"),
     "read-only cache": to_readonly,
