@@ -104,8 +104,8 @@ def make_project(tmp_path: Path, channel: Path, package_cache: Path) -> Iterator
     yield make
     for project in projects:
         base = project.path / project.environment.get("CONDAINER_MOUNT_BASE", "/tmp")
-        # Mounts leave something there, builds do not.
-        if project.path.is_dir() and base.is_dir() and any(base.iterdir()):
+        # A mount that has gone leaves its lock files only.
+        if project.path.is_dir() and any(base.glob("condainer-*")):
             project.cnd("umount", "--force", status=None)
 
 

@@ -171,9 +171,10 @@ def test_where_mounting_is_forbidden_all_goes_on(make_project: Any) -> None:
 
 @pytest.fixture
 def unpacking(make_project: Any, empty_packages: Path) -> Project:
-    made: Project = make_project(
-        text=PYTHON, CONDAINER_MOUNT="unpack", CONDAINER_PACKAGE_CACHE=str(empty_packages)
-    )
+    made: Project = make_project(text=PYTHON, CONDAINER_MOUNT="unpack")
+    made.cnd("build")
+    # For `cnd clean`: others build from the one that tests share.
+    made.environment["CONDAINER_PACKAGE_CACHE"] = str(empty_packages)
     made.cnd("build")
     return made
 

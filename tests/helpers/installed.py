@@ -52,7 +52,8 @@ def _needed(name: str, found: dict[str, Distribution]) -> dict[str, Distribution
 def _copy(found: Distribution, packages: Path) -> None:
     for path in found.files or ():
         source = Path(str(found.locate_file(path)))
-        if path.suffix != ".pyc" and source.is_file():
+        if source.is_file():
             target = packages / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, target)
+            # With its time, by which byte code is known to be that of its source.
+            shutil.copy2(source, target)

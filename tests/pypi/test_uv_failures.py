@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import resource
+import shutil
 import ssl
 import subprocess
 import sys
@@ -33,16 +34,22 @@ from condainer.system.reporter import Silent
 from tests.helpers import tiny
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment, to be copied."""
+    made = tmp_path_factory.mktemp("empty") / "venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    return made
+
+
 @pytest.fixture
-def prefix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def prefix(tmp_path: Path, empty: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An environment with a Python, and beside it `links` with a wheel of `thing`."""
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "uv"))
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     (tmp_path / "links").mkdir()
     tiny.wheel(tmp_path / "links", "thing", "1.0")
-    place = tmp_path / "venv"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place], check=True)
-    return place
+    return shutil.copytree(empty, tmp_path / "venv", symlinks=True)
 
 
 def failure(prefix: Path, text: str = "--no-index\n-f links\nthing") -> CondainerError:

@@ -12,15 +12,15 @@ from tests.conda_executable import conda_missing, write_installer
 from tests.helpers.needed import needs
 
 
-@pytest.fixture(autouse=True)
-def complete() -> None:
-    """Skip where conda cannot run, but not in continuous integration."""
+@pytest.fixture(scope="module")
+def installer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The installer, where conda can run."""
     if problem := conda_missing():
         needs(problem)
+    return write_installer(tmp_path_factory.mktemp("installer") / "Miniforge3.sh")
 
 
-def test_the_installer_installs_a_conda_as_miniforges_does(tmp_path: Path) -> None:
-    installer = write_installer(tmp_path / "Miniforge3.sh")
+def test_the_installer_installs_a_conda_as_miniforges_does(installer: Path, tmp_path: Path) -> None:
     prefix = tmp_path / "engine"
     command = ["bash", str(installer), "-b", "-p", str(prefix)]
     subprocess.run(command, check=True, capture_output=True)
@@ -36,8 +36,7 @@ def test_the_installer_installs_a_conda_as_miniforges_does(tmp_path: Path) -> No
     assert info["root_prefix"] == str(prefix)
 
 
-def test_the_installer_refuses_what_miniforges_refuses(tmp_path: Path) -> None:
-    installer = write_installer(tmp_path / "Miniforge3.sh")
+def test_the_installer_refuses_what_miniforges_refuses(installer: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         ["bash", str(installer), "-b", "-p", str(tmp_path / "a b")],
         capture_output=True,
