@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from condainer.mount import keeper
-from condainer.mount import backends
+from condainer.mount import backends, keeper
 from tests.helpers import tiny
 from tests.helpers.mounting import daemon_of, daemons_at, keeper_of, keepers_at, processes
 from tests.helpers.needed import needs_program
