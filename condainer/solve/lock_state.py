@@ -111,13 +111,14 @@ def not_current(
 ) -> CondainerError:
     """Return the error of a lock that is missing or stale, or of no inputs to make one from.
 
-    Parameters: `told` says it of several platforms, where `state` is that of the first.
+    Parameters: `told` says it of platforms by their names, where `state` is that of the first.
     """
     if state.status == "missing" and not settings.files.is_there(settings.environment_yml):
         nothing = no_environment_file(settings.environment_yml)
         return error(f"{nothing.message}, and no lock", nothing.hint)
-    told = told or f"is {state.status}: {state.reason}"
-    return error(f"The lock of {settings.title} {told}", hint)
+    if told:
+        return error(f"The lock of {settings.title} for {told}", hint)
+    return error(f"The lock of {settings.title} is {state.status}: {state.reason}", hint)
 
 
 def _frozen(settings: Settings, platform: str) -> Lock | None:

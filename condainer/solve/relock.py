@@ -104,11 +104,11 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
     """Raise StaleLockError, with the reasons, unless all platforms are locked."""
     bad = [(platform, state) for platform, state in states if state.status != "current"]
     if bad:
-        reasons = [f"for {platform} is {state.status}: {state.reason}" for platform, state in bad]
+        reasons = [f"{platform} is {state.status}: {state.reason}" for platform, state in bad]
         # The lock of another tool is completed, and not solved again.
         command = "build" if all(state.partial for _, state in bad) else "lock"
         hint = f"Run `cnd {command}{settings.option}`."
-        raise not_current(bad[0][1], settings, hint, StaleLockError, "; ".join(reasons))
+        raise not_current(bad[0][1], settings, hint, StaleLockError, "; for ".join(reasons))
 
 
 def relock(settings: Settings, wish: Wish, reporter: Reporter) -> tuple[Relocked, ...]:

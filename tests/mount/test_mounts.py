@@ -377,8 +377,6 @@ def test_release_gives_up_the_claim(image: Image) -> None:
     until(lambda: is_gone(image))
 
 
-# It starts about a hundred interpreters, one after the other on a machine that is busy.
-@pytest.mark.timeout(300)
 def test_random_kills_leave_nothing_and_break_nothing(image: Image) -> None:
     chance = random.Random(1)
     for _ in range(15):

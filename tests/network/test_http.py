@@ -13,6 +13,7 @@ import pytest
 from condainer.network import http
 from tests.helpers import flaky
 from tests.helpers.flaky import Answer, Flaky
+from tests.helpers.waiting import PATIENCE, until
 
 CONTENT = os.urandom(3000)
 
@@ -65,7 +66,7 @@ def test_no_more_blocks_wait_for_their_sum_than_memory_allows() -> None:
 
     class Slow:
         def update(self, data: bytes) -> None:
-            go_on.wait(10)
+            go_on.wait(PATIENCE)
 
     beside = http.Sha256Beside()
     beside._digest = Slow()  # type: ignore[assignment]
@@ -78,10 +79,11 @@ def test_no_more_blocks_wait_for_their_sum_than_memory_allows() -> None:
 
     giving = threading.Thread(target=give)
     giving.start()
+    until(lambda: len(given) == http.AHEAD)
     giving.join(0.2)
     assert len(given) == http.AHEAD
     go_on.set()
-    giving.join(10)
+    giving.join()
     assert given == BLOCKS
 
 
