@@ -382,7 +382,7 @@ def joined(base: str, target: str) -> str:
 
     try:
         url = urljoin(base, target)
-        # Whoever follows it asks for its port.
+        # A client that follows it asks for its port.
         origin(url)
     except ValueError:
         url = ""
