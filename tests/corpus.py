@@ -27,7 +27,7 @@ from condainer.packages.by_url import wanted_of
 from condainer.settings.config import Settings
 from condainer.settings.input_files import OTHERS, PYPROJECT, UV_LOCK
 from condainer.settings.load import load_settings
-from condainer.solve.conda_solver import _match_specs
+from condainer.solve.conda_solver import match_specs
 from condainer.solve.pip import locked
 from condainer.system.errors import CondainerError
 from condainer.system.files import read_bytes
@@ -190,7 +190,7 @@ def _asked(inputs: Inputs) -> Iterator[str]:
     yield f"channels: {', '.join(inputs.channels)}"
     for spec in inputs.specs:
         archive = wanted_of(spec, inputs.platform)
-        yield f"conda: {_match_specs([spec])[0] if archive is None else archive.url}"
+        yield f"conda: {match_specs([spec])[0] if archive is None else archive.url}"
     yield from _rest(inputs)
 
 

@@ -26,4 +26,5 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
         inputs = read_inputs(settings, platform)
         archives = by_url.named(inputs)
         forbidden.demand_channels(((item.url, item.where) for item in archives), settings)
-        conda_solver.asked_channels(inputs, settings)
+        specs = conda_solver.match_specs(inputs.specs)
+        conda_solver.asked_channels(inputs, specs, settings)

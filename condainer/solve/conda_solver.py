@@ -51,8 +51,8 @@ def solve(
     InputError for a spec that is not valid, SolveError with the solver's explanation, NetworkError
     when a channel cannot be reached, PolicyError for a forbidden channel or license.
     """
-    specs = _match_specs(inputs.specs)
-    channels = asked_channels(inputs, settings)
+    specs = match_specs(inputs.specs)
+    channels = asked_channels(inputs, specs, settings)
     if unused := condarc.in_force().unused(inputs.channels):
         client_settings.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
@@ -64,10 +64,11 @@ def solve(
     return solved
 
 
-def asked_channels(inputs: Inputs, settings: Settings) -> list[Channel]:
+def asked_channels(inputs: Inputs, specs: Sequence[MatchSpec], settings: Settings) -> list[Channel]:
     """Return the channels that the inputs ask for, by themselves or before `::`.
 
-    Raises PolicyError for a forbidden one, InputError for one, or a spec, that is not valid.
+    Parameters: `specs` are those of the inputs. Raises PolicyError for a forbidden channel,
+    InputError for one that is not valid.
     """
     places = dict(inputs.places)
     asked = [
@@ -75,7 +76,7 @@ def asked_channels(inputs: Inputs, settings: Settings) -> list[Channel]:
         for name in inputs.channels
         for part in expanded([name])
     ]
-    for spec, matched in zip(inputs.specs, _match_specs(inputs.specs), strict=True):
+    for spec, matched in zip(inputs.specs, specs, strict=True):
         own = matched.channel
         url = str(own.base_url).rstrip("/") if own is not None else ""
         if url and url not in [known.url for known, _ in asked]:
@@ -84,7 +85,8 @@ def asked_channels(inputs: Inputs, settings: Settings) -> list[Channel]:
     return [channel for channel, _ in asked]
 
 
-def _match_specs(specs: Sequence[Spec]) -> list[MatchSpec]:
+def match_specs(specs: Sequence[Spec]) -> list[MatchSpec]:
+    """Return specs in the engine's terms; raises InputError for one that is not valid."""
     # Once: to look for its files takes a millisecond.
     site = condarc.in_force()
     return [_match_spec(spec, site) for spec in specs]

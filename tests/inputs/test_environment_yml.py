@@ -14,7 +14,7 @@ from condainer.inputs.read import read_inputs
 from condainer.packages.by_url import Wanted, wanted_of
 from condainer.packages.channels import Channel, expanded
 from condainer.settings.load import load_settings
-from condainer.solve.conda_solver import _match_specs, _on_mirrors
+from condainer.solve.conda_solver import _on_mirrors, match_specs
 from condainer.system.errors import InputError
 
 Write = Callable[[str, str | bytes], Path]
@@ -102,7 +102,7 @@ Read = Callable[[str | bytes], Inputs]
 def test_a_spec_means_to_rattler_what_it_says(read: Read, text: str, meaning: str) -> None:
     (spec,) = read(yaml.safe_dump({"dependencies": [text]})).specs
     assert spec.text == text
-    assert str(_match_specs([spec])[0]) == meaning
+    assert str(match_specs([spec])[0]) == meaning
 
 
 NO_SPECS = [
@@ -127,7 +127,7 @@ NO_SPECS = [
 def test_what_is_no_spec_is_refused_with_its_place(read: Read, project: Path, text: str) -> None:
     (spec,) = read(yaml.safe_dump({"dependencies": [text]})).specs
     with pytest.raises(InputError, match=r"environment\.yml:2: not a valid conda package spec"):
-        _match_specs([spec])
+        match_specs([spec])
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_what_is_no_spec_is_refused_with_its_place(read: Read, project: Path, te
 )
 def test_what_conda_takes_for_something_else_is_refused(text: str, hint: str) -> None:
     with pytest.raises(InputError) as caught:
-        _match_specs([Spec(text, "x:1")])
+        match_specs([Spec(text, "x:1")])
     assert hint in caught.value.hint
 
 
@@ -158,7 +158,7 @@ def test_what_conda_takes_for_something_else_is_refused(text: str, hint: str) ->
     ],
 )
 def test_the_channels_behind_defaults(text: str, ending: str) -> None:
-    found = _match_specs([Spec(text, "x:1")])[0]
+    found = match_specs([Spec(text, "x:1")])[0]
     name, channel = ending.rpartition("::")[2], ending.rpartition("::")[0]
     assert str(getattr(found.name, "normalized", "")) == name.partition(">")[0]
     assert found.channel is not None
@@ -178,7 +178,7 @@ def test_the_channels_behind_defaults(text: str, ending: str) -> None:
 )
 def test_a_channel_in_a_spec_means_its_mirror(text: str, meaning: str | None) -> None:
     channel = Channel("https://a.example/c", ("file:///m",))
-    spec = _match_specs([Spec(text, "x:1")])[0]
+    spec = match_specs([Spec(text, "x:1")])[0]
     (found,) = _on_mirrors([spec], [channel], ["file:///m"])
     assert meaning is None or str(found) == meaning
     assert "a.example" not in str(found)

@@ -15,7 +15,7 @@ from condainer.inputs.read import declared_platforms, read_inputs
 from condainer.settings import input_files
 from condainer.settings.load import load_settings
 from condainer.settings.project_files import ProjectFiles
-from condainer.solve.conda_solver import _match_specs
+from condainer.solve.conda_solver import match_specs
 from condainer.startup import find_project
 from condainer.system.errors import CondainerError, InputError
 from condainer.system.files import read_bytes
@@ -53,7 +53,7 @@ def read(tmp_path: Path) -> Any:
 
 def specs(inputs: Inputs) -> list[str]:
     """Return the specs of inputs as the solver understands them."""
-    return [str(spec) for spec in _match_specs(inputs.specs)]
+    return [str(spec) for spec in match_specs(inputs.specs)]
 
 
 def lines(inputs: Inputs) -> list[str]:
