@@ -173,3 +173,10 @@ def name_in(directory: Path, settings: Settings) -> str:
     """Return the name of an environment that has none of its own: that of its directory."""
     # It need not be UTF-8, but a lockfile is.
     return os.fsencode(suffixed(directory.name, settings)).decode(errors="replace")
+
+
+def name_by(stated: Any, settings: Settings) -> str:
+    """Return the name that a manifest states; without one that can be, the project's."""
+    if isinstance(stated, str) and stated.isprintable():
+        return stated
+    return name_in(settings.project, settings)

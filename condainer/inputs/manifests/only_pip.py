@@ -8,7 +8,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.toml_file import Toml
 from condainer.lock.locks import source_of
 from condainer.settings.config import Settings
-from condainer.settings.environments import name_in
+from condainer.settings.environments import name_by
 from condainer.settings.input_files import PYPROJECT, UV_LOCK, is_pylock
 from condainer.system.errors import InputError
 
@@ -29,10 +29,8 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
     elif document.at("lock-version") is None and not is_pylock(path):
         raise _nothing_in(document)
     lock = pip_locks.read(path, files.read)
-    name = document.at("project", "name")
-    good = isinstance(name, str) and name.isprintable()
     return Inputs(
-        name=name if good else name_in(settings.project, settings),
+        name=name_by(document.at("project", "name"), settings),
         platform=platform,
         platforms=(platform,),
         channels=(DEFAULT_CHANNEL,),

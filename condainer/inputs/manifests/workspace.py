@@ -28,7 +28,7 @@ from condainer.inputs.toml_file import Toml
 from condainer.lock.locks import pip_name, source_of
 from condainer.lock.makers import DEFAULT
 from condainer.settings.config import Settings
-from condainer.settings.environments import name_in
+from condainer.settings.environments import name_by
 from condainer.settings.input_files import TOOLS
 from condainer.system.errors import InputError
 
@@ -389,6 +389,4 @@ def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, st
 
 def _name(workspace: Workspace, settings: Settings) -> str:
     of_project = workspace.document.at("project", "name") if workspace.keys else None
-    name = workspace.table.get("name", of_project)
-    good = isinstance(name, str) and name.isprintable()
-    return str(name) if good else name_in(settings.project, settings)
+    return name_by(workspace.table.get("name", of_project), settings)
