@@ -18,6 +18,9 @@ DIRECTORY = "condainer-tools"
 DECIDED = ("PATH", "PS1", "IFS", "PYTHONHOME", "CONDA_PREFIX", "CONDA_SHLVL", "CONDA_DEFAULT_ENV")
 # What conda writes for a variable that is not to be set.
 UNSET = "***unset***"
+# The `conda-meta/state` of an image without variables, as a build writes it: reading JSON would
+# double the time of `cnd exec` for it.
+NO_STATE = '{"env_vars": {}, "version": 1}\n'
 # The end of the name of a directory of stand-ins for an image's commands; see `guard`.
 STAND_INS = ".stand-ins"
 # Below a prefix, the file that holds the address of its image.
@@ -105,11 +108,14 @@ def packaged(prefix: str) -> dict[str, str | None]:
         paths.append(state)
     variables: dict[str, str | None] = {}
     for path in paths:
-        import json
-
         try:
             with open(path, encoding="utf-8") as stream:
-                told = json.load(stream)
+                text = stream.read()
+            if text == NO_STATE:
+                continue
+            import json
+
+            told = json.loads(text)
             said = told.get("env_vars", {}) if path == state else told
             for given, value in said.items():
                 # conda's own default, envvars_force_uppercase.

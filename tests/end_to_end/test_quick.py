@@ -201,6 +201,16 @@ def test_a_command_waits_for_the_repair_at_the_last_moment(kept: Project, way: s
     assert done.stdout == f"{prefix}\n"
 
 
+def test_reading_json_is_for_images_that_set_variables(make_project: Any) -> None:
+    project: Project = make_project(text="dependencies: [probe-prefix]\n")
+    project.cnd("-q", "build")
+    project.cnd("-q", "mount")
+    blocked = f"import sys; sys.modules['json'] = sys.modules['re'] = None{SHORT_WAY}"
+    argv = [sys.executable, "-c", blocked, "exec", "probe-prefix"]
+    done = subprocess.run(argv, cwd=project.path, env=project.environment, capture_output=True)
+    assert done.stdout.decode() == f"{prefix_of(project)}\n", done.stderr
+
+
 def test_no_wrapper_stays_and_the_command_holds_the_mount(project: Project) -> None:
     project.cnd("-q", "build")
     prefix = prefix_of(project)
