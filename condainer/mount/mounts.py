@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,10 +28,13 @@ from condainer.startup import tool_paths
 from condainer.startup.attach import private_name, wants_its_own
 from condainer.system import files, namespace
 from condainer.system.errors import CondainerError, MountError
-from condainer.system.mount_table import mounted_at
+from condainer.system.mount_table import has_place, mounted_at, wait_for_change
 from condainer.system.reporter import Reporter, Silent
 
 __all__ = ["Hold", "Image", "Options", "State", "check_base", "hold", "mount", "outlook", "probe"]
+
+# The pause between looks at a mount that is repaired, in seconds.
+PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,7 @@ def outlook(image: Image, options: Options) -> dict[str, str | bool]:
 
 def is_inside(image: Image) -> bool:
     """Tell whether this process is in the namespace of a private mount of the image."""
-    inside = mount_locks.of_our_namespace(image.prefix)
-    return inside is not None and answered(image, DEFAULT) is State.MOUNTED
+    return mount_locks.of_our_namespace(image.prefix) is not None and _is_repaired(image)
 
 
 def mount(
@@ -181,10 +184,10 @@ def hold(
         # A mount looks like this for a moment while its keeper removes it.
         os.close(mount_locks.claim(mount_locks.locks_for(image.prefix)))
         state = answered(image, options)
-    if inside is not None and state is State.MOUNTED and not unverified(image, inside):
+    if inside is not None and not (state is State.MOUNTED and unverified(image, inside)):
         claim = mount_locks.claim(inside)
         # Its keeper may have had the lock until now, and unmounted it.
-        if probe(image) is State.MOUNTED:
+        if _is_repaired(image):
             return _held(claim, private=True)
         os.close(claim)
         state = State.FOREIGN
@@ -212,6 +215,19 @@ def hold(
         return _hold_shared(image, options, report)
     except Taken:
         raise _taken(image, options) from None
+
+
+def _is_repaired(image: Image) -> bool:
+    """Tell whether the private mount that we are inside of is there; its keeper repairs it.
+
+    We may not have the right to, and other names for its lock files. Raises as answered().
+    """
+    end = time.monotonic() + backends.PATIENCE
+    while answered(image, DEFAULT) is not State.MOUNTED:
+        if not has_place(image.prefix) or time.monotonic() > end:
+            return False
+        wait_for_change(PAUSE)
+    return True
 
 
 def _hold_shared(image: Image, options: Options, report: Reporter, way: Way | None = None) -> Hold:

@@ -34,6 +34,7 @@ from tests.helpers.mounting import (
     keeper_of,
     keepers,
     make_image,
+    processes,
 )
 from tests.helpers.needed import needs
 from tests.helpers.waiting import until
@@ -149,6 +150,38 @@ def test_command_inside_a_private_mount_uses_it(accounts: list[Account], image: 
         assert (lines[0], lines[2]) == ("private", "private"), done.stderr
         assert lines[1] == lines[3]
         until(lambda: is_gone(image))
+
+
+@pytest.mark.parametrize("who", ["root", "ordinary"])
+def test_command_inside_a_private_mount_waits_for_its_repair(
+    accounts: list[Account], image: Image, who: str
+) -> None:
+    def waits() -> bool:
+        for pid in processes("mount.hold(image", str(image.prefix)):
+            with contextlib.suppress(OSError):
+                files = [os.readlink(item) for item in Path(f"/proc/{pid}/fd").iterdir()]
+                if any(file.endswith("/mountinfo") for file in files):
+                    return True
+        return False
+
+    account = PRIVATE if who == "root" else private_of(accounts[0])
+    inner = account.driver(image, "sh", "-c", NAMESPACE)
+    child = started(account, image, "sh", "-c", f'{NAMESPACE}; read x; "$@"', "sh", *inner)
+    assert child.stdout is not None
+    assert child.stdin is not None
+    namespace = child.stdout.readline()
+    until(lambda: len(keepers(image)) == 1)
+    (keeper,) = keepers(image)
+    os.kill(keeper, signal.SIGSTOP)
+    os.kill(daemons(image)[0], signal.SIGKILL)
+    child.stdin.write("\n")
+    child.stdin.flush()
+    try:
+        until(lambda: waits() or child.poll() is not None)
+    finally:
+        os.kill(keeper, signal.SIGCONT)
+    assert child.communicate()[0] == f"private\n{namespace}"
+    until(lambda: is_gone(image))
 
 
 def test_in_a_user_namespace_a_project_has_a_stamp_of_its_own(accounts: list[Account]) -> None:
