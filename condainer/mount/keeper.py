@@ -20,7 +20,7 @@ from pathlib import Path
 from condainer.cache import leases
 from condainer.mount import backends, mount_locks, node_copies, private
 from condainer.mount.backends import Busy, State
-from condainer.mount.mount_locks import Locks, remove_mount_point
+from condainer.mount.mount_locks import remove_mount_point
 from condainer.startup import launch, tool_paths
 from condainer.system import files, mount_table, process
 from condainer.system.errors import CondainerError
@@ -40,53 +40,46 @@ VISIT = 1.0
 class Duty:
     """What a keeper has to know to look after a mount.
 
-    `locks` are the files of Locks, and `held` is the locked descriptor of the keeper's own; `lease`
-    is that of the image; `again` the command that mounts it again. A private mount has a `notice`
-    with its locked descriptor `announced`, and perhaps a `cover` (see private.Place); `others` are
-    the locks `mount`, `users` and `keeper` of the mount that all our processes see. `staged` is the
-    copy on this node that is mounted, if any, and `claimed` the descriptor of our lock on it.
+    `stem` begins the paths of its lock files, and `held` is the locked descriptor of the keeper's
+    own; `lease` is that of the image; `again` the command that mounts it again. A private mount has
+    a `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place);
+    `others` is the stem of the mount that all our processes see. `staged` is the copy on this node
+    that is mounted, if any, and `claimed` the descriptor of our lock on it.
     """
 
     prefix: str
     address: str
     linger: float
     tools: str
-    locks: tuple[str, ...] = ()
+    stem: str
+    again: tuple[str, ...]
     held: int = -1
     lease: str = ""
-    again: tuple[str, ...] = ()
     notice: str = ""
     announced: int = -1
     cover: str = ""
-    others: tuple[str, ...] = ()
+    others: str = ""
     staged: str = ""
     claimed: int = -1
 
 
-def ensure(duty: Duty, locks: Locks, cache: Path | None) -> bool:
-    """Make sure that exactly one keeper looks after a mount; tell whether this one was started.
+def ensure(duty: Duty, cache: Path | None) -> None:
+    """Make sure that exactly one keeper looks after a mount.
 
     The caller holds the users' lock, so that a keeper can end only before or after this.
-    Parameters: `cache` is that of the image; `held`, `locks` and `lease` of the duty are filled in.
+    Parameters: `cache` is that of the image; `held` and `lease` of the duty are filled in.
     """
-    descriptor = mount_locks.take(locks.keeper, exclusive=True, wait=False)
-    if descriptor is None:
-        return False
+    held = mount_locks.take(mount_locks.locks_at(duty.stem).keeper, exclusive=True, wait=False)
+    if held is None:
+        return
     try:
         lease = leases.take(cache, duty.address) if cache is not None else None
-        given = vars(filled_in(duty, locks, str(lease or ""), descriptor))
-        given_on = (descriptor, duty.announced, duty.claimed)
-        kept = [number for number in given_on if number >= 0]
-        argv = [*launch.module_command("condainer.mount.keeper"), json.dumps(given)]
+        given = replace(duty, held=held, lease=str(lease or ""))
+        kept = [number for number in (held, duty.announced, duty.claimed) if number >= 0]
+        argv = [*launch.module_command("condainer.mount.keeper"), json.dumps(vars(given))]
         os.waitpid(launch.start_daemon(argv, tool_paths.keeper_environment(duty.tools), kept), 0)
-        return True
     finally:
-        os.close(descriptor)
-
-
-def filled_in(duty: Duty, locks: Locks, lease: str, held: int) -> Duty:
-    """Return a duty with its locks, the lease of the image, and the descriptor of its own lock."""
-    return replace(duty, locks=tuple(map(str, vars(locks).values())), held=held, lease=lease)
+        os.close(held)
 
 
 class Keeper:
@@ -95,7 +88,10 @@ class Keeper:
     def __init__(self, duty: Duty) -> None:
         self.duty = duty
         self.prefix = Path(duty.prefix)
-        self.locks = Locks(*map(Path, duty.locks))
+        self.locks = mount_locks.locks_at(duty.stem)
+        others = mount_locks.locks_at(duty.others)
+        seen = (others.mount, others.users, others.keeper)
+        self.others: tuple[Path, ...] = seen if duty.others else ()
         self.tools = Path(duty.tools) if duty.tools else None
         self.refreshed = time.monotonic()
         self.pause = FIRST_PAUSE
@@ -271,7 +267,7 @@ class Keeper:
 
         A private namespace does not show that mount, which would be detached with its directory.
         """
-        with mount_locks.all_taken(map(Path, self.duty.others)) as alone:
+        with mount_locks.all_taken(self.others) as alone:
             if alone:
                 remove_mount_point(self.prefix)
 
@@ -283,7 +279,7 @@ class Keeper:
 
     def _outlast_visitors(self) -> None:
         """Wait until others no longer use the mount point, and remove it: they cannot."""
-        paths = (self.locks.mount, *map(Path, self.duty.others), self.locks.keeper)
+        paths = (self.locks.mount, *self.others, self.locks.keeper)
         visited = True
         while visited and files.is_private_directory(self.prefix):
             with mount_locks.all_taken(paths) as alone:
@@ -354,11 +350,5 @@ def _daemons(prefix: Path) -> list[int]:
     return pids
 
 
-def main(argument: str) -> None:
-    """Keep a mount: the argument is a Duty as JSON."""
-    given = json.loads(argument)
-    Keeper(Duty(**given)).keep()
-
-
 if __name__ == "__main__":
-    main(sys.argv[1])
+    Keeper(Duty(**json.loads(sys.argv[1]))).keep()

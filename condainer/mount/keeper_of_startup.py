@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from condainer.mount import guard, keeper, mount_locks
@@ -23,14 +24,13 @@ def main(given: Sequence[str]) -> None:
     image = Image(Path(path), address, Path(prefix))
     options = Options(way, float(linger), Path(tools) if tools else None, Path(copies))
     locks = mount_locks.locks_at(stem)
-    work = Work(image, options, locks, Silent())
-    duty = keeper.filled_in(duty_of(work), locks, lease, int(held))
+    duty = duty_of(Work(image, options, locks, Silent()))
     # Until it is mounted, or could not be.
     os.close(mount_locks.wait_for(locks.mount, exclusive=False))
     if probe(image) is State.MOUNTED:
         guard.put(int(below), image.prefix)
     os.close(int(below))
-    keeper.Keeper(duty).keep()
+    keeper.Keeper(replace(duty, lease=lease, held=int(held))).keep()
 
 
 if __name__ == "__main__":

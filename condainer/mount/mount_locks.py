@@ -46,6 +46,11 @@ class Locks:
     verified: Path
     shells: Path
 
+    @property
+    def stem(self) -> str:
+        """How the paths of all of them begin; see attach.stem_of()."""
+        return str(self.users).removesuffix(".users")
+
 
 def locks_for(prefix: Path, private: str | None = None) -> Locks:
     """Return the lock files of a mount point, in a private directory beside it.
@@ -60,7 +65,7 @@ def locks_for(prefix: Path, private: str | None = None) -> Locks:
 
 
 def locks_at(stem: str) -> Locks:
-    """Return the lock files whose paths begin with a stem; see attach.stem_of()."""
+    """Return the lock files whose paths begin with a stem."""
     return Locks(*(Path(f"{stem}.{field.name}") for field in fields(Locks)))
 
 

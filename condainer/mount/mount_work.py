@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -168,58 +167,57 @@ def unverified(image: Image, locks: Locks) -> bool:
 
 def _look_after(work: Work, place: Place | None = None) -> None:
     """Make sure that there is a keeper, which has a lease of the image."""
-    duty = duty_of(work, place)
-    if work.staged is not None:
-        duty = replace(duty, staged=str(work.staged.path), claimed=work.staged.claim)
-    if place is not None:
-        cover = str(place.cover or "")
-        notice, announced = str(place.notice), place.announced
-        there = work.others
-        others = (str(there.mount), str(there.users), str(there.keeper)) if there else ()
-        duty = replace(duty, notice=notice, announced=announced, cover=cover, others=others)
-    keeper.ensure(duty, work.locks, work.image.cache)
+    keeper.ensure(duty_of(work, place), work.image.cache)
 
 
 def duty_of(work: Work, place: Place | None = None) -> keeper.Duty:
     """Return what a keeper has to know of a mount, without what keeper.ensure() fills in."""
-    return keeper.Duty(
+    duty = keeper.Duty(
         prefix=str(work.image.prefix),
         address=work.image.address,
         linger=work.options.linger,
         tools=str(work.options.tool_directory or ""),
+        stem=work.locks.stem,
         again=_command(work, place),
     )
+    if work.staged is not None:
+        duty = replace(duty, staged=str(work.staged.path), claimed=work.staged.claim)
+    if place is not None:
+        duty = replace(
+            duty,
+            notice=str(place.notice),
+            announced=place.announced,
+            cover=str(place.cover or ""),
+            others=work.others.stem if work.others else "",
+        )
+    return duty
 
 
 def _command(work: Work, place: Place | None) -> tuple[str, ...]:
     """Return the command with which a keeper repairs a mount in its view."""
     image, options = work.image, work.options
-    given = {
-        "image": [str(image.path), image.address, str(image.prefix), image.sha256],
-        "options": [options.way, 0.0, options.tool_directory, str(options.copies)],
-        "locks": [str(path) for path in vars(work.locks).values()],
-        "notice": str(place.notice) if place else None,
-        "staged": str(work.staged.path) if work.staged else None,
-    }
-    return (*launch.module_command("condainer.mount.mount_work"), json.dumps(given, default=str))
+    words = (
+        *(image.path, image.address, image.prefix, image.sha256 or ""),
+        *(options.way, options.tool_directory or "", options.copies, work.locks.stem),
+        *(place.notice if place else "", work.staged.path if work.staged else ""),
+    )
+    return (*launch.module_command("condainer.mount.mount_work"), *map(str, words))
 
 
-def main(argument: str) -> None:
-    """Repair a mount; the argument is what _command() gave."""
-    given = json.loads(argument)
-    path, address, prefix, sha256 = given["image"]
-    way, linger, tools, copies = given["options"]
-    image = Image(Path(path), address, Path(prefix), sha256)
-    options = Options(way, linger, Path(tools) if tools else None, Path(copies))
-    locks = Locks(*map(Path, given["locks"]))
-    place = Place(Path(given["notice"]), -1, None) if given["notice"] else None
+def main(given: Sequence[str]) -> None:
+    """Repair a mount; parameters: the last words of what _command() gave."""
+    path, address, prefix, sha256, way, tools, copies, stem, notice, copy = given
+    image = Image(Path(path), address, Path(prefix), sha256 or None)
+    options = Options(way, 0.0, Path(tools) if tools else None, Path(copies))
+    locks = mount_locks.locks_at(stem)
+    place = Place(Path(notice), -1, None) if notice else None
     claim = mount_locks.take(locks.users, exclusive=False, wait=False)
     turn = mount_locks.take(locks.mount, exclusive=True, wait=False)
     # Otherwise the keeper is about to unmount, or another process repairs.
     if claim is not None and turn is not None:
         with namespace.mount_right() if place else nullcontext():
             # Others wait for a repair, so it does not copy the image again.
-            staged = node_copies.claimed(Path(given["staged"])) if given["staged"] else None
+            staged = node_copies.claimed(Path(copy)) if copy else None
             work_in(Work(image, options, locks, Silent(), staged=staged), place)
 
 
@@ -375,4 +373,4 @@ def _make_mount_point(prefix: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

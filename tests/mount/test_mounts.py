@@ -760,7 +760,7 @@ def test_a_keeper_lives_on_where_it_cannot_start_a_process(
     mounts.mount(image)
     locks = mount_locks.locks_for(image.prefix)
     duty = mount_work.duty_of(mount_work.Work(image, Options(), locks, Silent()))
-    looking = keeper.Keeper(keeper.filled_in(duty, locks, "", -1))
+    looking = keeper.Keeper(duty)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fork", fork)
         assert looking._repaired() == keeper.LONGEST_PAUSE
