@@ -129,7 +129,7 @@ def answer_failure(message: str, hint: str, exit_code: int, arguments: Sequence[
             print_json({"error": message, "hint": hint, "exit_code": exit_code})
 
 
-class Lines:
+class Lines(Reporter):
     """One line when a step begins and one when it is done."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -171,7 +171,7 @@ class Lines:
         say(text, self.stream)
 
 
-class Bars:
+class Bars(Reporter):
     """A bar for the current step, and a line with its time when it is done."""
 
     def __init__(self) -> None:

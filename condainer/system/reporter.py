@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Protocol
-else:
-    Protocol = object
-
-
-class Reporter(Protocol):
-    """Receives progress; only the command line prints."""
+class Reporter:
+    """Receives progress, and does nothing with it; those of the command line print."""
 
     def step(self, title: str, unit: str = "") -> None:
         """Begin a step, which ends the one before; `unit` is what its progress counts."""
@@ -34,25 +27,11 @@ class Reporter(Protocol):
         """Leave the terminal as it was, however the command ended."""
 
 
-class Silent:
+class Silent(Reporter):
     """A reporter that drops everything."""
 
-    def step(self, title: str, unit: str = "") -> None: ...
 
-    def progress(self, done: float, total: float | None = None) -> None: ...
-
-    def receiving(self, text: str) -> None: ...
-
-    def note(self, message: str) -> None: ...
-
-    def warn(self, message: str) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class Attentive:
+class Attentive(Reporter):
     """A reporter that hands everything on to another one, and knows whether anything was told."""
 
     def __init__(self, reporter: Reporter) -> None:
