@@ -22,7 +22,7 @@ from condainer.startup import launch
 from condainer.system import process
 from condainer.system.errors import CondainerError
 from condainer.system.files import storage_error_told, storage_errors
-from condainer.system.process import CommandFailed, Running
+from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 
 
@@ -36,11 +36,14 @@ class Restored:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What is written of the shelves in `places`, by packages' sha256, below `directory`."""
+    """What is written of the shelves in `places`, by packages' sha256, below `directory`.
+
+    `finish` waits for that, where there are any.
+    """
 
     directory: Path
     places: Mapping[str, Path]
-    child: Running | None
+    finish: Callable[[], object] | None
 
     def wait(self, reporter: Reporter) -> None:
         """Wait until all of it stands there; raises StorageError when the disk does not take it.
@@ -48,8 +51,8 @@ class Prepared:
         After another failure, what is not there is compiled as if it were new.
         """
         try:
-            if self.child is not None:
-                self.child.finish()
+            if self.finish is not None:
+                self.finish()
         except CommandFailed as error:
             doing = f"write byte code below {self.directory}"
             if full := storage_error_told(doing, error.reason):
@@ -109,12 +112,12 @@ def preparing(
     command = launch.module_command("condainer.build.unshelve")
     workers = max(jobs - 1, 1)
     arguments = [str(directory), str(final), str(workers)]
-    with process.started([*command, *arguments], os.environ) as child:
+    with process.started([*command, *arguments], os.environ) as finish:
         if jobs == 1:
             # wait() tells of its failure.
             with contextlib.suppress(CondainerError):
-                child.finish()
-        yield Prepared(directory, places, child)
+                finish()
+        yield Prepared(directory, places, finish)
 
 
 def _move(

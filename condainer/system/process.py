@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import signal
@@ -135,32 +136,18 @@ class _Child(subprocess.Popen[str]):
         return super().wait()
 
 
-class Running:
-    """A command that runs beside us; finish() reads what it writes."""
-
-    def __init__(self, argv: Sequence[str], child: _Child) -> None:
-        self._argv = argv
-        self._child = child
-        self._done: tuple[str, str] | None = None
-
-    def finish(self) -> Completed:
-        """Wait for its end, as run() does; raises CommandFailed when the status is not zero."""
-        if self._done is None:
-            self._done = _communicate(self._child)
-        return _completed(self._argv, self._child, *self._done)
-
-
 @contextlib.contextmanager
-def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Running]:
+def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Callable[[], Completed]]:
     """Start a command as run() does; neither it nor what it starts outlives the context.
 
-    Without a call of finish(), the end of the context ends it. Raises ToolError when it cannot be
-    started.
+    Yields a function that waits for its end, and returns or raises as run(). If that is not called,
+    the end of the context ends it. Raises ToolError when it cannot be started.
     """
     child = _popen(argv, env=env, stdin=subprocess.DEVNULL, start_new_session=True)
+    written = functools.cache(lambda: _communicate(child))
     with child:
         try:
-            yield Running(argv, child)
+            yield lambda: _completed(argv, child, *written())
         finally:
             # After a wait, its number may be that of another process.
             if child.returncode is None:

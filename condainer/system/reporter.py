@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+
 class Reporter:
     """Receives progress, and does nothing with it; those of the command line print."""
 

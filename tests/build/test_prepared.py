@@ -150,7 +150,7 @@ def digest(source: str) -> str:
 def test_without_shelves_nothing_is_started(tmp_path: Path) -> None:
     places = {"0": tmp_path / "none"}
     with prepared.preparing(places, FINAL, tmp_path, 2) as ready:
-        assert ready.child is None
+        assert ready.finish is None
         ready.wait(Told())
         assert ready.put(tmp_path, {}, lambda source: False) == [None]
     assert list(tmp_path.iterdir()) == []
