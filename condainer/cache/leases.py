@@ -11,7 +11,7 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,22 +142,14 @@ def seen(status: os.stat_result) -> float:
 
 def _files(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Yield the names and states of the regular files in a directory, which need not exist."""
-    with suppress(OSError), _directory(directory) as place, os.scandir(place) as listing:
-        for item in listing:
+    with suppress(OSError), ExitStack() as held:
+        place = lease_files.opened_directory(directory)
+        held.callback(os.close, place)
+        for item in held.enter_context(os.scandir(place)):
             with suppress(OSError):
                 status = item.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     yield item.name, status
-
-
-@contextmanager
-def _directory(path: Path) -> Iterator[int]:
-    """Open a directory of the cache; a link in its place leads where a member wants us to write."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _subject(path: Path) -> tuple[Path, str]:

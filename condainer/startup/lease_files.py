@@ -31,11 +31,7 @@ def take(cache: str, address: str) -> str:
 
 def make(directory: str, name: str) -> None:
     """Make the file of a lease; raises OSError."""
-    place = _opened(directory)
-    try:
-        descriptor = os.open(name, FLAGS | os.O_EXCL, 0o644, dir_fd=place)
-    finally:
-        os.close(place)
+    descriptor = _opened(directory, name, os.O_EXCL)
     try:
         # For people, under any umask; an empty lease, as on a full disk, counts as well.
         os.fchmod(descriptor, 0o644)
@@ -52,11 +48,7 @@ def make(directory: str, name: str) -> None:
 def use(cache: str, address: str) -> None:
     """Note that this user uses an image now, where the cache has a place for that."""
     try:
-        place = _opened(f"{cache}/{USES}")
-        try:
-            descriptor = os.open(use_name(address), FLAGS, 0o644, dir_fd=place)
-        finally:
-            os.close(place)
+        descriptor = _opened(f"{cache}/{USES}", use_name(address))
         try:
             if os.fstat(descriptor).st_mode & 0o170000 == 0o100000:
                 os.utime(descriptor)
@@ -90,6 +82,15 @@ def user_name(number: int) -> str:
         return f"user {number}"
 
 
-def _opened(directory: str) -> int:
+def _opened(directory: str, name: str, more: int = 0) -> int:
+    """Open a file, made if it is missing, in a directory of the cache; raises OSError."""
+    place = opened_directory(directory)
+    try:
+        return os.open(name, FLAGS | more, 0o644, dir_fd=place)
+    finally:
+        os.close(place)
+
+
+def opened_directory(path: "str | os.PathLike[str]") -> int:
     """Open a directory of the cache; a link could lead to where another user wants us to write."""
-    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
