@@ -104,27 +104,19 @@ def _has(path: str, prefix: str, address: str) -> "bool | None":
         # What is open stays the same image, even if another is mounted over it.
         place = os.open(prefix, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            sentinel = os.open(
-                command_environment.SENTINEL, os.O_RDONLY | os.O_CLOEXEC, dir_fd=place
-            )
+            sentinel = f"/proc/self/fd/{place}/{command_environment.SENTINEL}"
+            with open(sentinel, "rb", buffering=0) as stream:
+                if stream.read(100) != address.encode() + b"\n":
+                    return None
             try:
-                there = os.read(sentinel, 100) == address.encode() + b"\n"
-            finally:
-                os.close(sentinel)
-            return _lies_in(place, path[len(prefix) + 1 :]) if there else None
+                os.lstat(path[len(prefix) + 1 :], dir_fd=place)
+            except (FileNotFoundError, NotADirectoryError):
+                return False
+            return True
         finally:
             os.close(place)
     except OSError:
         return None
-
-
-def _lies_in(place: int, path: str) -> bool:
-    """Tell whether a path is a file or a link; raises OSError if that cannot be found out."""
-    try:
-        os.lstat(path, dir_fd=place)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def end_cleanly() -> None:
