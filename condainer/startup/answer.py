@@ -52,46 +52,40 @@ class Call:
 
 def parsed(arguments: list[str]) -> "Call | None":
     """Return what the arguments ask for; None for what only click's command line knows."""
-    quiet, place = False, 0
+    quiet = False
     given: str | None = None
     chosen = ""
     overrides: list[str] = []
-    while place < len(arguments):
-        word = arguments[place]
-        place += 1
+    rest = arguments
+    while rest:
+        word, value = rest[0], rest[1] if len(rest) > 1 else ""
         if word in ("-q", "--quiet"):
-            quiet = True
-        elif word in ("-d", "--directory") and arguments[place : place + 1] not in ([], [""]):
-            given = arguments[place]
-            place += 1
-        elif word in ENVIRONMENT and arguments[place : place + 1] not in ([], [""]):
-            chosen = arguments[place]
-            place += 1
-        elif word == "--set" and place < len(arguments) and not overrides:
-            overrides = [arguments[place]]
-            place += 1
+            quiet, rest = True, rest[1:]
+        elif word in ("-d", "--directory") and value:
+            given, rest = value, rest[2:]
+        elif word in ENVIRONMENT and value:
+            chosen, rest = value, rest[2:]
+        elif word == "--set" and value and not overrides:
+            overrides, rest = [value], rest[2:]
         else:
-            command = "exec" if word == "run" else word
-            rest = arguments[place:]
-            if rest[:1] and rest[0] in ENVIRONMENT and rest[1:2] not in ([], [""]):
-                chosen, rest = rest[1], rest[2:]
-            env, rest = _env(command, rest, chosen)
-            environment = chosen or os.environ.get(find_project.ENVIRONMENT, "")
-            environment = "" if environment == find_project.DEFAULT else environment
-            words = _words(command, rest)
-            # A shell that asks for completions gets them from click.
-            if words is None or "_CND_COMPLETE" in os.environ:
-                return None
-            if overrides and not (env and overrides[0].startswith(CACHE)):
-                return None
-            directory = _directory(command, given)
-            named = given is not None
-            return (
-                Call(command, words, directory, named, quiet, env, overrides, environment)
-                if directory
-                else None
-            )
-    return None
+            break
+    command, rest = "".join(rest[:1]), rest[1:]
+    command = "exec" if command == "run" else command
+    if len(rest) > 1 and rest[0] in ENVIRONMENT and rest[1]:
+        chosen, rest = rest[1], rest[2:]
+    env, rest = _env(command, rest, chosen)
+    environment = chosen or os.environ.get(find_project.ENVIRONMENT, "")
+    environment = "" if environment == find_project.DEFAULT else environment
+    words = _words(command, rest)
+    # A shell that asks for completions gets them from click.
+    if words is None or "_CND_COMPLETE" in os.environ:
+        return None
+    if overrides and not (env and overrides[0].startswith(CACHE)):
+        return None
+    directory, named = _directory(command, given), given is not None
+    if not directory:
+        return None
+    return Call(command, words, directory, named, quiet, env, overrides, environment)
 
 
 def _env(command: str, words: list[str], chosen: str) -> tuple[str, list[str]]:
