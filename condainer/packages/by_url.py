@@ -21,7 +21,7 @@ from condainer.package_cache import archives
 from condainer.packages import conda_packages, downloads, forbidden
 from condainer.settings.config import Settings
 from condainer.system.errors import CondainerError, InputError, IntegrityError, NetworkError
-from condainer.system.files import md5_of, storage_errors
+from condainer.system.files import digest_of, storage_errors
 from condainer.system.reporter import Reporter, Silent
 from condainer.system.urls import NETRC, has_secret
 
@@ -198,7 +198,7 @@ def _check(item: Wanted, url: str, sha256: str, path: Path) -> None:
     known = [("sha256", item.sha256, sha256)] if item.sha256 else []
     if item.md5:
         # Only compared with what another tool wrote; never a proof.
-        known.append(("md5", item.md5, md5_of(path)))
+        known.append(("md5", item.md5, digest_of(path, "md5")))
     for kind, wanted, digest in known:
         if wanted != digest:
             raise IntegrityError(

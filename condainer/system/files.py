@@ -17,7 +17,6 @@ from condainer.system.errors import BuildError, StorageError, ToolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import hashlib
     from typing import BinaryIO
 
 # How a file is read: by read_bytes(), or from what has kept its bytes.
@@ -167,19 +166,14 @@ def _open_regular(path: str | Path, follow: bool) -> tuple[int, os.stat_result]:
 
 def sha256_of(path: str | Path) -> str:
     """Return the sha256 of a file of any size; raises OSError."""
+    return digest_of(path, "sha256")
+
+
+def digest_of(path: str | Path, kind: str) -> str:
+    """Return a digest of a file of any size, also the md5 of other tools; raises OSError."""
     import hashlib
 
-    return _digest_of(path, hashlib.sha256())
-
-
-def md5_of(path: str | Path) -> str:
-    """Return the md5 of a file of any size, which other tools use; raises OSError."""
-    import hashlib
-
-    return _digest_of(path, hashlib.md5(usedforsecurity=False))
-
-
-def _digest_of(path: str | Path, digest: hashlib._Hash) -> str:
+    digest = hashlib.new(kind, usedforsecurity=False)
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
