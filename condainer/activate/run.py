@@ -13,7 +13,7 @@ from condainer.cache.entries import Entry
 from condainer.lock.locks import Lock
 from condainer.mount import mounts
 from condainer.settings.config import Settings
-from condainer.startup import command_environment
+from condainer.startup import command_environment, launch
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
@@ -45,14 +45,14 @@ def command(
     environment = _enter(use)
     entered()
     image = (str(use.entry.prefix), use.entry.address)
-    shell.execute(argv, environment, image, use.reporter.warn)
+    launch.execute(argv, environment, image, use.reporter.warn)
 
 
 def subshell(use: Use) -> NoReturn:
     """Replace this process by the user's shell in the environment of an image."""
     environment = _enter(use)
     argv, more = shell.interactive_shell(environment, os.environ)
-    shell.execute(argv, {**environment, **more})
+    launch.execute(argv, {**environment, **more})
 
 
 def claim(use: Use) -> None:

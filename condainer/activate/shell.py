@@ -12,10 +12,7 @@ from condainer.activate import default_variables
 from condainer.mount import mount_locks
 from condainer.startup import command_environment
 from condainer.startup.command_environment import is_decided, is_identifier
-from condainer.startup.launch import CommandNotStarted, execute
 from condainer.system.errors import ToolError
-
-__all__ = ["CommandNotStarted", "environment", "execute", "interactive_shell"]
 
 # Puts @prompt before the user's own prompt, which may show the status of the last command.
 FISH_PROMPT = """\

@@ -252,10 +252,10 @@ def test_background_process_of_a_script_does_not_delay(prefix: Path, tmp_path: P
 
 EXECUTE = """
 import os, sys
-from condainer.activate import bash as activation, shell
+from condainer.startup import launch
 try:
-    shell.execute(sys.argv[2:], {**os.environ, "PATH": sys.argv[1]})
-except shell.CommandNotStarted as error:
+    launch.execute(sys.argv[2:], {**os.environ, "PATH": sys.argv[1]})
+except launch.CommandNotStarted as error:
     print(error.message)
     sys.exit(error.exit_code)
 """
