@@ -9,7 +9,7 @@ from pathlib import Path
 
 from condainer.activate import default_variables, quick_script
 from condainer.activate.default_variables import Default
-from condainer.activate.quick_script import DIRECTORIES, Script
+from condainer.activate.quick_script import Script
 from condainer.activate.shell import prompt_name
 from condainer.cache import entries
 from condainer.startup.command_environment import STAND_INS, is_decided, is_identifier
@@ -68,38 +68,30 @@ class Activation:
         return [*(default.variable for default in self.defaults), *self.fixed, "PYTHONHOME"]
 
     @property
-    def mount(self) -> list[str]:
-        """The command that mounts the image; the number of the shell's process is to follow.
-
-        All is named, so that neither an edited environment.yml nor another shell's settings matter.
-        """
-        return [*self._mounting, "--shell"]
-
-    @property
     def warn(self) -> str:
         """The command that says whether the image is no longer that of the inputs."""
         return shlex.join([*self._mounting, "--warn"])
 
     @property
     def _mounting(self) -> list[str]:
+        # All is named, so that neither an edited environment.yml nor another shell's settings
+        # matter.
         pinned = ["--set", f"address={self.address}", "--set", f"cache_directory={self.cache}"]
         chosen = ["-e", self.environment] if self.environment else []
         return [self.command, "--quiet", "-d", str(self.project), *chosen, *pinned, "mount"]
 
-    def packaged(self, syntax: str) -> str:
-        """Return the command that prints, for a shell, how to set the packages' variables.
+    def claim(self, syntax: str) -> str:
+        """Return the text that claims the image, mounted if need be, and gets its variables.
 
-        An image has those of its own in files; that most have none is seen without it.
+        Those of the packages are told in the `syntax` of a shell, one of package_variables.
         """
-        names = "".join(f"{name}:" for name in self.names)
-        return shlex.join([self.command, "activation-variables", syntax, str(self.prefix), names])
-
-    @property
-    def quick(self) -> str:
-        """The text that claims what is mounted already."""
         script = self.project / self.script
         image = entries.entry_directory(self.cache, self.address) / entries.IMAGE
-        return quick_script.quick(self.settled, script, self.prefix, self.address, image)
+        quick = quick_script.quick(self.settled, script, self.prefix, self.address, image)
+        names = "".join(f"{name}:" for name in self.names)
+        packaged = [self.command, "activation-variables", syntax, str(self.prefix), names]
+        mount = [*self._mounting, "--shell"]
+        return quick_script.claim(quick, mount, shlex.join(packaged), self.prefix, self.address)
 
     @property
     def stand_ins(self) -> str:
@@ -240,32 +232,13 @@ if [ "$__condainer_active$__condainer_mounted${CONDAINER_ADDRESS-}" = \\
     return 0
 fi
 unset __condainer_mounted
-@directories
 __condainer_user=${EUID-}
-@quick
-[ -n "$__condainer_claim" ] || __condainer_claim=$(@mount "$__condainer_shell") || {
-    unset __condainer_active __condainer_found __condainer_shell __condainer_claim
-    unset __condainer_user __condainer_cache __condainer_config
-    printf '%s\\n' "cnd: not activated: the image could not be mounted" >&2
-    return 1
-}
-# Only this says that the image is there: without it, python would be that of the system.
-{ IFS= read -r __condainer_found < @prefix/.condainer/address; } 2>/dev/null || __condainer_found=
-if [ "$__condainer_found" != @address ]; then
-    command rm -f -- "$__condainer_claim" || :
-    unset __condainer_active __condainer_found __condainer_shell __condainer_claim
-    unset __condainer_user __condainer_cache __condainer_config
-    printf '%s\\n' "cnd: not activated: the image is not at its place:" @prefix >&2
+@claim
+if [ -n "$__condainer_problem" ]; then
+    unset __condainer_active __condainer_shell __condainer_claim __condainer_problem
+    unset __condainer_user __condainer_cache __condainer_config __condainer_variables
     return 1
 fi
-__condainer_variables=
-[ ! -d @prefix/etc/conda/env_vars.d ] || __condainer_variables=$(@packaged) || {
-    command rm -f -- "$__condainer_claim" || :
-    unset __condainer_active __condainer_found __condainer_shell __condainer_claim
-    unset __condainer_user __condainer_cache __condainer_config __condainer_variables
-    printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
-    return 1
-}
 @functions
 if [ -n "${CONDAINER_ADDRESS-}" ] && [ -n "${CONDAINER_PREFIX-}" ]; then
     if [ "$__condainer_active" = "$__condainer_shell" ]; then
@@ -300,7 +273,7 @@ __CONDAINER_SHELL=$__condainer_shell
 __condainer_behind=${__condainer_claim:+:${__condainer_claim%/*}/@stand_ins}
 export __CONDAINER_NAMES=@names
 @settings
-unset __condainer_active __condainer_found __condainer_shell __condainer_claim
+unset __condainer_active __condainer_shell __condainer_claim __condainer_problem
 unset __condainer_user __condainer_cache __condainer_config __condainer_variables
 export PATH=@prefix/bin"$__condainer_behind${PATH:+:$PATH}"
 unset __condainer_behind
@@ -343,15 +316,12 @@ def activation_script(of: Activation) -> str:
         functions=_functions(),
         name=shlex.quote(of.name),
         marks=MARKS,
-        mount=shlex.join(of.mount),
         warn=of.warn,
-        quick=of.quick,
-        packaged=of.packaged("sh"),
+        claim=of.claim("sh"),
         prefix=shlex.quote(str(of.prefix)),
         address=of.address,
         names="".join(f"{name}:" for name in of.names),
         stand_ins=of.stand_ins,
-        directories=DIRECTORIES,
         settings="\n".join([*lines, "unset PYTHONHOME"]),
         prompt=shlex.quote(of.prompt),
         run_scripts=Script(RUN_SCRIPTS).substitute(kind="activate", order=""),

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-
 from condainer.activate import default_variables
 from condainer.activate.bash import MARKS, Activation
 from condainer.activate.default_variables import Default
-from condainer.activate.quick_script import Script, for_others
+from condainer.activate.quick_script import NONE, Script, for_others
 
 # csh has no `return`, loses a status at `endif`, cannot redirect stderr alone, and takes command
 # substitutions apart in its own way: hence the nested if-else, the last line, and small programs
@@ -37,7 +35,6 @@ if ( $__condainer_mounted && "$__condainer_active" == '@address' ) then
     set __condainer_status = 0
 else
     setenv __CONDAINER_CALL @mount
-    # The claim and the lines to evaluate; nothing, unless the image is mounted and at its place.
     set __condainer_lines = ( "`printenv __CONDAINER_CALL | /bin/sh -s $$`" '' )
     unsetenv __CONDAINER_CALL
     if ( "$__condainer_lines[1]" == '' ) then
@@ -169,29 +166,6 @@ printf 'cnd: switched from %s (%.8s) to %s (%.8s)\\n' \\
     "${CONDA_DEFAULT_ENV-}" "$1" "$2" @address >&2
 """
 
-MOUNT = """\
-claim=$(
-@mount) || {
-    printf '%s\\n' 'cnd: not activated: the image could not be mounted' >&2
-    exit 0
-}
-{ IFS= read -r found < @prefix/.condainer/address; } 2>/dev/null || found=
-if [ "$found" != @address ]; then
-    rm -f -- "$claim"
-    printf '%s\\n' 'cnd: not activated: the image is not at its place:' @prefix >&2
-    exit 0
-fi
-lines=
-[ ! -d @prefix/etc/conda/env_vars.d ] || lines=$(@packaged) || {
-    rm -f -- "$claim"
-    printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
-    exit 0
-}
-printf '%s\\n' "${claim:-@none}" "$lines"
-"""
-# In the place of a claim, which what root has mounted for all users does not need.
-NONE = "none"
-
 SCRIPTS = """\
 directory=$CONDAINER_PREFIX/etc/conda/@kind.d
 LC_ALL=C ls @order "$directory" 2>/dev/null | while IFS= read -r file; do
@@ -216,13 +190,6 @@ printf '%s\\n' "${path#:}"
 
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.csh`."""
-    mount = Script(MOUNT).substitute(
-        mount=for_others(of.quick, of.mount),
-        packaged=of.packaged("csh"),
-        prefix=shlex.quote(str(of.prefix)),
-        address=of.address,
-        none=NONE,
-    )
     lines = [line for name in of.names for line in _saving(name)]
     lines += [line for default in of.defaults for line in _setting_default(default, of.address)]
     lines += [
@@ -239,7 +206,7 @@ def activation_script(of: Activation) -> str:
         name=quoted(of.name),
         address=of.address,
         leave_old=_leave(),
-        mount=quoted(mount),
+        mount=quoted(for_others(of.claim("csh"))),
         prefix=quoted(str(of.prefix)),
         settings="\n".join(f"        {line}" for line in lines),
         names="".join(f"{name}:" for name in of.names),

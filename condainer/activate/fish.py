@@ -5,7 +5,7 @@ from __future__ import annotations
 from condainer.activate import default_variables
 from condainer.activate.bash import MARKS, Activation
 from condainer.activate.default_variables import Default
-from condainer.activate.quick_script import Script, for_others
+from condainer.activate.quick_script import NONE, Script, for_others
 from condainer.activate.shell import FISH_PROMPT, fish_word
 
 # In a function, because `return` from a sourced file is an error in older versions.
@@ -34,27 +34,10 @@ if test -n "$mounted"; and test "$active" = @address
     true
 else
     function __condainer_activate
-        set -l claim (command /bin/sh -c @mount sh $fish_pid)
-        or begin
-            printf '%s\\n' 'cnd: not activated: the image could not be mounted' >&2
-            return 1
-        end
-        # Only this says that the image is there: without it, python would be that of the system.
-        set -l found (command cat @prefix/.condainer/address 2>/dev/null)
-        if test "$found" != @address
-            command rm -f -- "$claim"
-            printf '%s\\n' 'cnd: not activated: the image is not at its place:' @prefix >&2
-            return 1
-        end
-        set -l variables
-        if test -d @prefix/etc/conda/env_vars.d
-            set variables (command /bin/sh -c @packaged)
-            or begin
-                command rm -f -- "$claim"
-                printf '%s\\n' "cnd: not activated: the packages' variables could not be read" >&2
-                return 1
-            end
-        end
+        set -l told (command /bin/sh -c @mount sh $fish_pid)
+        set -q told[1]; or return 1
+        set -l claim
+        test "$told[1]" = @none; or set claim $told[1]
         if test -n "$CONDAINER_ADDRESS"; and test -n "$CONDAINER_PREFIX"
             if test -n "$argv[1]"; and test "$argv[1]" != @address
                 printf 'cnd: switched from %s (%.8s) to %s (%.8s)\\n' \\
@@ -180,12 +163,12 @@ DEACTIVATE = """\
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.fish`."""
     lines = [_setting_default(default, of.address) for default in of.defaults]
-    lines.append("printf '%s\\n' $variables | source")
+    lines.append("printf '%s\\n' $told[2..-1] | source")
     lines += [f"set -gx {name} {fish_word(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
-        mount=fish_word(for_others(of.quick, of.mount)),
+        mount=fish_word(for_others(of.claim("fish"))),
+        none=NONE,
         warn=fish_word(of.warn),
-        packaged=fish_word(of.packaged("fish")),
         prefix=fish_word(str(of.prefix)),
         address=of.address,
         name=fish_word(of.name),

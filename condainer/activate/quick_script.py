@@ -122,18 +122,42 @@ case "${XDG_CONFIG_HOME-}" in
 esac
 """
 
-# For shells that cannot run the above themselves: prints the claim, given the shell's number.
+CLAIM = """\
+@directories
+@quick
+__condainer_problem=
+__condainer_variables=
+[ -n "$__condainer_claim" ] || __condainer_claim=$(@mount "$__condainer_shell") ||
+    __condainer_problem='the image could not be mounted'
+# Only this says that the image is there: without it, python would be that of the system.
+if [ -z "$__condainer_problem" ]; then
+    { IFS= read -r __condainer_found < @prefix/.condainer/address; } 2>/dev/null ||
+        __condainer_found=
+    [ "$__condainer_found" = @address ] ||
+        __condainer_problem='the image is not at its place: '@prefix
+    unset __condainer_found
+fi
+if [ -z "$__condainer_problem" ] && [ -d @prefix/etc/conda/env_vars.d ]; then
+    __condainer_variables=$(@packaged) ||
+        __condainer_problem="the packages' variables could not be read"
+fi
+if [ -n "$__condainer_problem" ]; then
+    command rm -f -- "$__condainer_claim" || :
+    printf '%s\\n' "cnd: not activated: $__condainer_problem" >&2
+fi
+"""
+
+# For shells that cannot run the above themselves: prints the claim, given the shell's number, and
+# the lines to evaluate; nothing, unless the image is mounted and at its place.
 FOR_OTHERS = """\
 __condainer_shell=$1
 __condainer_user=$(id -u)
-@directories
-@quick
-if [ -n "$__condainer_claim" ]; then
-    printf '%s\\n' "$__condainer_claim"
-    exit 0
-fi
-exec @mount "$__condainer_shell"
+@claim
+[ -n "$__condainer_problem" ] ||
+    printf '%s\\n' "${__condainer_claim:-@none}" "$__condainer_variables"
 """
+# In the place of a claim, which what root has mounted for all users does not need.
+NONE = "none"
 
 
 class Script(str):
@@ -181,11 +205,25 @@ def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str, ima
     )
 
 
-def for_others(text: str, mount: Sequence[str]) -> str:
-    """Return a script of sh that prints the claim of the shell whose number it is given.
+def claim(text: str, mount: Sequence[str], packaged: str, prefix: Path, address: str) -> str:
+    """Return the text that mounts and claims an image, or says in __condainer_problem why not.
 
-    Parameters: `text` is that of quick(), `mount` the command that mounts and claims.
+    Parameters: `text` is that of quick(), `mount` the command that mounts and claims, `packaged`
+    the one whose output sets the packages' variables: it is in __condainer_variables then.
     """
-    return Script(FOR_OTHERS).substitute(
-        directories=DIRECTORIES, quick=text, mount=shlex.join(mount)
+    return Script(CLAIM).substitute(
+        directories=DIRECTORIES,
+        quick=text,
+        mount=shlex.join(mount),
+        packaged=packaged,
+        prefix=shlex.quote(str(prefix)),
+        address=address,
     )
+
+
+def for_others(text: str) -> str:
+    """Return a script of sh that does the same for the shell whose number it is given.
+
+    Parameters: `text` is that of claim().
+    """
+    return Script(FOR_OTHERS).substitute(claim=text, none=NONE)
