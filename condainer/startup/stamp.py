@@ -214,30 +214,18 @@ def _own(path: str) -> bytes | None:
     above, _, name = path.rpartition("/")
     try:
         directory = os.open(above, FLAGS | os.O_NOFOLLOW | os.O_DIRECTORY)
+        try:
+            if not _only_ours(directory):
+                return None
+            descriptor = os.open(name, FLAGS | os.O_NOFOLLOW, dir_fd=directory)
+        finally:
+            os.close(directory)
+        with open(descriptor, "rb", buffering=0) as stream:
+            return stream.readall() if _only_ours(descriptor) else None
     except OSError:
         return None
-    try:
-        if not _only_ours(directory):
-            return None
-        descriptor = os.open(name, FLAGS | os.O_NOFOLLOW, dir_fd=directory)
-    except OSError:
-        return None
-    finally:
-        os.close(directory)
-    try:
-        status = _only_ours(descriptor)
-        if status is None:
-            return None
-        parts = []
-        while part := os.read(descriptor, status.st_size + 1):
-            parts.append(part)
-        return b"".join(parts)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
-def _only_ours(descriptor: int) -> os.stat_result | None:
+def _only_ours(descriptor: int) -> bool:
     status = os.fstat(descriptor)
-    return None if status.st_uid != os.geteuid() or status.st_mode & 0o022 else status
+    return status.st_uid == os.geteuid() and not status.st_mode & 0o022
