@@ -119,14 +119,17 @@ def interactive_shell(
 
 def _restoring(env: Mapping[str, str], environ: Mapping[str, str]) -> str:
     """Return shell text that sets again what differs between two environments."""
-    lines = []
-    for key, value in sorted(env.items()):
-        if key != "PATH" and environ.get(key) != value and is_identifier(key):
-            lines.append(f"export {key}={shlex.quote(value)}")
+    lines = [f"export {key}={shlex.quote(value)}" for key, value in _changed(env, environ)]
     first = shlex.quote(os.pathsep.join(_own_directories(env)))
     lines.append(f'case "$PATH" in {first}:*) ;; *) export PATH={first}:"$PATH" ;; esac')
     lines.append(f'PS1="({prompt_name(env.get("CONDA_DEFAULT_ENV", ""))}) ${{PS1-}}"')
     return "\n".join(lines) + "\n"
+
+
+def _changed(env: Mapping[str, str], environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return the variables, without PATH, that have another value in `environ`."""
+    changed = sorted(env.items() - environ.items())
+    return [(key, value) for key, value in changed if key != "PATH" and is_identifier(key)]
 
 
 def _own_directories(env: Mapping[str, str]) -> list[str]:
@@ -137,10 +140,7 @@ def _own_directories(env: Mapping[str, str]) -> list[str]:
 
 def _restoring_fish(env: Mapping[str, str], environ: Mapping[str, str], prompt: str) -> str:
     """Return the same for fish, which runs it after its start-up files."""
-    lines = []
-    for key, value in sorted(env.items()):
-        if key != "PATH" and environ.get(key) != value and is_identifier(key):
-            lines.append(f"set -gx {key} {fish_word(value)}")
+    lines = [f"set -gx {key} {fish_word(value)}" for key, value in _changed(env, environ)]
     own = [fish_word(directory) for directory in _own_directories(env)]
     lines.append(f'test "$PATH[1]" = {own[0]}; or set -gx PATH {" ".join(own)} $PATH')
     lines.append(FISH_PROMPT.replace("@prompt", fish_word(prompt)))
