@@ -167,19 +167,10 @@ def _read(path: Path) -> Project:
     environment = content.get("environment", "")
     if environment != "" and not environments.NAME.fullmatch(environment):
         raise ValueError("not the name of an environment")
-    built = min(status.st_mtime, status.st_ctime)
+    user, built = status.st_uid, min(status.st_mtime, status.st_ctime)
     inode, parent = numbers
     return Project(
-        path,
-        Path(directory),
-        address,
-        platform,
-        host,
-        inode,
-        parent,
-        status.st_uid,
-        built,
-        environment,
+        path, Path(directory), address, platform, host, inode, parent, user, built, environment
     )
 
 

@@ -81,7 +81,8 @@ def claim_mounted(stamped: dict[str, str]) -> int | None:
         return None
     try:
         if inside:
-            claim = _share_inside(*place)
+            stem = stem_inside(beginning_of(directory_of(place[0]), place[1]))
+            claim = share(stem) if stem else None
         elif provided:
             # An open directory cannot be unmounted.
             claim = os.open(mount_point(*place), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -220,12 +221,6 @@ def share(stem: str) -> int | None:
     # The keeper reads this time as that of the last use.
     os.utime(users)
     return users
-
-
-def _share_inside(base: str, name: str) -> int | None:
-    """Do as share() with the private mount whose namespace we are in; raises OSError."""
-    stem = stem_inside(beginning_of(directory_of(base), name))
-    return share(stem) if stem else None
 
 
 def lock(descriptor: int, path: "str | os.PathLike[str]", kind: int) -> bool:
