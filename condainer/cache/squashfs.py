@@ -241,8 +241,7 @@ def read_recipe(path: Path, settings: Settings) -> str:
     Raises IntegrityError if the file is no image of ours, StorageError if it cannot be read,
     ToolError without unsquashfs.
     """
-    tool = _unsquashfs(settings)
-    command = [tool, "-no-progress", "-cat", str(path), f"{OURS}/recipe"]
+    command = [unsquashfs(settings), "-no-progress", "-cat", str(path), f"{OURS}/recipe"]
     problem = f"{path} is not an image that Condainer made"
     try:
         with _said_by_unsquashfs(f"read {path}", problem, ""), access_time_kept(path):
@@ -258,7 +257,7 @@ def programs(path: Path, settings: Settings) -> list[str]:
 
     Links count, wherever they lead. Raises IntegrityError, ToolError.
     """
-    command = [_unsquashfs(settings), "-no-progress", "-lls", "-d", "", str(path), "bin"]
+    command = [unsquashfs(settings), "-no-progress", "-lls", "-d", "", str(path), "bin"]
     with _said_by_unsquashfs(f"read {path}", f"{path} cannot be read"), access_time_kept(path):
         listed = process.run(command).stdout
     return sorted({match[1] or match[2] for match in PROGRAM.finditer(listed)})
@@ -274,20 +273,12 @@ def parts(path: Path, settings: Settings, below: Sequence[str]) -> Iterator[Path
         storage_errors(f"read {path}"),
         claimed_directory(settings.staging_directory, STAGE) as scratch,
     ):
-        unpack(path, scratch / "image", settings, below)
+        unpack(unsquashfs(settings), path, scratch / "image", below)
         yield scratch / "image"
 
 
-def unpack(path: Path, directory: Path, settings: Settings, below: Sequence[str] = ()) -> None:
-    """Unpack an image, or what is at or below some paths in it, into a new directory.
-
-    A path may have wildcards. Raises IntegrityError if that is not possible, StorageError when the
-    disk does not take it.
-    """
-    unpack_by(_unsquashfs(settings), path, directory, below)
-
-
-def _unsquashfs(settings: Settings) -> str:
+def unsquashfs(settings: Settings) -> str:
+    """Return the path of unsquashfs; raises ToolError if it is missing."""
     tool = process.find_tool("unsquashfs", settings.tool_directory)
     if tool is None:
         raise ToolError("unsquashfs is not installed", HINT)
@@ -307,8 +298,12 @@ def _said_by_unsquashfs(
         ) from None
 
 
-def unpack_by(tool: str, path: Path, directory: Path, below: Sequence[str] = ()) -> None:
-    """Unpack as unpack() does, by the unsquashfs that is given."""
+def unpack(tool: str, path: Path, directory: Path, below: Sequence[str] = ()) -> None:
+    """Unpack an image, or what is at or below some paths in it, into a new directory.
+
+    A path may have wildcards. Parameters: `tool` is unsquashfs. Raises IntegrityError if that is
+    not possible, StorageError when the disk does not take it.
+    """
     command = [tool, "-no-progress", "-no-xattrs", "-quiet", "-d", str(directory), str(path)]
     with _said_by_unsquashfs(f"unpack {path} into {directory}", f"{path} cannot be unpacked"):
         process.run([*command, *below])

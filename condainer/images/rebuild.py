@@ -82,7 +82,7 @@ def compare(
         return Rebuilt(IDENTICAL, "the bytes of the images", sha256=rebuilt.manifest.sha256)
     trees = []
     for name, path in (("served", served), ("rebuilt", rebuilt.image)):
-        squashfs.unpack(path, private / name, settings)
+        squashfs.unpack(squashfs.unsquashfs(settings), path, private / name)
         trees.append(set(squashfs.tree_lines(private / name)))
     compared = f"the content of the images ({_packing(papers.manifest, rebuilt.manifest)})"
     paths = tuple(sorted({_path(line) for line in trees[0] ^ trees[1]}))

@@ -83,7 +83,7 @@ def put(image: Path, tree_sha256: str, prefix: Path, program: str) -> None:
         claimed_directory(workshop, PARTIAL) as scratch,
     ):
         copy = scratch / prefix.name
-        squashfs.unpack_by(program, image, copy)
+        squashfs.unpack(program, image, copy)
         if squashfs.tree_digest(copy) != tree_sha256:
             raise IntegrityError(
                 f"{image} does not hold the files that its manifest describes",

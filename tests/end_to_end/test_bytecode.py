@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from condainer.cache.squashfs import tree_digest, unpack
+from condainer.cache.squashfs import tree_digest, unpack, unsquashfs
 from condainer.settings.load import load_settings
 from tests.helpers.needed import needs
 from tests.helpers.projects import SMALL, Project
@@ -59,7 +59,7 @@ def test_digests_that_were_not_taken_anew_are_true(make_project: Any, tmp_path: 
     assert built(project) == first
     image = Path(project.json("build")["image"])
     manifest = json.loads((image.parent / "manifest.json").read_text())
-    unpack(image, tmp_path / "tree", load_settings(tmp_path, environ={}))
+    unpack(unsquashfs(load_settings(tmp_path, environ={})), image, tmp_path / "tree")
     assert tree_digest(tmp_path / "tree") == manifest["tree_sha256"]
 
 
