@@ -171,10 +171,8 @@ def _confirm(stamped: dict[str, str], prefix: str) -> None:
 def _unmount(prefix: str, directory: str) -> None:
     """Detach a mount that is not what it should be; the keeper removes the rest."""
     if os.geteuid() == 0:
-        names, options = ["umount"], ["-l"]
+        program, options = tool_paths.find("umount", directory), ["-l"]
     else:
-        names, options = ["fusermount3", "fusermount"], ["-u", "-z"]
-    environment = tool_paths.environment(directory)
-    for program in filter(None, (tool_paths.find(name, directory) for name in names)):
-        if command_environment.run([program, *options, prefix], environment) == 0:
-            return
+        program, options = tool_paths.fusermount(directory), ["-u", "-z"]
+    if program:
+        command_environment.run([program, *options, prefix], tool_paths.environment(directory))
