@@ -21,8 +21,7 @@ from condainer.inputs.manifests import workspace
 from condainer.inputs.read import declared_platforms, read_inputs
 from condainer.lock import conda_lock, rattler_lock
 from condainer.lock.explicit import checked, read_explicit
-from condainer.lock.locks import CondaPackage, Lock
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, Lock, Solved
 from condainer.packages.by_url import wanted_of
 from condainer.settings.config import Settings
 from condainer.settings.input_files import OTHERS, PYPROJECT, UV_LOCK

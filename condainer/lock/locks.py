@@ -94,6 +94,19 @@ class CondaPackage:
 
 
 @dataclass(frozen=True)
+class Solved:
+    """A package as a solver gives it, with what a conda-lock.yml records of it, and its license."""
+
+    package: CondaPackage
+    name: str
+    version: str
+    build: str
+    md5: str
+    depends: tuple[str, ...]
+    license: str = ""
+
+
+@dataclass(frozen=True)
 class PipPackage:
     """A wheel or sdist at an exact URL with its sha256, or a commit of a git repository.
 

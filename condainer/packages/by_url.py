@@ -15,8 +15,7 @@ from urllib.parse import unquote, urlsplit
 from condainer.inputs.conda_specs import Spec
 from condainer.inputs.inputs import Inputs
 from condainer.lock.explicit import CONDA_FILENAME
-from condainer.lock.locks import CondaPackage
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, Solved
 from condainer.package_cache import archives
 from condainer.packages import conda_packages, downloads, forbidden
 from condainer.settings.config import Settings

@@ -18,8 +18,7 @@ import yaml
 from condainer.inputs.inputs import Inputs
 from condainer.lock import conda_lock
 from condainer.lock.contents import pip_parts
-from condainer.lock.locks import ABSENT, VCS, Lock, PipPackage
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import ABSENT, VCS, Lock, PipPackage, Solved
 from condainer.system.errors import LockfileError
 from condainer.system.files import Read, read_bytes
 from condainer.system.urls import without_login

@@ -11,8 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from condainer.inputs.conda_specs import Spec, name_of, remedy_of, spelled_out
 from condainer.inputs.inputs import Inputs
-from condainer.lock.locks import CondaPackage
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, Solved
 from condainer.network import client_settings, silence
 from condainer.packages import forbidden, installed
 from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from condainer.inputs.inputs import Inputs
 from condainer.lock.explicit import checked
-from condainer.lock.locks import CondaPackage, Lock, PipPackage
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, Lock, PipPackage, Solved
 from condainer.network import client_settings
 from condainer.packages import by_url, forbidden, git_repositories
 from condainer.pypi import index_mirrors

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from condainer.inputs.inputs import Inputs
-from condainer.lock.locks import CondaPackage, Lock, PipPackage, Source
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, Lock, PipPackage, Solved, Source
 from condainer.solve import conda_lock_file, lock_state
 from condainer.solve.conda_lock_file import Detail, Solution
 

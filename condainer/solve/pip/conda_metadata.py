@@ -10,8 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from condainer.lock.locks import CondaPackage
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, Solved
 from condainer.package_cache.archives import private_root
 from condainer.settings.config import Settings
 from condainer.system.files import publish_text

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import Solved
 from condainer.settings.virtual import Virtual
 from condainer.solve.pip import standin
 from condainer.solve.pip.conda_metadata import site_packages

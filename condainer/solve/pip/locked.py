@@ -17,8 +17,7 @@ from condainer.inputs.pip_locks import PipLock
 from condainer.inputs.requirements import REMEDY
 from condainer.inputs.toml_file import Toml
 from condainer.lock.contents import pip_parts
-from condainer.lock.locks import PipPackage, pip_name
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import PipPackage, Solved, pip_name
 from condainer.pypi.wheels import find_uv, warn_of_sources
 from condainer.settings import virtual
 from condainer.settings.config import STAGE, Settings

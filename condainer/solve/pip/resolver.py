@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from condainer.inputs.inputs import Inputs
-from condainer.lock.locks import CondaPackage, PipPackage
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, PipPackage, Solved
 from condainer.packages import conda_packages
 from condainer.pypi import index_mirrors, uv_options, wheels
 from condainer.pypi.wheels import Resolved

@@ -11,8 +11,7 @@ import pytest
 from condainer.inputs import toml_file
 from condainer.inputs.inputs import Inputs
 from condainer.inputs.read import read_inputs
-from condainer.lock.locks import CondaPackage
-from condainer.lock.solved_package import Solved
+from condainer.lock.locks import CondaPackage, Solved
 from condainer.settings.load import load_settings
 from condainer.solve.pip import locked
 from condainer.system.errors import InputError
