@@ -18,6 +18,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+loads = tomllib.loads
 Keys = tuple[str | int, ...]
 # No manifest or lockfile is larger, in bytes.
 LARGEST = 64 << 20
@@ -81,7 +82,7 @@ def load(path: Path, read: Read) -> Toml:
 def parsed(path: Path, text: str) -> Toml:
     """Return the content of the text of a TOML file; raises InputError where it is not valid."""
     try:
-        return Toml(path, text, tomllib.loads(text))
+        return Toml(path, text, loads(text))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         told = str(error) or "too deeply nested"
         match = re.search(r"\(at line (\d+), column \d+\)", told)

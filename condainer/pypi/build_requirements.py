@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from condainer.inputs import toml_file
 from condainer.lock.locks import Lock, PipPackage
 from condainer.package_cache import archives
 from condainer.package_cache.archives import File
@@ -30,11 +31,6 @@ from condainer.system.files import publish_text, read_text, storage_errors
 from condainer.system.machine import this_platform
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # What PEP 518 and uv take where nothing is said.
 USUAL = ("setuptools>=40.8.0",)
@@ -168,7 +164,7 @@ def _requires(package: PipPackage, settings: Settings) -> list[str]:
     else:
         path = archives.find(wheels.files_of([package], settings)[0], settings)
         text = _pyproject(path) if path else None
-    system: Mapping[str, Any] = tomllib.loads(text).get("build-system", {}) if text else {}
+    system: Mapping[str, Any] = toml_file.loads(text).get("build-system", {}) if text else {}
     requires = system.get("requires", USUAL)
     if not isinstance(requires, (list, tuple)):
         raise ValueError("`requires` of its pyproject.toml is no list")
@@ -211,7 +207,7 @@ def _resolved(
             return process.run([*command, *options, *target, str(listed)], env=variables).stdout
 
         text = index_mirrors.asking_mirrors(settings, compiled)
-    return [_file(entry) for entry in tomllib.loads(text).get("packages", [])]
+    return [_file(entry) for entry in toml_file.loads(text).get("packages", [])]
 
 
 def _file(entry: Mapping[str, Any]) -> File:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from condainer.inputs import toml_file
 from condainer.inputs.inputs import Inputs
 from condainer.inputs.read import logins
 from condainer.inputs.requirements import Line
@@ -33,11 +34,6 @@ from condainer.system.files import storage_error_told
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 from condainer.system.urls import NETRC, without_user
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 # Between the file of a requirement and its hash.
 HASHED = " --hash=sha256:"
@@ -111,7 +107,7 @@ def resolve(
     except CommandFailed as error:
         raise _explained(error, inputs.requirements, wanted) from None
     reporter.finish()
-    packages = [_package(entry) for entry in tomllib.loads(locked.stdout).get("packages", [])]
+    packages = [_package(entry) for entry in toml_file.loads(locked.stdout).get("packages", [])]
     chosen = [package for package in packages if package.name in added]
     _check_hashes(chosen, inputs.requirements)
     local = [package.filename for package in chosen if package.url.startswith("file:")]
