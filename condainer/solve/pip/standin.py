@@ -11,17 +11,6 @@ import contextlib
 import io
 import json
 import sys
-from typing import Any
-
-
-def merged(answer: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """Return a JSON object with values of another put in, at any depth."""
-    result = dict(answer)
-    for key, value in other.items():
-        inner = result.get(key)
-        both = isinstance(value, dict) and isinstance(inner, dict) and key != "os"
-        result[key] = merged(inner, value) if both and isinstance(inner, dict) else value
-    return result
 
 
 def main() -> None:
@@ -35,7 +24,10 @@ def main() -> None:
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         exec(code, {"__name__": "__main__"})
     answer = json.loads(printed.getvalue())
-    print(json.dumps(merged(answer, replacements)))
+    for key, value in replacements.items():
+        # What is not replaced of these two stays as it is.
+        answer[key] = {**answer.get(key, {}), **value} if key in ("markers", "scheme") else value
+    print(json.dumps(answer))
 
 
 if __name__ == "__main__":
