@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from condainer.inputs import pip_options
 from condainer.inputs.requirements import Line
@@ -36,14 +36,6 @@ REFUSED = {
 }
 
 
-@dataclass(frozen=True)
-class Spelled:
-    """Requirements with the options that uv takes in a file, and those of its command line."""
-
-    lines: tuple[Line, ...]
-    arguments: tuple[str, ...]
-
-
 def check(lines: Sequence[Line], environ: Mapping[str, str] | None = None) -> None:
     """Raise InputError for an option that pip honours, and uv cannot."""
     options = [(line, option) for line in lines for option in _options(line)]
@@ -62,8 +54,11 @@ def check(lines: Sequence[Line], environ: Mapping[str, str] | None = None) -> No
         )
 
 
-def spelled(lines: Sequence[Line]) -> Spelled:
-    """Return requirements as uv takes them; check() has passed them."""
+def spelled(lines: Sequence[Line]) -> tuple[tuple[Line, ...], list[str]]:
+    """Return requirements as uv takes them in a file, and the options of its command line.
+
+    check() has passed them.
+    """
     kept: list[Line] = []
     arguments: dict[str, tuple[str, ...]] = {}
     for line in lines:
@@ -79,7 +74,7 @@ def spelled(lines: Sequence[Line]) -> Spelled:
                 kept += [replace(line, text=f"{option.name} {name}") for name in names]
             elif option.name not in REFUSED:
                 kept.append(replace(line, text=option.text))
-    return Spelled(tuple(kept), tuple(word for words in arguments.values() for word in words))
+    return tuple(kept), [word for words in arguments.values() for word in words]
 
 
 def _options(line: Line) -> list[pip_options.Option]:

@@ -76,14 +76,13 @@ def resolve(
     if any("://" in line.text for line in inputs.requirements if not line.is_option):
         # A repository, or an archive whose own requirements name one.
         git_repositories.limit_ssh()
-    spelled = uv_options.spelled(inputs.requirements)
-    inputs = replace(inputs, requirements=spelled.lines)
+    lines, arguments = uv_options.spelled(inputs.requirements)
+    inputs = replace(inputs, requirements=lines)
     wanted = _write(
         scratch / "requirements.txt",
         [line.text for line in inputs.requirements if not line.constraint],
     )
-    arguments = ["--python", str(program or prefix / "bin" / "python"), "--no-progress"]
-    arguments += spelled.arguments
+    arguments += ["--python", str(program or prefix / "bin" / "python"), "--no-progress"]
     arguments += ["--no-build"] if foreign else []
     shown = [*arguments, *(["--prefix", str(prefix)] if program else [])]
     held_back = _pins(held, inputs, prefix)

@@ -180,7 +180,7 @@ def test_a_trusted_host_needs_no_trust_where_nothing_is_encrypted(
     path.write_text(plain)
     lines, _ = requirements.read(path)
     uv_options.check(lines, {})
-    assert [line.text for line in uv_options.spelled(lines).lines] == [
+    assert [line.text for line in uv_options.spelled(lines)[0]] == [
         "--index-url http://index.example:8080/simple"
     ]
     lines, _ = requirements.from_lines([(f"--trusted-host {host}", "here")], tmp_path)
