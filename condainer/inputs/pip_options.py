@@ -9,26 +9,21 @@ from typing import NoReturn
 
 from condainer.system.errors import InputError
 
+FLAGS = ("--no-index", "--prefer-binary", "--require-hashes", "--pre")
 # The long name comes first; the others mean the same to pip.
-FLAGS: tuple[tuple[str, ...], ...] = (
-    ("--no-index",),
-    ("--prefer-binary",),
-    ("--require-hashes",),
-    ("--pre",),
-)
-WITH_VALUE: tuple[tuple[str, ...], ...] = (
-    ("--index-url", "-i", "--pypi-url"),
-    ("--extra-index-url",),
-    ("--requirement", "-r"),
-    ("--constraint", "-c"),
-    ("--editable", "-e"),
-    ("--find-links", "-f"),
-    ("--no-binary",),
-    ("--only-binary",),
-    ("--all-releases",),
-    ("--only-final",),
-    ("--trusted-host",),
-    ("--use-feature",),
+WITH_VALUE = (
+    "--index-url -i --pypi-url",
+    "--extra-index-url",
+    "--requirement -r",
+    "--constraint -c",
+    "--editable -e",
+    "--find-links -f",
+    "--no-binary",
+    "--only-binary",
+    "--all-releases",
+    "--only-final",
+    "--trusted-host",
+    "--use-feature",
 )
 
 
@@ -50,9 +45,9 @@ class _Parser(OptionParser):
 
     def __init__(self) -> None:
         super().__init__(add_help_option=False)
-        for names in FLAGS:
-            self.add_option(*names, dest=names[0], action="append_const", const="")
-        for names in WITH_VALUE:
+        for name in FLAGS:
+            self.add_option(name, dest=name, action="append_const", const="")
+        for names in map(str.split, WITH_VALUE):
             self.add_option(*names, dest=names[0], action="append")
 
     def error(self, msg: str) -> NoReturn:

@@ -161,14 +161,15 @@ def test_hashes_are_required_also_beside_an_older_lock(
 
 
 def test_the_table_has_every_option_of_pip() -> None:
-    known = {name for names in (*pip_options.FLAGS, *pip_options.WITH_VALUE) for name in names}
+    table = [names.split() for names in (*pip_options.FLAGS, *pip_options.WITH_VALUE)]
+    known = {name for names in table for name in names}
     tried = {word.partition("=")[0] for text, _ in TABLE for word in text.split()}
     for make in req_file.SUPPORTED_OPTIONS:
         assert {*make()._short_opts, *make()._long_opts} <= known
         assert tried & {*make()._long_opts}
     for make in req_file.SUPPORTED_OPTIONS_REQ:
         assert tried & {*make()._long_opts}
-    assert {names[0] for names in (*pip_options.FLAGS, *pip_options.WITH_VALUE)} <= tried
+    assert {names[0] for names in table} <= tried
 
 
 @pytest.mark.parametrize("host", ["index.example", "index.example:8080"])
