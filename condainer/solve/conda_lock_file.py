@@ -25,6 +25,8 @@ from condainer.system.urls import without_login
 
 HEAD = "# Made by `cnd lock` in conda-lock's format. Do not edit it.\n"
 NEEDED = ("platform", "manager", "name", "url", "hash")
+# How the record of each package ends.
+LAST = {"category": "main", "optional": False}
 # In C where PyYAML was built with it.
 Dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 # What YAML writes as it is, unless it looks like a number; and lines that stay lines in a mapping:
@@ -68,7 +70,10 @@ def render(solutions: Sequence[Solution], existing: Mapping[str, Any]) -> str:
         "version": 1,
         "metadata": {
             "content_hash": {name: hashes[name] for name in sorted(hashes)},
-            "channels": [_channel(name) for name in _union(s.inputs.channels for s in solutions)],
+            "channels": [
+                {"url": without_login(name), "used_env_vars": []}
+                for name in _union(s.inputs.channels for s in solutions)
+            ],
             "platforms": sorted(hashes),
             "sources": _union(
                 [source.path for source in solution.inputs.sources if source.sha256 != ABSENT]
@@ -192,49 +197,33 @@ def _union(lists: Iterable[Sequence[str]]) -> list[str]:
     return list(dict.fromkeys(item for items in lists for item in items))
 
 
-def _channel(name: str) -> dict[str, Any]:
-    return {"url": without_login(name), "used_env_vars": []}
-
-
 def _conda(item: Solved, platform: str) -> dict[str, Any]:
     depends = (text.partition(" ") for text in item.depends)
-    return _package(
-        ("conda", item.name, item.version),
-        platform,
-        {name: rest.strip() for name, _, rest in sorted(depends)},
-        item.package.url,
-        {"md5": item.md5, "sha256": item.package.sha256},
-    )
+    return {
+        "name": item.name,
+        "version": item.version,
+        "manager": "conda",
+        "platform": platform,
+        "dependencies": {name: rest.strip() for name, _, rest in sorted(depends)},
+        "url": item.package.url,
+        "hash": {"md5": item.md5, "sha256": item.package.sha256},
+        **LAST,
+    }
 
 
 def _pip(item: PipPackage, platform: str) -> dict[str, Any]:
-    if item.is_vcs:
-        # As conda-lock has it: the commit for a hash, and a source that pip is given as it is. The
-        # version is not known before it is built.
-        key = ("pip", item.name, f"0+git.{item.commit[:12]}")
-        package = _package(key, platform, {}, item.url, {"sha256": item.commit})
-        last = {name: package.pop(name) for name in ("category", "optional")}
-        return {**package, "source": {"type": "url", "url": item.url}, **last}
-    key = ("pip", item.name, pip_parts(item.filename)[1])
-    return _package(key, platform, {}, item.url, {"sha256": item.sha256})
-
-
-def _package(
-    key: tuple[str, str, str],
-    platform: str,
-    dependencies: dict[str, str],
-    url: str,
-    hashes: dict[str, str],
-) -> dict[str, Any]:
-    manager, name, version = key
+    # As conda-lock has it: a commit for a hash, and a source that pip is given as it is. The
+    # version of a commit is not known before it is built.
+    version = f"0+git.{item.commit[:12]}" if item.is_vcs else pip_parts(item.filename)[1]
+    source = {"source": {"type": "url", "url": item.url}} if item.is_vcs else {}
     return {
-        "name": name,
+        "name": item.name,
         "version": version,
-        "manager": manager,
+        "manager": "pip",
         "platform": platform,
-        "dependencies": dependencies,
-        "url": url,
-        "hash": hashes,
-        "category": "main",
-        "optional": False,
+        "dependencies": {},
+        "url": item.url,
+        "hash": {"sha256": item.commit if item.is_vcs else item.sha256},
+        **source,
+        **LAST,
     }
