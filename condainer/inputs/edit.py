@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,10 +77,10 @@ class Environment:
         if len(items) > 1:
             raise self._by_hand(items[1], f"{name_of(spec)} stands there more than once")
         before = self._content()
-        sequence = self._pip() if pip else self._dependencies()
+        sequence = self._list(pip)
         if items:
             flow = sequence is not None and bool(sequence.flow_style)
-            self._splice(items[0], _scalar(spec, flow))
+            self._put(items[0].start_mark.index, items[0].end_mark.index, _scalar(spec, flow))
         elif sequence is None:
             self._begin(spec, pip)
         else:
@@ -94,7 +94,7 @@ class Environment:
         removed = False
         while items := self._named(name, pip):
             before = self._content()
-            sequence = self._pip() if pip else self._dependencies()
+            sequence = self._list(pip)
             assert sequence is not None
             if pip and len(sequence.value) == 1:
                 dependencies = self._dependencies()
@@ -115,8 +115,7 @@ class Environment:
 
     def names(self) -> list[str]:
         """Return the names of all packages of the file."""
-        conda, pip = self._content()[False], self._content()[True]
-        return [name_of(text) for text in (*conda, *pip)]
+        return [name_of(item.value) for pip in (False, True) for item in self._items(pip)]
 
     def _root(self) -> yaml.MappingNode:
         if self._composed is not None and self._composed[0] == self.text:
@@ -155,26 +154,21 @@ class Environment:
             if isinstance(item, yaml.MappingNode) and [k.value for k, _ in item.value] == ["pip"]
         ]
 
+    def _list(self, pip: bool) -> yaml.SequenceNode | None:
+        return self._pip() if pip else self._dependencies()
+
+    def _items(self, pip: bool) -> list[yaml.ScalarNode]:
+        """Return the conda specs, or the lines below `pip:`."""
+        sequence = self._list(pip)
+        items = sequence.value if sequence else ()
+        return [item for item in items if isinstance(item, yaml.ScalarNode)]
+
     def _named(self, name: str, pip: bool) -> list[yaml.ScalarNode]:
-        sequence = self._pip() if pip else self._dependencies()
-        wanted = pip_name(name) if pip else name
-        nodes = []
-        for item in sequence.value if sequence else ():
-            if isinstance(item, yaml.ScalarNode):
-                own = name_of(item.value)
-                if (pip_name(own) if pip else own) == wanted:
-                    nodes.append(item)
-        return nodes
+        spelled: Callable[[str], str] = pip_name if pip else str
+        return [item for item in self._items(pip) if spelled(name_of(item.value)) == spelled(name)]
 
     def _content(self) -> dict[bool, list[str]]:
-        """Return the conda specs and the lines below `pip:`."""
-        dependencies, pip = self._dependencies(), self._pip()
-        return {
-            False: [i.value for i in dependencies.value if isinstance(i, yaml.ScalarNode)]
-            if dependencies
-            else [],
-            True: [i.value for i in pip.value] if pip else [],
-        }
+        return {pip: [item.value for item in self._items(pip)] for pip in (False, True)}
 
     def _check(self, before: dict[bool, list[str]], after: list[str], pip: bool) -> None:
         """Believe an edit only if the file says afterwards what it should."""
@@ -182,8 +176,8 @@ class Environment:
         if sorted(now[pip]) != sorted(after) or now[not pip] != before[not pip]:
             raise InputError(f"{self.path} is written in a way that cannot be edited here", BY_HAND)
 
-    def _splice(self, node: yaml.Node, new: str) -> None:
-        start, end = node.start_mark.index, node.end_mark.index
+    def _put(self, start: int, end: int, new: str) -> None:
+        """Put a text in the place of what stands between two indices."""
         self.text = self.text[:start] + new + self.text[end:]
 
     def _append(self, sequence: yaml.SequenceNode, spec: str) -> None:
@@ -193,18 +187,14 @@ class Environment:
             at = plain[-1].end_mark.index if plain else sequence.start_mark.index + 1
             rest = ", " if sequence.value and not plain else ""
             new = f"{', ' if plain else ''}{_scalar(spec, flow=True)}{rest}"
-            self.text = self.text[:at] + new + self.text[at:]
+            self._put(at, at, new)
             return
         first = sequence.value[0]
-        dash = self._dash(first)
         if plain:
             at = self._end_of_line(plain[-1].end_mark.index)
-            self._insert(at, f"{dash}{_scalar(spec)}")
         else:
-            at = self._start_of_line(first.start_mark.index)
-            self.text = (
-                f"{self.text[:at]}{dash}{_scalar(spec)}{_line_end(self.text)}{self.text[at:]}"
-            )
+            at = self._start_of_line(first.start_mark.index) - 1
+        self._insert(at, f"{self._dash(first)}{_scalar(spec)}")
 
     def _begin(self, spec: str, pip: bool) -> None:
         """Write the first item of a list that is not there yet."""
@@ -223,8 +213,7 @@ class Environment:
             raise self._by_hand(unlisted[0], "there is no list below `pip:`")
         elif dependencies.flow_style:
             at = dependencies.value[-1].end_mark.index
-            new = f", {{pip: [{_scalar(spec, flow=True)}]}}"
-            self.text = self.text[:at] + new + self.text[at:]
+            self._put(at, at, f", {{pip: [{_scalar(spec, flow=True)}]}}")
         else:
             dash = self._dash(dependencies.value[0])
             inner = " " * len(dash) + "  "
@@ -240,11 +229,10 @@ class Environment:
                 end = sequence.value[place + 1].start_mark.index
             elif place:
                 start = sequence.value[place - 1].end_mark.index
-            self.text = self.text[:start] + self.text[end:]
-            return
-        start = self._start_of_line(item.start_mark.index)
-        last = _end(item)
-        self.text = self.text[:start] + self.text[self._end_of_line(last) + 1 :]
+        else:
+            start = self._start_of_line(item.start_mark.index)
+            end = self._end_of_line(_end(item)) + 1
+        self._put(start, end, "")
 
     def _dash(self, item: yaml.Node) -> str:
         """Return what stands before an item of a list that has a line for each."""
