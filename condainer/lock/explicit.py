@@ -148,9 +148,8 @@ class _Reader:
         self.count: int | None = None
         self.ours = False
         self.inputs = ""
-        self.origin = ""
-        self.environment = ""
-        self.name = ""
+        # By the keys of the header.
+        self.texts = {"name": "", "from": "", "environment": ""}
         self.post_link_scripts = False
         self.sources: list[Source] = []
         self.variables: dict[str, str] = {}
@@ -197,11 +196,11 @@ class _Reader:
             self.post_link_scripts,
             self.inputs,
             tuple(self.sources),
-            self.origin,
-            self.name,
+            self.texts["from"],
+            self.texts["name"],
             tuple(self.virtual.items()),
             tuple(self.references.items()),
-            self.environment,
+            self.texts["environment"],
             tuple(self.extras),
             tuple(self.places.items()),
         )
@@ -243,12 +242,8 @@ class _Reader:
             if not path or not (digest == ABSENT or _hash(digest)):
                 raise self._error(number, "no valid input file")
             self.sources.append(Source(unescape(path), digest))
-        elif key == "name":
-            self.name = unescape(text)
-        elif key == "from":
-            self.origin = unescape(text)
-        elif key == "environment":
-            self.environment = unescape(text)
+        elif key in self.texts:
+            self.texts[key] = unescape(text)
         elif key == "post-link-scripts":
             self.post_link_scripts = value == "true"
         elif key == "virtual-package":
@@ -303,9 +298,17 @@ class _Reader:
         self.conda[package.name] = package
 
     def _pip(self, number: int, line: str) -> None:
-        if line.partition(" @ ")[2].startswith(VCS):
-            self._add_pip(number, line, self._git(number, line))
-            return
+        at_commit = line.partition(" @ ")[2].startswith(VCS)
+        package = self._git(number, line) if at_commit else self._file(number, line)
+        self._check_url(number, line, package.url)
+        if not PIP_NAME.fullmatch(package.name):
+            raise self._error(number, f"not the name of a pip package: {line!r}")
+        name = pip_name(package.name)
+        if name in self.pip:
+            raise self._error(number, f"a second {package.name}: {line!r}")
+        self.pip[name] = package
+
+    def _file(self, number: int, line: str) -> PipPackage:
         match = PIP.fullmatch(line)
         digest = _hash(match["hash"]) if match else None
         if match is None or digest is None:
@@ -313,7 +316,7 @@ class _Reader:
         package = PipPackage(match["name"], match["url"], digest)
         if not FILENAME.fullmatch(package.filename):
             raise self._error(number, f"a URL without a usable file name: {line!r}")
-        self._add_pip(number, line, package)
+        return package
 
     def _check_url(self, number: int, line: str, url: str) -> None:
         if has_secret(url) if " @ " not in line else has_user(url):
@@ -337,15 +340,6 @@ class _Reader:
         if ".." in parts or (len(parts) > 1 and not parts[0]):
             raise self._error(number, f"a subdirectory outside of the repository: {line!r}")
         return package
-
-    def _add_pip(self, number: int, line: str, package: PipPackage) -> None:
-        self._check_url(number, line, package.url)
-        if not PIP_NAME.fullmatch(package.name):
-            raise self._error(number, f"not the name of a pip package: {line!r}")
-        name = pip_name(package.name)
-        if name in self.pip:
-            raise self._error(number, f"a second {package.name}: {line!r}")
-        self.pip[name] = package
 
 
 def _hash(text: str) -> str | None:
