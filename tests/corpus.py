@@ -73,7 +73,7 @@ def lines_of(path: Path) -> Iterator[str]:
     elif "@EXPLICIT" in lines:
         yield from _explicit(path, lines)
     elif path.suffix == ".lock" and ENVIRONMENTS.search(text):
-        yield from _environments(path)
+        yield from _environments(path, text)
     elif path.suffix in (".yml", ".yaml") and any(row.startswith("package:") for row in lines):
         yield from _unified(path)
     else:
@@ -86,11 +86,11 @@ def _explicit(path: Path, lines: list[str]) -> Iterator[str]:
     yield _summary(read_explicit(path, platform, partial=True))
 
 
-def _environments(path: Path) -> Iterator[str]:
+def _environments(path: Path, text: str) -> Iterator[str]:
     """Yield what each environment of a pixi.lock or conda.lock has for each platform."""
     problems: list[CondainerError] = []
     found = 0
-    for name, environment in rattler_lock.content_of(path).environments():
+    for name, environment in rattler_lock._parsed(path, text).environments():
         for subdir in sorted({str(platform.subdir) for platform in environment.platforms()}):
             try:
                 lock = rattler_lock.read(path, subdir, name, partial=True)

@@ -60,15 +60,19 @@ def content_of(path: Path, read: Read = read_bytes) -> dict[str, Any]:
 
     Raises LockfileError when it is damaged or beyond all bounds, FileNotFoundError.
     """
+    return _content(path, text_of(path, read))
+
+
+def text_of(path: Path, read: Read, remedy: str = REMEDY) -> str:
+    """Return the text of a lockfile; raises LockfileError for what is none, FileNotFoundError."""
     try:
-        text = read(path).decode("utf-8-sig")
+        return read(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise
     except UnicodeDecodeError:
-        raise LockfileError(f"{path}: not UTF-8 text", REMEDY) from None
+        raise LockfileError(f"{path}: not UTF-8 text", remedy) from None
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
-    return _content(path, text)
 
 
 # `cnd lock` looks at one file several times.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from condainer.lock.conda_lock import UNPRINTABLE, check_bounds
+from condainer.lock.conda_lock import UNPRINTABLE, check_bounds, text_of
 from condainer.lock.lock_paths import lockfile_name
 from condainer.lock.locks import VCS, CondaPackage, Lock, PipPackage, git_url
 from condainer.lock.makers import DEFAULT, MAKERS
@@ -44,7 +44,7 @@ def read(
     LockfileError, with the line, when it is damaged, does not lock that, or has what no image can
     be made from; FileNotFoundError.
     """
-    text = _text(path, read)
+    text = text_of(path, read, f"Run `{_maker(path)}`.")
     content = _parsed(path, text)
     packages = _packages(content, path, platform, environment)
     reader = _Reader(path, text, partial)
@@ -60,22 +60,6 @@ def _maker(path: Path) -> str:
 
 def _tool(path: Path) -> str:
     return _maker(path).partition(" ")[0]
-
-
-def _text(path: Path, read: Read) -> str:
-    try:
-        return read(path).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except UnicodeDecodeError:
-        raise LockfileError(f"{path}: not UTF-8 text", f"Run `{_maker(path)}`.") from None
-    except OSError as error:
-        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
-
-
-def content_of(path: Path, read: Read = read_bytes) -> LockFile:
-    """Return what a pixi.lock or conda.lock holds; raises as read()."""
-    return _parsed(path, _text(path, read))
 
 
 # `cnd build` looks at one file several times.
