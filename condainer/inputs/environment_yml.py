@@ -7,7 +7,6 @@ import re
 from pathlib import Path
 
 from condainer.inputs import conda_specs, pip_locks, requirements
-from condainer.inputs.conda_specs import Spec
 from condainer.inputs.inputs import Inputs
 from condainer.inputs.missing import no_environment_file
 from condainer.inputs.pip_locks import PipLock
@@ -49,7 +48,7 @@ def read(settings: Settings, platform: str) -> Inputs:
     """
     path, files = settings.environment_yml, settings.files
     document = _load(path, platform, files.read)
-    _check_keys(document)
+    ignored = _ignored(document)
     specs, pip = conda_specs.parsed(document, platform)
     pip_lines, included = requirements.from_lines(pip, path.parent, files.read)
     files_read = [path, *included]
@@ -70,6 +69,9 @@ def read(settings: Settings, platform: str) -> Inputs:
     if wants_python:
         where = specs[0].where if specs else document.where("dependencies")
         specs = conda_specs.with_python(specs, where, pip_lock.requires_python if pip_lock else "")
+    if not specs:
+        where = document.where("variables")
+        ignored.append(f"{where}: the environment has variables only, and no package")
     return Inputs(
         name=_name(document, settings),
         platform=platform,
@@ -85,8 +87,7 @@ def read(settings: Settings, platform: str) -> Inputs:
         notes=(
             *_beside(settings),
             *pip_locks.notes(pip_lock, settings),
-            *_ignored(document),
-            *_only_variables(document, specs),
+            *ignored,
             *_never_selected(path, files.read),
             *(line.note for line in pip_lines if line.note),
         ),
@@ -167,15 +168,6 @@ def _near(key: str) -> str:
     return near[0] if near else SYNONYMS.get(key, "")
 
 
-def _check_keys(document: Document) -> None:
-    """Refuse what looks like a misspelt key by which code would come from somewhere else."""
-    for key in document.value:
-        if isinstance(key, str) and key not in (*KNOWN_KEYS, INDEXES) and _near(key) in SOURCES:
-            raise InputError(
-                f"{document.where(key)}: unknown key `{key}`", f"Did you mean `{_near(key)}`?"
-            )
-
-
 def _beside(settings: Settings) -> list[str]:
     """Return what is said where both of the usual environment files are there."""
     usual, other = (settings.project / name for name in ENVIRONMENT_FILES)
@@ -184,13 +176,19 @@ def _beside(settings: Settings) -> list[str]:
 
 
 def _ignored(document: Document) -> list[str]:
-    """Return what is said of keys that have no meaning here."""
+    """Return what is said of keys that have no meaning here.
+
+    Raises InputError for what looks like a misspelt key by which code would come from elsewhere.
+    """
     notes = []
     for key in document.value:
-        if key not in (*KNOWN_KEYS, INDEXES):
-            meant = f"; did you mean `{near}`?" if (near := _near(str(key))) else ""
-            told = f"`{key}` has no meaning here, and is ignored{meant}"
-            notes.append(f"{document.where(key)}: {told}")
+        if key in (*KNOWN_KEYS, INDEXES):
+            continue
+        where, near = document.where(key), _near(str(key))
+        if near in SOURCES:
+            raise InputError(f"{where}: unknown key `{key}`", f"Did you mean `{near}`?")
+        meant = f"; did you mean `{near}`?" if near else ""
+        notes.append(f"{where}: `{key}` has no meaning here, and is ignored{meant}")
     category = document.value.get("category") or "main"
     if category != "main":
         notes.append(
@@ -198,11 +196,6 @@ def _ignored(document: Document) -> list[str]:
             "file are locked, in the category main"
         )
     return notes
-
-
-def _only_variables(document: Document, specs: tuple[Spec, ...]) -> list[str]:
-    where = document.where("variables")
-    return [] if specs else [f"{where}: the environment has variables only, and no package"]
 
 
 def _indexes(document: Document) -> list[requirements.Line]:
