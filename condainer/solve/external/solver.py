@@ -58,9 +58,17 @@ def solve(
     if not specs:
         return []
     _admit(sources, settings)
+    archives = local_channel.archives_named(inputs)
+    texts = [_text(spec) for spec, archive in zip(specs, archives, strict=True) if archive is None]
+    named = [archive for archive in archives if archive is not None]
     with working_directory(settings.staging_directory, STAGE) as scratch:
-        asked = _question(executable, sources, specs, inputs, scratch, settings)
-        return _solve(asked, specs, held)
+        if named:
+            channel, exact = local_channel.make_channel(named, scratch)
+            sources, texts = [channel, *sources], [*exact, *texts]
+        asked = Question(executable, tuple(sources), tuple(texts), inputs, scratch, settings)
+        by_url = {archive.name.rsplit("-", 2)[0] for archive in named}
+        fixed = {n: text for n, text in _exact(held, specs).items() if n not in by_url}
+        return _solve(asked, fixed, by_url.union(map(_name, specs)))
 
 
 @dataclass(frozen=True)
@@ -75,30 +83,12 @@ class Question:
     settings: Settings
 
 
-def _question(
-    executable: Executable,
-    sources: Sequence[str],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    scratch: Path,
-    settings: Settings,
-) -> Question:
-    archives = local_channel.archives_named(inputs)
-    texts = [_text(spec) for spec, archive in zip(specs, archives, strict=True) if archive is None]
-    named = [archive for archive in archives if archive is not None]
-    if named:
-        channel, exact = local_channel.make_channel(named, scratch)
-        sources, texts = [channel, *sources], [*exact, *texts]
-    return Question(executable, tuple(sources), tuple(texts), inputs, scratch, settings)
+def _solve(question: Question, fixed: dict[str, str], names: set[str]) -> list[RepoDataRecord]:
+    """Ask with packages of an older lock fixed, and let go of those that stand in the way.
 
-
-def _solve(
-    question: Question, specs: Sequence[MatchSpec], held: Sequence[CondaPackage]
-) -> list[RepoDataRecord]:
-    """Ask with the held packages fixed, and let go of those that stand in the way."""
+    Parameters: `fixed` are exact specs by name; `names` are those that were asked for.
+    """
     executable, sources, inputs = question.executable, question.sources, question.inputs
-    by_url = {path.name.rsplit("-", 2)[0] for path in local_channel.archives_named(inputs) if path}
-    fixed = {name: text for name, text in _exact(held, specs).items() if name not in by_url}
     for attempt in range(ROUNDS + 1):
         answer = _ask(replace(question, specs=(*question.specs, *fixed.values())), attempt)
         if "packages" in answer:
@@ -111,7 +101,7 @@ def _solve(
         fixed = {} if last else {n: fixed[n] for n in fixed if n not in in_the_way}
     records = planned(executable, answer["packages"], sources)
     if fixed:
-        records = _needed(records, by_url.union(_name(spec) for spec in specs))
+        records = _needed(records, names)
     return completed(records, sources, inputs.platform, question.settings)
 
 
