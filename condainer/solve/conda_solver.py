@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -23,11 +21,8 @@ from condainer.settings.condarc import Condarc
 from condainer.settings.config import Settings
 from condainer.solve.advice import advice
 from condainer.solve.conda_held import Problem, solve_holding
-from condainer.system.errors import (
-    InputError,
-    NetworkError,
-    SolveError,
-)
+from condainer.system.errors import InputError, NetworkError, SolveError
+from condainer.system.files import md5_of, sha256_of
 from condainer.system.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -230,8 +225,7 @@ def _virtual_packages(inputs: Inputs) -> list[rattler.GenericVirtualPackage]:
 
 
 def _explanation(error: Exception) -> str:
-    text = str(error)
-    return re.sub(r"^Cannot solve the request because of:\s*", "", text).strip()
+    return re.sub(r"^Cannot solve the request because of:\s*", "", str(error)).strip()
 
 
 def _sorted(records: list[RepoDataRecord]) -> list[RepoDataRecord]:
@@ -247,7 +241,8 @@ def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
                 url = channel.url + url.removeprefix(mirror)
     if record.sha256 is None and url.startswith("file:"):
         # An archive that was named by its URL: no index knows it.
-        sha256, md5 = _digests(Path(unquote(urlsplit(url).path)))
+        archive = unquote(urlsplit(url).path)
+        sha256, md5 = sha256_of(archive), md5_of(archive)
     elif record.sha256 is None:
         raise SolveError(
             f"The channel gives no sha256 of {record.file_name}, so that it cannot be locked",
@@ -264,8 +259,3 @@ def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
         depends=tuple(record.depends),
         license=installed.known(record.license),
     )
-
-
-def _digests(archive: Path) -> tuple[str, str]:
-    data = archive.read_bytes()
-    return hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -22,6 +22,7 @@ from condainer.solve.relock import Relocked, Wish
 from condainer.system.errors import InputError
 from condainer.system.files import turn
 from condainer.system.reporter import Reporter
+from condainer.system.text import did_you_mean
 
 # The byte order mark: YAML counts characters from behind it.
 MARK = "\ufeff"
@@ -136,12 +137,9 @@ def _changes(
 
 
 def _not_there(name: str, environment: Environment, settings: Settings) -> InputError:
-    import difflib
-
-    near = difflib.get_close_matches(name, environment.names())
     if re.fullmatch("[0-9a-f]{8,32}", name):
         return InputError(f"{name} is no package of this project", "`cnd rm` removes images.")
     return InputError(
         f"{name} is in neither {settings.environment_yml} nor {settings.requirements_txt}",
-        f"Did you mean {', '.join(near)}?" if near else "`cnd show` lists what the image has.",
+        did_you_mean(name, environment.names(), "`cnd show` lists what the image has."),
     )

@@ -65,7 +65,7 @@ def test_what_cannot_be_solved_changes_nothing(edited: Project) -> None:
     ):
         refused = edited.cnd(*words, status=None)
         assert refused.returncode in (4, 5), refused.stderr
-    assert "Did you mean probe-prefix?" in edited.cnd("remove", "probe-prefx", status=4).stderr
+    assert "Did you mean `probe-prefix`?" in edited.cnd("remove", "probe-prefx", status=4).stderr
     for words in (("-y", "add", "probe-files"), ("-y", "remove", "probe-prefix")):
         told = edited.cnd(*words).stderr
         assert f"Would write {edited.path}/environment.yml\n" in told

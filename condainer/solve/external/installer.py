@@ -86,9 +86,8 @@ def _digest(script: Path, inode: int, size: int, changed: int) -> str:
 
 def _complete(home: Path) -> Path | None:
     """Return the whole installation, if it is still there."""
-    try:
-        name = os.readlink(home / COMPLETE)
-    except OSError:
+    name = _named(home)
+    if not name:
         return None
     _demand_private(home)
     place = home / name
