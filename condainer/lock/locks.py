@@ -35,6 +35,11 @@ def pip_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def is_named(name: str, text: str) -> bool:
+    """Tell whether a solver's text is about a package: neither `digit` nor `git-lfs` is `git`."""
+    return re.search(rf"(?<![\w-]){re.escape(name)}(?![a-z_]|-[a-z])", text.lower()) is not None
+
+
 def _last_part(path: str) -> str:
     name = path.rpartition("/")[2]
     if "%" not in name:

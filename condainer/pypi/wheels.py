@@ -17,7 +17,7 @@ from condainer.inputs.inputs import Inputs
 from condainer.inputs.read import logins
 from condainer.inputs.requirements import Line
 from condainer.lock.contents import pip_parts
-from condainer.lock.locks import VCS, PipPackage, pip_name
+from condainer.lock.locks import VCS, PipPackage, is_named, pip_name
 from condainer.network import credentials
 from condainer.package_cache.archives import File
 from condainer.packages import downloads, git_repositories
@@ -388,7 +388,7 @@ def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exc
     for number, line in enumerate([line for line in lines if not line.constraint], 1):
         text = text.replace(f"{wanted}:{number}:", f"{line.where}:")
         text = text.replace(f"`{wanted}` at position", f"`{line.where}` at position")
-    named = [line for line in lines if _requirement_name(line.text) in text.lower()]
+    named = [line for line in lines if is_named(_requirement_name(line.text), text)]
     places = ", ".join(line.where for line in named) or ", ".join(
         dict.fromkeys(line.where.rpartition(":")[0] for line in lines)
     )

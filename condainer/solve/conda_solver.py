@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from condainer.inputs.conda_specs import Spec, name_of, remedy_of, spelled_out
 from condainer.inputs.inputs import Inputs
-from condainer.lock.locks import CondaPackage, Solved
+from condainer.lock.locks import CondaPackage, Solved, is_named
 from condainer.network import client_settings, silence
 from condainer.packages import forbidden, installed
 from condainer.packages.channels import Channel, channel_of, expanded, rattler_channel
@@ -202,7 +202,7 @@ async def solve_embedded(
 
 def no_solution(inputs: Inputs, text: str) -> SolveError:
     """Return the error that shows a solver's explanation, with the places of the specs in it."""
-    named = [spec.where for spec in inputs.specs if name_of(spec.text) in text]
+    named = [spec.where for spec in inputs.specs if is_named(name_of(spec.text), text)]
     places = ", ".join(dict.fromkeys(named or [spec.where for spec in inputs.specs]))
     return SolveError(
         f"{places}: no solution on {inputs.platform}:\n{text}",

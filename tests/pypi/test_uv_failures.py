@@ -266,3 +266,9 @@ def test_uv_itself(prefix: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert type(error) is BuildError
     assert "SIGXFSZ" in error.message
+
+
+def test_only_the_requirements_that_the_resolver_names_are_blamed(prefix: Path) -> None:
+    error = failure(prefix, "--no-index\n-f links\nthing\nnothing-else")
+    assert "requirements.txt:4)" in error.message
+    assert "requirements.txt:3" not in error.message

@@ -12,6 +12,7 @@ from condainer.inputs.read import read_inputs
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.solve import engines
+from condainer.solve.conda_solver import no_solution
 from condainer.solve.external import conda_exe, plan, solver
 from condainer.solve.external.conda_exe import Executable
 from condainer.system.errors import (
@@ -134,6 +135,17 @@ def test_what_an_executable_says_instead_of_a_plan(
     error = solver._refusal(MAMBA, {"stderr": "", **answer}, [SOURCE], inputs)
     assert type(error) is kind
     assert said in error.message
+
+
+def test_only_the_specs_that_the_solver_names_are_blamed(
+    load: Callable[..., Settings], write: Write
+) -> None:
+    write("environment.yml", "dependencies:\n- git\n- numpy>=2\n- c::foo\n")
+    inputs = read_inputs(load(), "linux-64")
+    error = no_solution(inputs, "numpy >=2 needs digits, and git-lfs needs foo-1.2-0")
+    assert "environment.yml:3" in error.message
+    assert "environment.yml:4: no solution" in error.message
+    assert "environment.yml:2" not in error.message
 
 
 GOOD = {
