@@ -33,6 +33,7 @@ from condainer.solve.other_locks import (
     check_choice,
     environment_of,
     is_of_another_tool,
+    lock_in,
     rattler_lock_of,
     unused_rattler_lock,
 )
@@ -188,7 +189,7 @@ def _state(settings: Settings, platform: str) -> LockState:
         return LockState("current", lock)
     theirs = rattler_lock_of(settings) if is_of_another_tool(settings) else None
     if theirs is not None and not same:
-        return _state_of_rattler_lock(theirs, settings, platform)
+        return _state_of_another_tool(theirs, settings, platform)
     inputs = read_inputs(settings, platform)
     if inputs.fingerprint() == lock.inputs:
         return LockState("current", replace(lock, name=inputs.name))
@@ -267,40 +268,35 @@ def _state_of_others(settings: Settings, platform: str) -> LockState:
         return _state_of_conda_lock(path, settings, platform)
     theirs = rattler_lock_of(settings)
     if theirs is not None:
-        return _state_of_rattler_lock(theirs, settings, platform)
+        return _state_of_another_tool(theirs, settings, platform)
     reason = f"there is no {lockfile_path(settings, platform).name}"
     if unused := unused_rattler_lock(settings):
         reason += f", and {unused}"
     return LockState("missing", None, reason)
 
 
-def _state_of_rattler_lock(path: Path, settings: Settings, platform: str) -> LockState:
-    """Take the lock from a pixi.lock or conda.lock."""
-    from condainer.lock import rattler_lock
-
-    lock = rattler_lock.read(path, platform, environment_of(settings), True, settings.files.read)
+def _state_of_another_tool(path: Path, settings: Settings, platform: str) -> LockState:
+    """Take the lock from a file that another tool wrote, as it is."""
+    lock = lock_in(path, platform, settings)
     if lock.is_partial:
         return _partial(lock, settings, path.name)
     return LockState("current", checked(_taken_over(lock, settings, path.name), str(path)))
 
 
 def _state_of_conda_lock(path: Path, settings: Settings, platform: str) -> LockState:
-    """Take the lock from a conda-lock.yml: as it is if another tool wrote it."""
-    from condainer.lock import conda_lock
+    """Take the lock from a conda-lock.yml, ours or another tool's."""
     from condainer.solve import conda_lock_file
 
     read = settings.files.read
-    ours = is_ours(path, read)
-    content = conda_lock_file.parse(path, read) if ours else {}
-    if content and platform not in conda_lock_file.existing_hashes(content):
+    if not is_ours(path, read):
+        return _state_of_another_tool(path, settings, platform)
+    content = conda_lock_file.parse(path, read)
+    hashes = conda_lock_file.existing_hashes(content)
+    if content and platform not in hashes:
         return LockState("missing", None, f"{path.name} does not lock {platform}")
-    lock = conda_lock.read(path, platform, partial=True, read=read)
-    if not ours:
-        if lock.is_partial:
-            return _partial(lock, settings, path.name)
-        return LockState("current", checked(_taken_over(lock, settings, path.name), str(path)))
+    lock = lock_in(path, platform, settings)
     inputs = read_inputs(settings, platform)
-    if conda_lock_file.existing_hashes(content).get(platform) != inputs.fingerprint():
+    if hashes.get(platform) != inputs.fingerprint():
         return LockState("stale", lock, f"{path.name} was made from other inputs")
     return LockState("current", checked(described(lock, inputs), str(path)))
 

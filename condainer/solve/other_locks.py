@@ -83,7 +83,7 @@ def disagreeing(lock: Lock, settings: Settings) -> Iterator[str]:
             # lock_state() compares it.
             continue
         try:
-            other = _other(path, lock, settings)
+            other = lock_in(path, lock.platform, settings)
         except LockfileError as error:
             yield f"{name} is not used, because {used} comes first, and cannot be: {error.message}"
             continue
@@ -91,15 +91,19 @@ def disagreeing(lock: Lock, settings: Settings) -> Iterator[str]:
             yield f"{name} is not used, because {used} comes first, and locks other packages"
 
 
-def _other(path: Path, lock: Lock, settings: Settings) -> Lock:
+def lock_in(path: Path, platform: str, settings: Settings) -> Lock:
+    """Return what a lockfile of several platforms has for one; it can lack sums of packages.
+
+    Raises LockfileError, FileNotFoundError.
+    """
     if path == conda_lock_path(settings):
         from condainer.lock import conda_lock
 
-        return conda_lock.read(path, lock.platform, partial=True, read=settings.files.read)
+        return conda_lock.read(path, platform, partial=True, read=settings.files.read)
     from condainer.lock import rattler_lock
 
     environment = environment_of(settings)
-    return rattler_lock.read(path, lock.platform, environment, True, settings.files.read)
+    return rattler_lock.read(path, platform, environment, True, settings.files.read)
 
 
 def _files_of(lock: Lock) -> set[tuple[str, str]]:
