@@ -146,17 +146,20 @@ def canonical(
 
     Raises what downloads.fetch() does: some mirrors show only by the bytes of a file where it is.
     """
-    renamed = tuple(replace(package, url=_canonical_url(package, settings)) for package in packages)
-    unknown = [package.filename for package in renamed if _is_on_mirror(package.url, settings)]
+    found = [(package, _canonical_url(package, settings)) for package in packages]
+    unknown = [package.filename for package, url in found if url is None]
     if unknown:
         reporter.warn(
             "Locked with the mirror's URLs, for where the index itself has them is not known: "
             f"{', '.join(unknown)} (install pip beside Condainer)"
         )
-    return renamed
+    return tuple(
+        replace(package, url=url or without_index_login(package.url)) for package, url in found
+    )
 
 
-def _canonical_url(package: PipPackage, settings: Settings) -> str:
+def _canonical_url(package: PipPackage, settings: Settings) -> str | None:
+    """Return the URL that the index itself gives for a package; None if it cannot be known."""
     url = without_index_login(package.url)
     for prefix, urls in settings.mirrors:
         for mirror in map(without_index_login, urls if "://" in prefix else ()):
@@ -165,15 +168,8 @@ def _canonical_url(package: PipPackage, settings: Settings) -> str:
     for index in mirrored(settings):
         for root in (without_index_login(_root(mirror)) for mirror in index.mirrors):
             if url.startswith(f"{root}/"):
-                return _canonical(package, root, index, settings) or url
+                return _canonical(package, root, index, settings)
     return url
-
-
-def _is_on_mirror(url: str, settings: Settings) -> bool:
-    roots = [_root(mirror) for index in mirrored(settings) for mirror in index.mirrors]
-    return any(
-        without_index_login(url).startswith(f"{without_index_login(root)}/") for root in roots
-    )
 
 
 def _canonical(package: PipPackage, root: str, index: Index, settings: Settings) -> str | None:
