@@ -80,6 +80,11 @@ class Workspace:
         described: Mapping[str, Any] = self.root[self.kind]
         return described
 
+    @property
+    def platforms(self) -> list[Platform]:
+        """The platforms that it declares; raises InputError."""
+        return declared(self.table, self.where(self.kind, "platforms"))
+
     def where(self, *keys: str) -> str:
         """Return the place of a key of the manifest."""
         return self.document.where(*self.keys, *keys)
@@ -103,9 +108,8 @@ def platforms(document: Toml, settings: Settings) -> tuple[str, ...]:
     """Return the platforms of the environment that is chosen."""
     workspace = _workspace(document)
     features = _features(workspace, settings.environment or DEFAULT)
-    known = declared(workspace.table, lambda *keys: workspace.where(workspace.kind, *keys))
-    subdirs = dict.fromkeys(item.subdir for item in known)
-    return tuple(s for s in subdirs if _of_platform(workspace, features, known, s))
+    subdirs = dict.fromkeys(item.subdir for item in workspace.platforms)
+    return tuple(s for s in subdirs if _of_platform(workspace, features, s))
 
 
 def read(document: Toml, settings: Settings, platform: str) -> Inputs:
@@ -116,10 +120,9 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
     workspace = _workspace(document)
     name = settings.environment or DEFAULT
     features = _features(workspace, name)
-    known = declared(workspace.table, lambda *keys: workspace.where(workspace.kind, *keys))
     for feature in features:
-        _check(feature, workspace, known)
-    here = _of_platform(workspace, features, known, platform)
+        _check(feature, workspace)
+    here = _of_platform(workspace, features, platform)
     if not here:
         offered = ", ".join(platforms(document, settings)) or "none"
         raise InputError(
@@ -229,7 +232,7 @@ def _feature(workspace: Workspace, name: str, where: str) -> Feature:
     raise InputError(f"{where}: there is no feature `{name}`", f"The file has {known}.")
 
 
-def _check(feature: Feature, workspace: Workspace, known: Sequence[Platform]) -> None:
+def _check(feature: Feature, workspace: Workspace) -> None:
     """Refuse what a feature says that cannot be done here."""
     if feature.keys:
         _known(feature.table, OF_FEATURE, workspace, feature.keys)
@@ -239,7 +242,7 @@ def _check(feature: Feature, workspace: Workspace, known: Sequence[Platform]) ->
     for name in targets:
         keys = (*feature.keys, "target", name)
         system = "*" in name or name.partition("-")[0] in SYSTEMS
-        if not (system or any(fits(name, [platform]) for platform in known)):
+        if not (system or any(fits(name, [platform]) for platform in workspace.platforms)):
             raise InputError(
                 f"{workspace.where(*keys)}: there is no platform `{name}`",
                 "Write one of the `platforms` of the workspace, or `linux`, `osx`, `unix`, `win`.",
@@ -278,9 +281,7 @@ def _table(
     return inner
 
 
-def _of_platform(
-    workspace: Workspace, features: Sequence[Feature], known: Sequence[Platform], subdir: str
-) -> list[Platform]:
+def _of_platform(workspace: Workspace, features: Sequence[Feature], subdir: str) -> list[Platform]:
     """Return the platforms of an environment that stand for a subdir; none if it has none."""
     named = []
     for feature in features:
@@ -288,7 +289,7 @@ def _of_platform(
         where = workspace.where(*feature.keys, "platforms")
         listed = [] if stated is None else toml_file.items(stated, "platforms", where)
         named.append(None if stated is None else [str(item) for item in listed])
-    return chosen(known, named, subdir, workspace.where(workspace.kind, "platforms"))
+    return chosen(workspace.platforms, named, subdir, workspace.where(workspace.kind, "platforms"))
 
 
 def _packages(

@@ -30,15 +30,14 @@ class Platform:
     virtual: tuple[tuple[str, str], ...] = ()
 
 
-def declared(table: Mapping[str, Any], where: Where) -> list[Platform]:
+def declared(table: Mapping[str, Any], where: str) -> list[Platform]:
     """Return the platforms of a workspace; raises InputError."""
-    place = where("platforms")
     items = table.get("platforms", [])
     if not isinstance(items, list) or not items:
         raise InputError(
-            f"{place}: `platforms` must be a list", 'Write `platforms = ["linux-64"]`.'
+            f"{where}: `platforms` must be a list", 'Write `platforms = ["linux-64"]`.'
         )
-    return [_platform(item, place) for item in items]
+    return [_platform(item, where) for item in items]
 
 
 def _platform(item: Any, where: str) -> Platform:
