@@ -45,7 +45,9 @@ def read(path: Path, platform: str, partial: bool = False, read: Read = read_byt
         if p["platform"] == platform and _wanted(p)
     }
     if not chosen:
-        platforms = ", ".join(str(name) for name in _metadata(content).get("platforms") or [])
+        metadata = content.get("metadata")
+        listed = metadata.get("platforms") if isinstance(metadata, dict) else None
+        platforms = ", ".join(str(name) for name in listed or [])
         raise LockfileError(
             f"{path}: locks {platforms}, not {platform}",
             f"Lock for {platform} as well, or delete the file and run `cnd lock`.",
@@ -154,11 +156,6 @@ def _plain(path: Path, text: str) -> Any:
     if len(documents) > 1:
         raise LockfileError(f"{path}: not a lockfile of conda-lock: several documents", REMEDY)
     return documents[0] if documents else None
-
-
-def _metadata(content: dict[str, Any]) -> dict[str, Any]:
-    metadata = content.get("metadata")
-    return metadata if isinstance(metadata, dict) else {}
 
 
 def _packages(content: dict[str, Any], path: Path) -> Iterator[dict[str, Any]]:

@@ -119,7 +119,7 @@ def fetch(lock: Lock, settings: Settings, reporter: Reporter) -> list[Path]:
     """
     python = python_of(lock)
     sources = from_source(lock)
-    if sources and (not python or not _is_known(lock.platform)):
+    if sources and not (python and lock.platform in (this_platform(), *PLATFORMS)):
         names = ", ".join(package.name for package in sources)
         why = f"for {lock.platform}" if python else "without a python in the lock"
         reporter.warn(f"What {names} needs to be built {why} cannot be found out here")
@@ -139,10 +139,6 @@ def fetch(lock: Lock, settings: Settings, reporter: Reporter) -> list[Path]:
         write(key, f"{text}\n", settings)
     tools = known(lock, settings)
     return list(downloads.fetch(tools, settings, reporter, "Downloading build tools"))
-
-
-def _is_known(platform: str) -> bool:
-    return platform in (this_platform(), *PLATFORMS)
 
 
 def gathered(lock: Lock, directory: Path, settings: Settings) -> Path | None:

@@ -16,12 +16,8 @@ from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
 
 
-def _any(lock: Lock | None) -> None:
-    """Take every lock."""
-
-
 def ensure_lock(
-    settings: Settings, reporter: Reporter, admit: Callable[[Lock | None], None] = _any
+    settings: Settings, reporter: Reporter, admit: Callable[[Lock | None], None] = lambda lock: None
 ) -> tuple[Lock, bool]:
     """Return a current lock of the project, and whether it had to be solved for.
 

@@ -43,7 +43,7 @@ def held(
     commits = {pip_name(p.name): p.commit for p in packages if p.is_vcs}
     asked = {line: name for name, line in _by_name(lines).items()}
     return tuple(
-        _at(line, commits[name])
+        replace(line, text=REPOSITORY.sub(rf"\g<base>@{commits[name]}", line.text, count=1))
         if (name := asked.get(line, "")) in commits and digests.get(name) == _digest(line)
         else line
         for line in lines
@@ -81,10 +81,6 @@ def _by_name(lines: Sequence[Line]) -> dict[str, Line]:
         for line in lines
         if not line.is_option and REPOSITORY.search(line.text)
     }
-
-
-def _at(line: Line, commit: str) -> Line:
-    return replace(line, text=REPOSITORY.sub(rf"\g<base>@{commit}", line.text, count=1))
 
 
 def _digest(line: Line) -> str:

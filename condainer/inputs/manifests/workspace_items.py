@@ -54,7 +54,7 @@ def spec(name: str, entry: Any, where: str, base: Path, pool: Mapping[str, Any])
             f"{where}: a dependency must be a text or a table, not {entry!r}",
             f'Write `{name} = ">=1.2"`.',
         )
-    if "url" in entry or _is_archive(entry.get("path")):
+    if "url" in entry or str(entry.get("path")).endswith((".conda", ".tar.bz2")):
         return Spec(_archive(name, entry, where, base), where)
     if source := [key for key in SOURCE if key in entry]:
         raise InputError(
@@ -169,10 +169,6 @@ def _inherited(name: str, entry: Mapping[str, Any], where: str, pool: Mapping[st
     offered = {"version": offered} if isinstance(offered, str) else offered
     own = {key: value for key, value in entry.items() if key != "workspace"}
     return {**offered, **own} if isinstance(offered, dict) else offered
-
-
-def _is_archive(path: Any) -> bool:
-    return isinstance(path, str) and path.endswith((".conda", ".tar.bz2"))
 
 
 def _archive(name: str, entry: Mapping[str, Any], where: str, base: Path) -> str:

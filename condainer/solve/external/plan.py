@@ -22,9 +22,11 @@ UNFIT: tuple[type[Exception], ...] = (KeyError, TypeError, ValueError, Attribute
 
 def planned(executable: Executable, items: Any, sources: Sequence[str]) -> list[RepoDataRecord]:
     """Return the packages of a plan; raises ToolError when it is not what was asked for."""
+    from rattler.exceptions import InvalidPackageNameError, InvalidVersionError
+
     try:
         return [_record(item, sources) for item in items]
-    except UNFIT + _rattler_errors() as error:
+    except (*UNFIT, InvalidPackageNameError, InvalidVersionError) as error:
         raise unusable(executable, f"{type(error).__name__}: {error}") from None
 
 
@@ -100,10 +102,3 @@ async def _indexed(
     except unread() as error:
         raise unreadable(sources, str(error)) from None
     return {str(record.url): record for record in records}
-
-
-def _rattler_errors() -> tuple[type[Exception], ...]:
-    """Return what rattler raises for a name or a version that is none."""
-    from rattler import exceptions
-
-    return (exceptions.InvalidPackageNameError, exceptions.InvalidVersionError)

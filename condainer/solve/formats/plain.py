@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from condainer.lock.explicit import pip_line
-from condainer.lock.locks import PipPackage
 from condainer.lock.makers import CONDA_LOCK
 from condainer.solve.formats.exported import Exported, Known, commented, without_conda
 
@@ -21,13 +20,10 @@ def requirements(known: Known) -> Exported:
         )
         notes.append(note)
         lines += commented(note)
-    lines += [_requirement(package) for package in lock.pip]
+    for package in lock.pip:
+        known_hash = f" --hash=sha256:{package.sha256}" if package.sha256 else ""
+        lines.append(f"{package.name} @ {package.url}{known_hash}")
     return Exported("requirements", lock.platform, "\n".join(lines) + "\n", tuple(notes))
-
-
-def _requirement(package: PipPackage) -> str:
-    known = f" --hash=sha256:{package.sha256}" if package.sha256 else ""
-    return f"{package.name} @ {package.url}{known}"
 
 
 def explicit(known: Known) -> Exported:
