@@ -36,11 +36,10 @@ REFUSED = {
 }
 
 
-def check(lines: Sequence[Line], environ: Mapping[str, str] | None = None) -> None:
+def check(lines: Sequence[Line], environ: Mapping[str, str] = os.environ) -> None:
     """Raise InputError for an option that pip honours, and uv cannot."""
     options = [(line, option) for line in lines for option in _options(line)]
     indexes = [option.value for _, option in options if "://" in option.value]
-    environ = os.environ if environ is None else environ
     words = [word for name in INDEX_VARIABLES for word in environ.get(name, "").split()]
     indexes += [NAMED.sub("", word) for word in words]
     for line, option in options:

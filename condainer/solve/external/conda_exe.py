@@ -113,7 +113,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 
 def environment(
-    path: Path, scratch: Path, environ: Mapping[str, str] | None = None
+    path: Path, scratch: Path, environ: Mapping[str, str] = os.environ
 ) -> dict[str, str]:
     """Return the environment in which an executable runs: nothing of an activation or a user.
 
@@ -122,7 +122,6 @@ def environment(
     Parameters: `environ` is ours, of which proxies, certificates and the overrides of virtual
     packages are kept.
     """
-    environ = os.environ if environ is None else environ
     overrides = {name: environ[name] for name in environ if name.startswith(OVERRIDES)}
     kept = {**environments.network(environ), **overrides}
     authorities = next((kept[name] for name in CERTIFICATES if kept.get(name)), "")
