@@ -21,7 +21,7 @@ def noted(lines: Sequence[Line], packages: Sequence[PipPackage]) -> tuple[tuple[
 
     By it a later lock sees whether the same is still asked for; it can hold no password.
     """
-    asked = _by_name(lines)
+    asked = {name: line for line, name in _names(lines, packages).items()}
     return tuple(
         (package.name, _digest(asked[pip_name(package.name)]))
         for package in packages
@@ -41,9 +41,9 @@ def held(
     """
     digests = {pip_name(name): digest for name, digest in references}
     commits = {pip_name(p.name): p.commit for p in packages if p.is_vcs}
-    asked = {line: name for name, line in _by_name(lines).items()}
+    asked = _names(lines, packages)
     return tuple(
-        replace(line, text=REPOSITORY.sub(rf"\g<base>@{commits[name]}", line.text, count=1))
+        _at(line, commits[name])
         if (name := asked.get(line, "")) in commits and digests.get(name) == _digest(line)
         else line
         for line in lines
@@ -65,7 +65,7 @@ def released(
     problem = problem.partition("\n")[2] or problem
     words = {pip_name(word) for word in re.findall(r"[\w-]+(?:\.[\w-]+)*", problem)}
     commits = {pip_name(p.name): p.commit for p in packages if p.is_vcs}
-    names = {line: name for name, line in _by_name(lines).items()}
+    names = _names(lines, packages)
 
     def freed(line: Line, before: Line) -> Line:
         name = names.get(line, "")
@@ -75,12 +75,24 @@ def released(
     return () if result == tuple(lines) else result
 
 
-def _by_name(lines: Sequence[Line]) -> dict[str, Line]:
+def _names(lines: Sequence[Line], packages: Sequence[PipPackage]) -> dict[Line, str]:
+    """Return the requirements from repositories with the names of what they ask for.
+
+    One that is a URL alone asks for what was locked from there.
+    """
+    asked = [line for line in lines if not line.is_option and REPOSITORY.search(line.text)]
+    commits = [package for package in packages if package.is_vcs]
     return {
-        name_of_url(line.text): line
-        for line in lines
-        if not line.is_option and REPOSITORY.search(line.text)
+        line: next(
+            (pip_name(p.name) for p in commits if _at(line, p.commit).text.split()[0] == p.url),
+            name_of_url(line.text),
+        )
+        for line in asked
     }
+
+
+def _at(line: Line, commit: str) -> Line:
+    return replace(line, text=REPOSITORY.sub(rf"\g<base>@{commit}", line.text, count=1))
 
 
 def _digest(line: Line) -> str:

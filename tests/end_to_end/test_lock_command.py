@@ -542,15 +542,16 @@ def test_what_packages_provide_is_asked_once(
     assert len(server.downloads) > 5
 
 
+@pytest.mark.parametrize("name", ["thing @ ", ""])
 def test_a_branch_stays_at_its_commit(
-    make_project: Any, wheels: tuple[Path, str], tmp_path: Path
+    make_project: Any, wheels: tuple[Path, str], tmp_path: Path, name: str
 ) -> None:
     if shutil.which("git") is None:
         needs("git")
     repository = Repository(tmp_path / "served" / "thing.git", "thing", "python")
     first = repository.commit("1.0")
     project = make_project(text=PIP, UV_DEFAULT_INDEX=wheels[1], UV_CACHE_DIR=str(tmp_path / "uv"))
-    line = f"thing @ git+{repository.path.as_uri()}@main#subdirectory=python\n"
+    line = f"{name}git+{repository.path.as_uri()}@main#subdirectory=python\n"
     project.write(line, "requirements.txt")
     project.cnd("lock")
     second = repository.commit("2.0")

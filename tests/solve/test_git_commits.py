@@ -17,6 +17,22 @@ HEAD = "The pip requirements cannot be resolved (/home/other/requirements.txt:1)
 
 
 @pytest.mark.parametrize(
+    ("line", "stays"),
+    [
+        ("git+https://a.example/my-tool.git@main", True),
+        ("git+https://a.example/my-tool.git ; python_version > '3'", True),
+        ("git+https://a.example/other.git@main", False),
+        ("git+https://a.example/my-tool.git@main#subdirectory=python", False),
+    ],
+)
+def test_a_url_without_a_name_stays_at_what_was_locked_from_it(line: str, stays: bool) -> None:
+    packages = [PipPackage("tool", f"git+https://a.example/my-tool.git@{COMMIT}", "")]
+    lines = (Line(line, "requirements.txt:1"),)
+    (held,) = git_commits.held(lines, packages, git_commits.noted(lines, packages))
+    assert (COMMIT in held.text) == stays
+
+
+@pytest.mark.parametrize(
     ("problem", "moved"),
     [
         ("Because six was not found and you require six, unsatisfiable.", ""),
