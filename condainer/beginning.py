@@ -10,8 +10,7 @@ from pathlib import Path
 import yaml
 
 from condainer.activate.scripts import SCRIPTS
-from condainer.lock.lock_paths import lockfile_name
-from condainer.lock.makers import CONDA_LOCK, RATTLER_LOCKS
+from condainer.lock.lock_paths import CONDA_LOCK, RATTLER_LOCKS, lockfile_name
 from condainer.settings import original
 from condainer.settings.config import PERSONAL, PROJECT_FILE, documented, known_keys
 from condainer.settings.input_files import (

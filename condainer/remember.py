@@ -17,9 +17,8 @@ from condainer.activate import default_variables, shell
 from condainer.activate.scripts import names_of
 from condainer.cache import entries, names, project_register, trust
 from condainer.cache.entries import Entry
-from condainer.lock.lock_paths import completed_path, conda_lock_path, lockfile_path
+from condainer.lock.lock_paths import RATTLER_LOCKS, completed_path, conda_lock_path, lockfile_path
 from condainer.lock.locks import Lock
-from condainer.lock.makers import RATTLER_LOCKS
 from condainer.mount.safe_base import check_base
 from condainer.pipeline import Built
 from condainer.settings import config, input_files

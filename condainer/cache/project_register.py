@@ -20,8 +20,7 @@ import xxhash
 from condainer.cache.entries import UNREADABLE, Entry
 from condainer.cache.leases import ADDRESS, DAY
 from condainer.cache.publish import PROJECTS
-from condainer.lock.lock_paths import conda_lock_name, lockfile_name
-from condainer.lock.makers import CONDA_LOCK, RATTLER_LOCKS
+from condainer.lock.lock_paths import CONDA_LOCK, RATTLER_LOCKS, conda_lock_name, lockfile_name
 from condainer.settings import environments
 from condainer.settings.config import PROJECT_FILE, Settings
 from condainer.settings.input_files import ENVIRONMENT_FILES, PYLOCK, UV_LOCK, WORKSPACES

@@ -24,9 +24,8 @@ from condainer.lock.contents import (
     contents_of_recipe,
 )
 from condainer.lock.explicit import LARGEST, parse_explicit
-from condainer.lock.lock_paths import LOCKFILE, lockfile_path
+from condainer.lock.lock_paths import LOCKFILE, RATTLER_LOCKS, lockfile_path
 from condainer.lock.locks import Lock
-from condainer.lock.makers import RATTLER_LOCKS
 from condainer.settings.config import Settings
 from condainer.settings.load import of_environment
 from condainer.solve.lock_state import demanded

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from condainer.lock.makers import MAKERS
+from condainer.lock.lock_paths import MAKERS
 from condainer.settings.input_files import ENVIRONMENT_FILES, PYLOCK, REQUIREMENTS, is_pylock
 from condainer.system.errors import InputError
 

@@ -1,14 +1,24 @@
-"""Where the lockfiles of an environment stand: those of `default` without its name."""
+"""The names of lockfiles, what makes them, and where those of an environment stand.
+
+Those of `default` are without its name.
+"""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-from condainer.lock.makers import CONDA_LOCK
 from condainer.settings import environments
 from condainer.settings.config import Settings
+from condainer.settings.input_files import WORKSPACE_LOCKS
 
+# The lockfile of conda-lock, in whose format we write one, too.
+CONDA_LOCK = "conda-lock.yml"
+# Those in the format of rattler, the first of which is taken, and the command that makes each.
+RATTLER_LOCKS = WORKSPACE_LOCKS
+MAKERS = dict(zip(RATTLER_LOCKS, ("pixi lock", "conda workspace lock"), strict=True))
+# The environment that both tools make by default.
+DEFAULT = "default"
 # An explicit lockfile, or its completed form, of any environment and platform.
 LOCKFILE = re.compile(
     rf"conda(?P<completed>iner)?-((?P<environment>{environments.NAME.pattern})-)?"

@@ -10,9 +10,8 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 from condainer.lock.conda_lock import UNPRINTABLE, check_bounds, text_of
-from condainer.lock.lock_paths import lockfile_name
+from condainer.lock.lock_paths import DEFAULT, MAKERS, lockfile_name
 from condainer.lock.locks import VCS, CondaPackage, Lock, PipPackage, git_url
-from condainer.lock.makers import DEFAULT, MAKERS
 from condainer.system.errors import CondainerError, LockfileError
 from condainer.system.files import Read, read_bytes, storage_errors
 from condainer.system.machine import this_platform

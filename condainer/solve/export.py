@@ -8,8 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from condainer.lock.lock_paths import conda_lock_path, lockfile_path
-from condainer.lock.makers import RATTLER_LOCKS
+from condainer.lock.lock_paths import RATTLER_LOCKS, conda_lock_path, lockfile_path
 from condainer.settings.config import Settings
 from condainer.solve import conda_lock_file
 from condainer.solve.formats import bills, plain, pylock, rattler_lock

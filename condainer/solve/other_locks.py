@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from condainer.lock.explicit import is_ours
-from condainer.lock.lock_paths import conda_lock_path, lockfile_path
+from condainer.lock.lock_paths import DEFAULT, RATTLER_LOCKS, conda_lock_path, lockfile_path
 from condainer.lock.locks import Lock
-from condainer.lock.makers import DEFAULT, RATTLER_LOCKS
 from condainer.settings.config import Settings
 from condainer.system.errors import ConfigError, LockfileError
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from condainer.inputs.read import declared_platforms, read_inputs
 from condainer.lock.explicit import is_ours, render_explicit
-from condainer.lock.lock_paths import LOCKFILE, conda_lock_path, lockfile_path
+from condainer.lock.lock_paths import CONDA_LOCK, LOCKFILE, MAKERS, conda_lock_path, lockfile_path
 from condainer.lock.locks import CondaPackage, Lock, PipPackage, pip_name
-from condainer.lock.makers import CONDA_LOCK, MAKERS
 from condainer.settings.config import Settings
 from condainer.solve import conda_lock_file
 from condainer.solve.conda_lock_file import Solution

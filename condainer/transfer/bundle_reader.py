@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from condainer.lock.explicit import parse_explicit
-from condainer.lock.lock_paths import LOCKFILE
+from condainer.lock.lock_paths import CONDA_LOCK, LOCKFILE, RATTLER_LOCKS
 from condainer.lock.locks import Lock, PipPackage
-from condainer.lock.makers import CONDA_LOCK, RATTLER_LOCKS
 from condainer.package_cache import archives
 from condainer.package_cache.archives import File
 from condainer.packages import admission, git_repositories

@@ -9,8 +9,8 @@ from typing import Any
 from condainer.inputs import conda_specs, toml_file
 from condainer.inputs.conda_specs import Spec
 from condainer.inputs.toml_file import Toml
+from condainer.lock.lock_paths import DEFAULT
 from condainer.lock.locks import pip_name
-from condainer.lock.makers import DEFAULT
 from condainer.system.errors import InputError
 
 Keys = tuple[str, ...]

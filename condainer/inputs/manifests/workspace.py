@@ -25,8 +25,8 @@ from condainer.inputs.manifests.workspace_platforms import (
 )
 from condainer.inputs.missing import no_environment_file
 from condainer.inputs.toml_file import Toml
+from condainer.lock.lock_paths import DEFAULT
 from condainer.lock.locks import pip_name, source_of
-from condainer.lock.makers import DEFAULT
 from condainer.settings.config import Settings
 from condainer.settings.environments import name_by
 from condainer.settings.input_files import TOOLS

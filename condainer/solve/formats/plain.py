@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from condainer.lock.explicit import pip_line
-from condainer.lock.makers import CONDA_LOCK
+from condainer.lock.lock_paths import CONDA_LOCK
 from condainer.solve.formats.exported import Exported, Known, commented, without_conda
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import yaml
 
 from condainer.lock.contents import pip_parts
+from condainer.lock.lock_paths import DEFAULT
 from condainer.lock.locks import CondaPackage, PipPackage, pip_name
-from condainer.lock.makers import DEFAULT
 from condainer.solve.conda_lock_file import Dumper
 from condainer.solve.formats.exported import Exported, Known
 
