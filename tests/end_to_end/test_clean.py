@@ -110,6 +110,18 @@ def test_clean_touches_what_is_its_own(at_home: Project, isolated_user: Path) ->
     assert sorted(path.name for path in there.iterdir()) == ["archives", "git", "uv"]
 
 
+def test_a_cache_that_is_only_read_is_refused_before_anything_is_removed(
+    at_home: Project, isolated_user: Path
+) -> None:
+    packages = isolated_user / ".cache/condainer/packages"
+    at_home.cnd("build", CONDAINER_UNPACKED="keep")
+    before = files_below(packages)
+    read_only = {"CONDAINER_READONLY_CACHES": str(at_home.cache)}
+    for option in ("--images", "--all"):
+        assert "only read" in at_home.cnd("clean", option, status=12, **read_only).stderr
+    assert files_below(packages) == before
+
+
 def test_clean_waits_for_no_build_and_breaks_none(at_home: Project, isolated_user: Path) -> None:
     packages = isolated_user / ".cache/condainer/packages"
     at_home.cnd("build", CONDAINER_UNPACKED="keep")

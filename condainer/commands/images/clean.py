@@ -44,16 +44,17 @@ def clean(
     unpacked, staged = unmount.unused_copies(settings), node_copies.unused(wish)
     copies = [package_cache.measured(path) for path in (*unpacked, *staged)]
     items = package_cache.removable(own, packages or everything)
+    collected = None
+    if images or everything:
+        # First, because a cache may refuse it: nothing else is gone then.
+        unneeded = policy.policy_of({"older_than": "0d", "grace": "0d"})
+        collected = collection.collect(settings, unneeded, dry)
     if not dry:
         package_cache.remove(items, own)
         unmount.remove_copies(unpacked, settings)
         for path in staged:
             node_copies.remove(path)
     items += copies
-    collected = None
-    if images or everything:
-        unneeded = policy.policy_of({"older_than": "0d", "grace": "0d"})
-        collected = collection.collect(settings, unneeded, dry)
     if as_json:
         report = {"dry_run": dry, "removed": [item.report() for item in items]}
         print_json(report | ({"images": collected.report()} if collected else {}))
