@@ -23,6 +23,9 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
         if lock is not None:
             forbidden.demand_lock(lock, str(settings.project), settings)
             continue
+        if state.status == "missing" and not settings.files.is_there(settings.environment_yml):
+            # Nothing is asked for where nothing is: the state of the lock says so.
+            continue
         inputs = read_inputs(settings, platform)
         archives = by_url.named(inputs)
         forbidden.demand_channels(((item.url, item.where) for item in archives), settings)

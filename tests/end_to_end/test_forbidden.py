@@ -121,6 +121,9 @@ def test_forbidden_channel(make_project: Any, licensed: Path) -> None:
     assert url in project.cnd("build", status=17).stderr
     forbid(project, forbid_channels=["b[io]"])
     assert "forbid_channels: b[io]: channel" in project.cnd("build", status=3).stderr
+    # Where there is nothing, that is what is wrong.
+    empty: Project = make_project("empty", "")
+    assert "no lock" in empty.cnd("lock", "--check", status=7).stderr
     # What is not forbidden is done as before.
     forbid(project, forbid_channels=["defaults"])
     project.lockfile.unlink()
