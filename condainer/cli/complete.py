@@ -139,9 +139,9 @@ def _images(settings: Settings, word: str) -> Iterator[Item]:
     yield from _addresses(settings, word)
 
 
-def _using(call: Call, context: click.Context) -> Settings:
+def _using(call: Call, context: click.Context, frozen: bool) -> Settings:
     address, env = context.params.get("address"), context.params.get("env")
-    return call.using(frozen=not (address or env), address=address or None, env=env or None)
+    return call.using(frozen=frozen, address=address or None, env=env or None)
 
 
 def _lock(settings: Settings) -> Lock:
@@ -159,7 +159,7 @@ def _lock(settings: Settings) -> Lock:
 @_completer
 def packages(call: Call, context: click.Context, word: str) -> Iterator[Item]:
     """Yield the packages of the image that a command is about."""
-    lock = _lock(_using(call, context))
+    lock = _lock(_using(call, context, True))
     yield from _items((package.name for package in lock.conda), "conda")
     yield from _items((package.name for package in lock.pip), "PyPI")
 
@@ -183,7 +183,7 @@ def command_line(call: Call, context: click.Context, word: str) -> Iterator[Item
     from condainer.cache import entries, squashfs
     from condainer.lock.address import address_of
 
-    settings = _using(call, context)
+    settings = _using(call, context, bool(context.params.get("frozen")))
     entry: Entry | None
     if settings.address is not None:
         entry = entries.find(settings.address, settings)

@@ -135,6 +135,12 @@ def test_what_is_offered(built: Project, shell: str) -> None:
     assert offered(built, "cnd exec probe-p", shell) == ["probe-prefix"]
     assert offered(built, "cnd exec --env stable/2026.1 -- probe-p", shell) == ["probe-prefix"]
     assert offered(built, "cnd run probe-p", shell) == ["probe-prefix"]
+    # Those of the image that would be used.
+    built.environment["CONDAINER_ENV"] = "nothing"
+    assert offered(built, "cnd exec probe-p", shell) == []
+    assert offered(built, "cnd exec --frozen probe-p", shell) == ["probe-prefix"]
+    assert offered(built, "cnd why probe-f", shell) == ["probe-files"]
+    del built.environment["CONDAINER_ENV"]
     assert offered(built, "cnd --set mount_b", shell) == ["mount_base_directory="]
     assert offered(built, "cnd help sta", shell) == ["status"]
     # Of another project, wherever the option stands.
