@@ -65,34 +65,27 @@ class Call:
     def using(
         self, *more: str, frozen: bool = False, address: str | None = None, env: str | None = None
     ) -> Settings:
-        """Return the settings for the image of the lock, of an address, or of a name.
+        """Return the settings for the image of the lock, or the one that an address or a name says.
 
-        CONDAINER_ENV is such a name, unless another image is named on the command line.
+        CONDAINER_ENV says it, too, unless another image is chosen on the command line.
         """
         if address is not None and env is not None:
             raise click.UsageError("--address and --env both name an image: give one of them")
-        if self.environment is not None and not (address is env is None):
+        image = env if address is None else address
+        if self.environment is not None and image is not None:
             raise click.UsageError(
                 "-e chooses an environment of the project, and "
                 f"{'--env' if address is None else '--address'} an image: give one of them"
             )
         from condainer.cache import names
 
-        if (
-            address is not None
-            and not names.DIGITS.fullmatch(address)
-            and names.NAME.fullmatch(address)
-        ):
-            address, env = None, address
-        pinned = [] if address is None else [f"address={address}"]
-        settings = self.settings(*more, *["frozen=true"] * frozen, *pinned)
-        chosen = self.environment is not None or frozen or bool(pinned)
-        chosen = chosen or any(text.startswith("address=") for text in self.overrides)
-        if env is None and not chosen:
-            env = os.environ.get("CONDAINER_ENV") or None
-        if env is None:
+        settings = self.settings(*more, *["frozen=true"] * frozen)
+        pinned = any(text.startswith("address=") for text in self.overrides)
+        if image is None and self.environment is None and not (frozen or pinned):
+            image = os.environ.get("CONDAINER_ENV") or None
+        if image is None:
             return settings
-        return replace(settings, address=names.find(env, settings).address)
+        return replace(settings, address=names.address(image, settings))
 
     def directory_for(self, address: str | None, env: str | None, own: Path) -> Path:
         """Return the directory whose configuration counts for the image that using() returns.

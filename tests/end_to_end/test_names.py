@@ -49,6 +49,10 @@ def test_a_name_stands_for_an_address(named: Project, nowhere: Project, tmp_path
     assert nowhere.json("diff", "exported", "tools/1.0")["equal"]
     told = nowhere.cnd("shell", "--env=tools/1.0", SHELL="/bin/sh")
     assert told.returncode == 0
+    # The other way round, too.
+    assert nowhere.cnd("exec", "--env", address, "probe-prefix").stdout == f"{prefix}\n"
+    assert nowhere.cnd("mount", "-p", "--env", address[:8]).stdout == f"{prefix}\n"
+    assert nowhere.cnd("umount", CONDAINER_ENV=address).stderr == f"Unmounted {prefix}\n"
     # Another name, and the beginning of an address, are as good.
     for text in ("tools/1.0", address[:8]):
         assert nowhere.json("tag", "again", text)["address"] == address

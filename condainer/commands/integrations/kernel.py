@@ -73,10 +73,10 @@ def install(
             if address is env is None:
                 of = settings.environment_name if settings.environments else ""
                 before = exec_in_project(call.directory, of)
-            elif env:
-                before = exec_in(directory, names.find(env, settings).root, ["--env", env])
-            else:
+            elif env is None or names.DIGITS.fullmatch(env):
                 before = exec_in(directory, entry.root, ["--address", entry.address])
+            else:
+                before = exec_in(directory, names.find(env, settings).root, ["--env", env])
             shown = display_name or f"{item.spec.get('display_name', item.name)} [{title}]"
             made = jupyter.install(item, directory, shown, before, entry.address)
             done.append(made.report())
