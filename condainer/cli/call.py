@@ -33,10 +33,10 @@ class Call:
     """
 
     directory: Path
-    note: str
-    quiet: bool
-    dry: bool
-    overrides: tuple[str, ...]
+    note: str = ""
+    quiet: bool = False
+    dry: bool = False
+    overrides: tuple[str, ...] = ()
     environment: str | None = None
 
     def with_options(
@@ -49,13 +49,13 @@ class Call:
         offline: bool | None = None,
     ) -> Call:
         """Return the call with the options that stood after the subcommand."""
-        return Call(
-            self.directory if directory is None else existing(directory, "-d", str(directory)),
-            self.note if directory is None else "",
-            self.quiet or bool(quiet),
-            self.dry or bool(dryrun),
-            (*self.overrides, *(overrides or ()), *OFFLINE * bool(offline)),
-            self.environment if environment is None else environment,
+        named = self if directory is None else replace(self, note="", directory=existing(directory))
+        return replace(
+            named,
+            quiet=self.quiet or bool(quiet),
+            dry=self.dry or bool(dryrun),
+            overrides=(*self.overrides, *(overrides or ()), *OFFLINE * bool(offline)),
+            environment=self.environment if environment is None else environment,
         )
 
     def settings(self, *more: str) -> Settings:
@@ -128,9 +128,11 @@ class Call:
                 say(f"Would {step}")
 
 
-def existing(directory: Path, origin: str, given: str) -> Path:
+def existing(directory: Path, variable: str = "") -> Path:
     if not directory.absolute().is_dir():
+        given = f"{variable}={directory}" if variable else directory
         raise ConfigError(
-            f"{given}: no such directory", f"`{origin}` names the directory of environment.yml."
+            f"{given}: no such directory",
+            f"`{variable or '-d'}` names the directory of environment.yml.",
         )
     return directory.absolute()

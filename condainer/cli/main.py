@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 import click
 from click.shell_completion import CompletionItem
 
+from condainer import __version__
 from condainer.cli import complete, words
-from condainer.cli.call import AFTER, OFFLINE, Call, existing
+from condainer.cli.call import AFTER, Call, existing
 from condainer.cli.console import show
 from condainer.cli.options import Place
 from condainer.startup import find_project
@@ -48,13 +49,6 @@ class Command(click.Command):
         if context.obj.note and not silent:
             context.obj.say(context.obj.note)
         return super().invoke(context)
-
-
-def _tell_version(context: click.Context) -> None:
-    from condainer import __version__
-
-    show(f"condainer {__version__}")
-    context.exit()
 
 
 @functools.cache
@@ -159,14 +153,8 @@ def _named(context: click.Context, parameter: click.Parameter, value: str | None
     help="Override a configuration key; may be repeated.",
 )
 @click.option("--offline", is_flag=True, help="Make no connection at all.")
-@click.option(
-    "-V",
-    "--version",
-    is_flag=True,
-    is_eager=True,
-    expose_value=False,
-    callback=lambda context, _, wanted: _tell_version(context) if wanted else None,
-    help="Print the version.",
+@click.version_option(
+    __version__, "-V", "--version", message="condainer %(version)s", help="Print the version."
 )
 @click.pass_context
 def cli(
@@ -184,14 +172,14 @@ def cli(
     image unless a cache has it; `source ./activate` and `cnd exec` use it.
     """
     if directory is not None:
-        project, note = existing(directory, "-d", str(directory)), ""
+        call = Call(existing(directory))
     else:
-        project_directory = Path(find_project.project_of(context.invoked_subcommand or ""))
-        variable = find_project.VARIABLE
-        project = existing(project_directory, variable, f"{variable}={project_directory}")
-        note = find_project.note(str(project))
-    overrides = (*overrides, *OFFLINE * offline)
-    context.obj = Call(project, note, quiet, dryrun, overrides, environment)
+        found = Path(find_project.project_of(context.invoked_subcommand or ""))
+        project = existing(found, find_project.VARIABLE)
+        call = Call(project, find_project.note(str(project)))
+    context.obj = call.with_options(
+        quiet, environment=environment, dryrun=dryrun, overrides=overrides, offline=offline
+    )
 
 
 @cli.command("help", hidden=True)
