@@ -105,10 +105,10 @@ class Call:
         click.get_current_context().call_on_close(reporter.close)
         return reporter
 
-    def say(self, text: str, colour: str = "") -> None:
-        """Print a message for people, unless they want quiet."""
-        if not self.quiet:
-            say(text, colour=colour)
+    def say(self, *lines: str, colour: str = "") -> None:
+        """Print messages for people, unless they want quiet."""
+        for line in () if self.quiet else lines:
+            say(line, colour=colour)
 
     def warn_if_behind(self, entry: Entry) -> None:
         """Say, even if quiet, that a shell gets the last image that was built."""

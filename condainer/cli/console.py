@@ -48,9 +48,10 @@ def say(text: str, stream: TextIO | None = None, colour: str = "") -> None:
     print(_coloured(harmless(text), colour, stream), file=stream, flush=True)
 
 
-def show(text: str, colour: str = "") -> None:
+def show(*lines: str, colour: str = "") -> None:
     """Print for people, on stdout, what they asked for."""
-    say(text, sys.stdout, colour)
+    for line in lines:
+        say(line, sys.stdout, colour)
 
 
 def answer(text: str) -> None:
@@ -143,7 +144,7 @@ class Lines(Reporter):
         self.finish()
         self.title, self.unit, self.amount = title, unit, ""
         self.start = time.monotonic()
-        self._print(f"{title} ...")
+        self.note(f"{title} ...")
 
     def progress(self, done: float, total: float | None = None) -> None:
         if self.unit and self.unit != "percent":
@@ -153,22 +154,19 @@ class Lines(Reporter):
         self.amount = f"{text}, "
 
     def note(self, message: str) -> None:
-        self._print(message)
+        say(message, self.stream)
 
     def warn(self, message: str) -> None:
-        self._print(f"Warning: {message}")
+        self.note(f"Warning: {message}")
 
     def finish(self) -> None:
         if self.title:
             seconds = time.monotonic() - self.start
-            self._print(f"{self.title}: done ({self.amount}{seconds:.1f} s)")
-        self.title = ""
+            self.note(f"{self.title}: done ({self.amount}{seconds:.1f} s)")
+        self.close()
 
     def close(self) -> None:
         self.title = ""
-
-    def _print(self, text: str) -> None:
-        say(text, self.stream)
 
 
 class Bars(Reporter):
@@ -210,25 +208,21 @@ class Bars(Reporter):
             self.bars.update(self.task, count=text)
 
     def note(self, message: str) -> None:
-        self._print(message)
+        if self.bars is not None:
+            self.bars.console.print(harmless(message), markup=False, emoji=False, soft_wrap=True)
+        else:
+            say(message)
 
     def warn(self, message: str) -> None:
-        self._print(f"Warning: {message}")
+        self.note(f"Warning: {message}")
 
     def finish(self) -> None:
         if self.bars is not None:
-            self.bars.stop()
-            self.bars = None
+            self.close()
             seconds = time.monotonic() - self.start
-            self._print(f"{self.title:32} {seconds:6.1f} s")
+            self.note(f"{self.title:32} {seconds:6.1f} s")
 
     def close(self) -> None:
         if self.bars is not None:
             self.bars.stop()
             self.bars = None
-
-    def _print(self, text: str) -> None:
-        if self.bars is not None:
-            self.bars.console.print(harmless(text), markup=False, emoji=False, soft_wrap=True)
-        else:
-            say(text)

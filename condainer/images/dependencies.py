@@ -131,14 +131,6 @@ def metadata(entry: Entry, settings: Settings) -> Installed:
         return installed.read(tree)
 
 
-def read(entry: Entry, lock: Lock, settings: Settings, wanted: Sequence[str] = ()) -> Graph:
-    """Return what the packages of an image need; raises ToolError without unsquashfs.
-
-    Parameters: as of graph().
-    """
-    return graph(metadata(entry, settings), lock, wanted)
-
-
 def graph(image: Installed, lock: Lock, wanted: Sequence[str] = ()) -> Graph:
     """Return what packages need of each other, by what they say.
 

@@ -74,8 +74,7 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
         package_edit.write(changes, relocked, settings, reporter)
         reporter.finish()
         _show(call, lines)
-        for line in lock_tables.summary(relocked):
-            call.say(line)
+        call.say(*lock_tables.summary(relocked))
     else:
         call.say("The environment says so already")
     fresh = load_settings(call.directory, call.overrides, environment=call.environment)
@@ -84,4 +83,4 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
 
 def _show(call: Call, lines: list[str]) -> None:
     for line in lines:
-        call.say(line, SIGNS[line.partition(": ")[2][0]])
+        call.say(line, colour=SIGNS[line.partition(": ")[2][0]])

@@ -96,10 +96,9 @@ def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: boo
     if as_json:
         print_json(lock_tables.report(relocked, files, settings))
     elif diff:
-        for line in lock_tables.table(relocked):
-            show(line)
-    for line in () if call.dry else lock_tables.summary(relocked):
-        call.say(line)
+        show(*lock_tables.table(relocked))
+    if not call.dry:
+        call.say(*lock_tables.summary(relocked))
 
 
 def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: bool) -> None:
@@ -111,8 +110,7 @@ def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: 
         print_json(lock_tables.states_report(states))
     allowed.demand(states, settings)
     relock.demand(states, settings)
-    for line in lock_tables.states_summary(states, settings):
-        call.say(line)
+    call.say(*lock_tables.states_summary(states, settings))
 
 
 def _export(
@@ -135,5 +133,4 @@ def _export(
         print_json(export.report(exported, output))
     elif output is None:
         answer(exported.text.removesuffix("\n"))
-    for note in exported.notes:
-        call.say(note)
+    call.say(*exported.notes)

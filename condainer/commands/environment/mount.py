@@ -81,8 +81,7 @@ def unmount_image(
             call.would("unmount every image of yours on this machine")
             return
         cleared = unmount.unmount_all(settings, force)
-        for line in unmount.lines(cleared):
-            call.say(line)
+        call.say(*unmount.lines(cleared))
         unmount.demand(cleared)
         return
     if call.dry:

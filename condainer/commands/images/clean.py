@@ -64,5 +64,5 @@ def clean(
         call.say(f"{verb} {item.path}: {item.files} files, {human_size(item.size)}")
     files, size = sum(item.files for item in items), sum(item.size for item in items)
     call.say(f"{verb} {files} files, {human_size(size)}")
-    for line in tables.collection(collected) if collected else ():
-        call.say(line)
+    if collected:
+        call.say(*tables.collection(collected))

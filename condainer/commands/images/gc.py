@@ -33,6 +33,5 @@ def collect(call: Call, /, dry_run: bool, as_json: bool, **limits: str | None) -
     done = collection.collect(settings, chosen, call.dry or dry_run)
     if as_json:
         print_json(done.report())
-    for line in tables.collection(done):
-        call.say(line)
+    call.say(*tables.collection(done))
     call.say("Downloaded packages are not part of it: see `cnd clean`.")

@@ -51,9 +51,9 @@ def list_images(call: Call, html: Path | None, as_json: bool) -> None:
     elif items:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
         titles, *rows = tables.images(items, width)
-        show(titles, BOLD)
+        show(titles, colour=BOLD)
         for row in rows:
-            show(row, RED if tables.BROKEN in row else "")
+            show(row, colour=RED if tables.BROKEN in row else "")
     else:
         call.say("No images yet: `cnd build` makes one")
 

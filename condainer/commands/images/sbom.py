@@ -78,8 +78,7 @@ def licenses(call: Call, address: str | None, check: bool, as_json: bool) -> Non
     if as_json:
         print_json([asdict(package) for package in licensed])
     else:
-        for line in tables.licenses(licensed):
-            show(line)
+        show(*tables.licenses(licensed))
     if check:
         forbidden.demand_licenses(licensed, str(entry.image), settings)
 
@@ -112,10 +111,8 @@ def audit(call: Call, file: Path, address: str | None, as_json: bool) -> None:
     if as_json:
         print_json({"source": str(subject.source), **asdict(report)})
     elif report.findings:
-        for line in tables.vulnerabilities(report.findings):
-            show(line)
-    for doubt in report.doubts:
-        call.say(doubt)
+        show(*tables.vulnerabilities(report.findings))
+    call.say(*report.doubts)
     if report.checked:
         call.say(f"Compared {report.checked} packages with {report.advisories} advisories")
     else:

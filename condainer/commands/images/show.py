@@ -33,7 +33,7 @@ def show_image(call: Call, what: str | None, as_json: bool) -> None:
     if as_json:
         print_json(shown.report())
     else:
-        show("\n".join(tables.subject(shown)))
+        show(*tables.subject(shown))
 
 
 @cli.command("diff")
@@ -60,4 +60,4 @@ def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
         call.say("No difference")
     else:
         for line in tables.changes(difference):
-            show(line, SIGNS[line[0]])
+            show(line, colour=SIGNS[line[0]])

@@ -44,7 +44,7 @@ def tag(
         if as_json:
             print_json([item.report() for item in chosen])
         elif chosen:
-            show("\n".join(tables.names(chosen)))
+            show(*tables.names(chosen))
         else:
             call.say("No names yet: `cnd tag NAME` gives one to the project's image")
         return

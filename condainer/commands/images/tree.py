@@ -34,8 +34,7 @@ def tree(
     if as_json:
         print_json(graph.report([chosen] if chosen else list(graph.packages.values())))
         return
-    for line in dependencies.tree(graph, chosen):
-        show(line)
+    show(*dependencies.tree(graph, chosen))
 
 
 @cli.command("why")
@@ -52,8 +51,7 @@ def why(call: Call, package: str, address: str | None, env: str | None, as_json:
     if as_json:
         print_json(graph.report(graph.above(chosen)))
         return
-    for line in dependencies.why(graph, chosen):
-        show(line)
+    show(*dependencies.why(graph, chosen))
 
 
 def _graph(
@@ -76,4 +74,4 @@ def _graph(
         with suppress(CondainerError):
             lines = read_inputs(settings, lock.platform).requirements
             wanted = [line.text for line in lines if not line.constraint]
-    return dependencies.read(entry, lock, settings, wanted)
+    return dependencies.graph(dependencies.metadata(entry, settings), lock, wanted)

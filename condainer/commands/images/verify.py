@@ -46,5 +46,5 @@ def verify(
     if as_json:
         print_json(reports if everything else reports[0])
     for line in verification.lines(verdicts):
-        call.say(line, GREEN if line == verification.OK else "")
+        call.say(line, colour=GREEN if line == verification.OK else "")
     verify.demand(verdicts)

@@ -100,7 +100,7 @@ def list_kernels(call: Call, prefix: Path | None, as_json: bool) -> None:
         for item in kernels:
             address = item.address[: tables.SHORT]
             rows.append([item.name, address, item.display_name, str(item.directory)])
-        show("\n".join(tables.aligned(rows)))
+        show(*tables.aligned(rows))
     else:
         call.say("No kernels yet: `cnd kernel install` makes one")
 

@@ -92,7 +92,7 @@ def pull(call: Call, what: str | None, listing: bool, as_json: bool) -> None:
             print_json([item.report() for item in offers])
         elif offers:
             rows = [["NAME OR ADDRESS", "REGISTRY"], *([i.tag, i.registry] for i in offers)]
-            show("\n".join(tables.aligned(rows)))
+            show(*tables.aligned(rows))
         else:
             call.say("No images there yet: `cnd push` sends one")
         return

@@ -55,8 +55,7 @@ def share(
     if call.dry:
         call.would(*tables.sharing_plan(done), as_json=as_json)
         return
-    for line in tables.sharing(done):
-        call.say(line)
+    call.say(*tables.sharing(done))
     setting = f"export CONDAINER_CACHE={shlex.quote(str(done.root))}"
     if as_json:
         print_json(done.report(setting))

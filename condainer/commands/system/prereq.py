@@ -36,7 +36,7 @@ def prereq(call: Call, install: bool, as_json: bool) -> None:
         print_json(report | ({"installed": installed.report()} if installed else {}))
     else:
         for check in checks:
-            show(check.line(), MARKS[check.mark])
+            show(check.line(), colour=MARKS[check.mark])
     prereq.demand(checks)
     if told := prereq.instead(checks):
         call.say(told)
