@@ -15,6 +15,7 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from condainer.cli import words
 from condainer.cli.call import AFTER, Call
 
 TYPE_CHECKING = False
@@ -228,7 +229,5 @@ def groups(call: Call, context: click.Context, word: str) -> Iterator[Item]:
 @_completer
 def commands(call: Call, context: click.Context, word: str) -> Iterator[Item]:
     """Yield the commands of cnd."""
-    from condainer.cli.summaries import SUMMARIES
-
-    for name, summary in SUMMARIES.items():
+    for name, summary in words.SUMMARIES.items():
         yield CompletionItem(name, help=summary)

@@ -70,7 +70,7 @@ class Commands(click.Group):
     modules: ClassVar[dict[str, str]] = {
         name: f"condainer.commands.{module}"
         for commands in words.GROUPS.values()
-        for name, module in commands.items()
+        for name, (module, _) in commands.items()
     }
 
     def list_commands(self, context: click.Context) -> list[str]:
@@ -78,22 +78,18 @@ class Commands(click.Group):
 
     def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Offer the commands without importing them, and the options."""
-        from condainer.cli.summaries import SUMMARIES
-
         commands = [
             CompletionItem(name, help=summary)
-            for name, summary in SUMMARIES.items()
+            for name, summary in words.SUMMARIES.items()
             if name.startswith(incomplete)
         ]
         return [*commands, *click.Command.shell_complete(self, context, incomplete)]
 
     def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
-        from condainer.cli.summaries import SUMMARIES
-
         for title, names in words.GROUPS.items():
             with formatter.section(title):
                 # The same width in all sections, so that descriptions are aligned.
-                formatter.write_dl([(f"{name:10}", SUMMARIES.get(name, "")) for name in names])
+                formatter.write_dl([(f"{name:10}", text) for name, (_, text) in names.items()])
 
     def resolve_command(
         self, context: click.Context, args: list[str]

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from condainer.cache import entries
-from condainer.cli import complete, summaries
+from condainer.cli import complete, words
 from condainer.commands.system import completion
 from tests.helpers.needed import needs
 from tests.helpers.projects import Project
@@ -123,7 +123,7 @@ def types(number: int, typed: str, completed: str) -> None:
 def test_what_is_offered(built: Project, shell: str) -> None:
     address = built.json("status")["address"]
     assert offered(built, "cnd sta", shell) == ["status"]
-    assert {*offered(built, "cnd ", shell)} == {*summaries.SUMMARIES}
+    assert {*offered(built, "cnd ", shell)} == {*words.SUMMARIES}
     assert "--locked" in offered(built, "cnd build --", shell)
     assert offered(built, "cnd completion z", shell) == ["zsh"]
     assert offered(built, "cnd show st", shell) == ["stable/2026.1"]
