@@ -12,7 +12,7 @@ import yaml
 from condainer.activate.scripts import SCRIPTS
 from condainer.lock.lock_paths import CONDA_LOCK, RATTLER_LOCKS, lockfile_name
 from condainer.settings import original
-from condainer.settings.config import PERSONAL, PROJECT_FILE, documented, known_keys
+from condainer.settings.config import KEYS, PERSONAL, PROJECT_FILE, documented
 from condainer.settings.input_files import (
     ENVIRONMENT_FILES,
     REQUIREMENTS,
@@ -116,7 +116,7 @@ def conversion(directory: Path) -> Iterator[Change]:
     if os.path.lexists(copy):
         raise ConfigError(f"{copy} is there already", "Move it away.")
     yield Change(copy, read_text(path, errors="surrogateescape"))
-    taken = original.kept(document, known_keys())
+    taken = original.kept(document, KEYS)
     text = yaml.safe_dump(taken, sort_keys=False, allow_unicode=True) if taken else ""
     yield Change(path, f"{_template()}\n# From the original Condainer.\n{text}")
     for name, beginning in THEIR_SCRIPTS.items():

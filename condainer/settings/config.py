@@ -270,7 +270,8 @@ class Settings:
         return self.processors or machine.processors()
 
 
-KEYS = {item.name: item for item in fields(Settings)}
+# The configuration keys.
+KEYS = {item.name: item for item in fields(Settings) if item.metadata}
 
 
 def user_cache() -> Path:
@@ -303,12 +304,6 @@ def documented() -> list[tuple[str, str, str, str]]:
     """Return name, default, environment variable and meaning of every key, to document them."""
     rows = []
     for item in KEYS.values():
-        if "doc" in item.metadata:
-            default = "" if item.default in (MISSING, None, ()) else str(item.default)
-            rows.append((item.name, default, item.metadata["variable"], item.metadata["doc"]))
+        default = "" if item.default in (MISSING, None, ()) else str(item.default)
+        rows.append((item.name, default, item.metadata["variable"], item.metadata["doc"]))
     return rows
-
-
-def known_keys() -> list[str]:
-    """Return the names of all configuration keys."""
-    return [item.name for item in KEYS.values() if "doc" in item.metadata]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from condainer.startup.find_project import DEFAULT, ENVIRONMENT
@@ -40,7 +40,7 @@ _FORM = f"Write `{FIELD}:`, and below it `gpu: {{environment_yml: gpu.yml}}` for
 
 
 def parsed(
-    document: Document, typed: Callable[[tuple[Hashable, ...], Any], Any], known: list[str]
+    document: Document, typed: Callable[[tuple[Hashable, ...], Any], Any], known: Collection[str]
 ) -> Environments:
     """Return the environments that a condainer.yml declares, checked.
 
@@ -89,7 +89,7 @@ def _check_name(name: object, where: str) -> None:
         raise ConfigError(f"{where}: `{name}` {why}", "Choose another name for the environment.")
 
 
-def _check_key(key: str, where: str, known: list[str]) -> None:
+def _check_key(key: str, where: str, known: Collection[str]) -> None:
     if key in KEYS:
         return
     if key in known:
@@ -136,7 +136,8 @@ def variant(settings: Settings) -> str:
     if name in names or (name == DEFAULT and not names):
         return "" if name == DEFAULT else name
     # The variable may have been set for another project.
-    unset = f"`unset {ENVIRONMENT}`, which asks for it. " if _from_variable(name) else ""
+    by_variable = os.environ.get(ENVIRONMENT) == name
+    unset = f"`unset {ENVIRONMENT}`, which asks for it. " if by_variable else ""
     if not names:
         raise ConfigError(
             f"{settings.project} has one environment only, and none of the name {name}",
@@ -157,10 +158,6 @@ def variant(settings: Settings) -> str:
         f"{has}, but no {name}",
         f"{unset}{meant}`--env NAME` takes an image by its name in a cache.",
     )
-
-
-def _from_variable(name: str) -> bool:
-    return os.environ.get(ENVIRONMENT) == name
 
 
 def suffixed(name: str, settings: Settings) -> str:

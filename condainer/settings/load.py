@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from condainer.settings import config, environments, original
-from condainer.settings.config import KEYS, PROJECT_FILE, Settings, known_keys, user_file
+from condainer.settings.config import KEYS, PROJECT_FILE, Settings, user_file
 from condainer.settings.input_files import environment_file, is_pylock, requirements_file
 from condainer.settings.original import REPLACED
 from condainer.settings.project_files import ProjectFiles
@@ -105,7 +105,7 @@ def load_settings(
 def _of_variables(environ: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     """Yield the keys that environment variables set, with their values."""
     for name, item in KEYS.items():
-        variable, usual = item.metadata.get("variable"), f"CONDAINER_{name.upper()}"
+        variable, usual = item.metadata["variable"], f"CONDAINER_{name.upper()}"
         if variable and environ.get(variable):
             where = f"the environment variable {variable}"
             yield name, from_text(name, environ[variable], where, Path())
@@ -167,8 +167,7 @@ def _belongs() -> str:
 
 
 def _is_personal(name: str) -> bool:
-    item = KEYS.get(name)
-    return item is not None and bool(item.metadata.get("personal"))
+    return name in KEYS and KEYS[name].metadata["personal"]
 
 
 def _check_level(settings: Settings) -> None:
@@ -233,7 +232,7 @@ def _value(place: tuple[Hashable, ...], value: Any, document: Document) -> Any:
     """Return what a file says of a key, checked and converted; `place` leads there."""
     name, texts = str(place[-1]), document.texts
     if name == environments.FIELD:
-        return environments.parsed(document, partial(_value, document=document), known_keys())
+        return environments.parsed(document, partial(_value, document=document), KEYS)
     if name in ("address", "environment"):
         # As it is written: they can have digits only, and begin with 0.
         value = texts.get(place, value)
@@ -266,7 +265,7 @@ def _came_with(cache: Path, project: Path) -> bool:
 def _check_keys(document: Document, personal: bool) -> None:
     """Refuse a file with keys that are none of ours; all of them are told at once."""
     if original.is_original(document):
-        raise original.refusal(document, known_keys())
+        raise original.refusal(document, KEYS)
     problems = []
     for name in document.value:
         try:
@@ -279,8 +278,7 @@ def _check_keys(document: Document, personal: bool) -> None:
 
 
 def _check_key(name: str, where: str, personal: bool = False) -> None:
-    known = known_keys()
-    if name in known:
+    if name in KEYS:
         if _is_personal(name) and not personal:
             raise ConfigError(f"{where}: `{name}` is not allowed here", _belongs())
         return
@@ -289,5 +287,5 @@ def _check_key(name: str, where: str, personal: bool = False) -> None:
             f"{where}: `{name}` is a key of the original Condainer: {REPLACED[name]}",
             "Remove the line.",
         )
-    hint = did_you_mean(name, known, f"Known keys: {', '.join(known)}.", 0.4)
+    hint = did_you_mean(name, KEYS, f"Known keys: {', '.join(KEYS)}.", 0.4)
     raise ConfigError(f"{where}: unknown key `{name}`", hint)
