@@ -41,21 +41,14 @@ def answer(call: Call) -> int | None:
         make(settings, reporter_for(call.quiet), call.quiet, "--json" in call.words)
         return 0
     if call.command == "activation-variables":
-        _tell_variables(*call.words)
+        # Only the activation scripts ask, and say which variables they save by themselves.
+        from condainer.activate import package_variables
+
+        syntax, prefix, saved = call.words
+        console.answer(package_variables.text(syntax, prefix, saved.split(":")))
         return 0
     _execute(project, call)
     return None
-
-
-def _tell_variables(syntax: str, prefix: str, saved: str) -> None:
-    """Print what a shell evaluates to get the variables of a mounted image's packages.
-
-    Only the activation scripts call it. Parameters: `saved` are the variables that they save by
-    themselves, each with a colon behind it.
-    """
-    from condainer.activate import package_variables
-
-    console.answer(package_variables.text(syntax, prefix, saved.split(":")))
 
 
 def make(
@@ -70,12 +63,16 @@ def make(
         built = _built(settings, told)
     finally:
         reporter.close()
-    from condainer import remember
+    from condainer import project, remember
 
     if stamped:
         remember.remember(settings, built, told.told)
-    tell(built, quiet, as_json)
-    if not (quiet or as_json):
+    if as_json:
+        print_json(project.build_report(built))
+    elif not quiet:
+        verb = "Found" if built.hit else "Built"
+        size = human_size(built.entry.manifest.size)
+        say(f"{verb} {built.entry.image} ({size}) in {built.seconds:.2f} s")
         say(use(str(settings.project), settings.environment_name))
 
 
@@ -103,23 +100,11 @@ def _execute(project: Path, call: Call) -> None:
         settings = replace(settings, address=names.address(call.env, settings))
     entry, lock = pipeline.current_entry(settings)
     use = run.Use(entry, lock, settings, reporter_for(call.quiet))
-    run.command(call.words, use, lambda: None if call.stamped else _stamp(settings, call))
 
+    def stamp() -> None:
+        if not call.stamped:
+            from condainer import remember
 
-def _stamp(settings: Settings, call: Call) -> None:
-    from condainer import remember
+            remember.remember(settings, None, env=call.env, overrides=call.overrides)
 
-    remember.remember(settings, None, env=call.env, overrides=call.overrides)
-
-
-def tell(built: Built, quiet: bool, as_json: bool) -> None:
-    """Print that an image was found or built."""
-    if as_json:
-        from condainer import project
-
-        print_json(project.build_report(built))
-    elif not quiet:
-        verb = "Found" if built.hit else "Built"
-        size = human_size(built.entry.manifest.size)
-        text = f"{verb} {built.entry.image} ({size}) in {built.seconds:.2f} s"
-        say(text)
+    run.command(call.words, use, stamp)

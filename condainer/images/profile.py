@@ -43,8 +43,7 @@ def in_memory(prefix: Path) -> list[str]:
     """Return the files below a mounted prefix that are at least partly in memory, sorted.
 
     These have been read since it was mounted, as long as memory is not scarce. Names that a profile
-    cannot hold are left out. Raises
-    ToolError without fincore of util-linux.
+    cannot hold are left out. Raises ToolError without fincore of util-linux.
     """
     fincore = process.find_tool("fincore")
     if fincore is None:
@@ -77,7 +76,12 @@ def record(image: Image, project: Path) -> tuple[Path, int]:
             f"Nothing has been read of {image.prefix} since it was mounted",
             "Run your program with `cnd exec` first.",
         )
-    return write(project, names), len(names)
+    path = project / FILE
+    with files.storage_errors(f"write {path}"):
+        text = HEAD + "".join(f"{name}\n" for name in names)
+        # A link may lead to a file that must not be replaced.
+        files.publish_text(path, text, follow=False)
+    return path, len(names)
 
 
 def _regular_files(prefix: Path) -> Iterator[str]:
@@ -85,29 +89,12 @@ def _regular_files(prefix: Path) -> Iterator[str]:
     for root, _, names in os.walk(prefix):
         for name in names:
             path = os.path.join(root, name)
-            name_below = os.path.relpath(path, prefix)
+            below = os.path.relpath(path, prefix)
+            said = below.isprintable() and not below.startswith("#") and below == below.strip()
             # Ours are read by every mount.
-            ours = name_below.startswith(f"{OURS}/")
-            if (
-                os.path.isfile(path)
-                and not (os.path.islink(path) or ours)
-                and _can_be_said(name_below)
-            ):
-                yield name_below
-
-
-def _can_be_said(name: str) -> bool:
-    return name.isprintable() and not name.startswith("#") and name == name.strip()
-
-
-def write(project: Path, names: Sequence[str]) -> Path:
-    """Write the profile of a project, and return its path; raises StorageError."""
-    path = project / FILE
-    with files.storage_errors(f"write {path}"):
-        text = HEAD + "".join(f"{name}\n" for name in names)
-        # A link may lead to a file that must not be replaced.
-        files.publish_text(path, text, follow=False)
-    return path
+            ours = below.startswith(f"{OURS}/")
+            if said and not ours and os.path.isfile(path) and not os.path.islink(path):
+                yield below
 
 
 def read(project: Path) -> list[str] | None:

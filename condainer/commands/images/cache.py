@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
 from condainer import pipeline, project
 from condainer.activate import run
 from condainer.activate.run import Use
-from condainer.cache.entries import Entry
 from condainer.cli.call import Call
 from condainer.cli.main import cli
 from condainer.images import profile
@@ -37,13 +34,22 @@ def warm(call: Call, record: bool, everything: bool) -> None:
         return
     entry, lock = pipeline.current_entry(settings)
     if record:
-        _record(call, entry)
+        path, count = profile.record(Image.of(entry), settings.project)
+        call.say(f"Wrote {path} ({count} files)")
         return
     names = None if everything else profile.read(settings.project)
     if names is None:
-        _read_all(call, entry)
-    else:
-        _read_files(call, Use(entry, lock, settings, call.reporter()), names)
+        seconds = project.read_into_page_cache(entry.image, call.reporter())
+        size, rate = entry.manifest.size, human_rate(entry.manifest.size, seconds)
+        call.say(f"Read {entry.image} ({human_size(size)}, {rate})")
+        return
+    use = Use(entry, lock, settings, call.reporter())
+    run.claim(use)
+    loaded = profile.load(entry.prefix, names, use.reporter)
+    rate = human_rate(loaded.size, loaded.seconds)
+    missing = f"; {loaded.missing} are not in it" if loaded.missing else ""
+    told = f"({human_size(loaded.size)}, {rate}){missing}"
+    call.say(f"Read {loaded.files} files of {entry.image} {told}")
 
 
 def _plan(call: Call, settings: Settings, record: bool, everything: bool) -> None:
@@ -57,23 +63,3 @@ def _plan(call: Call, settings: Settings, record: bool, everything: bool) -> Non
         size = f" ({human_size(plan.entry.manifest.size)})" if plan.entry else ""
         last = f"read {plan.image}{size} into the page cache"
     call.would(*plan.steps, last)
-
-
-def _record(call: Call, entry: Entry) -> None:
-    directory = call.settings().project
-    path, count = profile.record(Image.of(entry), directory)
-    call.say(f"Wrote {path} ({count} files)")
-
-
-def _read_all(call: Call, entry: Entry) -> None:
-    seconds = project.read_into_page_cache(entry.image, call.reporter())
-    rate = human_rate(entry.manifest.size, seconds)
-    call.say(f"Read {entry.image} ({human_size(entry.manifest.size)}, {rate})")
-
-
-def _read_files(call: Call, use: Use, names: Sequence[str]) -> None:
-    run.claim(use)
-    loaded = profile.load(use.entry.prefix, names, use.reporter)
-    size, rate = human_size(loaded.size), human_rate(loaded.size, loaded.seconds)
-    missing = f"; {loaded.missing} are not in it" if loaded.missing else ""
-    call.say(f"Read {loaded.files} files of {use.entry.image} ({size}, {rate}){missing}")
