@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,10 @@ from condainer.system.urls import redacted, without_login
 
 SITE = (Path("/etc/conda"), Path("/var/lib/conda"))
 FETCHED = ("https://", "http://", "file://")
+# Keys that are honoured, by what they hold.
+SCALARS = ("channel_alias", "ssl_verify")
+LISTS = ("channels", "default_channels")
+MAPS = ("custom_channels", "custom_multichannels", "mirrored_channels", "proxy_servers")
 # Keys that are not honoured though they could change what is fetched, and what to do instead.
 # The second is the value that means nothing here.
 OTHERS: dict[str, tuple[str, Any]] = {
@@ -152,9 +156,7 @@ class _Reader:
     """Collects what several files say, as conda merges them: later ones win, lists are joined."""
 
     def __init__(self) -> None:
-        self.scalars: dict[str, tuple[Path, Any]] = {}
-        self.lists: dict[str, list[str]] = {}
-        self.maps: dict[str, dict[str, Any]] = {}
+        self.values: dict[str, Any] = {}
         self.places: dict[str, Path] = {}
         self.ignored: list[str] = []
 
@@ -163,35 +165,30 @@ class _Reader:
             if value is None:
                 continue
             self.places[str(key)] = path
-            if key in ("channel_alias", "ssl_verify"):
-                self.scalars[key] = (path, value)
-            elif key in ("channels", "default_channels"):
-                mine = [_text(item) for item in (value if isinstance(value, list) else [value])]
-                self.lists[key] = list(dict.fromkeys([*mine, *self.lists.get(key, [])]))
-            elif key in (
-                "custom_channels",
-                "custom_multichannels",
-                "mirrored_channels",
-                "proxy_servers",
-            ):
-                if isinstance(value, dict):
-                    self.maps.setdefault(key, {}).update(value)
-                else:
-                    self._ignore(path, key, "it is no mapping")
+            if key in SCALARS:
+                self.values[key] = value
+            elif key in LISTS:
+                mine = [_text(item) for item in _listed(value)]
+                self.values[key] = list(dict.fromkeys([*mine, *self.values.get(key, [])]))
+            elif key in MAPS and isinstance(value, dict):
+                self.values[key] = {**self.values.get(key, {}), **value}
+            elif key in MAPS:
+                self._ignore(key, "it is no mapping")
             elif key in OTHERS and value != OTHERS[key][1]:
-                self._ignore(path, key, OTHERS[key][0])
+                self._ignore(key, OTHERS[key][0])
 
     def condarc(self) -> Condarc:
-        alias = self.scalars.get("channel_alias")
         return Condarc(
-            channel_alias=_url(alias[1]) if alias else "",
-            channels=tuple(self.lists.get("channels", ())),
-            default_channels=tuple(self.lists.get("default_channels", ())),
+            channel_alias=_url(self.values.get("channel_alias", "")),
+            channels=tuple(self.values.get("channels", ())),
+            default_channels=tuple(self.values.get("default_channels", ())),
             custom_channels=tuple(
-                (str(name).strip("/"), _url(base))
-                for name, base in self.maps.get("custom_channels", {}).items()
+                (str(name).strip("/"), _url(base)) for name, base in self._items("custom_channels")
             ),
-            multichannels=tuple(self._multichannels()),
+            multichannels=tuple(
+                (str(name), tuple(_text(part) for part in _listed(parts)))
+                for name, parts in self._items("custom_multichannels")
+            ),
             mirrored_channels=tuple(self._mirrors()),
             proxies=tuple(self._proxies()),
             certificates=self._certificates(),
@@ -199,47 +196,44 @@ class _Reader:
             ignored=tuple(dict.fromkeys(self.ignored)),
         )
 
-    def _ignore(self, path: Path, key: str, why: str) -> None:
-        self.ignored.append(f"{path}: `{key}` is ignored: {why}")
+    def _ignore(self, key: str, why: str) -> None:
+        self.ignored.append(f"{self.places[key]}: `{key}` is ignored: {why}")
 
-    def _multichannels(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        for name, parts in self.maps.get("custom_multichannels", {}).items():
-            yield (
-                str(name),
-                tuple(_text(p) for p in (parts if isinstance(parts, list) else [parts])),
-            )
+    def _items(self, key: str) -> Iterable[tuple[Any, Any]]:
+        values: dict[Any, Any] = self.values.get(key, {})
+        return values.items()
 
     def _mirrors(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        path = self.places.get("mirrored_channels", Path())
-        for name, urls in self.maps.get("mirrored_channels", {}).items():
-            all_urls = [_url(url) for url in (urls if isinstance(urls, list) else [urls])]
-            usable = tuple(url for url in all_urls if url.startswith(FETCHED))
-            for url in all_urls:
+        for name, given in self._items("mirrored_channels"):
+            urls = [_url(url) for url in _listed(given)]
+            usable = tuple(url for url in urls if url.startswith(FETCHED))
+            for url in urls:
                 if url not in usable:
-                    self._ignore(
-                        path, "mirrored_channels", f"{redacted(url)} is no http or file URL"
-                    )
+                    self._ignore("mirrored_channels", f"{redacted(url)} is no http or file URL")
             if usable:
                 yield str(name), usable
 
     def _proxies(self) -> Iterator[tuple[str, str]]:
-        path = self.places.get("proxy_servers", Path())
-        for scheme, url in self.maps.get("proxy_servers", {}).items():
+        for scheme, url in self._items("proxy_servers"):
             if scheme in ("http", "https") and isinstance(url, str):
                 yield str(scheme), _text(url)
             elif url:
-                self._ignore(path, "proxy_servers", f"a proxy for `{scheme}` only")
+                self._ignore("proxy_servers", f"a proxy for `{scheme}` only")
 
     def _certificates(self) -> str:
-        path, value = self.scalars.get("ssl_verify", (Path(), True))
+        value = self.values.get("ssl_verify", True)
         if isinstance(value, str) and value.lower() not in ("true", "truststore", "yes"):
             if value.lower() not in ("false", "no"):
                 return os.path.expanduser(_text(value))
             value = False
         if value is False:
             why = "certificates are always checked; name the file of your site's authority there"
-            self._ignore(path, "ssl_verify", why)
+            self._ignore("ssl_verify", why)
         return ""
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _text(value: Any) -> str:
