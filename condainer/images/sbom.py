@@ -8,7 +8,7 @@ from condainer.cache.entries import Entry
 from condainer.images import dependencies
 from condainer.lock.locks import Lock
 from condainer.materials import bill, cyclonedx, spdx
-from condainer.materials.bill import Bill, Item, demand_library, locked_by_key
+from condainer.materials.bill import Bill, Item, locked_by_key
 from condainer.settings.config import Settings
 from condainer.system.files import publish_text, storage_errors
 
@@ -22,7 +22,6 @@ def render(entry: Entry, lock: Lock, settings: Settings, form: str = "cyclonedx"
     Parameters: `form` is one of FORMS. Raises ToolError without cyclonedx-python-lib, or without
     unsquashfs.
     """
-    demand_library()
     return FORMS[form](_bill(entry, lock, settings))
 
 

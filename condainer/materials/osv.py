@@ -114,7 +114,7 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
                 below.sort()
                 for file in (Path(directory, name) for name in sorted(names)):
                     if file.suffix == ".json":
-                        yield str(file), _checked(read_bytes(file, limit=LARGEST + 1), str(file))
+                        yield str(file), read_bytes(file, limit=LARGEST + 1)
             return
         with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
             for info in archive.infolist():
@@ -128,26 +128,17 @@ def _files(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def _unpacked(archive: zipfile.ZipFile, info: zipfile.ZipInfo, where: str) -> tuple[str, bytes]:
-    if info.file_size > LARGEST:
-        raise _too_large(where)
     try:
-        return where, archive.read(info)
+        with archive.open(info) as stream:
+            return where, stream.read(LARGEST + 1)
     # What zipfile raises for encrypted files, unknown methods, and damage.
     except (RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise InputError(f"{where}: cannot be unpacked: {error}", REMEDY) from None
 
 
-def _checked(data: bytes, where: str) -> bytes:
-    if len(data) > LARGEST:
-        raise _too_large(where)
-    return data
-
-
-def _too_large(where: str) -> InputError:
-    return InputError(f"{where}: larger than {LARGEST} bytes: no advisory", REMEDY)
-
-
 def _record(where: str, data: bytes) -> Mapping[str, Any]:
+    if len(data) > LARGEST:
+        raise InputError(f"{where}: larger than {LARGEST} bytes: no advisory", REMEDY)
     try:
         record = json.loads(data)
     except (ValueError, RecursionError) as error:
