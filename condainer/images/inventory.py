@@ -149,26 +149,28 @@ def is_address(text: str) -> bool:
     return names.DIGITS.fullmatch(text) is not None
 
 
-def named(digits: str, settings: Settings) -> list[Item]:
-    """Return all places, whole ones first, of the one address that begins with `digits`.
+def named(text: str, settings: Settings) -> list[Item]:
+    """Return all places, whole ones first, of the one address that a text begins or names.
 
-    Raises NotBuiltError with candidates if no cache has such an address, or more than one.
+    Raises NotBuiltError with candidates if no cache has such an address, or more than one,
+    TrustError.
     """
-    items = sorted(_items(settings, digits.lower()), key=lambda item: item.entry is None)
-    names = {item.address: item.name for item in reversed(items)}
-    if not names:
+    digits = address_of(text, settings)
+    items = sorted(_items(settings, digits), key=lambda item: item.entry is None)
+    known = {item.address: item.name for item in reversed(items)}
+    if not known:
         raise unknown(digits, settings)
-    if len(names) > 1:
-        raise NotBuiltError(f"{digits} is the beginning of {len(names)} addresses", _shown(names))
+    if len(known) > 1:
+        raise NotBuiltError(f"{digits} is the beginning of {len(known)} addresses", _shown(known))
     return items
 
 
-def address_of(name: str, settings: Settings) -> str:
-    """Return the address that a name leads to; raises as named(), TrustError."""
+def address_of(text: str, settings: Settings) -> str:
+    """Return the address, perhaps shortened, that a text is or names; raises as named()."""
     try:
-        return names.find(name, settings).address
+        return names.address(text, settings)
     except NotBuiltError:
-        raise unknown(name, settings) from None
+        raise unknown(text, settings) from None
 
 
 def unknown(text: str, settings: Settings) -> NotBuiltError:

@@ -74,11 +74,7 @@ class Subject:
 
 def difference_report(old: Subject, new: Subject, difference: Difference) -> dict[str, Any]:
     """Return what `cnd diff --json` prints."""
-    return {
-        "old": old.reference(),
-        "new": new.reference(),
-        **changes_report(difference),
-    }
+    return {"old": old.reference(), "new": new.reference(), **changes_report(difference)}
 
 
 def subject_of(text: str | None, settings: Settings, base: Path) -> Subject:
@@ -92,11 +88,9 @@ def subject_of(text: str | None, settings: Settings, base: Path) -> Subject:
         return _of_environment(settings)
     if text in dict(settings.environments):
         return _of_environment(of_environment(settings, text).of_user())
-    if inventory.is_address(text):
-        return _of_item(inventory.named(text, settings)[0])
     path = base / text
-    if not text or not path.exists():
-        return _of_item(inventory.named(inventory.address_of(text, settings), settings)[0])
+    if inventory.is_address(text) or not text or not path.exists():
+        return _of_item(inventory.named(text, settings)[0])
     directory = path if path.is_dir() else path.parent
     if path.is_dir() or path.name in (entries.IMAGE, entries.MANIFEST, entries.LOCK):
         item = _entry_at(directory.resolve())
@@ -106,7 +100,11 @@ def subject_of(text: str | None, settings: Settings, base: Path) -> Subject:
         raise NotBuiltError(
             f"{path} holds no whole image of a cache", "Name an entry of a cache, or a file."
         )
-    return _of_image(path, settings) if _is_image(path) else _of_lockfile(path, settings)
+    if _is_image(path):
+        text = squashfs.read_recipe(path, settings)
+        contents = contents_of_recipe(text, str(path))
+        return Subject("image", path, xxhash.xxh3_128_hexdigest(text.encode()), contents)
+    return _of_lockfile(path, read_lock(path), settings)
 
 
 def _of_environment(settings: Settings) -> Subject:
@@ -119,8 +117,7 @@ def _of_environment(settings: Settings) -> Subject:
     item = _entry_at(entry.directory) if entry is not None else None
     if item is not None:
         return _of_item(item)
-    path = lockfile_path(settings, lock.platform)
-    return Subject("lockfile", path, address.digest, contents_of(lock, address.base))
+    return _of_lockfile(lockfile_path(settings, lock.platform), lock, settings)
 
 
 def _entry_at(directory: Path) -> Item | None:
@@ -137,9 +134,7 @@ def _of_item(item: Item) -> Subject:
             f"{item.directory} is not whole, or was made by a later version",
             "The next `cnd build` of its lock builds it again; `cnd rm` removes what is left.",
         )
-    path = item.entry.explicit_lock
-    lock = read_lock(path)
-    contents = contents_of(lock, item.entry.prefix.parent)
+    contents = contents_of(read_lock(item.entry.explicit_lock), item.entry.prefix.parent)
     return Subject("entry", item.directory, item.address, contents, item)
 
 
@@ -151,14 +146,7 @@ def _is_image(path: Path) -> bool:
         return stream.read(len(SQUASHFS)) == SQUASHFS
 
 
-def _of_image(path: Path, settings: Settings) -> Subject:
-    text = squashfs.read_recipe(path, settings)
-    contents = contents_of_recipe(text, str(path))
-    return Subject("image", path, xxhash.xxh3_128_hexdigest(text.encode()), contents)
-
-
-def _of_lockfile(path: Path, settings: Settings) -> Subject:
-    lock = read_lock(path)
+def _of_lockfile(path: Path, lock: Lock, settings: Settings) -> Subject:
     address = address_of(lock, settings.mount_base_directory)
     return Subject("lockfile", path, address.digest, contents_of(lock, address.base))
 

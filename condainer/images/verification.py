@@ -29,13 +29,12 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
         if what is not None:
             raise ConfigError(f"`--all` and {what}", "Name one image, or all of them.")
         return _places(settings)
-    if what is None or inventory.is_address(what):
-        return [served(what and what.lower(), settings)]
-    # Where the working directory was deleted, this says so.
-    path = Path(what).absolute()
-    if os.path.lexists(path) or not names.NAME.fullmatch(what):
-        return [path]
-    return [served(inventory.address_of(what, settings), settings)]
+    if what is not None and not inventory.is_address(what):
+        # Where the working directory was deleted, this says so.
+        path = Path(what).absolute()
+        if os.path.lexists(path) or not names.NAME.fullmatch(what):
+            return [path]
+    return [served(what and inventory.address_of(what, settings), settings)]
 
 
 def plan(chosen: Sequence[Path], again: bool, keep: bool) -> Iterator[str]:

@@ -36,8 +36,7 @@ def chosen(addresses: Sequence[str], settings: Settings, force: bool) -> list[It
 
 def _ours(text: str, settings: Settings) -> list[Item]:
     """Return the places of an address in the cache that we write."""
-    address = text if inventory.is_address(text) else inventory.address_of(text, settings)
-    items = inventory.named(address, settings)
+    items = inventory.named(text, settings)
     ours = [item for item in items if item.root == settings.cache_directory]
     if not ours or settings.cache_directory in settings.readonly_caches:
         raise StorageError(
