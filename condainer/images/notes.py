@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,21 +41,17 @@ def read_records(root: Path, now: float, patience: float = PATIENCE) -> Records:
     Parameters: `now` is a time in seconds; `patience` is as for project_register.sighted().
     """
     sighted = project_register.sighted(project_register.read_projects(root), patience)
+    given: dict[str, list[Name]] = {}
+    for name in names.read_all(root):
+        given.setdefault(name.address, []).append(name)
     return Records(
         now,
         leases.live(root, now),
         leases.last_uses(root),
         project_register.named(sighted, now),
         [project for project, sight in sighted if sight is Sight.GONE],
-        _by_address(names.read_all(root)),
+        given,
     )
-
-
-def _by_address(noted: Iterable[Name]) -> dict[str, list[Name]]:
-    by_address: dict[str, list[Name]] = {}
-    for name in noted:
-        by_address.setdefault(name.address, []).append(name)
-    return by_address
 
 
 def clock(place: Path, dry: bool = False) -> float:

@@ -101,8 +101,7 @@ def why_it_stays(image: Image, records: Records, built: set[str]) -> tuple[str, 
     leases = records.leases.get(item.address)
     projects = records.projects.get(item.address)
     idle = records.now - image.used
-    directory = item.directory
-    owner = _owner(directory)
+    owner, made = _owner_and_time(item.directory)
     if leases:
         return "lease", some([str(lease) for lease in leases], 1)
     if item.mounted and item.entry:
@@ -113,24 +112,19 @@ def why_it_stays(image: Image, records: Records, built: set[str]) -> tuple[str, 
         return "name", some(item.names, 1)
     if item.address in built or _is_locked(item):
         return "building", ""
-    if idle < (RECENT if item.entry else DAY) or records.now - _modified(directory) < RECENT:
+    if idle < (RECENT if item.entry else DAY) or records.now - made < RECENT:
         return "recent", ""
-    if item.entry is None and not _is_broken(directory):
+    if item.entry is None and not _is_broken(item.directory):
         return "unknown", "made by a later version, or unreadable just now"
     return None if entries.is_ours(owner) else ("owner", user_name(owner))
 
 
-def _owner(directory: Path) -> int:
+def _owner_and_time(directory: Path) -> tuple[int, float]:
+    """Return who made an entry, and when: its builder writes the last file just before."""
     with suppress(OSError):
-        return directory.lstat().st_uid
-    return os.geteuid()
-
-
-def _modified(directory: Path) -> float:
-    """Return when an entry was made: its builder writes the last file just before."""
-    with suppress(OSError):
-        return directory.lstat().st_mtime
-    return 0.0
+        status = directory.lstat()
+        return status.st_uid, status.st_mtime
+    return os.geteuid(), 0.0
 
 
 def _is_locked(item: Item) -> bool:

@@ -169,7 +169,7 @@ def _empty_trash(done: Collected, records: Records) -> None:
 
 def _clear(settings: Settings, done: Collected, records: Records) -> None:
     """Delete what processes, mounts and projects left when they ended."""
-    root, staging = done.root, settings.staging_directory
+    root, staging, base = done.root, settings.staging_directory, settings.mount_base_directory
     addresses = {entries.address_in(path) for path in entries.entry_directories(root)}
     addresses |= {thrown.address for thrown in trash.content(root)}
     left = [
@@ -177,10 +177,8 @@ def _clear(settings: Settings, done: Collected, records: Records) -> None:
         *leftovers.quarantined(root, records.now),
         *leftovers.notes(root, addresses, records.gone, records.now),
     ]
-    done.cleared += [i for i in left if done.dry or leftovers.clear(i, root / "tmp")]
-    # Usually another file system, which has its own clock.
+    # Usually other file systems, which have their own clocks.
     staged = list(leftovers.abandoned(staging, clock(staging, done.dry), STAGE))
-    done.cleared += [i for i in staged if done.dry or leftovers.clear(i, staging)]
-    base = settings.mount_base_directory
-    staged = list(leftovers.at_prefixes(base, clock(base, done.dry), Mounts()))
-    done.cleared += [i for i in staged if done.dry or leftovers.clear(i, base)]
+    mounted = list(leftovers.at_prefixes(base, clock(base, done.dry), Mounts()))
+    for place, found in ((root / "tmp", left), (staging, staged), (base, mounted)):
+        done.cleared += [i for i in found if done.dry or leftovers.clear(i, place)]
