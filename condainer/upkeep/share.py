@@ -26,21 +26,12 @@ ENTRY_MODE, FILE_MODE, POLICY_MODE = 0o755, 0o444, 0o644
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """The mode and group that a directory or file of the cache should have."""
-
-    mode: int
-    group: int
-
-
-@dataclass(frozen=True)
 class Level:
-    """Names in a directory of the cache, what they should be, and what is below them."""
+    """Names in a directory of the cache, their mode, and what is below; None for a file."""
 
     pattern: str
-    wanted: Wanted
-    below: tuple[Level, ...] = ()
-    is_directory: bool = True
+    mode: int
+    below: tuple[Level, ...] | None = ()
 
 
 @dataclass(frozen=True)
@@ -55,22 +46,28 @@ class Note:
         return {"path": str(self.path), "what": self.what}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Shared:
-    """A cache that a group shares, and what was done to make it so.
+    """A cache that a group shares, and what was done, or would be, to make it so.
 
     `closed` are the directories above it through which members may not pass, `policy` is what its
     collections go by.
     """
 
     root: Path
-    group: str
-    mode: int
+    dry: bool
     created: bool
-    repaired: tuple[Note, ...]
-    refused: tuple[Note, ...]
-    closed: tuple[Path, ...]
+    gid: int
+    mode: int
     policy: Policy
+    repaired: list[Note] = field(default_factory=list)
+    refused: list[Note] = field(default_factory=list)
+    closed: list[Path] = field(default_factory=list)
+
+    @property
+    def group(self) -> str:
+        """The name of the group."""
+        return _group_name(self.gid)
 
     def report(self, setting: str) -> dict[str, Any]:
         """Return what `cnd share --json` prints; `setting` is the line that members need."""
@@ -85,13 +82,6 @@ class Shared:
             "policy": self.policy.report(),
             "setting": setting,
         }
-
-
-@dataclass
-class _Log:
-    dry: bool
-    repaired: list[Note] = field(default_factory=list)
-    refused: list[Note] = field(default_factory=list)
 
 
 def share(
@@ -111,63 +101,61 @@ def share(
         with storage_errors(f"use {root} as a cache"):
             # Hidden files as well: a home directory must not be given to a group.
             check_content(root, hidden=True)
-    created = not root.exists()
-    log = _Log(dry)
-    if created and dry:
-        log.repaired.append(Note(root, "make it"))
-        mode = PRIVATE if private else OPEN
-        name = group or _group_name(os.getegid())
-        return Shared(root, name, mode, True, *_notes(log), (), limits)
+    gid, mode = os.getegid() if number is None else number, PRIVATE if private else OPEN
+    done = Shared(root, dry, not root.exists(), gid, mode, limits)
+    if done.created and dry:
+        done.repaired.append(Note(root, "make it"))
+        return done
     with storage_errors(f"make {root} a cache of a group"):
-        if created:
+        if done.created:
             root.parent.mkdir(parents=True, exist_ok=True)
             root.mkdir(0o700)
         status = root.stat()
-        wanted = Wanted(_mode(status, private), status.st_gid if number is None else number)
+        done.gid = status.st_gid if number is None else number
+        if private is None and stat.S_IMODE(status.st_mode) == PRIVATE:
+            # A repair must not open a private cache.
+            done.mode = PRIVATE
         try:
-            _tend_root(root, wanted, log)
+            _tend_root(done)
         except StorageError:
-            if created:
+            if done.created:
                 root.rmdir()
             raise
-        if created:
-            log.repaired.clear()
-        _complete(root, wanted, limits, log)
+        if done.created:
+            done.repaired.clear()
+        _complete(done)
         with _held(root, None) as descriptor:
-            _tend_below(descriptor, root, _layout(wanted), log)
-    closed = tuple(path for path in root.parents if not _passable(path, wanted.group))
-    name = _group_name(wanted.group)
-    return Shared(root, name, wanted.mode, created, *_notes(log), closed, policy.read(root))
+            _tend_below(descriptor, root, _layout(done.mode), done)
+    done.closed = [path for path in root.parents if not _passable(path, done.gid)]
+    done.policy = policy.read(root)
+    return done
 
 
-def _complete(root: Path, wanted: Wanted, limits: Policy, log: _Log) -> None:
+def _complete(done: Shared) -> None:
     """Make missing directories, and write the limits of collections.
 
     The owner of a sticky directory may rename what others put there, so members make none.
     """
+    root, limits = done.root, done.policy
     groups = [root / "images" / f"{number:02x}" for number in range(256)]
     absent = [path for path in groups if not os.path.lexists(path)]
-    if log.dry:
-        log.repaired.extend(Note(path, "make it") for path in publish.missing(root))
+    if done.dry:
+        done.repaired.extend(Note(path, "make it") for path in publish.missing(root))
         if absent:
-            log.repaired.append(Note(root / "images", f"make {len(absent)} directories in it"))
+            done.repaired.append(Note(root / "images", f"make {len(absent)} directories in it"))
         if limits.texts:
-            log.repaired.append(Note(root / publish.POLICY, "write it"))
+            done.repaired.append(Note(root / publish.POLICY, "write it"))
         return
     publish.prepare(root)
     place = root / publish.QUARANTINE
     for path in [*absent, *([] if os.path.lexists(place) else [place])]:
         try:
-            make_directory(path, wanted.mode)
+            make_directory(path, done.mode)
         except OSError as error:
-            log.refused.append(Note(path, f"cannot be made: {error.strerror}"))
+            done.refused.append(Note(path, f"cannot be made: {error.strerror}"))
             break
     if limits.texts:
         policy.write(root, limits)
-
-
-def _notes(log: _Log) -> tuple[tuple[Note, ...], tuple[Note, ...]]:
-    return tuple(log.repaired), tuple(log.refused)
 
 
 def _group_number(name: str) -> int:
@@ -202,13 +190,6 @@ def check_content(root: Path, hidden: bool = False) -> None:
         )
 
 
-def _mode(status: os.stat_result, private: bool | None) -> int:
-    if private is None:
-        # A repair must not open a private cache.
-        private = stat.S_IMODE(status.st_mode) == PRIVATE
-    return PRIVATE if private else OPEN
-
-
 def _passable(path: Path, group: int) -> bool:
     """Tell whether members of a group may pass through a directory; access lists do not count."""
     status = path.stat()
@@ -216,38 +197,32 @@ def _passable(path: Path, group: int) -> bool:
     return bool(status.st_mode & needed)
 
 
-def _tend_root(root: Path, wanted: Wanted, log: _Log) -> None:
-    with _held(root, None) as descriptor:
-        _tend(descriptor, root, Level("", wanted), log)
-    if log.refused:
-        owner = user_name(root.stat().st_uid)
+def _tend_root(done: Shared) -> None:
+    with _held(done.root, None) as descriptor:
+        _tend(descriptor, done.root, Level("", done.mode), done)
+    if done.refused:
+        owner = user_name(done.root.stat().st_uid)
         raise StorageError(
-            f"{root} cannot be shared: {log.refused[0].what}",
+            f"{done.root} cannot be shared: {done.refused[0].what}",
             f"Its owner ({owner}) can do it as a member of that group, or else an administrator.",
         )
 
 
-def _layout(wanted: Wanted) -> tuple[Level, ...]:
+def _layout(mode: int) -> tuple[Level, ...]:
     """Return what is repaired below the cache's own directory; cache_layout.md has it all."""
-    file = Wanted(FILE_MODE, wanted.group)
-    lock = Wanted(wanted.mode & 0o666, wanted.group)
-    entry = Level(entries.ENTRY.pattern, Wanted(ENTRY_MODE, wanted.group), (_file(".+", file),))
+    entry = Level(entries.ENTRY.pattern, ENTRY_MODE, (Level(".+", FILE_MODE, None),))
     return (
-        _file("CACHEDIR[.]TAG|format", file),
-        _file(re.escape(publish.POLICY), Wanted(POLICY_MODE, wanted.group)),
-        Level("|".join(("tmp", publish.QUARANTINE, *publish.NOTES)), wanted),
-        Level("locks", wanted, (_file(".+[.]lock", lock),)),
-        Level(publish.SIGNATURES, wanted, (_file(".+[.]sig", file),)),
-        Level(publish.NAMES, wanted, (_file("[A-Za-z0-9].*", file),)),
-        Level("images", wanted, (Level("[0-9a-f]{2}", wanted, (entry,)),)),
+        Level("CACHEDIR[.]TAG|format", FILE_MODE, None),
+        Level(re.escape(publish.POLICY), POLICY_MODE, None),
+        Level("|".join(("tmp", publish.QUARANTINE, *publish.NOTES)), mode),
+        Level("locks", mode, (Level(".+[.]lock", mode & 0o666, None),)),
+        Level(publish.SIGNATURES, mode, (Level(".+[.]sig", FILE_MODE, None),)),
+        Level(publish.NAMES, mode, (Level("[A-Za-z0-9].*", FILE_MODE, None),)),
+        Level("images", mode, (Level("[0-9a-f]{2}", mode, (entry,)),)),
     )
 
 
-def _file(pattern: str, wanted: Wanted) -> Level:
-    return Level(pattern, wanted, is_directory=False)
-
-
-def _tend_below(parent: int, path: Path, levels: tuple[Level, ...], log: _Log) -> None:
+def _tend_below(parent: int, path: Path, levels: tuple[Level, ...], done: Shared) -> None:
     """Repair what the layout knows in a directory, and leave the rest alone.
 
     Paths are not used: between a look and a change, a member could replace a directory by a link,
@@ -256,15 +231,15 @@ def _tend_below(parent: int, path: Path, levels: tuple[Level, ...], log: _Log) -
     try:
         names = sorted(os.listdir(f"/proc/self/fd/{parent}"))
     except OSError as error:
-        log.refused.append(Note(path, f"cannot be read: {error.strerror}"))
+        done.refused.append(Note(path, f"cannot be read: {error.strerror}"))
         return
     for name in names:
         level = next((level for level in levels if re.fullmatch(level.pattern, name)), None)
         if level is not None:
             with suppress(FileNotFoundError), _held(name, parent) as descriptor:
-                right = _tend(descriptor, path / name, level, log)
+                right = _tend(descriptor, path / name, level, done)
                 if right and level.below:
-                    _tend_below(descriptor, path / name, level.below, log)
+                    _tend_below(descriptor, path / name, level.below, done)
 
 
 @contextmanager
@@ -277,50 +252,50 @@ def _held(name: Path | str, parent: int | None) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _tend(descriptor: int, path: Path, level: Level, log: _Log) -> bool:
+def _tend(descriptor: int, path: Path, level: Level, done: Shared) -> bool:
     """Give a directory or file the group and mode that it should have; False if it is neither."""
     status = os.fstat(descriptor)
-    if not (stat.S_ISDIR if level.is_directory else stat.S_ISREG)(status.st_mode):
-        kind = "directory" if level.is_directory else "file"
-        log.refused.append(Note(path, f"is not a {kind}"))
+    is_file = level.below is None
+    if not (stat.S_ISREG if is_file else stat.S_ISDIR)(status.st_mode):
+        done.refused.append(Note(path, f"is not a {'file' if is_file else 'directory'}"))
         return False
-    what = _drift(status, level.wanted)
+    what = _drift(status, level.mode, done.gid)
     if not what:
         return True
-    if not level.is_directory and status.st_nlink > 1:
+    if is_file and status.st_nlink > 1:
         # The other name may be another user's file.
-        log.refused.append(Note(path, f"{what}: it has more than one name"))
-    elif log.dry:
-        log.repaired.append(Note(path, what))
+        done.refused.append(Note(path, f"{what}: it has more than one name"))
+    elif done.dry:
+        done.repaired.append(Note(path, what))
     else:
-        _change(descriptor, path, level.wanted, what, log)
+        _change(descriptor, path, level.mode, what, done)
     return True
 
 
-def _drift(status: os.stat_result, wanted: Wanted) -> str:
+def _drift(status: os.stat_result, wanted: int, group: int) -> str:
     """Say what has to change, or nothing."""
     changes = []
-    if status.st_gid != wanted.group:
-        changes.append(f"group {_group_name(status.st_gid)} to {_group_name(wanted.group)}")
+    if status.st_gid != group:
+        changes.append(f"group {_group_name(status.st_gid)} to {_group_name(group)}")
     mode = stat.S_IMODE(status.st_mode)
-    if mode != wanted.mode:
-        changes.append(f"mode {mode:04o} to {wanted.mode:04o}")
+    if mode != wanted:
+        changes.append(f"mode {mode:04o} to {wanted:04o}")
     return ", ".join(changes)
 
 
-def _change(descriptor: int, path: Path, wanted: Wanted, what: str, log: _Log) -> None:
+def _change(descriptor: int, path: Path, mode: int, what: str, done: Shared) -> None:
     held = f"/proc/self/fd/{descriptor}"
     try:
-        if os.fstat(descriptor).st_gid != wanted.group:
-            os.chown(held, -1, wanted.group)
-        os.chmod(held, wanted.mode)
+        if os.fstat(descriptor).st_gid != done.gid:
+            os.chown(held, -1, done.gid)
+        os.chmod(held, mode)
     except OSError as error:
         owner = user_name(os.fstat(descriptor).st_uid)
-        log.refused.append(Note(path, f"{what}: {error.strerror} (it belongs to {owner})"))
+        done.refused.append(Note(path, f"{what}: {error.strerror} (it belongs to {owner})"))
         return
-    left = _drift(os.fstat(descriptor), wanted)
+    left = _drift(os.fstat(descriptor), mode, done.gid)
     if left:
         # The kernel drops setgid silently if the user is not in the group.
-        log.refused.append(Note(path, f"{left}: you are not in the group"))
+        done.refused.append(Note(path, f"{left}: you are not in the group"))
     else:
-        log.repaired.append(Note(path, what))
+        done.repaired.append(Note(path, what))
