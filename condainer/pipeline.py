@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +62,22 @@ def ensure(settings: Settings, reporter: Reporter) -> Built:
         _check_policy(lock, settings)
         address = address_of(lock, settings.mount_base_directory)
         entry, hit = _found_or_built(lock, address, settings, reporter)
-    return _ready(Built(entry, hit, locked, 0.0, lock), settings, reporter, start)
+    trust.demand(entry, settings)
+    if settings.brought_caches:
+        from condainer.cache import brought
+
+        if hit:
+            brought.demand(entry, settings, reporter)
+        else:
+            brought.remember(entry, settings)
+    if lock.takeovers:
+        reporter.warn(
+            "The environment sets variables by which programs run other code than their own: "
+            + ", ".join(lock.takeovers)
+        )
+    write_activation(entry, lock, settings, reporter)
+    reporter.finish()
+    return Built(entry, hit, locked, time.monotonic() - start, lock)
 
 
 def _check_policy(lock: Lock, settings: Settings) -> None:
@@ -97,26 +112,6 @@ def _check_target(settings: Settings, lock: Lock | None) -> None:
 
 def _has_images(root: Path, settings: Settings) -> bool:
     return not trust.refused(root, settings) and any(entries.entry_directories(root))
-
-
-def _ready(built: Built, settings: Settings, reporter: Reporter, start: float) -> Built:
-    """Hold a found or built image to the policy, and let the project use it."""
-    trust.demand(built.entry, settings)
-    if settings.brought_caches:
-        from condainer.cache import brought
-
-        if built.hit:
-            brought.demand(built.entry, settings, reporter)
-        else:
-            brought.remember(built.entry, settings)
-    if built.lock.takeovers:
-        reporter.warn(
-            "The environment sets variables by which programs run other code than their own: "
-            + ", ".join(built.lock.takeovers)
-        )
-    write_activation(built.entry, built.lock, settings, reporter)
-    reporter.finish()
-    return replace(built, seconds=time.monotonic() - start)
 
 
 def current_entry(settings: Settings) -> tuple[Entry, Lock]:
@@ -231,7 +226,7 @@ def _build_ours(
 ) -> tuple[Entry, bool]:
     """Build an image into a cache that can be trusted; sign and push it if that is configured."""
     trust.check_cache(settings.cache_directory, settings)
-    entry, hit = _build(lock, address, settings, reporter)
+    entry, hit = build(lock, address, settings, reporter)
     if not hit:
         from condainer.cache import signing
         from condainer.package_cache import limits
@@ -244,10 +239,13 @@ def _build_ours(
     return entry, hit
 
 
-def _build(
+def build(
     lock: Lock, address: Address, settings: Settings, reporter: Reporter
 ) -> tuple[Entry, bool]:
-    """Build an image and publish it; also tell whether another builder did in the meantime."""
+    """Build an image and publish it; also tell whether another builder did in the meantime.
+
+    Raises LockfileError for a lock that leads where the project's files do not, and as ensure().
+    """
     # A hit needs neither the engines nor what starts them.
     from condainer.build import stage
     from condainer.cache import publish, squashfs, trash
@@ -278,15 +276,6 @@ def _build(
         text = entries.render_manifest(manifest)
         entry = publish.publish(directory, address, text, render_explicit(lock), settings)
         return entry, False
-
-
-def build_privately(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Entry:
-    """Build an image in the cache of the settings, which is a private one.
-
-    Raises LockfileError, as every build, for a lock that leads where the project's files do not.
-    """
-    entry, _ = _build(lock, address, settings, reporter)
-    return entry
 
 
 @contextlib.contextmanager

@@ -42,7 +42,7 @@ def rebuild_entry(verdict: Verdict, settings: Settings, reporter: Reporter) -> V
         claim = claimed_directory(where, "condainer-rebuild")
     with claim as private:
         same = settings_of(papers.manifest, settings, private / "cache")
-        rebuilt = pipeline.build_privately(papers.lock, papers.address, same, reporter)
+        rebuilt, _ = pipeline.build(papers.lock, papers.address, same, reporter)
         reporter.step("Comparing the images")
         comparison = compare(directory / IMAGE, papers, rebuilt, private, settings)
     reporter.finish()

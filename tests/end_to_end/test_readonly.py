@@ -98,7 +98,7 @@ def test_images_of_the_first_recipe_stay_valid(make_project: Any, tmp_path: Path
     values.append(f"package_cache={project.environment['CONDAINER_PACKAGE_CACHE']}")
     settings = load_settings(project.path, [*values, f"staging_directory={tmp_path}"])
     lock = read_explicit(project.lockfile, this_platform())
-    old = pipeline.build_privately(lock, address_of(lock, Path(base), 1), settings, Silent())
+    old, _ = pipeline.build(lock, address_of(lock, Path(base), 1), settings, Silent())
     assert old.manifest.tools["recipe"] == "1"
     verdict = verify.verify_entry(old.directory, settings, Silent())
     assert verdict.problems == ()

@@ -200,7 +200,7 @@ def test_an_image_that_is_built_again_is_held_to_it_too(project: Path) -> None:
     lock = lock_of(NEAR[0])
     address = address_of(lock, settings.mount_base_directory)
     with pytest.raises(LockfileError, match="leads to"):
-        pipeline.build_privately(lock, address, settings, Silent())
+        pipeline.build(lock, address, settings, Silent())
 
 
 @pytest.mark.parametrize(
