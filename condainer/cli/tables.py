@@ -12,7 +12,6 @@ from condainer.system.text import human_size, printable
 
 if TYPE_CHECKING:
     # A list of ten thousand images should not wait for what reads lockfiles.
-    from condainer.cache.entries import Manifest
     from condainer.cache.names import Name
     from condainer.images.inventory import Item
     from condainer.images.show import Subject
@@ -131,13 +130,14 @@ def _manifest(item: Item | None) -> list[tuple[str, str]]:
         return []
     manifest = item.entry.manifest
     level = f" {manifest.compression_level}" if manifest.compression_level else ""
+    sources = ", ".join(str(name) for name in manifest.built_from_source)
     return [
         ("name", manifest.name),
         ("size", f"{human_size(manifest.size)} ({manifest.compressor}{level})"),
         ("sha256", manifest.sha256),
         ("built", f"{manifest.created} by {manifest.builder} on {manifest.host}"),
         ("with", ", ".join(f"{name} {value}" for name, value in manifest.tools.items())),
-        *_built(manifest),
+        *([("source", f"built from source: {sources}")] if sources else []),
         ("used", f"{ago(item.last_used, time.time())} ago".replace("now ago", "now")),
         ("mounted", "yes" if item.mounted else "no"),
         *([("staged", str(item.staged))] if item.staged else []),
@@ -145,11 +145,6 @@ def _manifest(item: Item | None) -> list[tuple[str, str]]:
         *(("pinned", f"by {project}") for project in item.pinned_by),
         *(("tag", name) for name in item.names),
     ]
-
-
-def _built(manifest: Manifest) -> list[tuple[str, str]]:
-    names = ", ".join(str(name) for name in manifest.built_from_source)
-    return [("source", f"built from source: {names}")] if names else []
 
 
 def _package(package: Package) -> list[str]:

@@ -158,8 +158,7 @@ def install(
 def installed(place: Path) -> Iterator[Installed]:
     """Yield the kernels of ours in a directory of kernels."""
     for directory in sorted(place.glob("*")):
-        kernel = _ours(directory)
-        if kernel is not None:
+        if kernel := _ours(directory):
             yield kernel
 
 

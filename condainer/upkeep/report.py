@@ -81,7 +81,10 @@ def content(settings: Settings) -> dict[str, Any]:
         "caches": [str(root) for root in roots],
         "host": os.uname().nodename,
         "now": int(time.time()),
-        "policy": {"texts": dict(limits.texts), "limited": _is_limited(limits)},
+        "policy": {
+            "texts": dict(limits.texts),
+            "limited": (limits.older_than, limits.max_size) != (None, None),
+        },
         "collected": settings.cache_directory in roots and fates is not None,
         "images": [
             {
@@ -95,10 +98,6 @@ def content(settings: Settings) -> dict[str, Any]:
         ],
         "packages": _shared(counts),
     }
-
-
-def _is_limited(limits: Policy) -> bool:
-    return limits.older_than is not None or limits.max_size is not None
 
 
 def _fates(settings: Settings, limits: Policy) -> dict[str, tuple[bool, str, str]] | None:
