@@ -146,6 +146,9 @@ def test_mistakes_get_the_remedy(named: Project, nowhere: Project) -> None:
     assert "neither a file, a name, nor an address" in told
     for words in (("--address", "cafe"), ("--env", "tools/1.0", "--address", "cafe")):
         nowhere.cnd("exec", *words, "true", status=125 if len(words) == 2 else 2)
+    for words in ((), ("tools/1.0", "--list"), ("tools/1.0", "cafe")):
+        told = named.cnd("tag", "--delete", *words, status=2).stderr
+        assert "--delete takes one name" in told
     told = nowhere.cnd("tag", "new", status=None).stderr
     assert "there is no environment file, and no lock" in told
     # What lies in the cache under a name is not believed.

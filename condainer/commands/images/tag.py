@@ -34,8 +34,10 @@ def tag(
     from condainer.cli import tables
 
     settings = call.settings()
+    if delete and (listed or name is None or address is not None):
+        raise click.UsageError("--delete takes one name, and nothing else")
     if listed or name is None:
-        if delete or address is not None:
+        if address is not None:
             raise click.UsageError("--list takes a name at most")
         if name is not None:
             chosen = [names.find(name, settings)]
@@ -49,8 +51,6 @@ def tag(
             call.say("No names yet: `cnd tag NAME` gives one to the project's image")
         return
     if delete:
-        if address is not None:
-            raise click.UsageError("--delete takes the name only")
         if call.dry:
             call.would(f"take the name {name} away", as_json=as_json)
             return
