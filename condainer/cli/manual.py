@@ -87,12 +87,10 @@ def _page(name: str, context: click.Context) -> Iterator[str]:
 def _of_all() -> Iterator[str]:
     """Yield the sections that only the page of `cnd` has."""
     yield ".SH COMMANDS"
-    for title, names in words.GROUPS.items():
+    for title, commands in words.GROUPS.items():
         yield f'.SS "{_text(title)}"'
-        for word in names:
-            command = main.cli.get_command(click.Context(main.cli), word)
-            if command is not None:
-                yield from _item(f"cnd-{word}(1)", _paragraphs(command)[0])
+        for word, (_, summary) in commands.items():
+            yield from _item(f"cnd-{word}(1)", summary)
     yield ".SH CONFIGURATION"
     yield _text("Keys of condainer.yml, and the variables that set them:")
     for key, default, variable, doc in config.documented():

@@ -54,9 +54,9 @@ def settings_of(manifest: Manifest, settings: Settings, cache_directory: Path) -
 
     Raises IntegrityError for a compressor that does not exist.
     """
-    # Images of compressors without levels record 0.
     if manifest.compressor not in COMPRESSORS:
         raise IntegrityError(f"The manifest names an unknown compressor: {manifest.compressor!r}")
+    # Images of compressors without levels record 0.
     level = manifest.compression_level or settings.compression_level
     return replace(
         settings,
@@ -68,11 +68,7 @@ def settings_of(manifest: Manifest, settings: Settings, cache_directory: Path) -
 
 
 def compare(
-    served: Path,
-    papers: Papers,
-    rebuilt: Entry,
-    private: Path,
-    settings: Settings,
+    served: Path, papers: Papers, rebuilt: Entry, private: Path, settings: Settings
 ) -> Rebuilt:
     """Compare bytes, and where those differ, what is in both images.
 

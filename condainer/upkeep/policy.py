@@ -86,7 +86,7 @@ def read(root: Path) -> Policy:
     return policy_of(texts)
 
 
-def write(root: Path, wanted: Policy) -> Path:
+def write(root: Path, wanted: Policy) -> None:
     """Write the policy of a cache; limits that are not given stay as they are.
 
     Raises StorageError unless we are root or own the cache: only the owner's policy counts.
@@ -102,7 +102,6 @@ def write(root: Path, wanted: Policy) -> Path:
         texts = {**read(root).texts, **wanted.texts}
         lines = (f"{name}: {texts[name]}\n" for name in KINDS if name in texts)
         publish_text(path, HEAD + "".join(lines), 0o644, follow=False)
-    return path
 
 
 def in_force(root: Path, given: Policy) -> Policy:

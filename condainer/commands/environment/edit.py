@@ -11,7 +11,6 @@ from condainer.cli.main import cli
 from condainer.cli.options import JSON
 from condainer.inputs.edit import Change
 from condainer.settings.config import Settings
-from condainer.settings.load import load_settings
 from condainer.system.errors import ConfigError
 
 PIP = click.option("--pip", is_flag=True, help="Packages of PyPI, not of conda channels.")
@@ -77,8 +76,7 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
         call.say(*lock_tables.summary(relocked))
     else:
         call.say("The environment says so already")
-    fresh = load_settings(call.directory, call.overrides, environment=call.environment)
-    hit.make(fresh, call.reporter(), call.quiet, as_json, stamped=not call.overrides)
+    hit.make(call.building(), call.reporter(), call.quiet, as_json, stamped=not call.overrides)
 
 
 def _show(call: Call, lines: list[str]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from condainer.cli.call import Call
@@ -23,13 +21,9 @@ def status(call: Call, as_json: bool) -> None:
     report = project.status(call.settings())
     if as_json:
         print_json(report)
-    else:
-        _print_table(report)
-
-
-def _print_table(rows: dict[str, Any]) -> None:
-    width = max(len(name) for name in rows)
-    for name, value in rows.items():
+        return
+    width = max(len(name) for name in report)
+    for name, value in report.items():
         if isinstance(value, bool):
             value = "yes" if value else "no"
         if isinstance(value, dict):

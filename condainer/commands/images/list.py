@@ -13,10 +13,6 @@ from condainer.cli.console import BOLD, RED, print_json, show
 from condainer.cli.main import cli
 from condainer.cli.options import JSON_ARRAY, Place
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from condainer.settings.config import Settings
-
 
 @cli.command("list")
 @click.option(
@@ -41,7 +37,15 @@ def list_images(call: Call, html: Path | None, as_json: bool) -> None:
 
     settings = call.settings()
     if html is not None:
-        _report(call, html, settings, as_json)
+        if as_json:
+            raise click.UsageError("--html and --json are two forms: give one of them")
+        if call.dry:
+            call.would(f"write a report on all caches to {html}")
+            return
+        from condainer.upkeep import report
+
+        count = report.write(html, settings)
+        call.say(f"Wrote {html}: {count} image{'s' * (count != 1)}")
         return
     items = inventory.inventory(settings)
     for problem in trust.warnings(settings):
@@ -56,15 +60,3 @@ def list_images(call: Call, html: Path | None, as_json: bool) -> None:
             show(row, colour=RED if tables.BROKEN in row else "")
     else:
         call.say("No images yet: `cnd build` makes one")
-
-
-def _report(call: Call, path: Path, settings: Settings, as_json: bool) -> None:
-    from condainer.upkeep import report
-
-    if as_json:
-        raise click.UsageError("--html and --json are two forms: give one of them")
-    if call.dry:
-        call.would(f"write a report on all caches to {path}")
-        return
-    count = report.write(path, settings)
-    call.say(f"Wrote {path}: {count} image{'s' * (count != 1)}")
