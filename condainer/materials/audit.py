@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
+
+from packaging.version import InvalidVersion, Version
 
 from condainer.lock.locks import pip_name
 from condainer.materials.osv import Advisory, Dump
 from condainer.system.errors import VulnerableError
-
-if TYPE_CHECKING:
-    from packaging.version import Version
 
 SEVERITIES = ("LOW", "MODERATE", "MEDIUM", "HIGH", "CRITICAL")
 
@@ -95,8 +94,6 @@ def audit(packages: Sequence[Checked], dump: Dump) -> Report:
 
 def _compared(package: Checked, advisory: Advisory) -> tuple[str | None, str]:
     """Return the version that fixes a package, None if it is not affected, and what is in doubt."""
-    from packaging.version import InvalidVersion, Version
-
     try:
         # A local version, after `+`, is the same version.
         version = Version(Version(package.version).public)
@@ -116,8 +113,6 @@ def _compared(package: Checked, advisory: Advisory) -> tuple[str | None, str]:
 
 
 def _is(version: Version, text: str) -> bool:
-    from packaging.version import InvalidVersion, Version
-
     try:
         return Version(text) == version
     except InvalidVersion:
@@ -142,8 +137,6 @@ def _merged(package: Checked, known: Iterable[tuple[Advisory, str]]) -> Iterator
 
 
 def _finding(package: Checked, names: set[str], members: Sequence[tuple[Advisory, str]]) -> Finding:
-    from packaging.version import Version
-
     fixes = [Version(fixed) for _, fixed in members if fixed]
     words = [advisory.severity for advisory, _ in members if advisory.severity]
     first = members[0][0].id

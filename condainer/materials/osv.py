@@ -14,14 +14,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from packaging.version import Version
 
 from condainer.lock.locks import pip_name
 from condainer.system.errors import InputError
 from condainer.system.files import open_regular, read_bytes
-
-if TYPE_CHECKING:
-    from packaging.version import Version
 
 ECOSYSTEM = "PyPI"
 # No advisory is as large, in bytes.
@@ -40,8 +39,6 @@ class Range:
     @cached_property
     def _sorted(self) -> list[tuple[Version | None, str]]:
         """The events in order; None is before all versions. Raises InvalidVersion."""
-        from packaging.version import Version
-
         bounds = [(None if text == "0" else Version(text), kind) for kind, text in self.events]
         low = Version("0.dev0")
         # A version that ends a problem and begins it again has the problem.
