@@ -145,22 +145,25 @@ def _using(call: Call, context: click.Context, frozen: bool) -> Settings:
     return call.using(frozen=frozen, address=address or None, env=env or None)
 
 
-def _lock(settings: Settings) -> Lock:
+def _image(settings: Settings) -> tuple[Entry | None, Lock]:
+    """Return the image of the settings, None if no cache has it, and its lock."""
     from condainer.cache import entries
+    from condainer.lock.address import address_of
     from condainer.lock.explicit import read_explicit
     from condainer.lock.lock_paths import lockfile_path
     from condainer.system.machine import this_platform
 
     if settings.address is not None:
-        return entries.pinned(settings.address, settings)[1]
+        return entries.pinned(settings.address, settings)
     platform = this_platform()
-    return read_explicit(lockfile_path(settings, platform), platform)
+    lock = read_explicit(lockfile_path(settings, platform), platform)
+    return entries.look_up(address_of(lock, settings.mount_base_directory), settings), lock
 
 
 @_completer
 def packages(call: Call, context: click.Context, word: str) -> Iterator[Item]:
     """Yield the packages of the image that a command is about."""
-    lock = _lock(_using(call, context, True))
+    _, lock = _image(_using(call, context, True))
     yield from _items((package.name for package in lock.conda), "conda")
     yield from _items((package.name for package in lock.pip), "PyPI")
 
@@ -181,16 +184,10 @@ def command_line(call: Call, context: click.Context, word: str) -> Iterator[Item
     if context.params.get("command") or "/" in word:
         yield CompletionItem(word, type="file")
         return
-    from condainer.cache import entries, squashfs
-    from condainer.lock.address import address_of
+    from condainer.cache import squashfs
 
     settings = _using(call, context, bool(context.params.get("frozen")))
-    entry: Entry | None
-    if settings.address is not None:
-        entry = entries.find(settings.address, settings)
-    else:
-        address = address_of(_lock(settings), settings.mount_base_directory)
-        entry = entries.look_up(address, settings)
+    entry, _ = _image(settings)
     if entry is not None:
         yield from _items(squashfs.programs(entry.image, settings))
 

@@ -127,7 +127,9 @@ def _move(chosen: Sequence[Image], done: Collected) -> None:
                 done.back.append(replace(image, why="building", detail="a build took it back"))
             else:
                 done.moved.append(image)
-        _make_durable(moved, done.root)
+        for directory in {done.root / publish.TRASH, *(i.item.directory.parent for i in moved)}:
+            with suppress(OSError):
+                sync_directory(directory)
 
 
 def _thrown(images: Iterable[Image], done: Collected) -> Iterator[Image]:
@@ -145,12 +147,6 @@ def _thrown(images: Iterable[Image], done: Collected) -> Iterator[Image]:
             except OSError as error:
                 detail = error.strerror or str(error)
                 done.kept.append(replace(image, why="refused", detail=detail))
-
-
-def _make_durable(moved: Iterable[Image], root: Path) -> None:
-    for directory in {root / publish.TRASH, *(i.item.directory.parent for i in moved)}:
-        with suppress(OSError):
-            sync_directory(directory)
 
 
 def _empty_trash(done: Collected, records: Records) -> None:

@@ -14,7 +14,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,10 @@ def _image(item: Item, users: dict[int, float]) -> dict[str, Any]:
 
 
 def _held(item: Item) -> list[str]:
-    """Return what identifies the packages of an image: their files and hashes."""
+    """Return what identifies the packages of an image: their files and hashes, without mirrors.
+
+    Thousands of locks are read for a report, so this looks at nothing else in them.
+    """
     if item.entry is None:
         return []
     path = item.entry.explicit_lock
@@ -146,20 +149,14 @@ def _held(item: Item) -> list[str]:
         text = read_text(path, "utf-8", "replace", follow=False, limit=entries.LARGEST_LOCK)
     except (OSError, ValueError):
         return []
-    return list(dict.fromkeys(_packages(text.splitlines())))
-
-
-def _packages(lines: Iterable[str]) -> Iterable[str]:
-    """Yield the packages of an explicit lock, without the mirrors they came from.
-
-    Thousands of locks are read for a report, so this looks at nothing else in them.
-    """
-    for line in lines:
+    packages = []
+    for line in text.splitlines():
         if line.startswith("# pip "):
             name, _, url = line[6:].partition(" @ ")
-            yield f"pip {name} {url.rpartition('/')[2]}"
+            packages.append(f"pip {name} {url.rpartition('/')[2]}")
         elif line[:1] not in ("#", "@", "") and "://" in line:
-            yield f"conda {line.rpartition('/')[2]}"
+            packages.append(f"conda {line.rpartition('/')[2]}")
+    return list(dict.fromkeys(packages))
 
 
 def _shared(counts: Counter[str]) -> list[Sequence[Any]]:
