@@ -111,19 +111,13 @@ class Settings:
         personal=True,
     )
     push: bool = key(
-        False,
-        "push what you build to the first of `registries`",
-        "CONDAINER_PUSH",
-        personal=True,
+        False, "push what you build to the first of `registries`", "CONDAINER_PUSH", personal=True
     )
     pull_only: bool = key(
         False, "never build: take images from caches and registries", "CONDAINER_PULL_ONLY"
     )
     package_cache: Path = key(
-        None,
-        "downloaded packages",
-        "CONDAINER_PACKAGE_CACHE",
-        lambda: user_cache() / "packages",
+        None, "downloaded packages", "CONDAINER_PACKAGE_CACHE", lambda: user_cache() / "packages"
     )
     unpacked: str = key(
         "auto",
@@ -193,9 +187,7 @@ class Settings:
     post_link_scripts: bool = key(False, "run the post-link scripts of packages")
     locked: bool = key(False, "never solve: refuse a missing or stale lock", "CONDAINER_LOCKED")
     frozen: bool = key(
-        False,
-        "take the lock as it is, whatever environment.yml says by now",
-        "CONDAINER_FROZEN",
+        False, "take the lock as it is, whatever environment.yml says by now", "CONDAINER_FROZEN"
     )
     mount: str = key("auto", "how to mount: one of " + ", ".join(WAYS), "CONDAINER_MOUNT")
     stage: str = key(
@@ -208,9 +200,7 @@ class Settings:
         "16G", "how large your copies on a node may be together", "CONDAINER_STAGE_MAX_SIZE"
     )
     user_site: bool = key(
-        False,
-        "let Python see packages in ~/.local (no PYTHONNOUSERSITE)",
-        "CONDAINER_USER_SITE",
+        False, "let Python see packages in ~/.local (no PYTHONNOUSERSITE)", "CONDAINER_USER_SITE"
     )
     linger: float = key(
         2.0, "seconds a mount is kept after its last `cnd exec`", "CONDAINER_LINGER"

@@ -26,12 +26,7 @@ from condainer.cli.options import ALL, JSON, Place
 @JSON
 @click.pass_obj
 def build(
-    call: Call,
-    locked: bool,
-    pull_only: bool,
-    source: Path | None,
-    everything: bool,
-    as_json: bool,
+    call: Call, locked: bool, pull_only: bool, source: Path | None, everything: bool, as_json: bool
 ) -> None:
     """Make the image, if no cache and no registry has it yet.
 

@@ -19,11 +19,7 @@ from condainer.cli.options import FROZEN, VERIFY, named_image
 @named_image
 @VERIFY
 @click.argument(
-    "command",
-    nargs=-1,
-    required=True,
-    type=click.UNPROCESSED,
-    shell_complete=complete.command_line,
+    "command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=complete.command_line
 )
 @click.pass_obj
 def execute(
