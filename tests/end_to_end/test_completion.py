@@ -244,8 +244,8 @@ def test_bad_names_are_not_offered(built: Project) -> None:
 
 def test_without_anything_nothing_is_offered(project: Project) -> None:
     project.write("not: [a, configuration\n", "condainer.yml")
-    for words in ("show", "exec", "why", "exec --env", "remove", "kernel remove"):
-        assert offered(project, f"cnd {words} x", "bash") == []
+    for line in ("show", "exec", "why", "exec --env", "remove", "kernel remove"):
+        assert offered(project, f"cnd {line} x", "bash") == []
 
 
 def test_many_addresses_are_offered_by_their_digits_only(built: Project) -> None:

@@ -146,8 +146,8 @@ def test_mistakes_get_the_remedy(named: Project, nowhere: Project) -> None:
     assert "neither a file, a name, nor an address" in told
     for words in (("--address", "cafe"), ("--env", "tools/1.0", "--address", "cafe")):
         nowhere.cnd("exec", *words, "true", status=125 if len(words) == 2 else 2)
-    for words in ((), ("tools/1.0", "--list"), ("tools/1.0", "cafe")):
-        told = named.cnd("tag", "--delete", *words, status=2).stderr
+    for more in ((), ("tools/1.0", "--list"), ("tools/1.0", "cafe")):
+        told = named.cnd("tag", "--delete", *more, status=2).stderr
         assert "--delete takes one name" in told
     told = nowhere.cnd("tag", "new", status=None).stderr
     assert "there is no environment file, and no lock" in told
