@@ -2,7 +2,7 @@
 
 It is a plain tar archive, uncompressed because packages are compressed. The first member says what
 the others are, by kind, name, size and sha256; these have numbers for names, so that no name in the
-archive is ever a path. docs/reference/formats.md specifies it.
+archive is ever a path. docs/reference/files.md specifies it.
 """
 
 from __future__ import annotations

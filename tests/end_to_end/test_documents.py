@@ -56,8 +56,7 @@ SAID = {
     "how-to/slurm.md": [r"^[01] [\d.]+\n[01] [\d.]+\n", r"task 1\ntask 2\ntask 3\n"],
     "how-to/mpi.md": [r"rank [01] of 2\nrank [01] of 2\n"],
     "how-to/cuda.md": [r"virtual-package: cuda=12\.4"],
-    "how-to/names.md": [r"climate/2026\.1", r"/condainer-[0-9a-f]{32}$"],
-    "how-to/editors.md": [r"/own$"],
+    "how-to/names.md": [r"climate/2026\.1", r"/own$", r"/condainer-[0-9a-f]{32}$"],
     "how-to/jupyter.md": [r"Climate"],
     "how-to/modules.md": [r"^\d+\.\d+"],
     "how-to/cleaning.md": [r"climate"],
@@ -65,7 +64,7 @@ SAID = {
     "how-to/sharing.md": [r"Built .*/srv/team/", r"climate"],
     "how-to/registry.md": [r"climate/2026\.1"],
     "how-to/offline.md": [r"Found"],
-    "how-to/changing.md": [r"click"],
+    "how-to/changing.md": [r"click", r"Found|Built"],
     "how-to/install.md": [r"squashfuse_ll +ok"],
 }
 # What the tutorial writes into environment.yml.
