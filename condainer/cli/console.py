@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 
 from condainer.system.errors import CondainerError
 from condainer.system.reporter import Reporter, Silent
-from condainer.system.text import harmless
+from condainer.system.text import counted, harmless
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ class Lines(Reporter):
 
     def progress(self, done: float, total: float | None = None) -> None:
         if self.unit and self.unit != "percent":
-            self.amount = f"{done:g} {self.unit}, "
+            self.amount = f"{counted(done, self.unit)}, "
 
     def receiving(self, text: str) -> None:
         self.amount = f"{text}, "

@@ -18,7 +18,7 @@ from condainer.package_cache.clean import Item
 from condainer.settings.config import Settings
 from condainer.system import quantities
 from condainer.system.reporter import Reporter
-from condainer.system.text import human_size
+from condainer.system.text import counted, human_size
 
 # Where what is used and removed as one is two levels down.
 DEEP = ("archives", "compiled")
@@ -35,7 +35,7 @@ def keep(settings: Settings, reporter: Reporter) -> None:
     if removed:
         files, size = sum(item.files for item in removed), sum(item.size for item in removed)
         reporter.note(
-            f"Removed {files} files, {human_size(size)}, from {root}, which keeps "
+            f"Removed {counted(files, 'files')}, {human_size(size)}, from {root}, which keeps "
             f"{settings.packages_max_size} in {settings.packages_max_files} files for "
             f"{settings.packages_older_than} (packages_max_size, …)"
         )

@@ -18,6 +18,11 @@ def human_size(size: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
 
 
+def counted(number: float, things: str) -> str:
+    """Return a number with what it counts: `1 file`, `3 files`."""
+    return f"{number:.0f} {things.removesuffix('s') if number == 1 else things}"
+
+
 def some(texts: list[str] | tuple[str, ...], most: int) -> str:
     """Return the first of some texts, and how many there are beyond: `a, b and 3 more`."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""

@@ -62,6 +62,15 @@ def test_the_amount_of_a_step_is_not_the_next_ones() -> None:
     assert re.search(r"Two: done \(\d+\.\d s\)", stream.getvalue())
 
 
+def test_one_is_no_plural() -> None:
+    stream = io.StringIO()
+    reporter = console.reporter_for(False, stream)
+    reporter.step("Linking", "packages")
+    reporter.progress(1)
+    reporter.finish()
+    assert "Linking: done (1 package, " in stream.getvalue()
+
+
 def test_messages_go_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     everything(console.reporter_for(False))
     out, err = capsys.readouterr()

@@ -142,7 +142,7 @@ def test_what_killed_builds_left_is_removed(at_home: Project, tmp_path: Path) ->
     at_home.cnd("build")
     left.mkdir(exist_ok=True)
     (left / "file").write_text("x")
-    assert f"Removed {left}: 1 files, 1 B" in at_home.cnd("clean").stderr
+    assert f"Removed {left}: 1 file, 1 B" in at_home.cnd("clean").stderr
     assert not left.exists()
 
 
@@ -177,7 +177,7 @@ def test_a_build_keeps_the_limits_of_the_package_cache(
         os.utime(path, (time.time() - 9, path.stat().st_mtime - 9))
     limit(isolated_user, "packages_max_files: 1\n")
     at_home.write("dependencies: [probe-activate]\n")
-    assert "Removed 1 files, " in at_home.cnd("build").stderr
+    assert "Removed 1 file, " in at_home.cnd("build").stderr
     (last,) = archives_in(isolated_user)
     assert last.startswith("probe-activate-")
     assert at_home.json("build")["hit"]

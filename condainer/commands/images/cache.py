@@ -12,7 +12,7 @@ from condainer.cli.main import cli
 from condainer.images import profile
 from condainer.mount.mounts import Image
 from condainer.settings.config import Settings
-from condainer.system.text import human_rate, human_size
+from condainer.system.text import counted, human_rate, human_size
 
 
 @cli.command("cache")
@@ -35,7 +35,7 @@ def warm(call: Call, record: bool, everything: bool) -> None:
     entry, lock = pipeline.current_entry(settings)
     if record:
         path, count = profile.record(Image.of(entry), settings.project)
-        call.say(f"Wrote {path} ({count} files)")
+        call.say(f"Wrote {path} ({counted(count, 'files')})")
         return
     names = None if everything else profile.read(settings.project)
     if names is None:
@@ -49,7 +49,7 @@ def warm(call: Call, record: bool, everything: bool) -> None:
     rate = human_rate(loaded.size, loaded.seconds)
     missing = f"; {loaded.missing} are not in it" if loaded.missing else ""
     told = f"({human_size(loaded.size)}, {rate}){missing}"
-    call.say(f"Read {loaded.files} files of {entry.image} {told}")
+    call.say(f"Read {counted(loaded.files, 'files')} of {entry.image} {told}")
 
 
 def _plan(call: Call, settings: Settings, record: bool, everything: bool) -> None:
@@ -58,7 +58,7 @@ def _plan(call: Call, settings: Settings, record: bool, everything: bool) -> Non
     if record:
         last = f"write {settings.project / profile.FILE}"
     elif names is not None:
-        last = f"mount {plan.image} and read {len(names)} files of it"
+        last = f"mount {plan.image} and read {counted(len(names), 'files')} of it"
     else:
         size = f" ({human_size(plan.entry.manifest.size)})" if plan.entry else ""
         last = f"read {plan.image}{size} into the page cache"

@@ -11,7 +11,7 @@ from condainer.cli.console import print_json
 from condainer.cli.main import cli
 from condainer.cli.options import JSON
 from condainer.settings.load import load_settings
-from condainer.system.text import human_size
+from condainer.system.text import counted, human_size
 
 
 @cli.command("clean")
@@ -61,8 +61,8 @@ def clean(
         return
     verb = "Would remove" if dry else "Removed"
     for item in items:
-        call.say(f"{verb} {item.path}: {item.files} files, {human_size(item.size)}")
+        call.say(f"{verb} {item.path}: {counted(item.files, 'files')}, {human_size(item.size)}")
     files, size = sum(item.files for item in items), sum(item.size for item in items)
-    call.say(f"{verb} {files} files, {human_size(size)}")
+    call.say(f"{verb} {counted(files, 'files')}, {human_size(size)}")
     if collected:
         call.say(*tables.collection(collected))

@@ -10,7 +10,7 @@ from condainer.cli.call import Call
 from condainer.cli.console import print_json
 from condainer.cli.main import cli
 from condainer.cli.options import JSON, Place
-from condainer.system.text import human_size
+from condainer.system.text import counted, human_size
 
 PLATFORM = click.option(
     "--platform",
@@ -43,7 +43,7 @@ def fetch(call: Call, platforms: tuple[str, ...], as_json: bool) -> None:
         print_json(fetched.report(settings))
     count = len(fetched.needs.files) + len(fetched.needs.repositories)
     size = human_size(fetched.size)
-    call.say(f"{count} packages ({size}), {fetched.downloaded} of them downloaded now")
+    call.say(f"{counted(count, 'packages')} ({size}), {fetched.downloaded} of them downloaded now")
 
 
 @cli.command()
@@ -68,4 +68,6 @@ def bundle(call: Call, file: Path, platforms: tuple[str, ...], as_json: bool) ->
     report = packed.report()
     if as_json:
         print_json(report)
-    call.say(f"Wrote {report['packages']} packages to {file} ({human_size(report['size'])})")
+    call.say(
+        f"Wrote {counted(report['packages'], 'packages')} to {file} ({human_size(report['size'])})"
+    )
