@@ -98,8 +98,9 @@ def table(relocked: Sequence[Relocked]) -> Iterator[str]:
         yield from lines
 
 
-def summary(relocked: Sequence[Relocked]) -> Iterator[str]:
+def summary(relocked: Sequence[Relocked], dry: bool = False) -> Iterator[str]:
     """Yield a sentence for each platform."""
+    done = "Would lock" if dry else "Locked"
     for item in relocked:
         counts = f"{len(item.new.conda)} conda and {len(item.new.pip)} pip packages"
         if item.solved is None:
@@ -116,4 +117,4 @@ def summary(relocked: Sequence[Relocked]) -> Iterator[str]:
             if packages
         ]
         what = ", ".join(moves) or "nothing moved"
-        yield f"Locked {counts} for {item.platform}" + (f": {what}" if item.old else "")
+        yield f"{done} {counts} for {item.platform}" + (f": {what}" if item.old else "")

@@ -47,7 +47,9 @@ def test_a_package_comes_and_goes(edited: Project) -> None:
     assert (report["hit"], report["address"]) == (True, first)
     assert environment(edited) == TEXT
     told = edited.cnd("add", "probe-prefix").stderr
-    assert told.startswith("The environment says so already\nFound ")
+    assert told.startswith("The environment asks for that already\nFound ")
+    told = edited.cnd("-y", "add", "probe-prefix").stderr
+    assert told.endswith("asks for that already\nWould build the image if no cache has it\n")
     assert environment(edited) == TEXT
     # As other tools call them.
     edited.cnd("install", "probe-old")

@@ -212,8 +212,11 @@ def test_the_table_of_changes(locked: Project) -> None:
     assert ["-", "conda", "app", "1.0", "0"] in rows
     assert ["+", "conda", "other", "2.0", "0"] in rows
     assert ["~", "conda", "lib", "1.0", "0", "->", "2.0", "0"] in rows
+    assert "Would lock " in done.stderr
     assert bytes_of(locked) == before
     assert locked.cnd("lock", "--diff").stdout == done.stdout
+    same = locked.cnd("-y", "lock", "--upgrade", "--diff")
+    assert (same.stdout, same.stderr.splitlines()[-1][-13:]) == ("", "nothing moved")
     assert versions(locked) == {"lib": "2.0", "other": "2.0"}
 
 
@@ -391,9 +394,9 @@ def test_exports_of_a_small_lock(locked: Project) -> None:
     unified = (locked.path / "conda-lock.yml").read_text()
     assert locked.cnd("lock", "--export", "conda-lock").stdout == unified
     requirements = locked.cnd("lock", "--export", "requirements")
-    assert "# Left out are 3 conda packages, which have to be there: " in requirements.stdout
+    assert "# Without 3 conda packages, which have to be installed before: " in requirements.stdout
     assert "lib 1.0" in requirements.stdout
-    assert "Left out are 3 conda packages" in requirements.stderr
+    assert "Without 3 conda packages" in requirements.stderr
 
 
 def test_an_exported_environment_locks_to_the_same_packages(

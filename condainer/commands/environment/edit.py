@@ -61,9 +61,12 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
             "Remove `address:` from condainer.yml first.",
         )
     lines = [line for change in changes for line in change.lines()]
+    if not changes:
+        call.say("The environment asks for that already")
     if call.dry:
         steps = [f"write {change.path}" for change in changes]
-        call.would(*steps, "solve, and build the image", as_json=as_json)
+        last = "solve, and build the image" if changes else "build the image if no cache has it"
+        call.would(*steps, last, as_json=as_json)
         if not as_json:
             _show(call, lines)
         return
@@ -74,8 +77,6 @@ def _make(call: Call, changes: list[Change], settings: Settings, as_json: bool) 
         reporter.finish()
         _show(call, lines)
         call.say(*lock_tables.summary(relocked))
-    else:
-        call.say("The environment says so already")
     hit.make(call.building(), call.reporter(), call.quiet, as_json, stamped=not call.overrides)
 
 

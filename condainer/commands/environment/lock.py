@@ -97,8 +97,7 @@ def _relock(call: Call, settings: Settings, wish: Wish, diff: bool, as_json: boo
         print_json(lock_tables.report(relocked, files, settings))
     elif diff:
         show(*lock_tables.table(relocked))
-    if not call.dry:
-        call.say(*lock_tables.summary(relocked))
+    call.say(*lock_tables.summary(relocked, call.dry))
 
 
 def _check(call: Call, settings: Settings, platforms: tuple[str, ...], as_json: bool) -> None:

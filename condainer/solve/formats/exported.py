@@ -68,7 +68,7 @@ class Exported:
 
 def without_conda(lock: Lock) -> tuple[str, list[str]]:
     """Return what is said of a format that has the pip part only, and the first lines of one."""
-    note = f"Left out are {len(lock.conda)} conda packages, which have to be there"
+    note = f"Without {len(lock.conda)} conda packages, which have to be installed before"
     names = ", ".join(" ".join(package.parts[:2]) for package in lock.conda)
     return note, [
         f"# From the lock of `cnd lock` for {lock.platform}.",
