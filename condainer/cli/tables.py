@@ -195,13 +195,13 @@ def changes(difference: Difference) -> Iterator[str]:
 LARGEST = 20
 # Why an image stays, for people.
 STAYS = {
-    "project": "named by projects",
-    "name": "that have names",
+    "project": "named by a project",
+    "name": "with a name",
     "lease": "mounted on some node",
     "mounted": "mounted here",
     "building": "being built",
     "recent": "used or made just now",
-    "owner": "of other owners",
+    "owner": "of another owner",
     "limits": "within the limits",
     "order": "before one that stays",
     "unknown": "not understood",

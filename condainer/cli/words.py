@@ -18,6 +18,7 @@ INSTEAD = {
     "create": "Run `cnd init`, edit environment.yml, then run `cnd build`.",
     "deactivate": "Run `deactivate` in the activated shell; leave `cnd shell` with `exit`.",
     "env": "`cnd list` lists images, `cnd init` begins a project, `cnd build` builds its image.",
+    "search": "`cnd add PACKAGE` takes the newest version that fits, or says which there are.",
     "sync": "Run `cnd build`: it builds the image of the lock, unless a cache has it.",
     "update": "Run `cnd lock --update PACKAGE` or `cnd lock --upgrade`, then `cnd build`.",
     "upgrade": "Run `cnd lock --update PACKAGE` or `cnd lock --upgrade`, then `cnd build`.",

@@ -140,10 +140,9 @@ def variant(settings: Settings) -> str:
     unset = f"`unset {ENVIRONMENT}`, which asks for it. " if by_variable else ""
     if not names:
         raise ConfigError(
-            f"{settings.project} has one environment only, and none of the name {name}",
-            f"{unset}`{FIELD}:` in condainer.yml declares several; {ENVIRONMENT} and `-e` choose "
-            "one. `--env NAME` takes an image by its name in a cache, `--set environment=NAME` an "
-            "environment of a pixi.lock.",
+            f"{settings.project} has no environment {name}",
+            f"{unset}Declare it below `{FIELD}:` in condainer.yml. `--env NAME` takes an image by "
+            "its name in a cache, `--set environment=NAME` an environment of a pixi.lock.",
         )
     has = f"{settings.project} has the environments {', '.join(names)}"
     if not name:

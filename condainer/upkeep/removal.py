@@ -59,7 +59,7 @@ def _check_owner(item: Item) -> None:
 def _check_unused(item: Item) -> None:
     if item.names:
         raise CondainerError(
-            f"{item.address} has the name {', '.join(item.names)}",
+            f"{item.address} is named {', '.join(item.names)}",
             "`cnd tag --delete` takes a name away, `cnd tag NAME ADDRESS` gives it to another "
             "image; `--force` removes this one anyway.",
         )

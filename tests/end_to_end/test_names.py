@@ -111,9 +111,9 @@ def test_the_image_of_a_name_stays(named: Project) -> None:
     options = ("gc", "--older-than", "1d", "--grace", "0d")
     kept = named.json(*options)["kept"]
     assert [item["why"] for item in kept] == ["name"]
-    assert "1 that have names" in named.cnd(*options).stderr
+    assert "1 with a name" in named.cnd(*options).stderr
     told = named.cnd("rm", address, status=None).stderr
-    assert "has the name tools/1.0" in told
+    assert f"{address} is named tools/1.0" in told
     assert "--force" in told
     named.cnd("tag", "--delete", "tools/1.0")
     named.cnd("rm", address)
@@ -257,7 +257,7 @@ def test_names_stand_wherever_addresses_do(named: Project, nowhere: Project) -> 
     prefix = named.json("status")["prefix"]
     done = nowhere.cnd("exec", "--address", "tools/1.0", "probe-prefix")
     assert done.stdout == f"{prefix}\n"
-    assert "has the name" in nowhere.cnd("rm", "tools/1.0", status=None).stderr
+    assert "is named" in nowhere.cnd("rm", "tools/1.0", status=None).stderr
     # What is said on the command line comes before the variable.
     named.write(OTHER)
     own = named.json("build")["prefix"]
