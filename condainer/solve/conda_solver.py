@@ -22,7 +22,7 @@ from condainer.settings.config import Settings
 from condainer.solve.advice import advice
 from condainer.solve.conda_held import Problem, solve_holding
 from condainer.system.errors import InputError, NetworkError, SolveError
-from condainer.system.files import md5_of, sha256_of
+from condainer.system.files import digest_of, sha256_of
 from condainer.system.reporter import Reporter
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ def _solved(record: RepoDataRecord, channels: Sequence[Channel]) -> Solved:
     if record.sha256 is None and url.startswith("file:"):
         # An archive that was named by its URL: no index knows it.
         archive = unquote(urlsplit(url).path)
-        sha256, md5 = sha256_of(archive), md5_of(archive)
+        sha256, md5 = sha256_of(archive), digest_of(archive, "md5")
     elif record.sha256 is None:
         raise SolveError(
             f"The channel gives no sha256 of {record.file_name}, so that it cannot be locked",
