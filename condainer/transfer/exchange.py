@@ -83,33 +83,42 @@ def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:
         bundle = read_bundle(stream, path)
         address = bundle.papers.address
         reporter.step(f"Importing {address.digest}", "percent")
-        entry = entries.look_up(address, settings)
-        present = entry is not None
+        entry = present = entries.look_up(address, settings)
         if entry is None:
             trust.check_cache(settings.cache_directory, settings)
             with publish.building(address, settings, reporter, publish.IMPORT) as directory:
-                image = directory / entries.IMAGE
-                with storage_errors(f"copy {path} to {image}"), image.open("wb") as target:
-                    _refuse(path, one_file.check(bundle, stream, reporter, target))
-                _refuse(path, recipe_problems(image, address, settings))
-                papers = bundle.papers
-                entry = publish.publish(
-                    directory, address, papers.manifest_text, papers.lock_text, settings
-                )
-        else:
+                # Another process may have been faster.
+                present = entries.look_up(address, settings)
+                entry = present or _taken(bundle, stream, path, directory, settings, reporter)
+        if present is not None:
             with storage_errors(f"read {path}"):
                 _refuse(path, one_file.check(bundle, stream, reporter))
     reporter.finish()
-    if not present:
+    if present is None:
         signing.add_to_ours(entry, settings, reporter)
-    return Moved(entry, path, bundle.size, time.monotonic() - start, present)
+    return Moved(entry, path, bundle.size, time.monotonic() - start, present is not None)
+
+
+def _taken(
+    bundle: Bundle,
+    stream: BinaryIO,
+    path: Path,
+    directory: Path,
+    settings: Settings,
+    reporter: Reporter,
+) -> Entry:
+    """Copy the image of a file into a builder's directory, check it, and publish it."""
+    papers, image = bundle.papers, directory / entries.IMAGE
+    with storage_errors(f"copy {path} to {image}"), image.open("wb") as target:
+        _refuse(path, one_file.check(bundle, stream, reporter, target))
+    _refuse(path, recipe_problems(image, papers.address, settings))
+    text, lock = papers.manifest_text, papers.lock_text
+    return publish.publish(directory, papers.address, text, lock, settings)
 
 
 def import_plan(path: Path, settings: Settings) -> list[str]:
     """Return what receive() would do, after a look at the papers in the file; raises the same."""
-    with storage_errors(f"read {path}"):
-        stream = open_regular(path)
-    with stream:
+    with storage_errors(f"read {path}"), open_regular(path) as stream:
         address = read_bundle(stream, path).papers.address
     entry = entries.look_up(address, settings)
     if entry is not None:

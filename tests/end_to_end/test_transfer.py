@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 import xxhash
+from filelock import FileLock
 
+from condainer.cache import publish
 from condainer.cache.one_file import LENGTH
 from condainer.lock.address import address_of
 from condainer.lock.explicit import parse_explicit
@@ -85,6 +87,26 @@ def test_an_exported_image_is_imported_elsewhere_with_the_same_bytes(
     assert "Already there" in other.cnd("import", str(bundle)).stderr
     assert tree(other.cache) == before
     assert project.cnd("import", str(bundle)).stdout == ""
+
+
+def test_an_import_that_waited_uses_what_another_has_brought(
+    other: Project, built: Any, bundle: Path
+) -> None:
+    entry = Path(built["image"]).parent
+    publish.prepare(other.cache)
+    with FileLock(other.cache / "locks" / f"{built['address']}.lock"):
+        waiting = subprocess.Popen(
+            [sys.executable, "-m", "condainer", "import", "--json", str(bundle)],
+            cwd=other.path,
+            env=other.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert waiting.stderr is not None
+        assert any("Waiting for" in line for line in waiting.stderr)
+        shutil.copytree(entry, other.cache / "images" / built["address"][:2] / built["address"])
+    assert json.loads(waiting.communicate()[0])["present"]
 
 
 def test_tools_that_read_squashfs_read_an_exported_file(
