@@ -36,7 +36,8 @@ def login(url: str) -> Login | None:
         password = os.environ.get(f"UV_INDEX_{variable}_PASSWORD") if name else None
         if user or password:
             return user or "", password or ""
-        if parts.username and parts.password:
+        # A token can have an empty password behind it; without any, a netrc or keyring has that.
+        if parts.username and parts.password is not None:
             return unquote(parts.username), unquote(parts.password)
     return None
 

@@ -453,6 +453,14 @@ def test_a_login_is_for_its_server_only(monkeypatch: pytest.MonkeyPatch) -> None
         assert credentials.login(url) is None
 
 
+def test_a_token_may_have_an_empty_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UV_INDEX_URL", "https://to%2Fken:@index.example/simple")
+    assert credentials.login("https://index.example/files/x.whl") == ("to/ken", "")
+    # Its password stands in a netrc or keyring.
+    monkeypatch.setenv("UV_INDEX_URL", "https://anna@index.example/simple")
+    assert credentials.login("https://index.example/files/x.whl") is None
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
