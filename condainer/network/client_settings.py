@@ -36,9 +36,9 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
     for line in site.ignored:
         warn_once(line, reporter)
     for scheme, url in site.proxies:
-        variable = f"{scheme}_proxy"
-        if not any(os.environ.get(name) for name in (variable, variable.upper(), "ALL_PROXY")):
-            os.environ[variable] = url
+        names = (f"{scheme}_proxy", "all_proxy")
+        if not any(os.environ.get(name) or os.environ.get(name.upper()) for name in names):
+            os.environ[f"{scheme}_proxy"] = url
     authorities = next((os.environ[name] for name in AUTHORITIES if os.environ.get(name)), "")
     if path := authorities or site.certificates:
         variables = (

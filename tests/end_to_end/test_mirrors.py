@@ -76,6 +76,19 @@ def test_a_plain_proxy(
         assert any(path.startswith("http://site.invalid/") for path in proxy.asked)
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "ALL_PROXY", "all_proxy"])
+def test_a_proxy_of_the_user_stays(
+    make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path, variable: str
+) -> None:
+    with flaky.serve() as server, flaky.proxy(server) as proxy:
+        flaky.add_channel(server, channel)
+        (isolated_user / ".condarc").write_text(
+            "channel_alias: http://site.invalid\nproxy_servers: {http: 'http://127.0.0.1:9'}\n"
+        )
+        fresh(make_project, tmp_path, **{variable: proxy.url}).cnd("fetch")
+        assert any(path.startswith("http://site.invalid/") for path in proxy.asked)
+
+
 def test_a_hit_reads_no_condarc(make_project: Any, isolated_user: Path) -> None:
     project = make_project()
     project.cnd("build")

@@ -161,6 +161,7 @@ CLEAN = (
         "HTTP_PROXY",
         "HTTPS_PROXY",
         "ALL_PROXY",
+        "all_proxy",
         "NO_PROXY",
         "no_proxy",
     ),
