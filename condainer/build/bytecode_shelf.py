@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +19,11 @@ import xxhash
 
 from condainer.system.files import published_file
 
-FORMAT = b"condainer-compiled 2\n"
+FORMAT = b"condainer-compiled 3\n"
 # Bytes of XXH3-128: only we write there, so it need not detect more than damage.
 DIGEST = 16
-# Bytes before the index: the format, the index's length, and its digest.
-HEAD = len(FORMAT) + 8 + DIGEST
 # Byte code in parts, one after the other: megabytes are not copied to change a few bytes.
 Pieces = tuple[bytes | memoryview, ...]
-# Source, sha256, target, size of the code or -1, and where the prefix begins in it.
-Row = tuple[str, str, str, int, int]
 # marshal's short strings, interned or not, without the flag that others refer to them.
 SHORT = frozenset(b"zZ")
 REFERENCED = 0x80
@@ -98,8 +93,9 @@ def for_prefix(module: Module, old: str, new: str) -> Pieces | None:
 def write(path: Path, shelf: Shelf) -> None:
     """Keep modules; the file appears whole, and ends with the digest of all before.
 
-    By that, readers notice what a crash has damaged, so nobody waits for the disk. Raises OSError
-    when it cannot be written.
+    Behind the format comes a line of JSON, then the byte code of all modules. By the digest,
+    readers notice what a crash has damaged, so nobody waits for the disk. Raises OSError when it
+    cannot be written.
     """
     rows = [
         [m.source, m.sha256, m.target, -1 if m.code is None else len(m.code), m.at]
@@ -110,15 +106,10 @@ def write(path: Path, shelf: Shelf) -> None:
     total = xxhash.xxh3_128()
     path.parent.mkdir(parents=True, exist_ok=True)
     with published_file(path, 0o644, durable=False) as stream:
-        for piece in (head(index), index, *codes):
+        for piece in (FORMAT, index, b"\n", *codes):
             total.update(piece)
             stream.write(piece)
         stream.write(total.digest())
-
-
-def head(index: bytes) -> bytes:
-    """Return what a shelf begins with, which vouches for the index behind it."""
-    return FORMAT + len(index).to_bytes(8, "big") + xxhash.xxh3_128_digest(index)
 
 
 def add(path: Path, new: Sequence[Module], prefix: str) -> None:
@@ -142,34 +133,21 @@ def add(path: Path, new: Sequence[Module], prefix: str) -> None:
 def read(path: Path) -> Shelf | None:
     """Return the kept modules of a package, or None if there are none that are undamaged."""
     try:
-        content = memoryview(path.read_bytes())
+        content = path.read_bytes()
     except OSError:
         return None
-    body, digest = content[:-DIGEST], content[-DIGEST:]
-    end = HEAD + length_of_index(bytes(body[:HEAD]))
-    if end > len(body) or xxhash.xxh3_128_digest(body) != digest:
+    body = memoryview(content)[:-DIGEST]
+    if not content.startswith(FORMAT) or xxhash.xxh3_128_digest(body) != content[-DIGEST:]:
         return None
     # It is what we wrote, to the byte; so it is taken at its word.
-    prefix, rows = parsed(bytes(body[HEAD:end]))
-    codes, modules = body[end:], []
-    for source, sha256, target, size, at in rows:
+    end = content.index(b"\n", len(FORMAT))
+    index = json.loads(content[len(FORMAT) : end])
+    codes, modules = body[end + 1 :], []
+    for source, sha256, target, size, at in index["modules"]:
         code = None if size < 0 else codes[:size]
         codes = codes[max(size, 0) :]
         modules.append(Module(source, sha256, target, code, at))
-    return Shelf(prefix, tuple(modules))
-
-
-def length_of_index(beginning: bytes) -> int:
-    """Return how long the index behind the head of a file is; more than any if that is none."""
-    if len(beginning) < HEAD or not beginning.startswith(FORMAT):
-        return sys.maxsize
-    return int.from_bytes(beginning[len(FORMAT) : -DIGEST], "big")
-
-
-def parsed(index: bytes) -> tuple[str, list[Row]]:
-    """Return the prefix that modules were compiled for, and a row for each: all but its code."""
-    content = json.loads(index)
-    return str(content["prefix"]), content["modules"]
+    return Shelf(index["prefix"], tuple(modules))
 
 
 def _moved(module: Module, old: str, new: str) -> Module | None:

@@ -18,12 +18,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
-
-import xxhash
 
 from condainer.build import bytecode_shelf
-from condainer.build.bytecode_shelf import Module
 from condainer.build.compile_tree import end_with_parent, start_worker
 
 SHELVES = "shelves"
@@ -32,61 +28,31 @@ SHELVES = "shelves"
 Written = tuple[str, str, str, "str | None"]
 
 
-class Damaged(Exception):
-    """A shelf is not what was written."""
-
-
 def unshelve(shelf: Path, directory: Path, prefix: str) -> list[Written] | None:
     """Write the modules of a shelf below a directory, for a prefix; None if it is damaged.
 
-    What was written of a damaged one is worth nothing. Modules whose path gets too long are left
-    out. Raises OSError when the disk does not take it.
+    Modules whose path gets too long are left out. Raises OSError when the disk does not take it.
     """
-    try:
-        with open(shelf, "rb", buffering=0) as stream:
-            return _unshelve(stream, directory, prefix)
-    except (Damaged, FileNotFoundError, IsADirectoryError):
+    kept = bytecode_shelf.read(shelf)
+    if kept is None:
         return None
-
-
-def _unshelve(stream: BinaryIO, directory: Path, prefix: str) -> list[Written]:
-    size = os.fstat(stream.fileno()).st_size
-    beginning = stream.read(bytecode_shelf.HEAD)
-    length = bytecode_shelf.length_of_index(beginning)
-    if length > size:
-        raise Damaged
-    index = stream.read(length)
-    if beginning != bytecode_shelf.head(index):
-        raise Damaged
-    old, rows = bytecode_shelf.parsed(index)
-    total = xxhash.xxh3_128(beginning + index)
-    # One place for all: new memory costs more than to read what is in the page cache.
-    buffer = memoryview(bytearray(max((0, *(row[3] for row in rows)))))
     written: list[Written] = []
     folders: set[str] = set()
-    for source, sha256, target, size, at in rows:
-        if size < 0:
-            written.append((source, sha256, target, None))
+    for module in kept.modules:
+        if module.code is None:
+            written.append((module.source, module.sha256, module.target, None))
             continue
-        code = buffer[:size]
-        if stream.readinto(code) != size:  # type: ignore[attr-defined]
-            raise Damaged
-        total.update(code)
-        pieces = bytecode_shelf.for_prefix(Module(source, sha256, target, code, at), old, prefix)
+        pieces = bytecode_shelf.for_prefix(module, kept.prefix, prefix)
         if pieces is None:
             continue
-        path = f"{directory}/{target}"
+        path = f"{directory}/{module.target}"
         folder = os.path.dirname(path)
         if folder not in folders:
             os.makedirs(folder, exist_ok=True)
             folders.add(folder)
         _write(path, pieces)
-        digest = hashlib.sha256()
-        for piece in pieces:
-            digest.update(piece)
-        written.append((source, sha256, target, digest.hexdigest()))
-    if stream.read() != total.digest():
-        raise Damaged
+        digest = hashlib.sha256(b"".join(pieces)).hexdigest()
+        written.append((module.source, module.sha256, module.target, digest))
     return written
 
 
@@ -111,7 +77,7 @@ def _work(directory: Path, prefix: str, shelves: Sequence[tuple[int, Path]]) -> 
 
 def _shares(shelves: Sequence[Path], workers: int) -> Iterator[list[tuple[int, Path]]]:
     """Yield what each worker does: about the same number of bytes."""
-    sizes = {n: _size(shelf) for n, shelf in enumerate(shelves)}
+    sizes = {n: s.stat().st_size if s.is_file() else 0 for n, s in enumerate(shelves)}
     shares: list[list[tuple[int, Path]]] = [[] for _ in range(workers)]
     loads = [0] * workers
     for number in sorted(sizes, key=lambda n: -sizes[n]):
@@ -119,13 +85,6 @@ def _shares(shelves: Sequence[Path], workers: int) -> Iterator[list[tuple[int, P
         loads[least] += sizes[number]
         shares[least].append((number, shelves[number]))
     yield from (share for share in shares if share)
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def main(arguments: Sequence[str]) -> int:
