@@ -7,7 +7,6 @@ installers do not meet it meanwhile, and the order of both does not show.
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import shutil
@@ -125,36 +124,15 @@ def _move(
 ) -> None:
     """Move the byte code of modules, whole directories where all that is in one fits."""
     wanted = {row[2] for row in fitting if row[3] is not None}
-    present = sorted({row[2] for row in written if row[3] is not None}, key=_folder)
-    for folder, group in groupby(present, _folder):
+    present = sorted({row[2] for row in written if row[3] is not None}, key=os.path.dirname)
+    for folder, group in groupby(present, os.path.dirname):
         targets = list(group)
         chosen = [target for target in targets if target in wanted]
         if chosen == targets and not os.path.lexists(prefix / folder):
-            _rename(source / folder, prefix / folder)
+            shutil.move(source / folder, prefix / folder)
         elif chosen:
             (prefix / folder).mkdir(parents=True, exist_ok=True)
             for target in chosen:
-                # In the place of what is a hard link into the package cache, too.
-                _rename(source / target, prefix / target)
-
-
-def _folder(target: str) -> str:
-    return os.path.dirname(target)
-
-
-def _rename(source: Path, target: Path) -> None:
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        # Without a namespace, the prefix is not beside our own directory.
-        _copy(source, target)
-
-
-def _copy(source: Path, target: Path) -> None:
-    if source.is_dir():
-        shutil.copytree(source, target)
-        return
-    target.unlink(missing_ok=True)
-    shutil.copyfile(source, target)
+                # It may be a hard link into the package cache.
+                (prefix / target).unlink(missing_ok=True)
+                shutil.move(source / target, prefix / target)
