@@ -11,7 +11,7 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from condainer.build import bytecode_shelf, own_sources
@@ -23,7 +23,7 @@ from condainer.packages.linked_files import Vouched
 from condainer.settings.config import Settings
 from condainer.system import process
 from condainer.system.errors import BuildError, StorageError
-from condainer.system.files import storage_error_told
+from condainer.system.files import remove_tree, storage_error_told
 from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 
@@ -38,18 +38,43 @@ INTERPRETER = re.compile(r"(python|pypy.*|graalpy.*)$")
 
 
 @dataclass(frozen=True)
-class Prefix:
-    """A prefix in the making: where it is, where it will be, and how its programs are run."""
+class Stage:
+    """A private directory that becomes the root of an image, whose place is `prefix`.
+
+    `runner` begins the command line of anything that has to see the directory at the prefix.
+    `digests` are sha256 of files below the directory, as far as they are known already, and `size`
+    is how many bytes its files have.
+    """
 
     directory: Path
-    final: Path
+    prefix: Path
     scratch: Path
     runner: tuple[str, ...]
-    environment: Mapping[str, str]
+    digests: Mapping[str, str] = field(default_factory=dict)
+    size: int = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that are the same for every builder, so that they cannot show."""
+        return {
+            "HOME": str(self.scratch),
+            "TMPDIR": str(self.scratch),
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            # Byte code must not depend on the hash seed of the process that compiled it.
+            "PYTHONHASHSEED": "0",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "PYTHONNOUSERSITE": "1",
+        }
+
+    def discard(self) -> None:
+        """Delete what was staged ahead of time; what is left of it goes with the context."""
+        for item in self.directory.iterdir():
+            remove_tree(item) if item.is_dir() else item.unlink()
 
 
 def compile_all(
-    prefix: Prefix,
+    stage: Stage,
     lock: Lock,
     ready: Prepared,
     vouched: Mapping[str, Vouched],
@@ -62,31 +87,30 @@ def compile_all(
     files. Raises BuildError when compiling fails, StorageError when the disk does not take it,
     OSError.
     """
-    libraries = libraries_of(prefix.directory)
-    if not (prefix.directory / "bin" / "python").exists() or not libraries:
+    libraries = libraries_of(stage.directory)
+    if not (stage.directory / "bin" / "python").exists() or not libraries:
         return {}
-    if _version(libraries[-1]) < LEAST_VERSION:
+    version = tuple(int(part) for part in re.findall(r"\d+", libraries[-1].name))
+    if version < LEAST_VERSION:
         reporter.warn("Python before 3.7 cannot load such .pyc files; modules are not compiled")
         return {}
     reporter.step("Compiling Python modules", "files")
     digests = {
         source: vouched[source].sha256
         if source in vouched and vouched[source].is_of(status)
-        else _sha256(prefix.directory, source)
-        for source, status in _sources(prefix.directory, libraries)
+        else _sha256(stage.directory, source)
+        for source, status in _sources(stage.directory, libraries)
     }
     ready.wait(reporter)
-    shelves = ready.put(
-        prefix.directory, digests, lambda s: bool(_ByteCode(prefix.directory).of(s))
-    )
+    shelves = ready.put(stage.directory, digests, lambda s: bool(_ByteCode(stage.directory).of(s)))
     restored = {source for one in shelves if one is not None for source in one.sources}
     rest = [source for source in digests if source not in restored]
     reporter.progress(len(restored), len(digests))
-    _compile(prefix, rest, len(digests), settings, reporter)
+    _compile(stage, rest, len(digests), settings, reporter)
     if ready.places and (rest or None in shelves):
         places = ready.places
         missing = {package for package, one in zip(places, shelves, strict=True) if one is None}
-        _keep(prefix, digests, rest, places, missing, lock, reporter)
+        _keep(stage, digests, rest, places, missing, lock, reporter)
     return {
         **digests,
         **{k: v for one in shelves if one is not None for k, v in one.digests.items()},
@@ -98,10 +122,6 @@ def libraries_of(directory: Path) -> list[Path]:
     directories = (path for path in directory.glob("lib/python3.*") if path.is_dir())
     # conda-forge's python comes with a second name for its library: a link.
     return sorted(path for path in directories if not path.is_symlink())
-
-
-def _version(library: Path) -> tuple[int, ...]:
-    return tuple(int(part) for part in re.findall(r"\d+", library.name))
 
 
 def _sources(directory: Path, libraries: Sequence[Path]) -> Iterator[tuple[str, os.stat_result]]:
@@ -151,7 +171,7 @@ def places_of(lock: Lock, settings: Settings) -> dict[str, Path]:
 
 
 def _compile(
-    prefix: Prefix, sources: Sequence[str], total: int, settings: Settings, reporter: Reporter
+    stage: Stage, sources: Sequence[str], total: int, settings: Settings, reporter: Reporter
 ) -> None:
     """Compile under the interpreter of the environment; it sees the prefix where it will be."""
     if not sources:
@@ -161,22 +181,22 @@ def _compile(
     def on_line(line: str) -> None:
         reporter.progress(before + int(line.partition(" ")[0]), total)
 
-    (prefix.scratch / "compile_tree.py").write_bytes(COMPILER.read_bytes())
-    listed = prefix.scratch / "sources"
-    listed.write_bytes(b"".join(os.fsencode(prefix.final / name) + b"\0" for name in sources))
-    command = [str(prefix.final / "bin" / "python"), *FLAGS]
-    arguments = [str(prefix.scratch / "compile_tree.py"), str(settings.jobs), str(listed)]
+    (stage.scratch / "compile_tree.py").write_bytes(COMPILER.read_bytes())
+    listed = stage.scratch / "sources"
+    listed.write_bytes(b"".join(os.fsencode(stage.prefix / name) + b"\0" for name in sources))
+    command = [str(stage.prefix / "bin" / "python"), *FLAGS]
+    arguments = [str(stage.scratch / "compile_tree.py"), str(settings.jobs), str(listed)]
     try:
-        process.run([*prefix.runner, *command, *arguments], env=prefix.environment, on_line=on_line)
+        process.run([*stage.runner, *command, *arguments], env=stage.environment, on_line=on_line)
     except CommandFailed as error:
-        doing = f"compile Python modules in {prefix.directory}"
+        doing = f"compile Python modules in {stage.directory}"
         raise storage_error_told(doing, error.reason) or BuildError(
             f"Compiling the Python modules failed: {error.reason}"
         ) from None
 
 
 def _keep(
-    prefix: Prefix,
+    stage: Stage,
     digests: Mapping[str, str],
     compiled: Collection[str],
     places: Mapping[str, Path],
@@ -186,23 +206,23 @@ def _keep(
 ) -> None:
     """Put what was compiled of packages on their shelves; a cache that cannot be written stays."""
     fresh = frozenset(compiled)
-    codes = _ByteCode(prefix.directory)
+    codes = _ByteCode(stage.directory)
     try:
-        if not missing and all(_module(prefix, s, digests, codes) is None for s in compiled):
+        if not missing and all(_module(stage, s, digests, codes) is None for s in compiled):
             # Such as a module that holds the prefix: it is compiled in each build.
             return
-        for sha256, sources in own_sources.of_packages(prefix.directory, lock, digests):
+        for sha256, sources in own_sources.of_packages(stage.directory, lock, digests):
             if sha256 in places:
-                modules = (_module(prefix, s, digests, codes) for s in sources if s in fresh)
+                modules = (_module(stage, s, digests, codes) for s in sources if s in fresh)
                 new = [module for module in modules if module is not None]
                 if new or sha256 in missing:
-                    bytecode_shelf.add(places[sha256], new, str(prefix.final))
+                    bytecode_shelf.add(places[sha256], new, str(stage.prefix))
     except (OSError, StorageError) as error:
         reporter.warn(f"Compiled modules cannot be kept in the package cache: {error}")
 
 
 def _module(
-    prefix: Prefix, source: str, digests: Mapping[str, str], compiled: _ByteCode
+    stage: Stage, source: str, digests: Mapping[str, str], compiled: _ByteCode
 ) -> Module | None:
     """Return a module as it is kept, or None where that is not possible."""
     if source not in digests:
@@ -211,8 +231,8 @@ def _module(
     if len(targets) > 1:
         return None
     target = targets[0] if targets else ""
-    code = (prefix.directory / target).read_bytes() if targets else None
-    return bytecode_shelf.kept(source, digests[source], target, code, str(prefix.final))
+    code = (stage.directory / target).read_bytes() if targets else None
+    return bytecode_shelf.kept(source, digests[source], target, code, str(stage.prefix))
 
 
 class _ByteCode:

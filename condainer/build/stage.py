@@ -8,10 +8,11 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from condainer.build import mark, modules, needs, normalise, prepared
+from condainer.build.modules import Stage
 from condainer.build.prepared import Prepared
 from condainer.inputs.read import logins
 from condainer.lock.address import MARKED, OURS, Address
@@ -34,28 +35,6 @@ from condainer.system.process import CommandFailed
 from condainer.system.reporter import Reporter
 
 
-@dataclass(frozen=True)
-class Stage:
-    """A private directory that becomes the root of an image.
-
-    `runner` begins the command line of anything that has to see the directory at the prefix.
-    `digests` are sha256 of files below the directory, as far as they are known already, and `size`
-    is how many bytes its files have.
-    """
-
-    directory: Path
-    prefix: Path
-    scratch: Path
-    runner: tuple[str, ...]
-    digests: Mapping[str, str] = field(default_factory=dict)
-    size: int = 0
-
-    def discard(self) -> None:
-        """Delete what was staged ahead of time; what is left of it goes with the context."""
-        for item in self.directory.iterdir():
-            remove_tree(item) if item.is_dir() else item.unlink()
-
-
 @contextlib.contextmanager
 def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter) -> Iterator[Stage]:
     """Build the prefix of a lock, and remove all of it at the end, also after an error.
@@ -64,8 +43,12 @@ def staged(lock: Lock, address: Address, settings: Settings, reporter: Reporter)
     StorageError when the disk does not take it.
     """
     client_settings.prepare(settings, reporter)
+    where = settings.staging_directory
     with contextlib.ExitStack() as stack:
-        scratch = stack.enter_context(_scratch(settings))
+        with storage_errors(f"make a staging directory in {where}"):
+            where.mkdir(parents=True, exist_ok=True)
+            reclaim(where)
+            scratch = stack.enter_context(claimed_directory(where, STAGE))
         places = modules.places_of(lock, settings)
         with (
             prepared.preparing(places, address.prefix, scratch, settings.jobs) as ready,
@@ -141,10 +124,7 @@ def _fill(
             forbidden.demand_licenses(licenses, str(settings.project), settings)
         _describe(stage, lock, address)
         normalise.metadata(stage.directory, stage.prefix)
-        place = modules.Prefix(
-            stage.directory, stage.prefix, stage.scratch, stage.runner, _bare(stage)
-        )
-        digests = modules.compile_all(place, lock, ready, linked.vouched, settings, reporter)
+        digests = modules.compile_all(stage, lock, ready, linked.vouched, settings, reporter)
         if address.recipe >= MARKED:
             mark.unchangeable(stage.directory, modules.libraries_of(stage.directory))
         return _finished(replace(stage, digests=digests), linked.vouched)
@@ -176,18 +156,6 @@ def _describe(stage: Stage, lock: Lock, address: Address) -> None:
     state = {"version": 1, "env_vars": dict(lock.variables)}
     text = json.dumps(state, ensure_ascii=False, sort_keys=True)
     normalise.replace(stage.directory / "conda-meta" / "state", f"{text}\n")
-
-
-@contextlib.contextmanager
-def _scratch(settings: Settings) -> Iterator[Path]:
-    """Make the private directory of a build."""
-    where = settings.staging_directory
-    with contextlib.ExitStack() as stack:
-        with storage_errors(f"make a staging directory in {where}"):
-            where.mkdir(parents=True, exist_ok=True)
-            reclaim(where)
-            scratch = stack.enter_context(claimed_directory(where, STAGE))
-        yield scratch
 
 
 @contextlib.contextmanager
@@ -253,7 +221,7 @@ def _run_post_link_scripts(
     for number, (package, script) in enumerate(scripts, 1):
         name, version, build = package.parts
         environment = {
-            **_bare(stage),
+            **stage.environment,
             "PREFIX": str(stage.prefix),
             "PKG_NAME": name,
             "PKG_VERSION": version,
@@ -268,17 +236,3 @@ def _run_post_link_scripts(
                 "`post_link_scripts: false` in condainer.yml builds without them.",
             ) from None
         reporter.progress(number, len(scripts))
-
-
-def _bare(stage: Stage) -> dict[str, str]:
-    """Return an environment that is the same for every builder, so that it cannot show."""
-    return {
-        "HOME": str(stage.scratch),
-        "TMPDIR": str(stage.scratch),
-        "LANG": "C.UTF-8",
-        "PATH": "/usr/local/bin:/usr/bin:/bin",
-        # Byte code must not depend on the hash seed of the process that compiled it.
-        "PYTHONHASHSEED": "0",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONNOUSERSITE": "1",
-    }

@@ -70,11 +70,11 @@ def test_packages_are_found_by_what_installers_record(tmp_path: Path) -> None:
     }
 
 
-def prefix(tmp_path: Path, text: str = "X = 1\n") -> tuple[modules.Prefix, dict[str, str]]:
+def prefix(tmp_path: Path, text: str = "X = 1\n") -> tuple[modules.Stage, dict[str, str]]:
     directory = tmp_path / "prefix"
     directory.mkdir()
     (directory / "m.py").write_text(text)
-    place = modules.Prefix(directory, Path("/new"), tmp_path, (), {})
+    place = modules.Stage(directory, Path("/new"), tmp_path, ())
     return place, {"m.py": hashlib.sha256(text.encode()).hexdigest()}
 
 
