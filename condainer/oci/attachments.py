@@ -27,5 +27,4 @@ def attach(client: Client, attachment: Attachment, subject: Descriptor) -> None:
     client.upload(digest, len(content), io.BytesIO(content))
     client.upload(EMPTY.digest, EMPTY.size, io.BytesIO(EMPTY_CONTENT))
     layer = Descriptor(attachment.media_type, digest, len(content), attachment.title)
-    manifest = image_manifest.write_referrer(subject, [layer], attachment.artifact_type)
-    client.put_referrer(manifest, subject.digest, attachment.artifact_type)
+    client.put_referrer(subject, layer, attachment.artifact_type)

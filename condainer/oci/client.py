@@ -186,17 +186,17 @@ class Client:
             return self._index(_fallback_tag(digest))
         return referrers
 
-    def put_referrer(self, content: bytes, subject: str, artifact_type: str) -> str:
-        """Store a manifest that refers to another one, and return its digest.
+    def put_referrer(self, subject: Descriptor, layer: Descriptor, artifact_type: str) -> None:
+        """Store a manifest that refers to another one, `subject`, and holds a file.
 
-        Parameters: `subject` is the digest of the other one. If the registry does not list
-        referrers itself, they are in an index with a tag of its own, as the specification says.
+        If the registry does not list referrers itself, they are in an index with a tag of its own,
+        as the specification says.
         """
+        content = image_manifest.write_referrer(subject, layer, artifact_type)
         item = image_manifest.describe(content, artifact_type)
         headers = self.put_manifest(item.digest, content, image_manifest.MANIFEST_TYPE)
         if "OCI-Subject" not in headers:
-            self.add_to_index(_fallback_tag(subject), item)
-        return item.digest
+            self.add_to_index(_fallback_tag(subject.digest), item)
 
     def add_to_index(
         self, tag: str, item: Descriptor, stays: Callable[[Descriptor], bool] = lambda other: True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,15 +59,6 @@ class ImageManifest:
     lock: Descriptor
 
 
-@dataclass(frozen=True)
-class Referrer:
-    """A manifest that refers to another, such as a signature: its kind, that one, and its files."""
-
-    artifact_type: str
-    subject: str
-    layers: tuple[Descriptor, ...]
-
-
 EMPTY_CONTENT = b"{}"
 EMPTY = Descriptor(EMPTY_TYPE, f"sha256:{hashlib.sha256(EMPTY_CONTENT).hexdigest()}", 2)
 
@@ -78,27 +70,20 @@ def digest_of(content: bytes) -> str:
 
 def describe(manifest: bytes, artifact_type: str = "", subdir: str = "") -> Descriptor:
     """Return the descriptor of the text of a manifest."""
-    return Descriptor(
-        MANIFEST_TYPE,
-        digest_of(manifest),
-        len(manifest),
-        artifact_type=artifact_type,
-        subdir=subdir,
-    )
+    return Descriptor(MANIFEST_TYPE, digest_of(manifest), len(manifest), "", artifact_type, subdir)
 
 
 def of_files(
     squashfs: tuple[str, int], manifest: tuple[str, int], lock: tuple[str, int]
 ) -> ImageManifest:
     """Return the manifest of an entry from sha256 (hexadecimal) and size of each of its files."""
-    return ImageManifest(
-        *(
-            Descriptor(media_type, f"sha256:{sha256}", size, title)
-            for (media_type, title), (sha256, size) in zip(
-                LAYERS, (squashfs, manifest, lock), strict=True
-            )
+    described = (
+        Descriptor(media_type, f"sha256:{sha256}", size, title)
+        for (media_type, title), (sha256, size) in zip(
+            LAYERS, (squashfs, manifest, lock), strict=True
         )
     )
+    return ImageManifest(*described)
 
 
 def write(image: ImageManifest) -> bytes:
@@ -106,11 +91,9 @@ def write(image: ImageManifest) -> bytes:
     return _manifest(IMAGE_TYPE, (image.squashfs, image.manifest, image.lock))
 
 
-def write_referrer(
-    subject: Descriptor, layers: Sequence[Descriptor], artifact_type: str = SIGNATURE_TYPE
-) -> bytes:
-    """Return the text of a manifest that refers to another one, and holds some files."""
-    return _manifest(artifact_type, layers, subject)
+def write_referrer(subject: Descriptor, layer: Descriptor, artifact_type: str) -> bytes:
+    """Return the text of a manifest that refers to another one, and holds a file."""
+    return _manifest(artifact_type, (layer,), subject)
 
 
 def write_index(descriptors: Sequence[Descriptor]) -> bytes:
@@ -130,27 +113,29 @@ def read(content: bytes, where: str) -> ImageManifest:
 
     Parameters: `where` names it in messages. Raises WrongContent for anything else.
     """
-    artifact_type, layers, _ = _Reader(where).manifest(content)
-    if artifact_type != IMAGE_TYPE:
-        raise _unfit(where, f"its artifactType is not {IMAGE_TYPE}")
-    if tuple((layer.media_type, layer.title) for layer in layers) != LAYERS:
-        names = ", ".join(title for _, title in LAYERS)
-        raise _unfit(where, f"its layers are not {names}, in this order")
+    with _refused(where):
+        document = _document(content, MANIFEST_TYPE)
+        config = _descriptor(document.get("config"), "config")
+        # OCI 1.0 has the media type of the configuration in the place of artifactType.
+        if _text(document.get("artifactType", config.media_type), "artifactType") != IMAGE_TYPE:
+            raise ValueError(f"its artifactType is not {IMAGE_TYPE}")
+        layers = _descriptors(document.get("layers"), "layers")
+        if tuple((layer.media_type, layer.title) for layer in layers) != LAYERS:
+            names = ", ".join(title for _, title in LAYERS)
+            raise ValueError(f"its layers are not {names}, in this order")
     return ImageManifest(*layers)
 
 
-def read_referrer(content: bytes, where: str) -> Referrer:
-    """Read a manifest that refers to another one; parameters and errors are those of read()."""
-    artifact_type, layers, subject = _Reader(where).manifest(content)
-    if not subject:
-        raise _unfit(where, "it has no subject")
-    return Referrer(artifact_type, subject, layers)
+def read_layers(content: bytes, where: str) -> tuple[Descriptor, ...]:
+    """Read what files any manifest holds; parameters and errors are those of read()."""
+    with _refused(where):
+        return _descriptors(_document(content, MANIFEST_TYPE).get("layers"), "layers")
 
 
 def read_index(content: bytes, where: str) -> tuple[Descriptor, ...]:
     """Read an index; parameters and errors are those of read()."""
-    reader = _Reader(where)
-    return reader.descriptors(reader.document(content, INDEX_TYPE).get("manifests"), "manifests")
+    with _refused(where):
+        return _descriptors(_document(content, INDEX_TYPE).get("manifests"), "manifests")
 
 
 def _manifest(
@@ -189,81 +174,81 @@ def _written(item: Descriptor) -> dict[str, Any]:
     return content
 
 
-class _Reader:
-    """Reads what any user may have pushed; it ignores unknown fields."""
+# What follows reads what any user may have pushed, and ignores unknown fields.
 
-    def __init__(self, where: str) -> None:
-        self.where = where
 
-    def document(self, content: bytes, media_type: str) -> Mapping[str, Any]:
-        if len(content) > LARGEST:
-            raise _unfit(self.where, f"it is larger than {LARGEST} bytes")
-        try:
-            document = json.loads(
-                content.decode("utf-8"),
-                object_pairs_hook=_unique,
-                parse_int=_number,
-                parse_constant=_number,
-            )
-        except (ValueError, RecursionError) as error:
-            reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-            raise _unfit(self.where, reason) from None
-        if not isinstance(document, dict) or document.get("schemaVersion") != 2:
-            raise _unfit(self.where, "it has not the schemaVersion 2")
-        if document.get("mediaType", media_type) != media_type:
-            raise _unfit(self.where, f"its mediaType is not {media_type}")
-        return document
+@contextmanager
+def _refused(where: str) -> Iterator[None]:
+    """Turn what reading raises into WrongContent that names what is read."""
+    try:
+        yield
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise WrongContent(
+            f"{where} is not what it should be: {reason}",
+            "It is not used. Push the image again.",
+        ) from None
 
-    def manifest(self, content: bytes) -> tuple[str, tuple[Descriptor, ...], str]:
-        """Return the artifact type, the layers and the digest of the subject of a manifest."""
-        document = self.document(content, MANIFEST_TYPE)
-        config = self.descriptor(document.get("config"), "config")
-        # OCI 1.0 has the media type of the configuration in the place of artifactType.
-        artifact_type = self.text(document.get("artifactType", config.media_type), "artifactType")
-        layers = self.descriptors(document.get("layers"), "layers")
-        subject = document.get("subject")
-        digest = self.descriptor(subject, "subject").digest if "subject" in document else ""
-        return artifact_type, layers, digest
 
-    def descriptors(self, value: Any, name: str) -> tuple[Descriptor, ...]:
-        if not isinstance(value, list) or len(value) > MOST:
-            raise _unfit(self.where, f"{name} is no list of up to {MOST}")
-        return tuple(self.descriptor(item, f"{name}[{n}]") for n, item in enumerate(value))
+def _document(content: bytes, media_type: str) -> Mapping[str, Any]:
+    if len(content) > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST} bytes")
+    document = json.loads(
+        content.decode("utf-8"),
+        object_pairs_hook=_unique,
+        parse_int=_number,
+        parse_constant=_number,
+    )
+    if not isinstance(document, dict) or document.get("schemaVersion") != 2:
+        raise ValueError("it has not the schemaVersion 2")
+    if document.get("mediaType", media_type) != media_type:
+        raise ValueError(f"its mediaType is not {media_type}")
+    return document
 
-    def descriptor(self, value: Any, name: str) -> Descriptor:
-        item = self.mapping(value, name)
-        digest = self.text(item.get("digest"), f"{name}.digest")
-        if not DIGEST.fullmatch(digest):
-            raise _unfit(self.where, f"{name}.digest is no sha256 digest")
-        size = item.get("size")
-        if type(size) is not int or size < 0:
-            raise _unfit(self.where, f"{name}.size is no number of bytes")
-        annotations = self.mapping(item.get("annotations") or {}, f"{name}.annotations")
-        platform = self.mapping(item.get("platform") or {}, f"{name}.platform")
-        return Descriptor(
-            self.text(item.get("mediaType"), f"{name}.mediaType"),
-            digest,
-            size,
-            self.text(annotations.get(TITLE, ""), f"{name}.annotations.{TITLE}"),
-            self.text(item.get("artifactType", ""), f"{name}.artifactType"),
-            self.subdir(platform, f"{name}.platform"),
-        )
 
-    def subdir(self, platform: Mapping[str, Any], name: str) -> str:
-        system = self.text(platform.get("os", ""), f"{name}.os")
-        architecture = self.text(platform.get("architecture", ""), f"{name}.architecture")
-        machines = {go: conda for conda, go in ARCHITECTURES.items()}
-        return f"{system}-{machines.get(architecture, architecture)}" if system else ""
+def _descriptors(value: Any, name: str) -> tuple[Descriptor, ...]:
+    if not isinstance(value, list) or len(value) > MOST:
+        raise ValueError(f"{name} is no list of up to {MOST}")
+    return tuple(_descriptor(item, f"{name}[{n}]") for n, item in enumerate(value))
 
-    def mapping(self, value: Any, name: str) -> Mapping[str, Any]:
-        if not isinstance(value, dict):
-            raise _unfit(self.where, f"{name} is no mapping")
-        return value
 
-    def text(self, value: Any, name: str) -> str:
-        if not isinstance(value, str) or not value.isprintable():
-            raise _unfit(self.where, f"{name} is no text")
-        return value
+def _descriptor(value: Any, name: str) -> Descriptor:
+    item = _mapping(value, name)
+    digest = _text(item.get("digest"), f"{name}.digest")
+    if not DIGEST.fullmatch(digest):
+        raise ValueError(f"{name}.digest is no sha256 digest")
+    size = item.get("size")
+    if type(size) is not int or size < 0:
+        raise ValueError(f"{name}.size is no number of bytes")
+    annotations = _mapping(item.get("annotations") or {}, f"{name}.annotations")
+    platform = _mapping(item.get("platform") or {}, f"{name}.platform")
+    return Descriptor(
+        _text(item.get("mediaType"), f"{name}.mediaType"),
+        digest,
+        size,
+        _text(annotations.get(TITLE, ""), f"{name}.annotations.{TITLE}"),
+        _text(item.get("artifactType", ""), f"{name}.artifactType"),
+        _subdir(platform, f"{name}.platform"),
+    )
+
+
+def _subdir(platform: Mapping[str, Any], name: str) -> str:
+    system = _text(platform.get("os", ""), f"{name}.os")
+    architecture = _text(platform.get("architecture", ""), f"{name}.architecture")
+    machines = {go: conda for conda, go in ARCHITECTURES.items()}
+    return f"{system}-{machines.get(architecture, architecture)}" if system else ""
+
+
+def _mapping(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} is no mapping")
+    return value
+
+
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"{name} is no text")
+    return value
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -278,10 +263,3 @@ def _number(text: str) -> int:
     if len(text) > DIGITS or not text.lstrip("-").isdecimal():
         raise ValueError("a number in it is too large")
     return int(text)
-
-
-def _unfit(where: str, reason: str) -> WrongContent:
-    return WrongContent(
-        f"{where} is not what it should be: {reason}",
-        "It is not used. Push the image again.",
-    )
