@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
 from condainer import __version__
@@ -55,6 +55,8 @@ PARALLEL = 8
 # The statuses below 500 after which the server may answer later.
 LATER = (408, 425, 429)
 DENIED = (401, 403, 404)
+# For transfers that nothing stops.
+NEVER = threading.Event()
 # A server that compresses an answer cannot resume it.
 HEADERS = {"User-Agent": f"condainer/{__version__}", "Accept-Encoding": "identity"}
 
@@ -109,7 +111,7 @@ class Received:
 
     Parameters: `least` and `most` are how many bytes it can have, as far as that is known;
     `progress` is told how many have come; `within` is the time in seconds for all of it; `wanted`
-    is its sha256, if that is known.
+    is its sha256, if that is known. `failure` is what the disk did not take, if anything.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class Received:
         self.stream.truncate()
         self.sha256 = Sha256Beside() if self.least >= LARGE else hashlib.sha256()
         self.size = 0
+        self.failure: OSError | None = None
         # From this the server can tell that it still has the same file.
         self.validator = ""
         self.kind = ""
@@ -151,14 +154,18 @@ class Received:
         """Add bytes; raises OSError for the disk, never for the network, and TooMuch."""
         if self.most is not None and self.size + len(data) > self.most:
             raise TooMuch(f"more than {self.most} bytes come")
-        self.stream.write(data)
+        try:
+            self.stream.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
         self.sha256.update(data)
         self.size += len(data)
         if self.progress is not None:
             self.progress(self.size)
 
 
-def fetch(url: str, received: Received, stop: threading.Event, soon: bool = False) -> None:
+def fetch(url: str, received: Received, stop: threading.Event = NEVER, soon: bool = False) -> None:
     """Get the whole file of an http or file URL.
 
     Parameters: with `soon`, it does not wait for a server that is away or busy. Raises Unavailable
@@ -168,14 +175,16 @@ def fetch(url: str, received: Received, stop: threading.Event, soon: bool = Fals
         _copy(url, received)
         return
     timeout, pace = (look_up(), IMPATIENT) if soon else (patience(), PATIENT)
-    fetch_by(functools.partial(_answer, url, timeout), received, stop, pace)
+    fetch_by(functools.partial(_answer, url, timeout), received, pace, stop)
 
 
-def fetch_by(get: Get, received: Received, stop: threading.Event, pace: Pace = PATIENT) -> None:
+def fetch_by(
+    get: Get, received: Received, pace: Pace = PATIENT, stop: threading.Event = NEVER
+) -> None:
     """Get a whole file that `get` asks for; raises as fetch()."""
 
     def attempt() -> None:
-        persist(lambda: receive(get, received, stop), stop, lambda: received.size, pace)
+        persist(lambda: receive(get, received, stop), lambda: received.size, pace, stop)
 
     attempt()
     if not received.whole and received.is_wrong:
@@ -186,9 +195,9 @@ def fetch_by(get: Get, received: Received, stop: threading.Event, pace: Pace = P
 
 def persist(
     attempt: Callable[[], T],
-    stop: threading.Event,
     gone: Callable[[], int] = lambda: 0,
     pace: Pace = PATIENT,
+    stop: threading.Event = NEVER,
 ) -> T:
     """Return what an attempt gives, trying again with growing waits while that may help.
 
@@ -206,10 +215,10 @@ def persist(
             if gone() > before:
                 failures, wait = 0, FIRST_WAIT
                 resumptions += 1
-            failures += 1
-            if problem.silent and gone() <= before:
+            elif problem.silent:
                 # Another try would wait as long again.
                 raise
+            failures += 1
             if not problem.again or failures >= tries or resumptions > RESUMPTIONS:
                 raise
             # Clients that were refused together must not come back together.
@@ -229,7 +238,7 @@ def _copy(url: str, received: Received) -> None:
             received.write(block)
 
 
-def receive(get: Get, received: Received, stop: threading.Event) -> None:
+def receive(get: Get, received: Received, stop: threading.Event = NEVER) -> None:
     """Ask once for what is missing of a file, and take what comes; raises as fetch()."""
     headers = dict(HEADERS)
     if received.size:
@@ -283,15 +292,7 @@ def _answer(url: str, timeout: tuple[float, float], headers: Mapping[str, str]) 
     """Ask for a file; if that is denied, ask again with a login of the keyring."""
 
     def get(auth: credentials.Login | None) -> Response:
-        ask = functools.partial(
-            session().get,
-            url,
-            headers=dict(headers),
-            stream=True,
-            timeout=timeout,
-            auth=_basic(auth) if auth else None,
-        )
-        return deadlines.answered(ask, timeout)
+        return ask("GET", url, timeout, headers=headers, auth=_basic(auth) if auth else None)
 
     if unset := credentials.unset(url):
         raise Unavailable(f"the environment variable {unset}, of the login, is unset")
@@ -300,6 +301,24 @@ def _answer(url: str, timeout: tuple[float, float], headers: Mapping[str, str]) 
         response.close()
         response = get(known)
     return response
+
+
+def ask(
+    method: str,
+    url: str,
+    timeout: tuple[float, float],
+    netrc: bool = True,
+    sending: deadlines.Sending | None = None,
+    **how: Any,
+) -> Response:
+    """Return the answer to a request, whose body is then read as it comes.
+
+    Parameters: those of session(), deadlines.answered() and, for the rest, of requests.
+    """
+    request = functools.partial(
+        session(netrc).request, method, url, stream=True, timeout=timeout, **how
+    )
+    return deadlines.answered(request, timeout, sending)
 
 
 def _keyring(url: str) -> credentials.Login | None:

@@ -14,7 +14,6 @@ import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -92,33 +91,28 @@ class Access:
             scope = f"repository:{self.repository.path}:{actions}"
         asked = {"service": parameters.get("service", ""), "scope": scope}
 
+        # https://distribution.github.io/distribution/spec/auth/oauth/
+        refresh = login.identity_token if login else ""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh, "client_id": "condainer"}
+
         def get(headers: Mapping[str, str]) -> Response:
-            session = http.session(netrc=False)
-            if login is not None and login.identity_token:
-                # https://distribution.github.io/distribution/spec/auth/oauth/
-                form = {"grant_type": "refresh_token", "refresh_token": login.identity_token}
-                ask = partial(session.post, data={**asked, **form, "client_id": "condainer"})
-                authorization = Authorization("")
-            else:
-                ask = partial(session.get, params=asked)
-                authorization = Authorization(_basic(login) if login else "")
-            timeout = http.patience(CONNECT)
-            request = partial(
-                ask,
+            return http.ask(
+                "POST" if refresh else "GET",
                 realm,
-                headers=dict(headers),
-                auth=authorization,
-                stream=True,
-                timeout=timeout,
+                http.patience(CONNECT),
+                netrc=False,
+                params=None if refresh else asked,
+                data={**asked, **form} if refresh else None,
+                headers=headers,
+                auth=Authorization(_basic(login) if login and not refresh else ""),
                 # Only the registry may name the server of its tokens.
                 allow_redirects=False,
             )
-            return deadlines.answered(request, timeout)
 
         content = io.BytesIO()
         received = http.Received(content, most=LARGEST_TOKEN, within=deadlines.SMALL)
         try:
-            http.receive(get, received, threading.Event())
+            http.receive(get, received)
         except http.Unavailable as error:
             if error.status in (400, *http.DENIED):
                 raise self.refused(f"{realm} answers {error.status}") from None

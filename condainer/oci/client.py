@@ -10,7 +10,7 @@ import io
 import json
 import random
 import re
-import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,13 +30,14 @@ from condainer.oci.errors import (
 )
 from condainer.oci.image_manifest import Descriptor
 from condainer.oci.repository import DIGEST, TAG, Repository
+from condainer.oci.upload import PUSH, Upload
 from condainer.system.text import printable
 from condainer.system.urls import origin
 
 if TYPE_CHECKING:
     from requests import Response
 
-PULL, PUSH = "pull", "pull,push"
+PULL = "pull"
 DOCKER_HUB = "registry-1.docker.io"
 MANIFESTS = f"{image_manifest.MANIFEST_TYPE}, {image_manifest.INDEX_TYPE}"
 # OpenSSL's errors for an answer without TLS.
@@ -64,14 +65,12 @@ class Manifest:
 class Client:
     """A repository; threads may share it, and it sends a login only to a registry that asks.
 
-    Parameters: `stop` ends a transfer with Unreachable. All methods raise RegistryError or its
-    kinds: Unreachable, LoginRefused, NotThere, WrongContent; and ConfigError for a damaged file of
-    logins.
+    All methods raise RegistryError or its kinds: Unreachable, LoginRefused, NotThere, WrongContent;
+    and ConfigError for a damaged file of logins.
     """
 
-    def __init__(self, repository: Repository, stop: threading.Event | None = None) -> None:
+    def __init__(self, repository: Repository) -> None:
         self.repository = repository
-        self.stop = stop or threading.Event()
         self._answered = False
 
     def manifest(self, reference: str, accept: str = MANIFESTS) -> Manifest:
@@ -88,7 +87,7 @@ class Client:
     def exists(self, digest: str) -> bool:
         """Tell whether the repository has a blob."""
         with self.errors(f"the blob {digest}"):
-            return http.persist(lambda: self.has(digest), self.stop, pace=self._pace)
+            return http.persist(lambda: self.has(digest), pace=self._pace)
 
     def has(self, digest: str) -> bool:
         """Tell whether the repository has a blob, asking once; raises http.Unavailable."""
@@ -111,9 +110,9 @@ class Client:
         """
         wanted = digest.removeprefix("sha256:")
         received = http.Received(stream, size, size, progress, within, wanted)
-        get = functools.partial(self._get, f"blobs/{_checked(digest)}")
+        place = f"blobs/{_checked(digest)}"
         with self.errors(f"the blob {digest}"):
-            http.fetch_by(get, received, self.stop)
+            http.fetch_by(lambda headers: self.ask("GET", place, headers=headers), received)
         if received.is_wrong:
             raise self._wrong(f"the blob {digest}", f"sha256:{received.sha256.hexdigest()}", digest)
 
@@ -134,12 +133,10 @@ class Client:
 
         Parameters are those of blob(). Raises OSError when the file cannot be read.
         """
-        from condainer.oci.upload import Upload
-
         upload = Upload(self, digest, size, stream, progress)
         try:
             with self.errors(f"the blob {digest}"):
-                return http.persist(upload.attempt, self.stop, lambda: upload.there)
+                return http.persist(upload.attempt, lambda: upload.there)
         except BaseException:
             upload.cancel()
             raise
@@ -149,10 +146,10 @@ class Client:
         place, headers = f"manifests/{_checked(reference)}", {"Content-Type": media_type}
 
         def attempt() -> Mapping[str, str]:
-            return self.ask("PUT", place, (201,), PUSH, headers, lambda: content).headers
+            return self.ask("PUT", place, (201,), PUSH, headers, content).headers
 
         with self.errors(f"the manifest of {reference}"):
-            return http.persist(attempt, self.stop, pace=self._pace)
+            return http.persist(attempt, pace=self._pace)
 
     def tags(self) -> list[str]:
         """Return all tags of the repository."""
@@ -166,7 +163,9 @@ class Client:
         tags: list[str] = []
         with self.errors("the list of tags"):
             for content in self._pages(place, "application/json"):
-                names = self._json(content).get("tags") or []
+                names = None
+                with suppress(ValueError, RecursionError, AttributeError):
+                    names = json.loads(content).get("tags") or []
                 if not isinstance(names, list) or not all(isinstance(tag, str) for tag in names):
                     raise self._unlike("the list of tags")
                 # _checked() refuses others.
@@ -211,7 +210,7 @@ class Client:
                 return
             content = image_manifest.write_index([*filter(stays, listed), item])
             self.put_manifest(tag, content, image_manifest.INDEX_TYPE)
-            self.stop.wait(random.uniform(*SETTLING))
+            time.sleep(random.uniform(*SETTLING))
         raise RegistryError(
             f"{self.repository}: others keep writing the tag {tag}", "Try again later."
         )
@@ -261,7 +260,7 @@ class Client:
         expected: tuple[int, ...] = (),
         actions: str = PULL,
         headers: Mapping[str, str] | None = None,
-        body: Callable[[], Any] | None = None,
+        body: Any = None,
         timeout: tuple[float, float] | None = None,
     ) -> Response:
         """Ask once, and again with a login if the registry wants one.
@@ -273,22 +272,19 @@ class Client:
         limits = timeout or http.patience(access.CONNECT)
 
         def send(authorization: str) -> Response:
-            content = body() if body else None
-            request = functools.partial(
-                http.session(netrc=False).request,
+            return http.ask(
                 method,
                 url,
+                limits,
+                netrc=False,
+                # The limits do not include the time of sending.
+                sending=body if isinstance(body, deadlines.Sending) else None,
                 headers={**http.HEADERS, **(headers or {})},
-                data=content,
+                data=body,
                 # The store that a registry sends uploads to gets no login; see Upload.
                 auth=access.Authorization(authorization if ours(url) else ""),
-                stream=True,
-                timeout=limits,
                 allow_redirects=method in ("GET", "HEAD"),
             )
-            # The limits do not include the time of sending.
-            sending = content if isinstance(content, deadlines.Sending) else None
-            return deadlines.answered(request, limits, sending)
 
         def ours(url: str) -> bool:
             return origin(url) == origin(self.root)
@@ -312,9 +308,6 @@ class Client:
     def _url(self, place: str) -> str:
         return urljoin(f"{self.root}v2/{self.repository.path}/", place)
 
-    def _get(self, place: str, headers: Mapping[str, str]) -> Response:
-        return self.ask("GET", place, headers=headers)
-
     def _read(self, place: str, accept: str) -> tuple[bytes, Mapping[str, str]]:
         """Return the content of a place, and the headers of the answer."""
         stream = io.BytesIO()
@@ -324,7 +317,6 @@ class Client:
                 "GET", place, headers={**headers, "Accept": accept}, timeout=http.look_up()
             ),
             received,
-            self.stop,
             self._pace,
         )
         if http.is_page(stream.getvalue(), received.kind):
@@ -396,13 +388,6 @@ class Client:
             f"{self.repository}: {what} is not what registries give",
             f"Check whether {host_of(self.root)} is a registry.",
         )
-
-    def _json(self, content: bytes) -> dict[str, Any]:
-        with suppress(ValueError, RecursionError):
-            value = json.loads(content)
-            if isinstance(value, dict):
-                return value
-        raise self._unlike("the list of tags")
 
 
 def _refusal(response: Response) -> http.Unavailable:

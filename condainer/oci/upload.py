@@ -141,9 +141,8 @@ class Upload:
         # The first limit is also that of sending a block.
         timeout = (silence.limit(), silence.limit() + longer)
         try:
-            return self.client.ask(
-                method, place, expected, PUSH, headers, (lambda: body) if body else None, timeout
-            )
+            # An empty body would be sent in chunks.
+            return self.client.ask(method, place, expected, PUSH, headers, body or None, timeout)
         except http.Unavailable:
             # requests reports an error of the disk as one of the network.
             if self.failure is not None:
@@ -172,7 +171,7 @@ class _Part(deadlines.Sending):
     def __iter__(self) -> Iterator[bytes]:
         upload, sent = self._upload, self._start
         while sent < upload.size:
-            if self.given_up or upload.client.stop.is_set():
+            if self.given_up:
                 raise http.Unavailable("interrupted")
             yield (block := upload.read(sent))
             sent += len(block)

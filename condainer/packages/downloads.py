@@ -36,8 +36,8 @@ def fetch(
     """
     paths = find(files, settings)
     missing = [file for file, path in paths.items() if path is None]
-    if missing and settings.offline:
-        demand_local(missing)
+    if settings.offline and (lines := remote(missing)):
+        raise offline_error(lines)
     if missing:
         reporter.step(title, "packages")
         with storage_errors(f"keep downloaded packages in {settings.package_cache}"):
@@ -62,12 +62,6 @@ def fetch_unknown(url: str, path: Path, stop: threading.Event) -> str:
         received = http.Received(stream)
         _get(url, received, stop)
     return received.sha256.hexdigest()
-
-
-def demand_local(files: Sequence[File]) -> None:
-    """Raise OfflineError for files that are missing and cannot be had from this machine's disks."""
-    if lines := remote(files):
-        raise offline_error(lines)
 
 
 def remote(files: Sequence[File]) -> list[str]:
@@ -178,33 +172,17 @@ def _by_rattler(url: str, received: http.Received, refused: str) -> None:
     from rattler.package_streaming import download_to_writer
 
     received.restart()
-    writer = _Writer(received)
     client = rattler_client.client()
     try:
-        download = download_to_writer(client, url, writer)
+        download = download_to_writer(client, url, received)
         asyncio.run(silence.watched(download, [url], Silent()))
     except NetworkError:
         raise
     except Exception as error:
         # rattler has errors of the network that are OSErrors, too.
-        if writer.failure is not None:
-            raise writer.failure from None
+        if received.failure is not None:
+            raise received.failure from None
         raise _unreachable(url, refused or redacted(str(error))) from None
-
-
-class _Writer:
-    """Passes bytes on, and remembers when the disk did not take them."""
-
-    def __init__(self, received: http.Received) -> None:
-        self.received = received
-        self.failure: OSError | None = None
-
-    def write(self, data: bytes) -> None:
-        try:
-            self.received.write(data)
-        except OSError as error:
-            self.failure = error
-            raise
 
 
 def _unreachable(url: str, reason: str) -> NetworkError:

@@ -6,7 +6,6 @@ A web server does not list `signatures/`, so its images have none.
 from __future__ import annotations
 
 import io
-import threading
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
@@ -57,7 +56,7 @@ def _read(url: str, limit: int) -> bytes:
 
 def _fetch(url: str, received: http.Received, soon: bool = False) -> None:
     try:
-        http.fetch(url, received, threading.Event(), soon)
+        http.fetch(url, received, soon=soon)
     except http.TooMuch as error:
         raise WrongContent(
             redacted(f"{url}: {error}"), "It is not used. Ask the administrator of that server."

@@ -507,16 +507,6 @@ def test_a_look_up_does_not_wait_for_a_registry_that_is_busy(
     assert at(server).manifest("tag").content == b"{}"
 
 
-def test_what_is_stopped_ends(server: flaky_registry.Registry, tmp_path: Path) -> None:
-    mine = at(server)
-    mine.stop.set()
-    with pytest.raises(Unreachable, match="interrupted"):
-        blob(mine, tmp_path / "blob")
-    other = CONTENT[::-1]
-    with pytest.raises(Unreachable, match="interrupted"):
-        mine.upload(image_manifest.digest_of(other), len(other), io.BytesIO(other))
-
-
 # A registry that lies
 
 

@@ -35,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
 def got(server: Flaky, path: Path) -> bytes:
     """Get the file, and return what has come."""
     with path.open("w+b") as stream:
-        http.fetch(f"{server.url}/file", http.Received(stream), threading.Event())
+        http.fetch(f"{server.url}/file", http.Received(stream))
     return path.read_bytes()
 
 
@@ -43,7 +43,7 @@ def test_what_came_in_pieces_that_do_not_fit_comes_again(server: Flaky, tmp_path
     server.plan[:] = [flaky.drop(1000), flaky.wrong_rest]
     with (tmp_path / "file").open("w+b") as stream:
         received = http.Received(stream, wanted=hashlib.sha256(CONTENT).hexdigest())
-        http.fetch(f"{server.url}/file", received, threading.Event())
+        http.fetch(f"{server.url}/file", received)
     assert (tmp_path / "file").read_bytes() == CONTENT
     assert not received.is_wrong
     assert len(server.asked) == 3
