@@ -211,7 +211,7 @@ def _pushed(entry: Entry, settings: Settings, reporter: Reporter) -> None:
 
     try:
         client = configured.chosen(None, settings, reporter)
-        if configured.is_left_out(client):
+        if client in configured.away:
             reporter.warn(f"The image is not pushed: {client.repository} has not answered")
             return
         done = push.push(entry, (), client, settings, reporter)

@@ -22,12 +22,6 @@ from functools import partial
 BATCH = 20
 
 
-def sources(listed: str) -> list[str]:
-    """Return the paths that a file holds."""
-    with open(listed, "rb") as stream:
-        return [os.fsdecode(path) for path in stream.read().split(b"\0") if path]
-
-
 def compile_file(path: str) -> None:
     """Compile a file; a stale .pyc of one that is not valid Python is removed."""
     try:
@@ -88,7 +82,8 @@ def start_worker(job: Callable[[], None]) -> int:
 def main() -> int:
     """Compile what the command line names; the status is 1 if a file could not be written."""
     jobs = int(sys.argv[1])
-    paths = sources(sys.argv[2])
+    with open(sys.argv[2], "rb") as listed:
+        paths = [os.fsdecode(path) for path in listed.read().split(b"\0") if path]
     reader, writer = os.pipe()
     # Every jobs-th file for each: neighbours are alike, so that all have about the same work.
     workers = [start_worker(partial(work, paths[n::jobs], reader, writer)) for n in range(jobs)]

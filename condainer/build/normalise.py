@@ -53,8 +53,7 @@ def metadata(directory: Path, prefix: Path) -> None:
     for path in records:
         record = json.loads(path.read_text("utf-8"))
         _sort(record, shared)
-        _scripts(record, directory, prefix)
-        _sizes(record, directory)
+        _changed(record, directory, prefix)
         replace(path, json.dumps(_record(record), sort_keys=True))
     for root, _, _ in os.walk(directory / CLOBBERED, topdown=False):
         with suppress(OSError):
@@ -102,45 +101,39 @@ def _record(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def _scripts(record: dict[str, Any], directory: Path, prefix: Path) -> None:
-    """Let scripts start whose interpreter has arguments, where the prefix does not fit into them.
-
-    Engines write `#!/usr/bin/env interpreter arguments`, which the kernel hands on as one word.
-    """
-    for path, file in _with_prefix(record, directory):
-        with file.open("rb") as stream:
-            # Whatever bytes these are.
-            match = SPLIT.fullmatch(stream.read(SHEBANG).decode("latin-1"))
-            if match is None or _fits(prefix, match["command"]):
-                continue
-            start = f"#!/usr/bin/env -S {match['command']}{match['rest'] or ''}"
-            content = start.encode("latin-1") + stream.read()
-        mode = stat.S_IMODE(file.stat().st_mode)
-        file.unlink()
-        file.write_bytes(content)
-        file.chmod(mode)
-        path["sha256_in_prefix"] = hashlib.sha256(content).hexdigest()
-
-
-def _fits(prefix: Path, command: str) -> bool:
-    """Tell whether an engine left the interpreter's path where it is."""
-    return " " not in str(prefix) and len(f"#!{prefix}/bin/{command}") <= LONGEST
-
-
-def _sizes(record: dict[str, Any], directory: Path) -> None:
+def _changed(record: dict[str, Any], directory: Path, prefix: Path) -> None:
     """Record the size of what the prefix was written into; the engine does not when it retries."""
-    for path, file in _with_prefix(record, directory):
-        path["size_in_bytes"] = file.stat().st_size
-
-
-def _with_prefix(record: dict[str, Any], directory: Path) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Yield what a record says of each file into which the prefix was written, and the file."""
     for path in record.get("paths_data", {}).get("paths", ()):
         # First of all, for nearly all others are left out.
         if path.get("prefix_placeholder"):
             file = directory / path["_path"]
             if file.is_file() and not file.is_symlink():
-                yield path, file
+                _script(path, file, prefix)
+                path["size_in_bytes"] = file.stat().st_size
+
+
+def _script(path: dict[str, Any], file: Path, prefix: Path) -> None:
+    """Let a script start whose interpreter has arguments, where the prefix does not fit into it.
+
+    Engines write `#!/usr/bin/env interpreter arguments`, which the kernel hands on as one word.
+    """
+    with file.open("rb") as stream:
+        # Whatever bytes these are.
+        match = SPLIT.fullmatch(stream.read(SHEBANG).decode("latin-1"))
+        if match is None or _fits(prefix, match["command"]):
+            return
+        start = f"#!/usr/bin/env -S {match['command']}{match['rest'] or ''}"
+        content = start.encode("latin-1") + stream.read()
+    mode = stat.S_IMODE(file.stat().st_mode)
+    file.unlink()
+    file.write_bytes(content)
+    file.chmod(mode)
+    path["sha256_in_prefix"] = hashlib.sha256(content).hexdigest()
+
+
+def _fits(prefix: Path, command: str) -> bool:
+    """Tell whether an engine left the interpreter's path where it is."""
+    return " " not in str(prefix) and len(f"#!{prefix}/bin/{command}") <= LONGEST
 
 
 def _dist_info(directory: Path) -> None:

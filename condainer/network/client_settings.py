@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from condainer.network import certificates, silence
 from condainer.package_cache import in_use
@@ -60,20 +59,17 @@ def prepare(settings: Settings, reporter: Reporter) -> None:
 
 def _use_package_cache(settings: Settings) -> None:
     """Hold the package cache until this process ends, and tell uv where to unpack."""
-    root = private_root(settings)
+    root, parent = private_root(settings), settings.staging_directory
     in_use.use(root)
-    if "UV_CACHE_DIR" not in os.environ:
-        os.environ["UV_CACHE_DIR"] = str(
-            root / "uv" if keeps_unpacked(settings) else _until_the_end(settings.staging_directory)
-        )
-
-
-def _until_the_end(parent: Path) -> Path:
-    """Make a directory that is removed when this process ends."""
-    with storage_errors(f"make a directory in {parent}"):
-        parent.mkdir(parents=True, exist_ok=True)
-        reclaim(parent)
-        return directory_until_exit(parent, STAGE)
+    if "UV_CACHE_DIR" in os.environ:
+        return
+    place = root / "uv"
+    if not keeps_unpacked(settings):
+        with storage_errors(f"make a directory in {parent}"):
+            parent.mkdir(parents=True, exist_ok=True)
+            reclaim(parent)
+            place = directory_until_exit(parent, STAGE)
+    os.environ["UV_CACHE_DIR"] = str(place)
 
 
 def _check_netrc(reporter: Reporter) -> None:

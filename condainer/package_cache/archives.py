@@ -126,8 +126,7 @@ def held(path: Path, sha256: str, settings: Settings) -> Path:
         return copy
     with partials(root) as directory:
         draft = directory / path.name
-        with path.open("rb") as source, draft.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
+        shutil.copyfile(path, draft)
         if not _is_good(draft, sha256):
             raise IntegrityError(
                 f"{path} was changed after it was checked: its sha256 is no longer {sha256}",

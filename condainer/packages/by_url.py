@@ -194,12 +194,11 @@ def _absent(url: str, item: Wanted) -> InputError | None:
 
 
 def _check(item: Wanted, url: str, sha256: str, path: Path) -> None:
-    known = [("sha256", item.sha256, sha256)] if item.sha256 else []
-    if item.md5:
-        # Only compared with what another tool wrote; never a proof.
-        known.append(("md5", item.md5, digest_of(path, "md5")))
+    # The md5 is only compared with what another tool wrote; never a proof.
+    md5 = item.md5 and digest_of(path, "md5")
+    known = (("sha256", item.sha256, sha256), ("md5", item.md5, md5))
     for kind, wanted, digest in known:
-        if wanted != digest:
+        if wanted and wanted != digest:
             raise IntegrityError(
                 f"{url} has the {kind} {digest}, not {wanted}",
                 "Do not use it before the channel's maintainers have explained the difference.",

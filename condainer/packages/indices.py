@@ -32,17 +32,16 @@ def gateway_to(sources: Sequence[str], settings: Settings) -> Iterator[rattler.G
 
     offline = rattler.SourceConfig(cache_action="force-cache-only")
     remote = [source for source in sources if not source.startswith("file://")]
-    with _kept_indices(settings) as cache:
+    with ExitStack() as stack:
         yield rattler.Gateway(
-            cache_dir=cache,
+            cache_dir=_kept_indices(settings, stack),
             client=rattler_client.client(),
             per_channel_config=dict.fromkeys(remote, offline) if settings.offline else None,
         )
 
 
-@contextmanager
-def _kept_indices(settings: Settings) -> Iterator[Path]:
-    """Provide the directory of indices: the package cache's, or one for now if none can be written.
+def _kept_indices(settings: Settings, stack: ExitStack) -> Path:
+    """Return the directory of indices: the package cache's, or one for now if none can be written.
 
     rattler would otherwise look for one of its own, which need not be writable either.
     """
@@ -50,13 +49,10 @@ def _kept_indices(settings: Settings) -> Iterator[Path]:
     with suppress(OSError):
         place.mkdir(parents=True, exist_ok=True)
     if settings.offline or os.access(place, os.W_OK):
-        yield place
-        return
-    with ExitStack() as stack:
-        with storage_errors(f"keep the index of a channel in {place} or in {scratch}"):
-            scratch.mkdir(parents=True, exist_ok=True)
-            own = stack.enter_context(claimed_directory(scratch, STAGE))
-        yield own
+        return place
+    with storage_errors(f"keep the index of a channel in {place} or in {scratch}"):
+        scratch.mkdir(parents=True, exist_ok=True)
+        return stack.enter_context(claimed_directory(scratch, STAGE))
 
 
 async def query(

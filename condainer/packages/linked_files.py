@@ -105,19 +105,17 @@ def _right(name: str, path: Mapping[str, Any]) -> os.stat_result | None:
         status = os.lstat(name)
     except FileNotFoundError:
         return None
-    return status if _is_right(name, status, path) else None
-
-
-def _is_right(name: str, status: os.stat_result, path: Mapping[str, Any]) -> bool:
     if path["path_type"] == LINK:
-        return stat.S_ISLNK(status.st_mode)
-    if not stat.S_ISREG(status.st_mode):
-        return False
-    if path["path_type"] == SCRIPT:
-        return path.get("sha256") in (None, sha256_of(name))
-    if path.get("prefix_placeholder"):
-        return path.get("sha256_in_prefix") in (None, sha256_of(name))
-    return path.get("size_in_bytes") in (None, status.st_size)
+        right = stat.S_ISLNK(status.st_mode)
+    elif not stat.S_ISREG(status.st_mode):
+        right = False
+    elif path["path_type"] == SCRIPT:
+        right = path.get("sha256") in (None, sha256_of(name))
+    elif path.get("prefix_placeholder"):
+        right = path.get("sha256_in_prefix") in (None, sha256_of(name))
+    else:
+        right = path.get("size_in_bytes") in (None, status.st_size)
+    return status if right else None
 
 
 def _is_as_unpacked(path: Mapping[str, Any], status: os.stat_result) -> bool:

@@ -14,30 +14,20 @@ from condainer.system.reporter import Reporter
 # Where registries are named, for messages.
 WHERE = "`registries` or CONDAINER_REGISTRIES"
 # Those that have not answered: this process does not ask them again.
-_away: set[Client | str] = set()
+away: set[Client | str] = set()
 
 
 def places(settings: Settings, reporter: Reporter) -> list[Client | str]:
     """Return the URLs of web caches and the clients of registries, in the order to ask them.
 
-    None when `offline` is set; those that were left out are not among them. Raises ConfigError for
+    None when `offline` is set; those that are `away` are not among them. Raises ConfigError for
     what is no repository of a registry.
     """
     named: list[Client | str] = [*settings.web_caches, *_named(settings)]
     if settings.offline or not named:
         return []
     client_settings.prepare(settings, reporter)
-    return [place for place in named if place not in _away]
-
-
-def leave_out(place: Client | str) -> None:
-    """Make this process stop asking a place that has not answered."""
-    _away.add(place)
-
-
-def is_left_out(place: Client | str) -> bool:
-    """Tell whether a place has not answered before."""
-    return place in _away
+    return [place for place in named if place not in away]
 
 
 def clients(settings: Settings, reporter: Reporter) -> list[Client]:

@@ -76,7 +76,10 @@ def for_build(address: Address, settings: Settings, reporter: Reporter) -> Entry
     problem: CondainerError | None = None
     for place in configured.places(settings, reporter):
         try:
-            offer = _offered(place, address.digest)
+            if isinstance(place, str):
+                offer = web_cache.offer(place, address.digest)
+            else:
+                offer = _offer(place, address.digest)
             if offer.papers.address.sha256 != address.sha256:
                 refuse(offer.where, ["it is another environment with the same address"])
             entry = _take(offer, settings, reporter)
@@ -87,7 +90,7 @@ def for_build(address: Address, settings: Settings, reporter: Reporter) -> Entry
         except OTHERS as error:
             problem = error
             if isinstance(error, Unreachable):
-                configured.leave_out(place)
+                configured.away.add(place)
             reporter.close()
             if not settings.pull_only:
                 reporter.warn(f"{error.message}: the image is not pulled from there")
@@ -99,11 +102,6 @@ def for_build(address: Address, settings: Settings, reporter: Reporter) -> Entry
             "Push it from where it was built (`cnd push`), or build it here.",
         )
     return None
-
-
-def _offered(place: Client | str, address: str) -> Offer:
-    """Return a place's image of an address; raises NotThere, RegistryError, IntegrityError."""
-    return web_cache.offer(place, address) if isinstance(place, str) else _offer(place, address)
 
 
 def pull(what: str, settings: Settings, reporter: Reporter) -> Pulled:
@@ -215,7 +213,7 @@ def _whole(client: Client, digits: str, settings: Settings) -> str:
 
 
 def _offer(client: Client, reference: str) -> Offer:
-    """Return a registry's image with a tag or digest; raises as _offered()."""
+    """Return a registry's image with a tag or digest; raises as web_cache.offer()."""
     manifest = client.manifest(reference)
     where = f"{client.repository}:{reference}"
     image = image_manifest.read(manifest.content, where)

@@ -13,7 +13,7 @@ from typing import Any
 
 from condainer.cache import entries, signing, trust
 from condainer.cache.entries import Entry
-from condainer.cache.papers import Papers, disagreements, read_papers
+from condainer.cache.papers import disagreements, read_papers
 from condainer.oci import image_manifest
 from condainer.oci.attachments import Attachment, attach
 from condainer.oci.client import Client
@@ -76,7 +76,9 @@ def push(
         papers = read_papers(*texts, str(entry.directory))
         if problems := disagreements(papers):
             raise _damaged(entry, f"does not fit its papers: {'; '.join(problems)}")
-        ours = _described(papers, texts)
+        manifest, lock = ((hashlib.sha256(text).hexdigest(), len(text)) for text in texts)
+        squashfs = papers.manifest.sha256, papers.manifest.size
+        ours = image_manifest.of_files(squashfs, manifest, lock)
         content, sent = _there(client, entry.address), 0
         if content is None:
             content = image_manifest.write(ours)
@@ -107,11 +109,6 @@ def _damaged(entry: Entry, what: str) -> IntegrityError:
         f"{entry.image} {what}",
         f"`cnd verify {entry.address}` moves it away; `cnd build` builds it again.",
     )
-
-
-def _described(papers: Papers, texts: tuple[bytes, bytes]) -> ImageManifest:
-    manifest, lock = ((hashlib.sha256(text).hexdigest(), len(text)) for text in texts)
-    return image_manifest.of_files((papers.manifest.sha256, papers.manifest.size), manifest, lock)
 
 
 def _there(client: Client, address: str) -> bytes | None:

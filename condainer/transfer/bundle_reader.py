@@ -60,8 +60,12 @@ def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Re
         written: list[Path] = []
         try:
             for name in brought.absent:
-                with storage_errors(f"write {project / name}"):
-                    _place(project / name, brought.texts[name], written)
+                place = project / name
+                with storage_errors(f"write {place}"):
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    with published_file(place, follow=False) as target:
+                        target.write(brought.texts[name])
+                written.append(place)
             settings = load()
             admission.admit(brought.lock, settings)
             count = _unpack_packages(stream, path, brought, settings, reporter)
@@ -215,23 +219,19 @@ def _absent(texts: Mapping[str, bytes], project: Path) -> list[str]:
     absent = []
     for name, text in texts.items():
         place = project / name
-        if not os.path.lexists(place):
+        between = (parent for parent in place.parents if project in parent.parents)
+        if any(parent.is_symlink() for parent in between):
+            others.append(name)
+        elif not os.path.lexists(place):
             absent.append(name)
         elif not _has(place, text):
             others.append(name)
-        if any(parent.is_symlink() for parent in _parents(place, project)):
-            others.append(name)
     if others:
         raise StorageError(
-            f"{project} has another {' and another '.join(dict.fromkeys(others))} than the bundle",
+            f"{project} has another {' and another '.join(others)} than the bundle",
             "Move it away, or build in a new directory (`cnd -d DIR build --from FILE`).",
         )
     return absent
-
-
-def _parents(place: Path, project: Path) -> list[Path]:
-    """Return the directories between a project and a file in it."""
-    return [parent for parent in place.parents if project in parent.parents]
 
 
 def _has(place: Path, text: bytes) -> bool:
@@ -281,13 +281,6 @@ def _complete_locks(
             f"Make it with `cnd bundle --platform {this_platform()}`.",
         )
     return locks
-
-
-def _place(path: Path, text: bytes, written: list[Path]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with published_file(path, follow=False) as stream:
-        stream.write(text)
-    written.append(path)
 
 
 def _unpack_packages(

@@ -105,11 +105,12 @@ def _project_pieces(locks: Sequence[Lock], settings: Settings) -> list[tuple[Pie
             "be carried",
             f"Move it below {settings.project}, and lock again.",
         )
-    pieces: list[tuple[Piece, Source]] = []
-    for name, text in texts.items():
-        piece = Piece("project", name, hashlib.sha256(text).hexdigest(), len(text))
-        pieces.append((piece, partial(io.BytesIO, text)))
-    return pieces
+    return [_text_piece("project", name, text) for name, text in texts.items()]
+
+
+def _text_piece(kind: str, name: str, text: bytes) -> tuple[Piece, Source]:
+    piece = Piece(kind, name, hashlib.sha256(text).hexdigest(), len(text))
+    return piece, partial(io.BytesIO, text)
 
 
 def _archive_piece(file: File, path: Path) -> tuple[Piece, Source]:
@@ -126,9 +127,7 @@ def _tool_pieces(fetched: Fetched, settings: Settings) -> list[tuple[Piece, Sour
             key = build_requirements.key_of(package, build_requirements.python_of(lock))
             path = build_requirements.path_of(key, settings)
             if path.is_file():
-                text = read_bytes(path)
-                piece = Piece("record", key, hashlib.sha256(text).hexdigest(), len(text))
-                pieces[key] = (piece, partial(io.BytesIO, text))
+                pieces[key] = _text_piece("record", key, read_bytes(path))
         for file, place in downloads.find(
             build_requirements.known(lock, settings), settings
         ).items():
