@@ -71,7 +71,7 @@ def fresh_clone(place: Place) -> Row:
 
     cnd = Contender(BUILD, command([place.cnd, "build"], clone, place.environment), clone_it)
     samples = interleaved([cnd, bare(place)], place.effort)
-    claim = Claim(f"bare `{BARE}`", samples[0].median / samples[1].median, 2.5)
+    claim = Claim(f"bare `{BARE}`", samples[0].median / samples[1].median, 6)
     what = "`cnd build` in a fresh clone with a committed lock, image in the cache"
     return Row("fresh_clone", what, samples, (claim,))
 
