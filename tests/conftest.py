@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import hypothesis
@@ -14,6 +15,7 @@ import pytest
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.settings.load import load_settings
+from condainer.system import namespace
 
 # A background job of a shell ignores ^C, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +34,14 @@ hypothesis.settings.load_profile("condainer")
 UV_CACHE = os.environ.get("UV_CACHE_DIR") or str(
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "uv"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of root mounts of its own: `cnd umount --all` takes all that it sees."""
+    if hasattr(config, "workerinput") and os.geteuid() == 0:
+        # Root of a container may not; then they share those of all.
+        with suppress(OSError):
+            namespace.enter()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
