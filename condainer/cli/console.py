@@ -200,7 +200,8 @@ class Bars(Reporter):
 
     def progress(self, done: float, total: float | None = None) -> None:
         if self.bars is not None and self.task is not None:
-            count = f"{done:g}/{total:g} {self.unit}" if total else f"{done:g} {self.unit}"
+            of = f"/{total:.0f}" if total else ""
+            count = f"{done:.0f}{of} {self.unit}"
             self.bars.update(self.task, completed=done, total=total, count=count)
 
     def receiving(self, text: str) -> None:

@@ -100,6 +100,9 @@ def test_bars_on_a_real_terminal() -> None:
         "assert isinstance(reporter, console.Bars)\n"
         "everything(reporter)\n"
         "reporter.note('[bold]after[/bold] the end')\n"
+        "reporter.step('Compiling', 'modules')\n"
+        "reporter.progress(1234567, 2000000)\n"
+        "reporter.finish()\n"
     )
     ours, theirs = pty.openpty()
     try:
@@ -127,6 +130,7 @@ def test_bars_on_a_real_terminal() -> None:
         assert wanted in text
     assert re.search(r"Downloading {20,} +\d+\.\d s", text)
     assert re.search(r"Compressing {20,} +\d+\.\d s", text)
+    assert "1234567/2000000 modules" in text
     assert text.index("Downloading") < text.index("Compressing") < text.index("after")
 
 
