@@ -30,6 +30,7 @@ from condainer.packages.indices import gateway_to, query
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, NetworkError, StorageError
 from condainer.system.reporter import Reporter, Silent
+from condainer.system.text import counted
 
 
 def path_of(lock: Lock, settings: Settings) -> Path:
@@ -95,7 +96,8 @@ def _tell_hashless(lock: Lock, settings: Settings, reporter: Reporter) -> None:
     if not bare:
         return
     place = path_of(lock, settings).name
-    message = f"{lock.origin}: {len(bare)} packages have no hash, such as {bare[0].url}"
+    packages = counted(len(bare), "packages")
+    message = f"{lock.origin}: {packages} without a hash, such as {bare[0].url}"
     if settings.locked:
         raise LockfileError(
             message, f"Run `cnd build` without --locked, and commit {place}, which has them then."

@@ -105,7 +105,7 @@ def test_packages_without_hashes_are_taken_as_the_channel_has_them(
     text = "@EXPLICIT\n" + "".join(f"{url}\n" for url in urls(solved))
     project.write(text, "conda-linux-64.lock")
     refused = project.cnd("build", "--locked", status=8).stderr
-    assert "packages have no hash, such as https://" in refused
+    assert "packages without a hash, such as https://" in refused
     built = project.cnd("build").stderr
     assert f"what the channel has now is taken, and noted in {COMPLETED}" in built
     assert project.json("status")["address"] == solved.json("status")["address"]

@@ -156,7 +156,7 @@ def test_packages_without_a_hash_in_a_pixi_lock_are_completed(
     theirs = empty.write(pixi_lock({"default": packages}), "pixi.lock")
     before = theirs.read_bytes()
     refused = empty.cnd("build", "--locked", status=8).stderr
-    assert f"pixi.lock: 1 packages have no hash, such as {first[1]}" in refused
+    assert f"pixi.lock: 1 package without a hash, such as {first[1]}" in refused
     said = empty.cnd("build").stderr
     assert f"what the channel has now is taken, and noted in {empty.lockfile.name}" in said
     assert empty.json("status")["address"] == other.json("status")["address"]
