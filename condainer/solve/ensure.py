@@ -51,6 +51,8 @@ def ensure_lock(
     from condainer.solve import relock
 
     admit(None)
+    if state.status == "stale":
+        reporter.note(f"The lock is stale: {state.reason}")
     (relocked,) = relock.relock(settings, relock.Wish((this_platform(),)), reporter)
     admit(relocked.new)
     relock.write((relocked,), settings, reporter)

@@ -120,6 +120,14 @@ def test_a_change_that_matters_makes_another_image(project: Project, change: str
     assert Path(first["image"]).exists()
 
 
+def test_a_build_says_why_it_solves_again(project: Project) -> None:
+    assert "stale" not in project.cnd("build").stderr
+    project.write("dependencies: [probe-prefix]\n")
+    checked = json.loads(project.cnd("lock", "--check", "--json", status=7).stdout)
+    (reason,) = [item["reason"] for item in checked["platforms"]]
+    assert f"The lock is stale: {reason}\n" in project.cnd("build").stderr
+
+
 def test_a_change_that_does_not_matter_does_not_make_the_lock_stale(project: Project) -> None:
     first = project.json("build")
     project.write(
