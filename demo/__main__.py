@@ -41,10 +41,10 @@ def main() -> int:
                 "source ./activate && command -v python && python hello.py && source ./deactivate",
                 "Activate it in a shell",
             )
+            _run(first, environment, "cnd status", "Where everything is")
+            _run(first, environment, "cnd umount", "Unmount it; soon, it happens by itself")
             _run(second, environment, "cat environment.yml", "Another project, written otherwise")
             _run(second, environment, "cnd build", "locks to the same packages: a hit, no build")
-            _run(first, environment, "cnd status", "Where everything is")
-            _run(first, environment, "cnd umount", "And clean up the mount point")
     except subprocess.CalledProcessError as error:
         print(f"\nThe demonstration stopped: status {error.returncode}", file=sys.stderr)
         return 1
