@@ -114,22 +114,25 @@ def read(content: bytes, where: str) -> ImageManifest:
     Parameters: `where` names it in messages. Raises WrongContent for anything else.
     """
     with _refused(where):
-        document = _document(content, MANIFEST_TYPE)
-        config = _descriptor(document.get("config"), "config")
-        # OCI 1.0 has the media type of the configuration in the place of artifactType.
-        if _text(document.get("artifactType", config.media_type), "artifactType") != IMAGE_TYPE:
+        artifact_type, layers, _ = _parts(content)
+        if artifact_type != IMAGE_TYPE:
             raise ValueError(f"its artifactType is not {IMAGE_TYPE}")
-        layers = _descriptors(document.get("layers"), "layers")
         if tuple((layer.media_type, layer.title) for layer in layers) != LAYERS:
             names = ", ".join(title for _, title in LAYERS)
             raise ValueError(f"its layers are not {names}, in this order")
     return ImageManifest(*layers)
 
 
-def read_layers(content: bytes, where: str) -> tuple[Descriptor, ...]:
-    """Read what files any manifest holds; parameters and errors are those of read()."""
+def read_referrer(content: bytes, where: str) -> tuple[Descriptor, ...]:
+    """Read what files a manifest holds that refers to another one.
+
+    Parameters and errors are those of read().
+    """
     with _refused(where):
-        return _descriptors(_document(content, MANIFEST_TYPE).get("layers"), "layers")
+        _, layers, subject = _parts(content)
+        if not subject:
+            raise ValueError("it has no subject")
+    return layers
 
 
 def read_index(content: bytes, where: str) -> tuple[Descriptor, ...]:
@@ -204,6 +207,18 @@ def _document(content: bytes, media_type: str) -> Mapping[str, Any]:
     if document.get("mediaType", media_type) != media_type:
         raise ValueError(f"its mediaType is not {media_type}")
     return document
+
+
+def _parts(content: bytes) -> tuple[str, tuple[Descriptor, ...], str]:
+    """Return the artifact type, the layers and the digest of the subject of a manifest."""
+    document = _document(content, MANIFEST_TYPE)
+    config = _descriptor(document.get("config"), "config")
+    # OCI 1.0 has the media type of the configuration in the place of artifactType.
+    artifact_type = _text(document.get("artifactType", config.media_type), "artifactType")
+    layers = _descriptors(document.get("layers"), "layers")
+    subject = document.get("subject")
+    digest = _descriptor(subject, "subject").digest if "subject" in document else ""
+    return artifact_type, layers, digest
 
 
 def _descriptors(value: Any, name: str) -> tuple[Descriptor, ...]:

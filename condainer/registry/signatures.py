@@ -33,7 +33,7 @@ def read(client: Client, image: str) -> Iterator[bytes]:
     for item in islice(referrers, MOST):
         content = client.manifest(item.digest).content
         where = f"{client.repository}@{item.digest}"
-        for layer in image_manifest.read_layers(content, where):
+        for layer in image_manifest.read_referrer(content, where):
             if layer.media_type == MEDIA_TYPE and layer.size <= signing.LIMIT:
                 yield client.content(layer.digest, layer.size)
 

@@ -200,7 +200,7 @@ def put_signatures(to: Client) -> None:
     listed = to.referrers(found.digest)
     assert {item.artifact_type for item in listed} == {image_manifest.SIGNATURE_TYPE}
     texts = [to.manifest(item.digest).content for item in listed]
-    layers = [image_manifest.read_layers(text, "tests") for text in texts]
+    layers = [image_manifest.read_referrer(text, "tests") for text in texts]
     assert {layer.title for (layer,) in layers} == {"0.sig", "1.sig"}
 
 

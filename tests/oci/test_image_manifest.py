@@ -146,7 +146,7 @@ PLACES = st.sampled_from(
 @given(PLACES, JSON)
 def test_whatever_stands_in_a_field_is_read_or_refused(place: str, value: Any) -> None:
     content = changed(**{place: value if value is not None else []})
-    for read in (image_manifest.read, image_manifest.read_layers, image_manifest.read_index):
+    for read in (image_manifest.read, image_manifest.read_referrer, image_manifest.read_index):
         try:
             read(content, "here")
         except WrongContent as refused:
@@ -178,6 +178,8 @@ def test_a_signature_refers_to_an_image() -> None:
     document = json.loads(content)
     assert document["artifactType"] == "application/vnd.condainer.signature.v1"
     assert document["subject"]["digest"] == subject.digest
-    assert image_manifest.read_layers(content, "here") == (layer,)
+    assert image_manifest.read_referrer(content, "here") == (layer,)
     with pytest.raises(WrongContent, match="artifactType"):
         image_manifest.read(content, "here")
+    with pytest.raises(WrongContent, match="subject"):
+        image_manifest.read_referrer(image_manifest.write(IMAGE), "here")
