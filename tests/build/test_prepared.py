@@ -129,13 +129,18 @@ def test_damaged_shelves_give_nothing(tmp_path: Path) -> None:
     damaged = build.places["0"]
     whole = damaged.read_bytes()
     out = tmp_path / "out"
-    for content in (b"", whole[:40], whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+    for at in [*range(0, len(whole), 7), len(whole) - 1]:
+        damaged.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert unshelve.unshelve(damaged, out, "/new") is None
+    for content in (b"", whole[:10], whole[:40], whole[:-1], whole + b"\0"):
         damaged.write_bytes(content)
         assert unshelve.unshelve(damaged, out, "/new") is None
     assert build.restored() == [None, Restored(("n.py",), {module("n.py").target: digest("n.py")})]
     damaged.unlink()
+    assert unshelve.unshelve(damaged, out, "/new") is None
     assert build.restored()[0] is None
     damaged.mkdir()
+    assert unshelve.unshelve(damaged, out, "/new") is None
     assert build.restored()[0] is None
     assert not out.exists()
 
