@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from condainer.inputs import conda_specs, requirements, toml_file
@@ -80,7 +81,7 @@ class Workspace:
         described: Mapping[str, Any] = self.root[self.kind]
         return described
 
-    @property
+    @cached_property
     def platforms(self) -> list[Platform]:
         """The platforms that it declares; raises InputError."""
         return declared(self.table, self.where(self.kind, "platforms"))
