@@ -90,7 +90,7 @@ def _environments(path: Path, text: str) -> Iterator[str]:
     """Yield what each environment of a pixi.lock or conda.lock has for each platform."""
     problems: list[CondainerError] = []
     found = 0
-    for name, environment in rattler_lock._parsed(path, text).environments():
+    for name, environment in rattler_lock.parsed(path, text).environments():
         for subdir in sorted({str(platform.subdir) for platform in environment.platforms()}):
             try:
                 lock = rattler_lock.read(path, subdir, name, partial=True)

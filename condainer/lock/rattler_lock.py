@@ -44,7 +44,7 @@ def read(
     be made from; FileNotFoundError.
     """
     text = text_of(path, read, f"Run `{_maker(path)}`.")
-    content = _parsed(path, text)
+    content = parsed(path, text)
     packages = _packages(content, path, platform, environment)
     reader = _Reader(path, text, partial)
     locked = [reader.package(package) for package in packages]
@@ -63,7 +63,8 @@ def _tool(path: Path) -> str:
 
 # `cnd build` looks at one file several times.
 @functools.lru_cache(maxsize=1)
-def _parsed(path: Path, text: str) -> LockFile:
+def parsed(path: Path, text: str) -> LockFile:
+    """Return what the text of a pixi.lock or conda.lock holds; raises LockfileError."""
     from rattler.lock import LockFile
 
     if re.search("^@EXPLICIT$", text, re.MULTILINE):
