@@ -25,6 +25,7 @@ from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, read_bytes, storage_errors
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
+from condainer.system.text import counted
 from condainer.transfer import bundle_format
 from condainer.transfer.bundle_format import Piece
 
@@ -83,7 +84,7 @@ def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:
     with storage_errors(f"read {path}"), open_regular(path) as stream:
         brought = _read(stream, path, project)
     count = bundle_format.packages(brought.pieces)
-    steps = [f"unpack {count} packages of {path} into {settings.package_cache}"]
+    steps = [f"unpack {counted(count, 'packages')} of {path} into {settings.package_cache}"]
     return [*steps, *(f"write {project / name}" for name in brought.absent)]
 
 

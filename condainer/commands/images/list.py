@@ -12,6 +12,7 @@ from condainer.cli.call import Call
 from condainer.cli.console import BOLD, RED, print_json, show
 from condainer.cli.main import cli
 from condainer.cli.options import JSON_ARRAY, Place
+from condainer.system.text import counted
 
 
 @cli.command("list")
@@ -45,7 +46,7 @@ def list_images(call: Call, html: Path | None, as_json: bool) -> None:
         from condainer.upkeep import report
 
         count = report.write(html, settings)
-        call.say(f"Wrote {html}: {count} image{'s' * (count != 1)}")
+        call.say(f"Wrote {html}: {counted(count, 'images')}")
         return
     items = inventory.inventory(settings)
     for problem in trust.warnings(settings):
