@@ -122,12 +122,12 @@ class Keeper:
             try:
                 if os.fstat(users).st_mtime_ns != seen:
                     continue
-                kept = self._is_kept()
+                kept = self._kept()
                 if not kept:
                     # Without this file, a shell asks `cnd`, which waits for the lock; earlier
                     # claims are there.
                     self.ready.unlink(missing_ok=True)
-                    kept = self._is_kept()
+                    kept = self._kept()
                 if not kept and self._unmounted():
                     self._clean_up()
                     # Before the users' lock, whose next holder must see that we are gone.
@@ -137,7 +137,7 @@ class Keeper:
             finally:
                 os.close(users)
             if kept:
-                self._stand_by()
+                mount_table.wait_for_change(kept)
             else:
                 # A process uses it that closed the lock's descriptor, or never had it.
                 time.sleep(pause)
@@ -183,18 +183,15 @@ class Keeper:
         top = mount_table.mounted_at(self.prefix)
         return top is not None and backends.is_ours(top)
 
-    def _is_kept(self) -> bool:
-        """Tell whether the mount must stay although no process holds a lock.
+    def _kept(self) -> float:
+        """Return for how long to leave a mount that no process holds, in seconds; 0: no longer.
 
-        A shell needs the mount point to stay ours even if its image was unmounted.
+        A shell needs the mount point to stay ours even if its image was unmounted. Nothing tells of
+        its end, so that it has to be looked for often.
         """
         if mount_locks.shells(self.locks):
-            return True
-        return self._is_mounted() and self.locks.persistent.exists()
-
-    def _stand_by(self) -> None:
-        shells = bool(mount_locks.shells(self.locks))
-        mount_table.wait_for_change(LONGEST_PAUSE if shells else leases.REFRESH)
+            return LONGEST_PAUSE
+        return leases.REFRESH if self._is_mounted() and self.locks.persistent.exists() else 0.0
 
     def _tend(self) -> None:
         """Refresh the lease when it is time, and repair a mount whose daemon has gone.

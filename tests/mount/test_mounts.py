@@ -769,6 +769,18 @@ def test_a_keeper_lives_on_where_it_cannot_start_a_process(
     until(lambda: is_gone(image))
 
 
+def test_a_shell_that_ends_while_a_keeper_looks_for_it_is_looked_for_again_soon(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = mount_locks.locks_for(image.prefix)
+    duty = mount_work.duty_of(mount_work.Work(image, Options(), locks, Silent()))
+    seen = iter([["a shell"]])
+    monkeypatch.setattr(mount_locks, "shells", lambda locks: next(seen, []))
+    looking = keeper.Keeper(duty)
+    assert looking._kept() == keeper.LONGEST_PAUSE
+    assert looking._kept() == 0
+
+
 def test_who_looks_at_a_mount_waits_for_no_daemon_that_stops_meanwhile(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
