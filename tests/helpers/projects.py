@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.helpers import forked
+
 TOP = Path(__file__).resolve().parents[2]
 SMALL = "dependencies: [probe-prefix, probe-activate, probe-files]\nvariables: {GREETING: hello}\n"
 PYTHON = "dependencies: [python, click]\n"
@@ -52,15 +54,7 @@ class Project:
         self, *arguments: str, status: int | None = 0, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         """Run cnd; a status other than the expected one fails the test (None: any)."""
-        done = subprocess.run(
-            [sys.executable, "-m", "condainer", *arguments],
-            cwd=self.path,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-        )
+        done = forked.run(arguments, self.path, {**self.environment, **environment})
         assert "Traceback" not in done.stderr
         if status is not None:
             assert done.returncode == status, f"{arguments}: {done.stdout}\n{done.stderr}"
@@ -69,22 +63,15 @@ class Project:
     def on_terminal(self, *arguments: str, **environment: str) -> tuple[int, bytes]:
         """Run cnd where a person sees it; return its status and all that it prints."""
         parent, child = pty.openpty()
-        with subprocess.Popen(
-            [sys.executable, "-m", "condainer", *arguments],
-            cwd=self.path,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=child,
-            stderr=child,
-        ) as running:
-            os.close(child)
-            said = b""
-            # The end of a terminal is an error.
-            with contextlib.suppress(OSError):
-                while part := os.read(parent, 10_000):
-                    said += part
+        wait = forked.start(arguments, self.path, {**self.environment, **environment}, child, child)
+        os.close(child)
+        said = b""
+        # The end of a terminal is an error.
+        with contextlib.suppress(OSError):
+            while part := os.read(parent, 10_000):
+                said += part
         os.close(parent)
-        return running.returncode, said
+        return wait(), said
 
     def json(self, *arguments: str, **environment: str) -> Any:
         """Run cnd with --json and return what it prints."""
