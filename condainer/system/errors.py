@@ -135,8 +135,10 @@ def documented() -> list[tuple[int, str]]:
         "the command was not started.",
         126: "`cnd exec`: the command cannot be executed.",
         127: "`cnd exec`: the command was not found.",
+        129: "The terminal was closed (SIGHUP).",
         130: "Interrupted (^C).",
-        143: "Terminated.",
+        141: "What reads the output has ended, as `head` does (SIGPIPE).",
+        143: "Terminated (SIGTERM).",
     }
     for error in CondainerError.__subclasses__():
         if "exit_code" in vars(error) and error.__module__ == __name__:
