@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from condainer.activate import default_variables, shell
 from condainer.startup import command_environment
 from condainer.system.errors import ToolError
+from tests.helpers.needed import needs_program
 from tests.helpers.terminals import session
 
 # Not that of any image which a test running beside mounts: the scripts look at the mount table.
@@ -253,6 +253,7 @@ def test_background_process_of_a_script_does_not_delay(prefix: Path, tmp_path: P
 EXECUTE = """
 import os, sys
 from condainer.startup import launch
+from tests.helpers.needed import needs_program
 try:
     launch.execute(sys.argv[2:], {**os.environ, "PATH": sys.argv[1]})
 except launch.CommandNotStarted as error:
@@ -360,9 +361,7 @@ def test_stand_ins_come_next_in_path_and_only_from_a_directory_of_ours(prefix: P
 
 @pytest.mark.parametrize("kind", ["bash", "zsh", "sh", "fish"])
 def test_interactive_shell_survives_start_up_files(kind: str, prefix: Path, tmp_path: Path) -> None:
-    program = shutil.which(kind)
-    if program is None:
-        pytest.skip(f"{kind} is not installed")
+    program = needs_program(kind)
     for name in (".bashrc", ".zshrc"):
         (tmp_path / name).write_text("export PATH=/usr/bin:/bin CONDA_PREFIX=/base; MINE=read\n")
     (tmp_path / ".config/fish").mkdir(parents=True)

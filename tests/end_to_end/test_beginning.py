@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 
 from tests.channel import ChannelServer
 from tests.helpers.accounts import Account, accounts
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program, needs_root
 from tests.helpers.projects import PYTHON, SMALL, Project
 
 # The interpreter of the tests may stand in a directory that is closed to other accounts.
@@ -177,8 +176,8 @@ def lockfiles(project: Project) -> list[Path]:
 @pytest.fixture
 def user() -> Iterator[Account]:
     """An account with a home directory that all can pass through."""
-    if os.geteuid() != 0 or shutil.which("useradd") is None:
-        needs("root and useradd")
+    needs_root("to make accounts")
+    needs_program("useradd")
     place = Path(tempfile.mkdtemp(prefix="cnd-", dir="/tmp"))
     place.chmod(0o755)
     with accounts(place, 1) as (made,):

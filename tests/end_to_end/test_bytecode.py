@@ -10,7 +10,7 @@ from typing import Any
 
 from condainer.cache.squashfs import tree_digest, unpack, unsquashfs
 from condainer.settings.load import load_settings
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import SMALL, Project
 from tests.helpers.repository import BACKEND, Repository
 
@@ -115,8 +115,7 @@ with target.open("a") as stream:
 def test_what_builds_from_source_cannot_write_into_the_package_cache(
     make_project: Any, tmp_path: Path
 ) -> None:
-    if shutil.which("git") is None:
-        needs("git")
+    needs_program("git")
     packages = tmp_path / "packages"
     repository = Repository(tmp_path / "thing", "thing")
     (repository.package / "backend.py").write_text(BACKEND.format(name="thing") + WRITING)

@@ -20,7 +20,7 @@ import pytest
 from condainer.cache import entries
 from condainer.cli import complete, words
 from condainer.commands.system import completion
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import Project
 from tests.helpers.waiting import PATIENCE
 
@@ -62,8 +62,7 @@ def built(project: Project) -> Project:
 
 def offered(project: Project, line: str, shell: str) -> list[str]:
     """Return what a shell offers for the last word of a line."""
-    if shutil.which(shell) is None:
-        needs(shell)
+    needs_program(shell)
     quoted = shlex.quote(line)
     if shell == "bash":
         script = BASH.replace("@line", quoted)
@@ -151,8 +150,7 @@ def test_what_is_offered(built: Project, shell: str) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_the_key_completes_what_is_typed(built: Project, shell: str) -> None:
-    if shutil.which(shell) is None:
-        needs(shell)
+    needs_program(shell)
     address = built.json("status")["address"]
     (built.path / "an-image.squashfs").touch()
     with terminal(built, shell) as number:
@@ -186,8 +184,7 @@ def test_environments_of_the_project_are_offered(project: Project, shell: str) -
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])
 def test_the_key_completes_environments(project: Project, shell: str) -> None:
-    if shutil.which(shell) is None:
-        needs(shell)
+    needs_program(shell)
     project.write(SEVERAL, "condainer.yml")
     with terminal(project, shell) as number:
         types(number, "cnd -e g", "cnd -e gpu-test ")
@@ -197,8 +194,7 @@ def test_the_key_completes_environments(project: Project, shell: str) -> None:
 
 @pytest.mark.parametrize("shell", completion.SHELLS)
 def test_the_shell_accepts_the_script(project: Project, tmp_path: Path, shell: str) -> None:
-    if shutil.which(shell) is None:
-        needs(shell)
+    needs_program(shell)
     script = project.write(project.cnd("completion", shell).stdout, "script")
     assert project.bash(f"{shell} -n {script}").stderr == ""
 

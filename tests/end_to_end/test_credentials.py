@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.helpers.index import serve_private, write_index
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import PYTHON, Project
 
 USER = "bob"
@@ -30,8 +29,7 @@ def host(channel: Path, tmp_path: Path) -> Iterator[str]:
 
 def traced(project: Project, trace: Path, *arguments: str) -> tuple[str, list[str]]:
     """Run cnd, and return what it prints and the command lines of all that it started."""
-    if shutil.which("strace") is None:
-        needs("strace")
+    needs_program("strace")
     # Whole words, with their blanks: strace would cut them at 32 letters.
     strace = ["strace", "-f", "-qq", "-s", "100000", "-e", "trace=execve", "-o", str(trace)]
     done = subprocess.run(

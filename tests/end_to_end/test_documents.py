@@ -20,7 +20,7 @@ from tests.helpers.accounts import PATH, Account, accounts
 from tests.helpers.documents import DOCS, NOT_RUN
 from tests.helpers.installed import install
 from tests.helpers.jobs import OPEN_MPI
-from tests.helpers.needed import LMOD, needs, needs_lmod
+from tests.helpers.needed import LMOD, needs, needs_lmod, needs_program, needs_root
 from tests.slurm import Cluster
 from tests.slurm.settings import AS_LOCALHOST
 
@@ -141,8 +141,8 @@ class Login:
 @pytest.fixture(scope="module")
 def login(channel: Path) -> Iterator[Login]:
     """The login node, on which root has built the tutorial's environment."""
-    if os.geteuid() != 0 or shutil.which("useradd") is None:
-        needs("root and useradd")
+    needs_root("to make accounts")
+    needs_program("useradd")
     if missing := slurm.missing_tools():
         needs(", ".join(missing))
     place = Path(tempfile.mkdtemp(prefix="cnd-docs-", dir="/tmp"))

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs, needs_program
 from tests.torture import calls, clocks, disk, purge, readonly
 from tests.torture.bench import INTEGRITY, PYTHON, SMALL, STORAGE, Bench
 from tests.torture.places import MIB, small_filesystem
@@ -30,8 +29,7 @@ def mounts(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def lasting_bench(tmp_path_factory: pytest.TempPathFactory, channel: Path) -> Bench:
     """A small environment's bench, and a compiler for the libraries of the campaigns."""
-    if shutil.which("gcc") is None:
-        pytest.fail("gcc is needed")
+    needs_program("gcc")
     return Bench(tmp_path_factory.mktemp("faults") / "bench", channel)
 
 

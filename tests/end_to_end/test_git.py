@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from conda_lock.conda_lock import render_lockfile_for_platform
 from conda_lock.lockfile import parse_conda_lock_file
 
 from tests.channel import serve
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import PYTHON
 from tests.helpers.repository import Repository
 
@@ -24,8 +23,7 @@ CODE = "import thing; print(thing.version)"
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
-    if shutil.which("git") is None:
-        needs("git")
+    needs_program("git")
     return Repository(tmp_path / "served" / "thing.git", "thing", "python/thing")
 
 

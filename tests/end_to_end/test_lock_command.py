@@ -15,7 +15,7 @@ from condainer.lock.explicit import read_explicit
 from condainer.system.files import remove_tree
 from tests.channel import ChannelServer
 from tests.helpers import tiny
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import Project
 from tests.helpers.repository import Repository
 
@@ -549,8 +549,7 @@ def test_what_packages_provide_is_asked_once(
 def test_a_branch_stays_at_its_commit(
     make_project: Any, wheels: tuple[Path, str], tmp_path: Path, name: str
 ) -> None:
-    if shutil.which("git") is None:
-        needs("git")
+    needs_program("git")
     repository = Repository(tmp_path / "served" / "thing.git", "thing", "python")
     first = repository.commit("1.0")
     project = make_project(text=PIP, UV_DEFAULT_INDEX=wheels[1], UV_CACHE_DIR=str(tmp_path / "uv"))

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import SMALL, Project, mounted
 from tests.helpers.waiting import wait_until
 
 
 @pytest.fixture
 def built(make_project: Any) -> Project:
-    if shutil.which("fincore") is None:
-        needs("fincore")
+    needs_program("fincore")
     project: Project = make_project(text=SMALL)
     project.cnd("-q", "build")
     return project

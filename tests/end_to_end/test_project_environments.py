@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import pytest
 from condainer.startup import answer
 from tests.helpers import tiny
 from tests.helpers.entries import grow_old
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import Project
 
 CPU, GPU = "dependencies: [engine]\n", "dependencies: [engine, kernels]\n"
@@ -226,8 +226,7 @@ def test_equal_inputs_are_one_image(two: Project) -> None:
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "tcsh"])
 def test_activation(two: Project, shell: str) -> None:
-    if shutil.which(shell) is None:
-        pytest.skip(f"no {shell} here")
+    needs_program(shell)
     two.cnd("build", "--all")
     end = {"fish": ".fish", "tcsh": ".csh"}.get(shell, "")
     script = f"source ./activate-gpu{end}; engine; source ./activate-cpu{end}; engine; deactivate"

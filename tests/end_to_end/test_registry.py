@@ -20,6 +20,7 @@ import requests
 
 from condainer.oci import image_manifest
 from tests.helpers import flaky, flaky_registry, keys, registry
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import CLEAN, Project, left, runner
 from tests.helpers.registry import Registry
 
@@ -222,7 +223,7 @@ def test_another_client_finds_usable_files(pushing: Project, tmp_path: Path) -> 
 
 def skopeo(*words: str, home: Path) -> None:
     subprocess.run(
-        [registry.tool("skopeo"), "--insecure-policy", *words],
+        [needs_program("skopeo"), "--insecure-policy", *words],
         env={"PATH": os.defpath, "HOME": str(home), "TMPDIR": str(home)},
         capture_output=True,
         check=True,

@@ -37,6 +37,7 @@ from condainer.oci.image_manifest import EMPTY, EMPTY_CONTENT, MANIFEST_TYPE
 from condainer.settings.config import SILENCE
 from tests.helpers import flaky, flaky_registry, registry
 from tests.helpers.flaky import Answer
+from tests.helpers.needed import needs_program
 from tests.helpers.registry import PASSWORD, USER, Registry, log_in
 from tests.helpers.waiting import until
 
@@ -315,7 +316,7 @@ def test_tokens_are_got_with_the_login(tmp_path: Path) -> None:
 
 
 def skopeo(*arguments: str) -> str:
-    command = [registry.tool("skopeo"), *arguments]
+    command = [needs_program("skopeo"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ import pytest
 from tests.helpers import documents, flaky, registry
 from tests.helpers.accounts import Account, accounts
 from tests.helpers.members import SEARCH
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program, needs_root
 from tests.helpers.registry import PASSWORD, USER
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
@@ -27,8 +26,8 @@ INPUT = "name: ci\nchannels: [conda-forge]\ndependencies: [python, probe-prefix]
 @pytest.fixture
 def place() -> Iterator[Path]:
     """A directory that every account can reach."""
-    if os.geteuid() != 0 or shutil.which("useradd") is None:
-        needs("root and useradd")
+    needs_root("to make accounts")
+    needs_program("useradd")
     path = Path(tempfile.mkdtemp(prefix="condainer-sharing-"))
     path.chmod(0o755)
     (path / "m").mkdir()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 from tests.helpers.projects import Project, mounted, prefix_of
 from tests.helpers.terminals import terminal
 from tests.helpers.waiting import wait_until
@@ -29,8 +28,7 @@ def built(project: Project) -> Project:
 
 @pytest.mark.parametrize("shell", EVALUATED)
 def test_a_shell_evaluates_it(built: Project, shell: str) -> None:
-    if shutil.which(shell) is None:
-        needs(shell)
+    needs_program(shell)
     prefix = prefix_of(built)
     text = f"""{EVALUATED[shell]}
 probe-prefix
@@ -47,8 +45,7 @@ probe-prefix
 
 
 def test_direnv(built: Project) -> None:
-    if shutil.which("direnv") is None:
-        needs("direnv")
+    needs_program("direnv")
     prefix, home = prefix_of(built), built.path.parent
     (built.path / ".envrc").write_text('eval "$(cnd shell-hook)"\n')
     built.environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 from rattler.package_streaming import extract
 
 from tests.channel.python import SHORT
+from tests.helpers.needed import needs_program
 from tests.slurm import Account, Cluster, Site
 from tests.torture import collect, crowd, dead, kills, mounts, network, registry, slurm, storm
 from tests.torture.bench import PYTHON, Bench
@@ -30,8 +30,7 @@ def test_killed_builds_with_python(tmp_path: Path, channel: Path) -> None:
 
 @pytest.mark.parametrize("how", crowd.HOWS)
 def test_builders_at_once(tmp_path: Path, channel: Path, how: str) -> None:
-    if shutil.which("gcc") is None:
-        pytest.fail("gcc is needed")
+    needs_program("gcc")
     bench = Bench(tmp_path / "bench", channel)
     outcome = crowd.campaign(bench, 8, **crowd.shim(bench, how))
     assert outcome.problems == ()

@@ -19,10 +19,9 @@ def needs(what: str) -> NoReturn:
     pytest.skip(f"needs {what}")
 
 
-def needs_program(name: str) -> None:
-    """Skip a test where a program is not in PATH, but not in continuous integration."""
-    if shutil.which(name) is None:
-        needs(name)
+def needs_program(name: str) -> str:
+    """Return the path of a program; skip a test without it, but not in continuous integration."""
+    return shutil.which(name) or needs(name)
 
 
 def needs_lmod() -> None:

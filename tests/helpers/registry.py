@@ -11,7 +11,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs_program
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ZUUL_PINS = TOOLS / "zuul-registry-pins.txt"
@@ -74,7 +73,7 @@ def serve(
         lines.append(f"auth: {{token: {token}}}")
     configuration = directory / "config.yml"
     configuration.write_text("\n".join([*lines, ""]))
-    program = tool("docker-registry")
+    program = needs_program("docker-registry")
     with _run(storage, *before, program, "serve", str(configuration)) as running:
         yield running
 
@@ -168,8 +167,3 @@ def log_in(authority: str, user: str = USER, password: str = PASSWORD, **more: s
     content["auths"][authority] = {"auth": auth, **more}
     path.write_text(json.dumps(content))
     return path
-
-
-def tool(name: str) -> str:
-    """Return the path of a program; without it, the test is skipped, or fails in CI."""
-    return shutil.which(name) or needs(name)

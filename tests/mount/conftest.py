@@ -18,7 +18,7 @@ from condainer.mount.mounts import Image
 from condainer.system import mount_table
 from tests.helpers.accounts import accounts as accounts_for
 from tests.helpers.mounting import ADDRESS, Account, account, daemons, keepers, make_image
-from tests.helpers.needed import needs
+from tests.helpers.needed import needs, needs_program, needs_root
 
 NEEDED = ("mksquashfs", "squashfuse_ll", "fusermount3")
 
@@ -27,8 +27,7 @@ NEEDED = ("mksquashfs", "squashfuse_ll", "fusermount3")
 def place() -> Iterator[Path]:
     """A directory like /tmp that every account can use, with our code and an image in it."""
     for tool in NEEDED:
-        if shutil.which(tool) is None:
-            needs(tool)
+        needs_program(tool)
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         needs("/dev/fuse")
     place = Path(tempfile.mkdtemp(prefix="condainer-test-", dir="/tmp"))
@@ -59,10 +58,8 @@ def image(place: Path) -> Iterator[Image]:
 @pytest.fixture(scope="module")
 def accounts(place: Path) -> Iterator[list[Account]]:
     """Two ordinary users of this node."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can make test accounts")
-    if shutil.which("useradd") is None:
-        needs("useradd")
+    needs_root("to make test accounts")
+    needs_program("useradd")
     if os.stat("/dev/fuse").st_mode & 0o006 != 0o006:
         needs("/dev/fuse that everybody can use")
     with accounts_for(place, 2) as made:

@@ -41,6 +41,7 @@ from tests.helpers.mounting import (
     keepers,
     make_image,
 )
+from tests.helpers.needed import needs_program
 from tests.helpers.waiting import PATIENCE, until
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
@@ -816,10 +817,7 @@ def test_what_the_kernel_knows_of_an_image_it_does_not_ask_again(
 ) -> None:
     """Longer than libfuse keeps it otherwise; a daemon that is stopped answers nothing."""
     for program in (name, "fusermount3"):
-        found = shutil.which(program)
-        if found is None:
-            pytest.skip(f"{program} is missing")
-        (tmp_path / program).symlink_to(found)
+        (tmp_path / program).symlink_to(needs_program(program))
     fuse = backends.find_fuse(tmp_path)
     fuse = replace(fuse, program=str(tmp_path / name))
     image.prefix.mkdir(0o700)

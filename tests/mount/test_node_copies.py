@@ -24,6 +24,7 @@ from condainer.system.errors import IntegrityError
 from condainer.system.private_directory import this_host
 from condainer.system.reporter import Silent
 from tests.helpers.mounting import ADDRESS, LINGER, Account, daemons, is_gone, keepers
+from tests.helpers.needed import needs_root
 from tests.helpers.told import Told
 from tests.helpers.waiting import until
 
@@ -283,13 +284,13 @@ def test_what_a_batch_script_brought_is_taken_if_it_is_right(node: Path, source:
 
 def test_memory_is_not_filled(node: Path, source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
     """A control group with 100 kB left, as the kernel would write it."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a tmpfs")
+    needs_root("to mount a tmpfs")
     script = f"""
 import sys; sys.path.insert(0, {str(Path(node_copies.__file__).parents[2])!r})
 from pathlib import Path
 from condainer.mount import node_copies
 from condainer.system import machine
+from tests.helpers.needed import needs_root
 class Told:
     def __getattr__(self, name): return lambda *given: name == "note" and print(*given)
 source = node_copies.Source(Path({str(source.path)!r}), {ADDRESS!r}, {source.sha256!r})
