@@ -413,12 +413,13 @@ def test_an_exported_environment_locks_to_the_same_packages(
 def test_an_exported_environment_has_the_channels_in_their_order(
     make_project: Any, tmp_path: Path
 ) -> None:
-    first, second = tmp_path / "first", tmp_path / "second"
+    first, second = tmp_path / "first", tmp_path / "more/second"
     tiny.package(first, "app", "1.0", ["base"])
     # It comes first in the lock, but its channel does not have that app.
     tiny.package(second, "base", "1.0")
     tiny.package(second, "app", "2.0")
     for channel in (first, second):
+        tiny.package(channel, "twin", "1.0")
         tiny.index(channel)
     names = f"[{first.as_uri()}, {second.as_uri()}]"
     project = make_project(text=f"channels: {names}\ndependencies: [app]\n")
@@ -426,6 +427,14 @@ def test_an_exported_environment_has_the_channels_in_their_order(
     again = make_project("again", project.cnd("lock", "--export", "environment").stdout)
     again.cnd("lock")
     assert versions(again) == versions(project) == {"app": "1.0", "base": "1.0"}
+    # Without its channel, that of the first one would be taken.
+    project = make_project(
+        "asked", f"channels: {names}\ndependencies: [app, '{second.as_uri()}::twin']\n"
+    )
+    project.cnd("lock")
+    again = make_project("once more", project.cnd("lock", "--export", "environment").stdout)
+    again.cnd("lock")
+    assert f"{second.as_uri()}/noarch/twin-1.0-0" in again.lockfile.read_text()
 
 
 def test_an_export_does_not_become_an_input(locked: Project) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from condainer.lock.explicit import pip_line
 from condainer.lock.lock_paths import CONDA_LOCK
+from condainer.lock.locks import CondaPackage
 from condainer.solve.formats.exported import Exported, Known, commented, without_conda
 
 
@@ -49,7 +50,8 @@ def environment(known: Known) -> Exported:
     import yaml
 
     lock = known.lock
-    dependencies: list[object] = ["=".join(p.parts) for p in lock.conda]
+    first = next(iter(known.channels), "")
+    dependencies: list[object] = [_pinned(package, first) for package in lock.conda]
     if lock.pip:
         lines = [pip_line(package).removeprefix("# pip ") for package in lock.pip]
         dependencies.append({"pip": lines})
@@ -63,3 +65,12 @@ def environment(known: Known) -> Exported:
     head = f"# From the lock of `cnd lock` for {lock.platform}: a solver is still asked.\n"
     note = "Versions and builds are pinned, hashes of conda packages are not in this format"
     return Exported("environment", lock.platform, head + text, (note,))
+
+
+def _pinned(package: CondaPackage, first: str) -> str:
+    """Return the spec of a package, with its channel unless that is the first one.
+
+    A solver takes the package of an earlier channel, if there is one of this name.
+    """
+    channel, pinned = package.url.rsplit("/", 2)[0], "=".join(package.parts)
+    return pinned if channel == first else f"{channel}::{pinned}"
