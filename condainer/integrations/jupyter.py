@@ -121,17 +121,21 @@ def chosen_names(kernels: Sequence[Kernel], wish: str | None, environment: str) 
     return [base if len(kernels) == 1 else f"{base}-{kernel.name}" for kernel in kernels]
 
 
+def demand_free(directory: Path) -> None:
+    """Raise ConfigError where a kernel that is not ours has the name."""
+    if directory.is_dir() and _ours(directory) is None:
+        raise ConfigError(
+            f"{directory} is a kernel that `cnd` has not made", "Choose another name by `--name`."
+        )
+
+
 def install(
     kernel: Kernel, directory: Path, display_name: str, before: Sequence[str], address: str
 ) -> Installed:
     """Write the specification of a kernel that is started by `before` and its own command.
 
-    Raises ConfigError where another kernel has the name, StorageError.
+    Raises StorageError.
     """
-    if directory.is_dir() and _ours(directory) is None:
-        raise ConfigError(
-            f"{directory} is a kernel that `cnd` has not made", "Choose another name by `--name`."
-        )
     metadata, variables = (
         value if isinstance(value := kernel.spec.get(key), dict) else {}
         for key in ("metadata", "env")

@@ -160,6 +160,11 @@ def test_kernels_of_other_languages(make_project: Any, tmp_path: Path) -> None:
     assert (written["language"], written["display_name"]) == ("R", "R [r]")
     # The settings of this shell, which a hub does not have.
     assert written["env"]["CONDAINER_CACHE"] == str(project.cache)
+    # All or none.
+    place = tmp_path / "jupyter/kernels"
+    (place / "q-two").mkdir()
+    project.cnd("kernel", "install", "--name", "q", status=3)
+    assert not (place / "q-ir").exists()
 
 
 def test_environments_of_one_file_have_kernels_of_their_own(

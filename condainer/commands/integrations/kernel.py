@@ -66,6 +66,8 @@ def install(
         # Several environments can be of one file, which has one name.
         title = environments.suffixed(title, settings)
     chosen = jupyter.chosen_names(kernels, name, title)
+    for own in chosen:
+        jupyter.demand_free(place / own)
     with reports(as_json) as done:
         for item, own in zip(kernels, chosen, strict=True):
             directory = place / own
