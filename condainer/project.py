@@ -33,17 +33,18 @@ def build_plan(settings: Settings) -> list[str]:
         return [f"use the pinned image {entry.image}"]
     state = lock_state(settings)
     _check_policy(state, settings)
+    miss = "refuse to build the image (`pull_only`)" if settings.pull_only else "build the image"
     if state.partial is not None:
         return [
             f"look up sha256s, because {state.reason}",
-            "build the image, unless a cache has the one of these packages",
+            f"{miss}, unless a cache has the one of these packages",
         ]
     if state.status != "current" or state.lock is None:
         if settings.locked:
             return [f"refuse to solve: the lock is {state.status}: {state.reason}"]
         return [
             f"solve, because the lock is {state.status}: {state.reason}",
-            "build the image, unless a cache has the one of the new lock",
+            f"{miss}, unless a cache has the one of the new lock",
         ]
     address = address_of(state.lock, settings.mount_base_directory)
     entry_found = entries.look_up(address, settings)
@@ -54,7 +55,7 @@ def build_plan(settings: Settings) -> list[str]:
     others = () if settings.offline else (*settings.web_caches, *settings.registries)
     asked = [f"take {address.digest} from {place}, if it is there" for place in others]
     if settings.pull_only:
-        return asked or ["refuse to build: `pull_only` is set, and no cache has the image"]
+        return [*asked, f"{miss}, if it is not there" if asked else f"{miss}: no cache has it"]
     return [*asked, f"install {packages} and compress them into {target}"]
 
 

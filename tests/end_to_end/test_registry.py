@@ -144,6 +144,11 @@ def test_nothing_is_built_where_that_is_forbidden(pushing: Project) -> None:
     assert "would" not in told
     planned = other.cnd("-y", "build").stderr
     assert "Would take" in planned
+    planned = other.cnd("-y", "build", "--pull-only").stderr
+    assert planned.endswith("Would refuse to build the image (`pull_only`), if it is not there\n")
+    other.write(OTHER)
+    planned = other.cnd("-y", "build", "--pull-only").stderr
+    assert "Would refuse to build the image (`pull_only`), unless a cache has the one" in planned
 
 
 def test_a_registry_that_is_away_is_a_miss(pushing: Project) -> None:
