@@ -10,6 +10,7 @@ from pathlib import Path
 from condainer.mount import backends, choice, mount_locks, private, unpack
 from condainer.mount.backends import Refused, State
 from condainer.mount.choice import Way
+from condainer.mount.mount_locks import Locks
 from condainer.mount.mount_work import (
     DEFAULT,
     Image,
@@ -25,7 +26,7 @@ from condainer.mount.mount_work import (
 from condainer.mount.private import Joined, Place, owner
 from condainer.mount.safe_base import check_base
 from condainer.startup import tool_paths
-from condainer.startup.attach import private_name, wants_its_own
+from condainer.startup.attach import has_keeper, private_name, wants_its_own
 from condainer.system import files, namespace
 from condainer.system.errors import CondainerError, MountError
 from condainer.system.mount_table import has_place, mounted_at, wait_for_change
@@ -73,7 +74,8 @@ def outlook(image: Image, options: Options) -> dict[str, str | bool]:
 
 def is_inside(image: Image) -> bool:
     """Tell whether this process is in the namespace of a private mount of the image."""
-    return mount_locks.of_our_namespace(image.prefix) is not None and _is_repaired(image)
+    inside = mount_locks.of_our_namespace(image.prefix)
+    return inside is not None and _is_repaired(image, inside)
 
 
 def mount(
@@ -187,7 +189,7 @@ def hold(
     if inside is not None and not (state is State.MOUNTED and unverified(image, inside)):
         claim = mount_locks.claim(inside)
         # Its keeper may have had the lock until now, and unmounted it.
-        if _is_repaired(image):
+        if _is_repaired(image, inside):
             return _held(claim, private=True)
         os.close(claim)
         state = State.FOREIGN
@@ -217,14 +219,16 @@ def hold(
         raise _taken(image, options) from None
 
 
-def _is_repaired(image: Image) -> bool:
+def _is_repaired(image: Image, inside: Locks) -> bool:
     """Tell whether the private mount that we are inside of is there; its keeper repairs it.
 
-    We may not have the right to, and other names for its lock files. Raises as answered().
+    We may not have the right to. Raises as answered().
     """
     end = time.monotonic() + backends.PATIENCE
     while answered(image, DEFAULT) is not State.MOUNTED:
-        if not has_place(image.prefix) or time.monotonic() > end:
+        # A cleaner of temporary files may have removed the file.
+        kept = inside.keeper.exists() and has_keeper(inside.stem)
+        if not (kept and has_place(image.prefix)) or time.monotonic() > end:
             return False
         wait_for_change(PAUSE)
     return True

@@ -200,20 +200,25 @@ def look(table: bytes, base: bytes, name: bytes) -> "Seen":
     return named, (int(major), int(minor)), squashfs and user != 0, mounts
 
 
+def has_keeper(stem: str) -> bool:
+    """Tell whether a mount has a keeper; parameters and errors are those of share()."""
+    keeper = os.open(f"{stem}.keeper", FLAGS)
+    try:
+        fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(keeper)
+
+
 def share(stem: str) -> int | None:
     """Share the lock of a mount's users; None if the mount has no keeper.
 
     Parameters: `stem` is how the paths of its lock files begin. Raises OSError if it has none.
     """
-    keeper = os.open(f"{stem}.keeper", FLAGS)
-    try:
-        fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        # The mount has no keeper.
+    if not has_keeper(stem):
         return None
-    except BlockingIOError:
-        pass
-    finally:
-        os.close(keeper)
     users = os.open(f"{stem}.users", FLAGS)
     # The keeper has it for a moment after each command, to look whether to unmount.
     if not lock(users, f"{stem}.users", fcntl.LOCK_SH):

@@ -184,6 +184,22 @@ def test_command_inside_a_private_mount_waits_for_its_repair(
     until(lambda: is_gone(image))
 
 
+def test_command_inside_a_private_mount_does_not_wait_for_a_dead_keeper(image: Image) -> None:
+    inner = PRIVATE.driver(image, "sh", "-c", read(image.prefix))
+    child = started(PRIVATE, image, "sh", "-c", 'echo; read x; "$@"', "sh", *inner)
+    assert child.stdout is not None
+    child.stdout.readline()
+    until(lambda: len(keepers(image)) == 1)
+    killed = {*keepers(image), *daemons(image)}
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: not killed & {*keepers(image), *daemons(image)})
+    start = time.monotonic()
+    assert child.communicate("\n")[0].endswith(f"{ADDRESS}\n")
+    assert time.monotonic() - start < backends.PATIENCE
+    until(lambda: not keepers(image) and not daemons(image))
+
+
 def test_in_a_user_namespace_a_project_has_a_stamp_of_its_own(accounts: list[Account]) -> None:
     text = "import sys; sys.path.insert(0, sys.argv[1]); "
     text += "from condainer.startup import stamp; from condainer.system import namespace; "
