@@ -72,12 +72,16 @@ def ensure(duty: Duty, cache: Path | None) -> None:
     held = mount_locks.take(mount_locks.locks_at(duty.stem).keeper, exclusive=True, wait=False)
     if held is None:
         return
+    lease = leases.take(cache, duty.address) if cache is not None else None
     try:
-        lease = leases.take(cache, duty.address) if cache is not None else None
         given = replace(duty, held=held, lease=str(lease or ""))
         kept = [number for number in (held, duty.announced, duty.claimed) if number >= 0]
         argv = [*launch.module_command("condainer.mount.keeper"), json.dumps(vars(given))]
         os.waitpid(launch.start_daemon(argv, tool_paths.keeper_environment(duty.tools), kept), 0)
+    except OSError:
+        if lease is not None:
+            leases.end(lease)
+        raise
     finally:
         os.close(held)
 

@@ -19,7 +19,7 @@ from condainer.mount import backends, choice, mount_locks, mounts, node_copies, 
 from condainer.mount.mounts import Image, Options, State
 from condainer.mount.node_copies import Copy, Source, Wish
 from condainer.settings import config
-from condainer.startup import tool_paths
+from condainer.startup import launch, tool_paths
 from condainer.system import mount_table
 from condainer.system.errors import IntegrityError, MountError
 from condainer.system.reporter import Reporter
@@ -722,6 +722,19 @@ def test_lease_while_it_is_mounted(image: Image, tmp_path: Path) -> None:
     unmount.unmount(leased)
     until(lambda: not list((tmp_path / "leases").iterdir()))
     assert ADDRESS in leases.last_uses(tmp_path)
+
+
+def test_lease_goes_when_no_keeper_can_be_started(
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> int:
+        raise BlockingIOError
+
+    (tmp_path / "leases").mkdir()
+    monkeypatch.setattr(launch, "start_daemon", refused)
+    with pytest.raises(BlockingIOError):
+        mounts.mount(replace(image, cache=tmp_path))
+    assert not list((tmp_path / "leases").iterdir())
 
 
 def test_use_is_noted_before_the_image_is_opened(
