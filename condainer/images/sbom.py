@@ -32,6 +32,7 @@ def save(text: str, path: Path) -> None:
 
 
 def _bill(entry: Entry, lock: Lock, settings: Settings) -> Bill:
+    bill.demand_library()
     image = dependencies.metadata(entry, settings)
     licenses = {bill.key(item.kind, item.name): item.license for item in image.licenses()}
     graph = dependencies.graph(image, lock)

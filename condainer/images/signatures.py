@@ -64,6 +64,8 @@ def run(
     Parameters: `again` builds each once more and signs the same bytes only. Raises IntegrityError
     that names the damaged ones when the others are signed, and what signing.add() raises.
     """
+    # What is missing is told before an image is read.
+    signing.tool()
     public_key = signing.key_of(settings, key)
     verdicts = []
     for path in chosen:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from condainer.lock.locks import PipPackage
-from condainer.materials.bill import Bill, Item, demand_library
+from condainer.materials.bill import Bill, Item
 from condainer.packages.installed import UNKNOWN
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ MEDIA_TYPE = "application/vnd.cyclonedx+json"
 
 
 def render(bill: Bill) -> str:
-    """Return the text of a bill; raises ToolError without cyclonedx-python-lib."""
-    demand_library()
+    """Return the text of a bill."""
     from cyclonedx.model import Property
     from cyclonedx.model.bom import Bom, BomMetaData
     from cyclonedx.model.component import Component, ComponentType

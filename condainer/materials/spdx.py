@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from condainer.materials.bill import Bill, Item, demand_library
+from condainer.materials.bill import Bill, Item
 from condainer.packages.installed import UNKNOWN
 
 # SPDX demands a time; this is that of all files in images.
@@ -19,8 +19,7 @@ NOTHING_SAID = "NOASSERTION"
 
 
 def render(bill: Bill) -> str:
-    """Return the text of a bill; raises ToolError without the libraries of the extra `sbom`."""
-    demand_library()
+    """Return the text of a bill."""
     licenses = _Licenses()
     items = sorted(bill.items, key=lambda item: item.key)
     ids = {item.key: _id(number, item) for number, item in enumerate(items, 1)}

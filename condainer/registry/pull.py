@@ -15,6 +15,7 @@ import xxhash
 from condainer.cache import entries, names, publish, signing, trust
 from condainer.cache.entries import Entry
 from condainer.cache.papers import recipe_problems
+from condainer.cache.squashfs import unsquashfs
 from condainer.lock.address import DIGITS as WHOLE
 from condainer.lock.address import Address
 from condainer.oci import image_manifest
@@ -252,6 +253,8 @@ def _take(offer: Offer, settings: Settings, reporter: Reporter) -> Entry:
         present = entries.look_up(papers.address, settings)
         if present is not None:
             return present
+        # A missing tool is told before anything is downloaded.
+        unsquashfs(settings)
         image = directory / entries.IMAGE
         reporter.step(f"Pulling from {offer.host}")
         with (

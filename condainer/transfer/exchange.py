@@ -11,6 +11,7 @@ from condainer.cache import entries, one_file, publish, signing, trust
 from condainer.cache.entries import Entry
 from condainer.cache.one_file import Bundle
 from condainer.cache.papers import disagreements, recipe_problems
+from condainer.cache.squashfs import unsquashfs
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.files import open_regular, published_file, storage_errors
@@ -53,6 +54,8 @@ def export(digits: str, path: Path, settings: Settings, reporter: Reporter) -> M
     start = time.monotonic()
     entry = entries.find(digits, settings)
     demand_file(path)
+    # A missing tool is told before anything is copied.
+    unsquashfs(settings)
     reporter.step(f"Exporting {entry.address}", "percent")
     with storage_errors(f"export {entry.image} to {path}"), published_file(path) as target:
         papers = one_file.write(entry, target, reporter)
@@ -108,6 +111,7 @@ def _taken(
     reporter: Reporter,
 ) -> Entry:
     """Copy the image of a file into a builder's directory, check it, and publish it."""
+    unsquashfs(settings)
     papers, image = bundle.papers, directory / entries.IMAGE
     with storage_errors(f"copy {path} to {image}"), image.open("wb") as target:
         _refuse(path, one_file.check(bundle, stream, reporter, target))

@@ -134,6 +134,14 @@ def test_what_is_built_is_pushed_where_that_is_configured(pushing: Project) -> N
     assert "Pulled " in other.cnd("build").stderr
 
 
+def test_a_missing_unsquashfs_is_told_before_an_image_is_pulled(pushing: Project) -> None:
+    pushing.cnd("push")
+    other = runner(pushing, "other", PATH="/nowhere")
+    told = other.cnd("build", "--pull-only", status=10).stderr
+    assert "unsquashfs is not installed" in told
+    assert "Pulling" not in told
+
+
 def test_nothing_is_built_where_that_is_forbidden(pushing: Project) -> None:
     other = runner(pushing, "other")
     told = other.cnd("build", "--pull-only", status=15).stderr

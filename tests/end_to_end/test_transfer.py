@@ -109,6 +109,21 @@ def test_an_import_that_waited_uses_what_another_has_brought(
     assert json.loads(waiting.communicate()[0])["present"]
 
 
+def test_a_missing_unsquashfs_is_told_before_anything_is_copied(
+    project: Project, other: Project, built: Any, bundle: Path, tmp_path: Path
+) -> None:
+    away = {"PATH": "/nowhere"}
+    copy = tmp_path / "copy"
+    told = project.cnd("export", built["address"], str(copy), status=10, **away).stderr
+    assert "unsquashfs is not installed" in told
+    assert "Exporting" not in told
+    image, manifest, lock = parts(bundle)
+    bundle.write_bytes(packed(image[:-1] + b"!", manifest, lock))
+    # Otherwise the copy would show that it is damaged.
+    told = other.cnd("import", str(bundle), status=10, **away).stderr
+    assert "unsquashfs is not installed" in told
+
+
 def test_tools_that_read_squashfs_read_an_exported_file(
     project: Project, built: Any, bundle: Path, tmp_path: Path
 ) -> None:

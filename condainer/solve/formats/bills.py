@@ -8,7 +8,15 @@ from __future__ import annotations
 from condainer.lock.contents import pip_parts
 from condainer.lock.locks import CondaPackage
 from condainer.materials import cyclonedx, spdx
-from condainer.materials.bill import Bill, Item, Locked, key_of, locked_by_key, unneeded
+from condainer.materials.bill import (
+    Bill,
+    Item,
+    Locked,
+    demand_library,
+    key_of,
+    locked_by_key,
+    unneeded,
+)
 from condainer.solve.formats.exported import Exported, Known
 
 NOTE = "`cnd sbom` of the built image also has licenses, and what PyPI packages need"
@@ -25,6 +33,7 @@ def as_spdx(known: Known) -> Exported:
 
 
 def _bill(known: Known) -> Bill:
+    demand_library()
     locked = locked_by_key(known.lock)
     items = tuple(_item(package, known, set(locked)) for package in locked.values())
     tops = unneeded({item.key: item.needs for item in items})
