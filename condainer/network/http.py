@@ -111,7 +111,8 @@ class Received:
 
     Parameters: `least` and `most` are how many bytes it can have, as far as that is known;
     `progress` is told how many have come; `within` is the time in seconds for all of it; `wanted`
-    is its sha256, if that is known. `failure` is what the disk did not take, if anything.
+    is its sha256, if that is known. `failure` is what ended it here, if anything: OSError for the
+    disk, or TooMuch.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class Received:
         self.stream.truncate()
         self.sha256 = Sha256Beside() if self.least >= LARGE else hashlib.sha256()
         self.size = 0
-        self.failure: OSError | None = None
+        self.failure: OSError | TooMuch | None = None
         # From this the server can tell that it still has the same file.
         self.validator = ""
         self.kind = ""
@@ -150,10 +151,15 @@ class Received:
         """Whether what has come does not have the sha256 that is wanted."""
         return self.wanted is not None and self.sha256.hexdigest() != self.wanted
 
+    def expect(self, count: int) -> None:
+        """Raise TooMuch if the file cannot have so many bytes more."""
+        if self.most is not None and self.size + count > self.most:
+            self.failure = TooMuch(f"more than {self.most} bytes come")
+            raise self.failure
+
     def write(self, data: bytes) -> None:
         """Add bytes; raises OSError for the disk, never for the network, and TooMuch."""
-        if self.most is not None and self.size + len(data) > self.most:
-            raise TooMuch(f"more than {self.most} bytes come")
+        self.expect(len(data))
         try:
             self.stream.write(data)
         except OSError as error:
@@ -250,6 +256,7 @@ def receive(get: Get, received: Received, stop: threading.Event = NEVER) -> None
         # The header itself can say it twice, or anything.
         expected = response.raw.length_remaining
         before = received.size
+        received.expect(expected or 0)
         with deadlines.Body(response, received.end) as body:
             while block := _next(body, received.block):
                 if stop.is_set():

@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 # Files that are named one by one before the rest is only counted.
 NAMED = 20
+# Locks do not tell sizes. No package has so many bytes, but an answer may have no end.
+LARGEST = 32 << 30
 
 
 def fetch(
@@ -59,7 +61,7 @@ def fetch_unknown(url: str, path: Path, stop: threading.Event) -> str:
     Raises NetworkError when it cannot be downloaded, OSError.
     """
     with path.open("w+b") as stream:
-        received = http.Received(stream)
+        received = http.Received(stream, most=LARGEST)
         _get(url, received, stop)
     return received.sha256.hexdigest()
 
@@ -121,7 +123,8 @@ def _fetch(file: File, partial: Path, settings: Settings, stop: threading.Event)
     for url in file.places:
         try:
             with partial.open("w+b") as stream:
-                _fetch_from(url, file, http.Received(stream, wanted=file.sha256), stop)
+                received = http.Received(stream, most=LARGEST, wanted=file.sha256)
+                _fetch_from(url, file, received, stop)
             return archives.publish(partial, file, settings)
         except (NetworkError, IntegrityError) as error:
             problem = error
@@ -180,9 +183,10 @@ def _by_rattler(url: str, received: http.Received, refused: str) -> None:
         raise
     except Exception as error:
         # rattler has errors of the network that are OSErrors, too.
-        if received.failure is not None:
+        if isinstance(received.failure, OSError):
             raise received.failure from None
-        raise _unreachable(url, refused or redacted(str(error))) from None
+        reason = str(received.failure or refused or redacted(str(error)))
+        raise _unreachable(url, reason) from None
 
 
 def _unreachable(url: str, reason: str) -> NetworkError:

@@ -188,6 +188,26 @@ def test_a_page_without_an_end_is_not_read_to_its_end(
     assert len(server.asked) == 1
 
 
+@pytest.mark.parametrize("plan", [[flaky.endless], [flaky.status(403), flaky.endless], []])
+def test_a_file_without_an_end_is_not_written_to_its_end(
+    server: Flaky,
+    load: Callable[..., Settings],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    plan: list[Answer],
+) -> None:
+    monkeypatch.setattr(downloads, "LARGEST", 250_000)
+    settings = load()
+    server.plan[:] = plan
+    with pytest.raises(NetworkError, match="more than 250000 bytes"):
+        fetch(file_at(server.url + NAME), settings)
+    server.plan[:] = plan
+    with pytest.raises(NetworkError, match="more than 250000 bytes"):
+        downloads.fetch_unknown(server.url + NAME, tmp_path / "file", http.NEVER)
+    assert (tmp_path / "file").stat().st_size <= 250_000
+    assert left(settings) == []
+
+
 def test_a_file_url_needs_no_server(tmp_path: Path, load: Callable[..., Settings]) -> None:
     source = tmp_path / "größe 1+2.conda"
     source.write_bytes(CONTENT)
