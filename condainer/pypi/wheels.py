@@ -349,11 +349,13 @@ def _is_for_others(requirement: str, chosen: PipPackage) -> bool:
 
 
 def name_of_url(requirement: str) -> str:
-    """Return the normalised name of a `name @ URL` requirement or of the wheel that a URL names."""
+    """Return the normalised name of a `name @ URL` requirement, or of what a URL alone leads to."""
     egg = re.search(r"[#&]egg=([\w.-]+)", requirement)
     name, at, _ = f"{egg[1]}@".partition("@") if egg else requirement.partition("@")
     if not at or "://" in name:
-        name = requirement.partition("#")[0].rpartition("/")[2].partition("-")[0]
+        named = PipPackage("", requirement.split()[0], "")
+        repository = named.filename.partition("@")[0].removesuffix(".git")
+        name = repository if named.is_vcs else pip_parts(named.filename)[0]
     return pip_name(name.partition("[")[0].strip())
 
 

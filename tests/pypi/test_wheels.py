@@ -8,6 +8,8 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 from condainer.pypi import wheels
 from condainer.system.files import sha256_of
 from condainer.system.reporter import Silent
@@ -56,3 +58,21 @@ def test_uv_replaces_files_and_does_not_write_into_them(tmp_path: Path) -> None:
         status = path.stat()
         assert (path.read_text(), status.st_mode & 0o777, status.st_nlink) == ("cached", 0o640, 1)
     assert all("cached" not in path.read_text() for path in linked if path.exists())
+
+
+@pytest.mark.parametrize(
+    ("requirement", "name"),
+    [
+        ("Foo.Bar[x] @ https://host/other-1.0.tar.gz", "foo-bar"),
+        ("https://host/a-b/foo-bar-1.0.tar.gz", "foo-bar"),
+        ("https://user@host/foo-bar-1.0.zip#sha256=00", "foo-bar"),
+        ("https://host/foo-bar-1.0.tar.gz?a=b-c --hash=sha256:00", "foo-bar"),
+        ('https://host/foo-bar-1.0.tar.gz ; python_version > "3.8"', "foo-bar"),
+        ("https://host/foo_bar-1.0%2Bcpu-1-py3-none-any.whl", "foo-bar"),
+        ("git+https://host/x.git@v1#egg=foo_bar&subdirectory=y", "foo-bar"),
+        ("git+https://host/foo-bar@" + 40 * "0", "foo-bar"),
+        ("git+ssh://git@host/foo-bar.git", "foo-bar"),
+    ],
+)
+def test_a_url_names_a_package(requirement: str, name: str) -> None:
+    assert wheels.name_of_url(requirement) == name
