@@ -151,6 +151,13 @@ class Received:
         """Whether what has come does not have the sha256 that is wanted."""
         return self.wanted is not None and self.sha256.hexdigest() != self.wanted
 
+    @property
+    def is_page(self) -> bool:
+        """Whether what has come is a web page, by its media type or its first bytes."""
+        self.stream.seek(0)
+        start = self.stream.read(100).lstrip().lower()
+        return self.kind == "text/html" or start.startswith((b"<!doctype html", b"<html"))
+
     def expect(self, count: int) -> None:
         """Raise TooMuch if the file cannot have so many bytes more."""
         if self.most is not None and self.size + count > self.most:
@@ -459,12 +466,6 @@ def beginning(response: Response, size: int) -> bytes:
     """Return up to `size` bytes of an answer whose rest does not matter; raises as failures()."""
     with deadlines.Body(response, time.monotonic() + look_up()[1]) as body:
         return _next(body, size)
-
-
-def is_page(content: bytes, kind: str) -> bool:
-    """Tell whether an answer is a web page, by its media type or its first bytes."""
-    start = content[:100].lstrip().lower()
-    return kind == "text/html" or start.startswith((b"<!doctype html", b"<html"))
 
 
 def refusal(response: Response) -> Unavailable:

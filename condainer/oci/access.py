@@ -124,10 +124,9 @@ class Access:
                 return str(token)
         except (ValueError, RecursionError, KeyError, AttributeError, TypeError):
             pass
-        page = http.is_page(content.getvalue(), received.kind)
         raise RegistryError(
             f"{self.repository}: {realm}, where it has tokens, gives "
-            + ("an HTML page instead" if page else "none"),
+            + ("an HTML page instead" if received.is_page else "none"),
             "Ask the registry's administrator.",
         )
 

@@ -319,7 +319,7 @@ class Client:
             received,
             self._pace,
         )
-        if http.is_page(stream.getvalue(), received.kind):
+        if received.is_page:
             raise NoRegistry(
                 f"The server at {self.repository.authority} is no registry: for "
                 f"{self.repository} it answers with an HTML page",

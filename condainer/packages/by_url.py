@@ -175,12 +175,13 @@ def _fetch(item: Wanted, partial: Path, settings: Settings, stop: threading.Even
         try:
             sha256 = downloads.fetch_unknown(url, partial, stop)
             _check(item, url, sha256, partial)
+            package = CondaPackage(item.url, sha256)
+            archives.publish(partial, conda_packages.file_of(package, settings), settings)
+            return package
         except (NetworkError, IntegrityError) as error:
             problem = _absent(url, item) or error
-            continue
-        package = CondaPackage(item.url, sha256)
-        archives.publish(partial, conda_packages.file_of(package, settings), settings)
-        return package
+        if stop.is_set():
+            break
     assert problem is not None
     if not problem.message.startswith(item.where):
         problem.message = f"{item.where}: {problem.message}"

@@ -63,6 +63,7 @@ def fetch_unknown(url: str, path: Path, stop: threading.Event) -> str:
     with path.open("w+b") as stream:
         received = http.Received(stream, most=LARGEST)
         _get(url, received, stop)
+        _refuse_page(url, received)
     return received.sha256.hexdigest()
 
 
@@ -141,14 +142,22 @@ def _fetch_from(url: str, file: File, received: http.Received, stop: threading.E
     _get(url, received, stop)
     if not received.is_wrong:
         return
-    if received.kind == "text/html":
-        raise _unreachable(url, "the server answers with a web page, as for a login")
+    _refuse_page(url, received)
     raise IntegrityError(
         f"{redacted(url)} has the sha256 {received.sha256.hexdigest()}, but the lock says "
         f"{file.sha256}",
         "Do not use it before the server's administrator has explained the difference; "
         "`cnd lock` accepts what the index says now.",
     )
+
+
+def _refuse_page(url: str, received: http.Received) -> None:
+    if received.is_page:
+        raise NetworkError(
+            f"{redacted(url)} cannot be downloaded: the server sends a web page, not the file",
+            "Open the URL in a browser: the page may be that of a login or of a proxy. "
+            "User and password belong in ~/.netrc; `mirrors:` in condainer.yml names a mirror.",
+        )
 
 
 def _linked(page: str, file: File, stop: threading.Event) -> str:

@@ -45,7 +45,7 @@ def _read(url: str, limit: int) -> bytes:
     stream = io.BytesIO()
     received = http.Received(stream, most=limit, within=deadlines.SMALL)
     _fetch(url, received, soon=True)
-    if http.is_page(stream.getvalue(), received.kind):
+    if received.is_page:
         raise NoRegistry(
             redacted(f"{url} is no file of a cache: {host_of(url)} answers with an HTML page"),
             "Check the URL under `readonly_caches`; the page may also be that of a proxy or of a "
