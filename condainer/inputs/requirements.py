@@ -20,11 +20,12 @@ from condainer.system.urls import has_user, without_user
 MAX_DEPTH = 20
 # The files that were read, and whether as constraints, in their order.
 Included = dict[tuple[Path, bool], None]
-INCLUDE = re.compile(
-    r"(?P<option>-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc]))(?P<path>.+)"
-)
-# The path can have blanks, but no other option follows.
-FIND_LINKS = re.compile(r"(?P<option>-f|--find-links)(?:\s+|=)(?P<path>(?:(?!\s-).)+)")
+# A path can have blanks, but no other option follows.
+PATH = r"(?P<path>(?:(?!\s-).)+)"
+INCLUDE = re.compile(rf"(?P<option>-r|--requirement|-c|--constraint)(?:\s+|=|(?<=-[rc])){PATH}")
+FIND_LINKS = re.compile(rf"(?P<option>-f|--find-links)(?:\s+|=){PATH}")
+# Beside these, pip ignores all other options of a line.
+ALONE = {"--requirement", "--constraint", "--editable"}
 EDITABLE = re.compile(r"(-e|--editable(?=\s|=|$))\s*=?\s*(?P<target>.*)")
 # pip splits options as a shell does.
 QUOTED = re.compile(r"(?P<mark>[\"'])(?P<inner>[^\"']*)(?P=mark)")
@@ -189,6 +190,7 @@ def _line(
         return [_find_links(match["path"].strip(), where, base, constraint)]
     if text.startswith("-"):
         options = pip_options.parsed(text, where)
+        _refuse_ignored([option.name for option in options], text, where)
         if any(_is_relative(option) for option in options):
             lines = []
             for option in options:
@@ -218,7 +220,16 @@ def _is_relative(option: pip_options.Option) -> bool:
     """Tell whether an option names something that is looked for from the file it stands in."""
     if option.name == "--find-links":
         return "://" not in option.value and not os.path.isabs(option.value)
-    return option.name in ("--requirement", "--constraint", "--editable")
+    return option.name in ALONE
+
+
+def _refuse_ignored(names: list[str], text: str, where: str) -> None:
+    """Refuse a line of which pip would ignore a part."""
+    if names.count("--find-links") > 1 or (len(names) > 1 and ALONE.intersection(names)):
+        raise InputError(
+            f"{where}: pip would ignore a part of this line: {text}",
+            "Write each option on a line of its own.",
+        )
 
 
 def _find_links(place: str, where: str, base: Path, constraint: bool) -> Line:

@@ -267,6 +267,26 @@ def test_options_that_pip_does_not_take_there(write: Write, line: str) -> None:
     assert refused(path).message.startswith(f"{path}:2: ")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-r b.txt -c c.txt",
+        "-c c.txt -r b.txt",
+        "-rb.txt -rc.txt",
+        "--requirement=b.txt --pre",
+        "--pre -r b.txt",
+        "-r b.txt -i https://a.example/simple",
+        "--pre -e git+https://a.example/b",
+        "-f b -f c",
+    ],
+)
+def test_a_line_of_which_pip_takes_a_part_is_refused(write: Write, line: str) -> None:
+    for name in ("b.txt", "c.txt"):
+        write(name, "b\n")
+    path = write("requirements.txt", f"a\n{line}\n")
+    assert refused(path).message == f"{path}:2: pip would ignore a part of this line: {line}"
+
+
 @pytest.mark.parametrize("line", EDITABLE)
 def test_editable_installs_are_refused(write: Write, line: str) -> None:
     path = write("requirements.txt", f"a\n{line}\n")
