@@ -21,7 +21,7 @@ from condainer.system.reporter import Reporter
 from condainer.system.text import counted, human_size
 
 # Where what is used and removed as one is two levels down.
-DEEP = ("archives", "compiled")
+DEEP = ("archives", "compiled", "git", "metadata")
 
 
 def keep(settings: Settings, reporter: Reporter) -> None:

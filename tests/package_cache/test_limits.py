@@ -19,7 +19,7 @@ from condainer.system.reporter import Silent
 
 Load = Callable[..., Settings]
 # From the one that was used last to the one that was used first, in days.
-PIECES = {"archives/aa/new.conda": 0, "archives/aa/old.conda": 2, "git/repository": 5}
+PIECES = {"archives/aa/new.conda": 0, "archives/aa/old.conda": 2, "git/aa/repository": 5}
 
 
 @pytest.fixture
@@ -67,6 +67,15 @@ def test_what_can_be_made_of_downloads_goes_before_them(root: Path, load: Load) 
     settings = replace(load(f"package_cache={root}"), packages_max_files=4)
     assert left(root, settings) == list(PIECES)
     assert len([*root.glob("*/new*/file")]) == 1
+
+
+@pytest.mark.parametrize("name", ["archives", "compiled", "git", "metadata"])
+def test_what_is_old_goes_without_what_is_new(root: Path, load: Load, name: str) -> None:
+    old, new = root / name / "bb" / "old", root / name / "bb" / "new"
+    put(old, 40)
+    put(new, 1)
+    assert left(root, replace(load(f"package_cache={root}"), packages_older_than="30d"))
+    assert (old.exists(), new.exists()) == (False, True)
 
 
 def test_what_is_too_large_by_itself_takes_nothing_with_it(root: Path, load: Load) -> None:
