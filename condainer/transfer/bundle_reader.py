@@ -58,25 +58,27 @@ def unpack(path: Path, project: Path, load: Callable[[], Settings], reporter: Re
         with storage_errors(f"read {path}"):
             brought = _read(stream, path, project)
         reporter.step("Unpacking the bundle", "packages")
-        written: list[Path] = []
+        undo: list[Callable[[], None]] = []
         try:
             for name in brought.absent:
                 place = project / name
                 with storage_errors(f"write {place}"):
-                    place.parent.mkdir(parents=True, exist_ok=True)
+                    for directory in reversed([d for d in place.parents if not d.exists()]):
+                        directory.mkdir()
+                        undo.append(directory.rmdir)
                     with published_file(place, follow=False) as target:
                         target.write(brought.texts[name])
-                written.append(place)
+                undo.append(place.unlink)
             settings = load()
             admission.admit(brought.lock, settings)
             count = _unpack_packages(stream, path, brought, settings, reporter)
         except BaseException:
-            for file in written:
+            for remove in reversed(undo):
                 with suppress(OSError):
-                    file.unlink()
+                    remove()
             raise
     reporter.finish()
-    return Unpacked(tuple(written), count)
+    return Unpacked(tuple(project / name for name in brought.absent), count)
 
 
 def unpack_plan(path: Path, project: Path, settings: Settings) -> list[str]:

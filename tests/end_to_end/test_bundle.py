@@ -19,7 +19,7 @@ import pytest
 from condainer.pypi import build_requirements
 from condainer.settings.config import Settings
 from condainer.settings.load import load_settings
-from condainer.system.errors import IntegrityError, LockfileError
+from condainer.system.errors import IntegrityError, LockfileError, StorageError
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 from condainer.transfer import bundle_reader
@@ -295,6 +295,26 @@ def test_what_was_written_goes_again_when_packages_cannot_be_kept(
     packages_of(elsewhere).write_text("in the way")
     elsewhere.cnd("build", "--from", str(bundle[0]), status=12)
     assert not everything(elsewhere.path)
+
+
+@pytest.mark.parametrize("there", [set(), {"sub"}])
+def test_directories_go_again_too(
+    bundle: tuple[Path, Any], tmp_path: Path, there: set[str]
+) -> None:
+    pieces = [*pieces_of(bundle[0]), piece("project", "sub/deep/e.yml", b"{}")]
+    file, project, packages = tmp_path / "x.tar", tmp_path / "project", tmp_path / "packages"
+    file.write_bytes(settings_saying(b"environment_yml: sub/deep/e.yml")(b"", pieces))
+    for directory in (project, *(project / name for name in there)):
+        directory.mkdir()
+    packages.write_text("in the way")
+
+    def load() -> Settings:
+        assert (project / "sub/deep/e.yml").is_file()
+        return load_settings(project, (f"package_cache={packages}",))
+
+    with pytest.raises(StorageError):
+        bundle_reader.unpack(file, project, load, Silent())
+    assert {str(path.relative_to(project)) for path in project.rglob("*")} == there
 
 
 def test_a_bundle_is_not_written_without_all_of_its_packages(
