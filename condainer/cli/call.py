@@ -80,12 +80,17 @@ class Call:
         from condainer.cache import names
 
         settings = self.settings(*more, *["frozen=true"] * frozen)
-        pinned = any(text.startswith("address=") for text in self.overrides)
-        if image is None and self.environment is None and not (frozen or pinned):
-            image = os.environ.get("CONDAINER_ENV") or None
+        if image is None and not frozen:
+            image = self.of_variable()
         if image is None:
             return settings
         return replace(settings, address=names.address(image, settings))
+
+    def of_variable(self) -> str | None:
+        """Return the image that CONDAINER_ENV says, unless the command line chooses another one."""
+        pinned = any(text.startswith("address=") for text in self.overrides)
+        chosen = pinned or self.environment is not None
+        return None if chosen else os.environ.get("CONDAINER_ENV") or None
 
     def directory_for(self, address: str | None, env: str | None, own: Path) -> Path:
         """Return the directory whose configuration counts for the image that using() returns.

@@ -116,6 +116,8 @@ def test_names_lead_to_images(pushing: Project, tmp_path: Path) -> None:
     assert nowhere.cnd("exec", "--env", "tools/1.0", "probe-prefix").stdout == f"{prefix}\n"
     assert nowhere.json("pull", address[:8])["present"]
     assert nowhere.json("pull", CONDAINER_ENV="tools/1.0")["name"] == "tools/1.0"
+    set_here = nowhere.json("pull", "--set", f"address={address}", CONDAINER_ENV="tools/2.0")
+    assert (set_here["address"], set_here["name"]) == (address, None)
     # A name moves with the next push.
     pushing.write(OTHER)
     second = pushing.json("build")["address"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import click
 
 from condainer.cli import complete, tables
@@ -96,10 +94,7 @@ def pull(call: Call, what: str | None, listing: bool, as_json: bool) -> None:
         else:
             call.say("No images there yet: `cnd push` sends one")
         return
-    wanted = what
-    if wanted is None:
-        named = os.environ.get("CONDAINER_ENV") if call.environment is None else None
-        wanted = named or _of_lock(call)
+    wanted = call.of_variable() or _of_lock(call) if what is None else what
     if call.dry:
         places = ", ".join(settings.registries) or "no registry: none is named"
         step = f"take {wanted} from {places} into {settings.cache_directory}"
