@@ -15,7 +15,7 @@ from condainer.lock.locks import VCS, CondaPackage, Lock, PipPackage, git_url
 from condainer.system.errors import CondainerError, LockfileError
 from condainer.system.files import Read, read_bytes, storage_errors
 from condainer.system.machine import this_platform
-from condainer.system.text import printable
+from condainer.system.text import printable, reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def parsed(path: Path, text: str) -> LockFile:
     except Exception as error:
         # rattler has no common class of its errors.
         raise LockfileError(
-            f"{path}: not a lockfile of {_tool(path)}: {error}",
+            f"{path}: not a lockfile of {_tool(path)}: {reason(error)}",
             f"Restore the file from version control, or run `{_maker(path)}`.",
         ) from None
 

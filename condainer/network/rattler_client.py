@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from condainer.system.errors import ConfigError
+from condainer.system.text import reason
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,6 +19,6 @@ def client() -> rattler.Client:
         return rattler.Client.default_client()
     except AuthenticationStorageError as error:
         raise ConfigError(
-            f"It cannot be read who logs in at servers of channels: {error}",
+            f"It cannot be read who logs in at servers of channels: {reason(error)}",
             "conda's newer relatives keep that file: correct it, or move it away.",
         ) from None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from condainer.system.errors import IntegrityError
+from condainer.system.text import reason
 
 if TYPE_CHECKING:
     from rattler import PathsJson
@@ -67,6 +68,6 @@ async def _unpacked(archive: Path, scratch: Path) -> list[str]:
             return _bad(PathsJson.from_package_directory_with_deprecated_fallback(Path(directory)))
         except Exception as error:
             raise IntegrityError(
-                f"{archive} is not a readable conda package: {error}",
+                f"{archive} is not a readable conda package: {reason(error)}",
                 "Its sha256 is the lock's: choose another build of it in the environment file.",
             ) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from condainer.settings import condarc
 from condainer.settings.config import Settings
 from condainer.system.errors import InputError
+from condainer.system.text import reason
 from condainer.system.urls import without_login
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def _canonical(name: str, settings: Settings) -> str:
         known = condarc.in_force().resolved(name)
         return str(rattler_channel(known, settings).base_url).rstrip("/")
     except Exception as error:
-        raise InputError(f"channel {name!r}: {error}", CHANNEL_REMEDY) from None
+        raise InputError(f"channel {name!r}: {reason(error)}", CHANNEL_REMEDY) from None
 
 
 def rattler_channel(name: str, settings: Settings) -> rattler.Channel:

@@ -22,6 +22,7 @@ from condainer.system.errors import BuildError, IntegrityError
 from condainer.system.files import storage_error_told, storage_errors
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Reporter
+from condainer.system.text import reason
 
 SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -132,7 +133,7 @@ async def _link(
     except (exceptions.InstallerError, exceptions.LinkError, exceptions.TransactionError) as error:
         doing = f"link conda packages from {cache} into {target.directory}"
         raise storage_error_told(doing, str(error)) or BuildError(
-            f"Linking the conda packages into {target.directory} failed: {error}",
+            f"Linking the conda packages into {target.directory} failed: {reason(error)}",
             f"If a package in {cache} is damaged, delete that directory: "
             "it is filled again by the next build.",
         ) from None
@@ -191,7 +192,7 @@ async def read_record(archive: Path) -> RepoDataRecord:
     except Exception as error:
         # Its hash is what the lock says, so the channel itself serves a damaged package.
         raise IntegrityError(
-            f"{archive} is not a readable conda package: {error}",
+            f"{archive} is not a readable conda package: {reason(error)}",
             "Its sha256 is the lock's: choose another build of it in the environment file.",
         ) from None
     # In a package cache, the directory has the name of what was asked for.

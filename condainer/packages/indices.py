@@ -14,6 +14,7 @@ from condainer.settings.config import STAGE, Settings
 from condainer.system.errors import NetworkError, OfflineError
 from condainer.system.files import storage_errors
 from condainer.system.private_directory import claimed_directory
+from condainer.system.text import reason
 from condainer.system.urls import redacted
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ def unread() -> tuple[type[Exception], ...]:
 
 def unreadable(sources: Sequence[str], text: str) -> NetworkError:
     """Return the error that says why the channels at `sources` cannot be read."""
+    asked = [source for source in sources if source in text] or sources
     return NetworkError(
-        f"The channel {redacted(' or '.join(sources))} cannot be read: {redacted(text)}",
+        f"The channel {redacted(' or '.join(asked))} cannot be read: {redacted(reason(text))}",
         "Check the channel's name and the network, or name a mirror "
         "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
     )

@@ -30,7 +30,7 @@ from condainer.packages.indices import gateway_to, query
 from condainer.settings.config import Settings
 from condainer.system.errors import IntegrityError, LockfileError, NetworkError, StorageError
 from condainer.system.reporter import Reporter, Silent
-from condainer.system.text import counted
+from condainer.system.text import counted, reason
 
 
 def path_of(lock: Lock, settings: Settings) -> Path:
@@ -150,7 +150,8 @@ async def _of_channel(
                 digests[package.url] = record.sha256.hex()
         return digests
     raise NetworkError(
-        f"The channel {url} cannot be read, and its packages are locked without sha256: {problem}",
+        f"The channel {url} cannot be read, and its packages are locked without sha256: "
+        f"{reason(problem)}",
         "Check the network, or name a mirror (`mirrors:` in condainer.yml).",
     )
 

@@ -24,6 +24,7 @@ from condainer.solve.conda_held import Problem, solve_holding
 from condainer.system.errors import InputError, NetworkError, SolveError
 from condainer.system.files import digest_of, sha256_of
 from condainer.system.reporter import Reporter
+from condainer.system.text import reason
 
 if TYPE_CHECKING:
     import rattler
@@ -99,7 +100,7 @@ def _match_spec(spec: Spec, site: Condarc) -> MatchSpec:
         return matched
     except exceptions.InvalidMatchSpecError as error:
         raise InputError(
-            f"{spec.where}: not a valid conda package spec: {spec.text!r}: {error}",
+            f"{spec.where}: not a valid conda package spec: {spec.text!r}: {reason(error)}",
             remedy_of(spec.text),
         ) from None
 

@@ -23,6 +23,16 @@ def counted(number: float, things: str) -> str:
     return f"{number:.0f} {things.removesuffix('s') if number == 1 else things}"
 
 
+def reason(error: object) -> str:
+    """Return what an error of the conda engine says, without the causes between first and last.
+
+    Each is on a line of its own, and may repeat the next. One that names a URL counts as the first.
+    """
+    causes = str(error).split("\nCaused by: ")
+    first = next((cause for cause in causes[:-1] if "://" in cause), causes[0])
+    return first if causes[-1] in first else f"{first}: {causes[-1]}"
+
+
 def some(texts: list[str] | tuple[str, ...], most: int) -> str:
     """Return the first of some texts, and how many there are beyond: `a, b and 3 more`."""
     more = f" and {len(texts) - most} more" if len(texts) > most else ""
