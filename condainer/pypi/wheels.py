@@ -28,6 +28,7 @@ from condainer.system.errors import (
     BuildError,
     InputError,
     OfflineError,
+    SolveError,
     ToolError,
 )
 from condainer.system.files import storage_error_told
@@ -64,8 +65,9 @@ def resolve(
     The conda packages' own metadata tells uv what they provide. Parameters: `scratch` is a private
     directory for uv's files; `held` are packages of an older lock, which stay at their versions
     where that is possible; with `foreign`, the interpreter stands for one that cannot run here, so
-    nothing is built; `program` is the interpreter where `prefix` has none. Raises InputError for a
-    requirement that is wrong or does not exist, NetworkError when the index cannot be reached.
+    nothing is built; `program` is the interpreter where `prefix` has none. Raises SolveError if no
+    packages satisfy the requirements, InputError for one that is wrong, NetworkError when the index
+    cannot be reached.
     """
     for line in inputs.requirements:
         if name := credentials.unset(line.text):
@@ -394,7 +396,9 @@ def _explained(error: CommandFailed, lines: Sequence[Line], wanted: Path) -> Exc
     places = ", ".join(line.where for line in named) or ", ".join(
         dict.fromkeys(line.where.rpartition(":")[0] for line in lines)
     )
-    return InputError(
+    # uv breaks lines between any two words.
+    unsatisfiable = "no solution found" in " ".join(text.lower().split())
+    return (SolveError if unsatisfiable else InputError)(
         f"The pip requirements cannot be resolved ({places}):\n{text}",
         "Change the requirement, or the conda packages that it has to fit.",
     )

@@ -18,7 +18,7 @@ from condainer.solve.conda_lock_file import Solution
 from condainer.solve.conda_solver import solve
 from condainer.solve.lock_state import described
 from condainer.solve.pip import locked, resolver
-from condainer.system.errors import InputError
+from condainer.system.errors import InputError, SolveError
 from condainer.system.files import programs_of
 from condainer.system.private_directory import working_directory
 from condainer.system.reporter import Reporter
@@ -47,7 +47,7 @@ def solution(
     asked = git_commits.held(inputs.requirements, held_pip, noted)
     try:
         pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)
-    except InputError as error:
+    except (InputError, SolveError) as error:
         # A commit can have gone, or stand in the way.
         asked = git_commits.released(asked, inputs.requirements, held_pip, error.message)
         if not asked:

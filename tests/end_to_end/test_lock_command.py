@@ -572,7 +572,7 @@ def test_a_branch_stays_at_its_commit(
     assert "# pip gamma" in project.lockfile.read_text()
     # What has nothing to do with it does not move it.
     project.write(f"{line}gamma==99\n", "requirements.txt")
-    done = project.cnd("lock", status=4)
+    done = project.cnd("lock", status=5)
     assert "gamma==99" in done.stderr
     assert "A commit of the lock cannot stay" not in done.stderr
     # Another branch is another wish, even at the same repository.

@@ -214,7 +214,7 @@ def test_a_requirement_that_replaces_a_conda_package_says_so(many: Project) -> N
 
 def test_what_has_no_wheel_for_the_platform_is_refused(many: Project) -> None:
     many.write("channels: [foreign]\ndependencies: [python, {pip: [elsewhere]}]\n")
-    done = many.cnd("lock", "--platform", "linux-ppc64le", status=4)
+    done = many.cnd("lock", "--platform", "linux-ppc64le", status=5)
     assert "For linux-ppc64le: " in done.stderr
     assert "elsewhere" in done.stderr
     assert "locks for this machine only" in done.stderr
