@@ -36,14 +36,19 @@ def read(path: Path, platform: str, partial: bool = False, read: Read = read_byt
     """Read a conda-lock.yml as the lock of one platform.
 
     Parameters: `partial` allows conda packages that have an md5 only. Raises LockfileError when
-    it is damaged, has no packages for the platform, or no sha256; FileNotFoundError.
+    it is damaged, has no packages for the platform, two of one name, or no sha256;
+    FileNotFoundError.
     """
     content = content_of(path, read)
-    chosen = {
-        (str(p["manager"]), str(p["name"])): p
-        for p in _packages(content, path)
-        if p["platform"] == platform and _wanted(p)
-    }
+    chosen: dict[tuple[str, str], dict[str, Any]] = {}
+    for p in _packages(content, path):
+        if p["platform"] == platform and _wanted(p):
+            first = chosen.setdefault((p["manager"], p["name"]), p)
+            if (first["url"], first.get("hash")) != (p["url"], p.get("hash")):
+                # A merge can leave both.
+                raise LockfileError(
+                    f"{path}: two packages {p['name']}: {first['url']} and {p['url']}", REMEDY
+                )
     if not chosen:
         metadata = content.get("metadata")
         listed = metadata.get("platforms") if isinstance(metadata, dict) else None

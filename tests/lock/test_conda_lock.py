@@ -73,6 +73,27 @@ def test_a_lock_stays_what_it_is(tmp_path: Path) -> None:
     assert checked(lock, "x") == lock
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"url": "https://a.example/linux-64/a-2-0.conda"}, {"hash": {"sha256": "1" * 64}}],
+    ids=repr,
+)
+def test_two_packages_of_one_name(tmp_path: Path, change: dict[str, Any]) -> None:
+    other = {**CONDA, **change}
+    with pytest.raises(LockfileError, match="two packages a: ") as caught:
+        conda_lock.read(written(tmp_path, CONDA, other), "linux-64")
+    assert other["url"] in caught.value.message
+    for second in (
+        CONDA,
+        {**other, "category": "dev"},
+        {**other, "platform": "osx-64"},
+    ):
+        path = written(tmp_path, CONDA, second)
+        assert conda_lock.read(path, "linux-64").conda == LOCK.conda
+    lock = conda_lock.read(written(tmp_path, CONDA, {**CONDA, "manager": "pip"}), "linux-64")
+    assert (len(lock.conda), len(lock.pip)) == (1, 1)
+
+
 def test_a_commit_in_capitals_is_the_same_commit(tmp_path: Path) -> None:
     url = f"git+https://a.example/B.git@{'AB' * 20}#subdirectory=C"
     git = {**CONDA, "name": "b", "manager": "pip", "url": url}
