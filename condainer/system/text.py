@@ -30,7 +30,7 @@ def reason(error: object) -> str:
     """
     causes = str(error).split("\nCaused by: ")
     first = next((cause for cause in causes[:-1] if "://" in cause), causes[0])
-    return first if causes[-1] in first else f"{first}: {causes[-1]}"
+    return first if causes[-1] in first else f"{first.rstrip('.')}: {causes[-1]}"
 
 
 def some(texts: list[str] | tuple[str, ...], most: int) -> str:

@@ -31,7 +31,7 @@ SENDING = "error sending request for url (http://host/x/repodata.json)"
     [
         (["only this:\nwith a tree"], "only this:\nwith a tree"),
         (["failed after 3 retries", SENDING, "client error", "refused"], f"{SENDING}: refused"),
-        (["failed to parse", "in between", "no number"], "failed to parse: no number"),
+        (["failed to parse.", "in between", "no number"], "failed to parse: no number"),
         (["404 for http://host/x"], "404 for http://host/x"),
         (["failed", "404 for http://host/x"], "failed: 404 for http://host/x"),
         (["an io error occurred: broken", "broken"], "an io error occurred: broken"),
