@@ -289,10 +289,10 @@ def _refuse_local(text: str, where: str) -> None:
 
 
 def _absolute(path: str, base: Path, where: str) -> Path:
+    if "\0" in path:
+        raise InputError(f"{where}: {path!r} is not a path", "Remove the NUL character.")
     try:
         expanded = Path(path.strip().strip("\"'")).expanduser()
     except RuntimeError as error:
         raise InputError(f"{where}: {path}: {error}", "Write the path in full.") from None
-    if "\0" in path:
-        raise InputError(f"{where}: {path!r} is not a path", "Remove the NUL character.")
     return Path(os.path.normpath(base / expanded))

@@ -471,7 +471,7 @@ def test_a_directory(write: Write, project: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["a\0b.txt", "x" * 300, "~no-such-user-here/r.txt"])
+@pytest.mark.parametrize("name", ["a\0b.txt", "~a\0b", "x" * 300, "~no-such-user-here/r.txt"])
 def test_names_that_no_file_can_have(write: Write, name: str) -> None:
     path = write("requirements.txt", f"a\n-r {name}\n")
     assert refused(path).message.startswith(f"{path}:2: ")
