@@ -99,7 +99,7 @@ def parse(text: str) -> list[File] | None:
     try:
         items = json.loads(text)
         return [File(i["url"], i["sha256"], i["filename"], (i["url"],)) for i in items]
-    except (ValueError, KeyError, TypeError, CondainerError):
+    except (ValueError, KeyError, TypeError, RecursionError, CondainerError):
         return None
 
 

@@ -160,6 +160,7 @@ def piece(kind: str, name: str, content: bytes) -> tuple[dict[str, Any], bytes]:
 
 RECORD = "0" * 64 + "-3.12"
 EVIL = b'[{"url": "https://x", "sha256": "0", "filename": "../../evil"}]'
+DEEP = b"[" * 100_000
 Change = Callable[[bytes, list[tuple[dict[str, Any], bytes]]], bytes]
 
 
@@ -249,6 +250,7 @@ def lying_size(raw: bytes, pieces: list[tuple[dict[str, Any], bytes]]) -> bytes:
         (lambda raw, pieces: written([*pieces, piece("record", "../evil", b"[]")]), "no record"),
         (lambda raw, pieces: written([*pieces, piece("record", RECORD, b"[{}]")]), "no record"),
         (lambda raw, pieces: written([*pieces, piece("record", RECORD, EVIL)]), "no record"),
+        (lambda raw, pieces: written([*pieces, piece("record", RECORD, DEEP)]), "no record"),
     ],
 )
 def test_a_hostile_or_damaged_bundle_leaves_nothing(
