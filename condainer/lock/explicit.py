@@ -25,6 +25,7 @@ from condainer.lock.locks import (
 )
 from condainer.system.errors import LockfileError
 from condainer.system.files import Read, read_bytes
+from condainer.system.text import CONFLICT
 from condainer.system.urls import NETRC, has_secret, has_user
 
 # The first words of a file of ours.
@@ -44,7 +45,11 @@ CONDA_FILENAME = re.compile(r"[^/\s\\\x00-\x1f]+(-[^/\s\\\x00-\x1f-]+){2}\.(cond
 CONTROL = re.compile(r"[\x00-\x20\x7f]|%(0[0-9a-f]|1[0-9a-f]|7f)", re.IGNORECASE)
 MD5 = re.compile(r"[0-9a-fA-F]{32}")
 HASHLESS = "Write the file with hashes: `conda list --explicit --sha256`; or lock with `cnd lock`."
-REMEDY = "Restore the file from version control, or make a new one with `cnd lock`."
+REMEDY = "Restore the file from version control, or delete it and run `cnd lock`."
+MERGE = (
+    "`git checkout --ours` with the names of the lockfiles takes those of one side; `cnd lock` "
+    "then adds what environment.yml has of the other."
+)
 
 
 def render_explicit(lock: Lock) -> str:
@@ -268,6 +273,8 @@ class _Reader:
             known[name] = unescape(content)
 
     def _conda(self, number: int, line: str) -> None:
+        if CONFLICT.match(line):
+            raise self._error(number, f"git has left both sides of a merge here: {line!r}", MERGE)
         match = PACKAGE.fullmatch(line)
         partial = self.partial and not self.ours
         if match is None and partial and BARE.fullmatch(line):

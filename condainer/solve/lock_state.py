@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -40,15 +39,13 @@ from condainer.solve.other_locks import (
 from condainer.system.environments import package_places
 from condainer.system.errors import CondainerError, LockfileError, NotBuiltError
 from condainer.system.machine import this_platform
+from condainer.system.text import CONFLICT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Literal
 
     from condainer.inputs.inputs import Inputs
-
-# What git leaves in a file that two sides have changed.
-CONFLICT = re.compile(r"^(<{7}|={7}|>{7})", re.MULTILINE)
 
 
 @dataclass(frozen=True)

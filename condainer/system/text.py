@@ -1,11 +1,15 @@
 """Text for people: how values are written, and how text of others is kept from steering a terminal.
 
-It imports nothing.
+It imports nothing of ours.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+# What git leaves in a file that two sides have changed.
+CONFLICT = re.compile(r"^(<{7}|\|{7}|={7}|>{7})", re.MULTILINE)
 
 
 def human_size(size: int) -> str:

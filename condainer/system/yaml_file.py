@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from condainer.system.errors import CondainerError
+from condainer.system.text import CONFLICT
 
 # Far more than any real file has, far less than a few nested aliases can expand to.
 MAX_BYTES = 4_000_000
@@ -113,6 +114,8 @@ def _hint(text: str, mark: Any) -> str:
     rows = text.split("\n")
     if mark and mark.line < len(rows) and re.match(r"[ -]*\t", rows[mark.line]):
         return "YAML is indented with blanks, not with tabs."
+    if CONFLICT.search(text):
+        return "git has left both sides of a merge in it: decide between them first."
     return "Check the indentation, and put texts with special characters in quotation marks."
 
 

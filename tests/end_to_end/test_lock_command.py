@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -582,3 +583,30 @@ def test_a_branch_stays_at_its_commit(
     project.write(f"{line}gamma\n", "requirements.txt")
     project.cnd("lock")
     assert f"@{second}#subdirectory=python" in project.lockfile.read_text()
+
+
+def test_a_merge_of_two_branches_keeps_what_was_locked(locked: Project) -> None:
+    def git(*words: str, status: int = 0) -> None:
+        identity = ("-c", "user.name=me", "-c", "user.email=me@example.org")
+        done = subprocess.run(["git", *identity, *words], cwd=locked.path, capture_output=True)
+        assert done.returncode == status, done
+
+    def branch(name: str, package: str) -> None:
+        git("switch", "--quiet", "--create", name, "start")
+        environment(locked, "lib", "tool", "app", package)
+        locked.cnd("lock")
+        git("commit", "--quiet", "--all", "--message", name)
+
+    git("init", "--quiet", "--initial-branch=start")
+    git("add", "environment.yml", "conda-linux-64.lock", "conda-lock.yml")
+    git("commit", "--quiet", "--message", "start")
+    branch("theirs", "gpu")
+    branch("ours", "other")
+    git("merge", "theirs", status=1)
+    assert "both sides of a merge" in locked.cnd("lock", "--check", status=4).stderr
+    environment(locked, "lib", "tool", "app", "gpu", "other")
+    assert "git checkout --ours" in locked.cnd("build", "--locked", status=8).stderr
+    git("checkout", "--ours", "conda-linux-64.lock", "conda-lock.yml")
+    locked.cnd("lock")
+    held = {"lib": "1.0", "tool": "1.0", "app": "1.0"}
+    assert versions(locked) == {**held, "gpu": "1.0", "other": "2.0"}

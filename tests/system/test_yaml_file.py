@@ -280,3 +280,8 @@ def test_mappings_of_scalars(value: dict[str, int]) -> None:
 
 def test_not_a_number_stays_a_float() -> None:
     assert math.isnan(load("a: .nan").value["a"])
+
+
+def test_a_merge_that_git_left_is_named_as_the_reason() -> None:
+    text = "a:\n<<<<<<< HEAD\n- b\n=======\n- c\n>>>>>>> other\n"
+    assert "both sides of a merge" in refused(text).hint
