@@ -22,7 +22,7 @@ from condainer.settings.input_files import (
 from condainer.settings.project_files import ProjectFiles
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError
-from condainer.system.files import publish_text, read_text, storage_errors
+from condainer.system.files import publish_text, read_text, storage_errors, writing
 from condainer.system.machine import this_platform
 from condainer.system.yaml_file import Document
 
@@ -69,7 +69,7 @@ class Change:
     def write(self) -> None:
         """Write the file; raises StorageError when that cannot be done."""
         if self.text:
-            with storage_errors(f"write {self.path}"):
+            with writing(self.path):
                 mode = self.path.stat().st_mode & 0o777 if self.path.exists() else None
                 publish_text(self.path, self.text, mode)
         elif self.verb == "remove":

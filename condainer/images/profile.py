@@ -77,7 +77,7 @@ def record(image: Image, project: Path) -> tuple[Path, int]:
             "Run your program with `cnd exec` first.",
         )
     path = project / FILE
-    with files.storage_errors(f"write {path}"):
+    with files.writing(path):
         text = HEAD + "".join(f"{name}\n" for name in names)
         # A link may lead to a file that must not be replaced.
         files.publish_text(path, text, follow=False)

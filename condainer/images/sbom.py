@@ -10,7 +10,7 @@ from condainer.lock.locks import Lock
 from condainer.materials import bill, cyclonedx, spdx
 from condainer.materials.bill import Bill, Item, locked_by_key
 from condainer.settings.config import Settings
-from condainer.system.files import publish_text, storage_errors
+from condainer.system.files import publish_text, writing
 
 MEDIA_TYPE = cyclonedx.MEDIA_TYPE
 FORMS = {"cyclonedx": cyclonedx.render, "spdx": spdx.render}
@@ -27,7 +27,7 @@ def render(entry: Entry, lock: Lock, settings: Settings, form: str = "cyclonedx"
 
 def save(text: str, path: Path) -> None:
     """Write a bill of materials into a file; raises StorageError if it cannot be written."""
-    with storage_errors(f"write {path}"):
+    with writing(path):
         publish_text(path, text)
 
 

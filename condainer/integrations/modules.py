@@ -15,7 +15,7 @@ from pathlib import Path
 
 from condainer.startup.command_environment import SHELL_OWN
 from condainer.system.errors import ConfigError
-from condainer.system.files import make_directory, publish_text, read_text, storage_errors
+from condainer.system.files import make_directory, publish_text, read_text, writing
 
 PART = r"[A-Za-z0-9][A-Za-z0-9._+-]*"
 NAME = re.compile(rf"{PART}(/{PART})+")
@@ -140,7 +140,7 @@ def write(module: Module, directory: Path, tcl: bool) -> Path:
     check_place(module.name, directory, tcl)
     path, other = _places(module.name, directory, tcl)
     text = "\n".join(_tcl(module) if tcl else _lua(module)) + "\n"
-    with storage_errors(f"write {path}"):
+    with writing(path):
         make_directory(path.parent, 0o755)
         publish_text(path, text, 0o644)
         # Lmod would take the one in Lua of two.

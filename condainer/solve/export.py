@@ -16,7 +16,7 @@ from condainer.solve.formats.exported import Exported, Known
 from condainer.solve.other_locks import rattler_lock_of
 from condainer.solve.relock import check, demand, wanted_platforms
 from condainer.system.errors import InputError, LockfileError
-from condainer.system.files import publish_text, storage_errors
+from condainer.system.files import publish_text, writing
 from condainer.system.machine import this_platform
 
 
@@ -55,7 +55,7 @@ def save(exported: Exported, path: Path, settings: Settings) -> None:
         raise InputError(
             f"{path} is an input or a lockfile of the project itself", "Name another file."
         )
-    with storage_errors(f"write {path}"):
+    with writing(path):
         publish_text(path, exported.text)
 
 

@@ -20,7 +20,7 @@ from condainer.settings.input_files import REQUIREMENTS
 from condainer.solve import relock
 from condainer.solve.relock import Relocked, Wish
 from condainer.system.errors import InputError
-from condainer.system.files import turn
+from condainer.system.files import turn, writing
 from condainer.system.reporter import Reporter
 from condainer.system.text import did_you_mean
 
@@ -85,7 +85,8 @@ def write(
         try:
             for change in changes:
                 done.append(change)
-                settings.files.publish(change.path, change.new, modes[change.path])
+                with writing(change.path):
+                    settings.files.publish(change.path, change.new, modes[change.path])
             relock.write(relocked, settings, reporter)
         except BaseException:
             for change in done:

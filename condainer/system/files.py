@@ -8,7 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from condainer.startup import attach
@@ -48,6 +48,15 @@ def storage_errors(doing: str, remedy: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(doing, error, remedy) from error
+
+
+def writing(path: Path) -> AbstractContextManager[None]:
+    """Explain what fails while a file of a project, or one that the user named, is written.
+
+    No key of the configuration says where that is. Raises StorageError.
+    """
+    remedy = f"Make it possible to write in {path.absolute().parent}, or choose another place."
+    return storage_errors(f"write {path}", remedy)
 
 
 def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:

@@ -24,7 +24,7 @@ from condainer.images.inventory import Item
 from condainer.lock.locks import CondaPackage
 from condainer.settings.config import Settings
 from condainer.system.errors import StorageError
-from condainer.system.files import publish_text, read_text, storage_errors, user_name
+from condainer.system.files import publish_text, read_text, user_name, writing
 from condainer.system.text import printable
 from condainer.upkeep import collection, policy
 from condainer.upkeep.policy import Policy
@@ -44,7 +44,7 @@ def write(path: Path, settings: Settings) -> int:
     Raises StorageError if it cannot be written, ConfigError for a policy that says nothing.
     """
     data = content(settings)
-    with storage_errors(f"write {path}"):
+    with writing(path):
         publish_text(path, render(data))
     return len(data["images"])
 

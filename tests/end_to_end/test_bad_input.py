@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -291,6 +292,25 @@ def test_a_full_disk(bad: Project, small_disk: Any, place: str) -> None:
     assert "space" in done.stderr
     bad.environment[place] = str(disk)
     assert leftovers(bad) == []
+
+
+def test_a_full_disk_below_the_project(bad: Project, small_disk: Any) -> None:
+    disk = small_disk("small", "64k")
+    text = "dependencies: [probe-files]\n"
+    (disk / "environment.yml").write_text(text)
+    bad.cnd("-d", str(disk), "lock")
+    with suppress(OSError), (disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    for command in (
+        ("add", "probe-prefix"),
+        ("lock", "--export", "environment", "--output", str(disk / "out.yml")),
+        ("init",),
+    ):
+        told = bad.cnd("-d", str(disk), *command, status=12).stderr
+        assert f"Cannot write {disk}/" in told
+        assert f"Make it possible to write in {disk}, or" in told
+    assert (disk / "environment.yml").read_text() == text
 
 
 @pytest.mark.parametrize(
