@@ -166,3 +166,10 @@ def test_spdx_of_a_lock(tmp_path: Path) -> None:
         if r.relationship_type.name == "DEPENDS_ON"
     }
     assert (packages["python"].spdx_id, packages["_lib_x"].spdx_id) in relations
+
+
+def test_the_names_in_a_comment_stay_whole(tmp_path: Path) -> None:
+    names = [f"a-long-name-{number}" for number in range(20)]
+    conda = [CondaPackage(f"{CHANNEL}/noarch/{name}-1.0-0.conda", "a" * 64) for name in names]
+    text = exported("pylock", tmp_path, Lock("linux-64", (PYTHON, *conda))).text
+    assert [name for name in names if name not in text] == []

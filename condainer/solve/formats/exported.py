@@ -78,4 +78,11 @@ def without_conda(lock: Lock) -> tuple[str, list[str]]:
 
 def commented(text: str) -> list[str]:
     """Return a text as lines of comments."""
-    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="#   ")
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent="# ",
+        subsequent_indent="#   ",
+        # Names of packages have them.
+        break_on_hyphens=False,
+    )
