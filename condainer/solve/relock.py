@@ -72,8 +72,9 @@ def wanted_platforms(settings: Settings, named: Sequence[str] = ()) -> tuple[str
     for platform in platforms:
         if platform not in PLATFORMS:
             known = f"Known are {', '.join(PLATFORMS)}."
+            where = "" if named else f"{settings.environment_yml}: `platforms`: "
             raise InputError(
-                f"{platform!r} is not a platform", did_you_mean(platform, PLATFORMS, known)
+                f"{where}{platform!r} is not a platform", did_you_mean(platform, PLATFORMS, known)
             )
     return platforms
 

@@ -152,6 +152,8 @@ def test_a_build_locks_this_platform_only(many: Project) -> None:
 def test_what_is_no_platform(many: Project, name: str) -> None:
     many.write("channels: [foreign]\ndependencies: [native]\n")
     assert "is not a platform" in many.cnd("lock", "--platform", name, status=4).stderr
+    many.write(f"channels: [foreign]\nplatforms: [{name}]\ndependencies: [native]\n")
+    assert "environment.yml: `platforms`: " in many.cnd("lock", status=4).stderr
 
 
 def test_the_glibc_of_another_platform_is_a_usual_one_or_what_is_said(many: Project) -> None:
