@@ -7,7 +7,6 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 
 from condainer.settings import environments
-from condainer.settings.environments import Environments
 from condainer.settings.project_files import ProjectFiles
 from condainer.startup.find_project import DEFAULT
 from condainer.system.errors import ConfigError
@@ -16,6 +15,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from condainer.settings.environments import Environments
     from condainer.settings.policy import Rule
 
 PROJECT_FILE = "condainer.yml"

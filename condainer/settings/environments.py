@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Hashable, Mapping
-from typing import TYPE_CHECKING, Any
 
 from condainer.startup.find_project import DEFAULT, ENVIRONMENT
 from condainer.system.errors import ConfigError
 from condainer.system.text import did_you_mean
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from condainer.settings.config import Settings
     from condainer.system.yaml_file import Document
 
-# What `environments:` holds: of each name the keys that are said of it.
-Environments = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
+    # What `environments:` holds: of each name the keys that are said of it.
+    Environments = tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]
 
 FIELD = "environments"
 # Names are parts of file names, which may not differ in case only on every file system.
