@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from condainer.activate import default_variables
-from condainer.mount import mount_locks
 from condainer.startup import command_environment
 from condainer.startup.command_environment import is_decided, is_identifier
 from condainer.system.errors import ToolError
@@ -50,6 +49,8 @@ def environment(
     Parameters: `environ` is the caller's environment; with `user_site`, packages in ~/.local are
     seen; `on_output` receives what scripts print.
     """
+    from condainer.mount import mount_locks
+
     given = chosen(variables)
     try:
         result = command_environment.environment(
