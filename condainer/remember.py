@@ -15,7 +15,7 @@ from pathlib import Path
 from condainer import pipeline, project
 from condainer.activate import default_variables, shell
 from condainer.activate.scripts import names_of
-from condainer.cache import entries, names, project_register, trust
+from condainer.cache import entries, project_register, trust
 from condainer.cache.entries import Entry
 from condainer.lock.lock_paths import RATTLER_LOCKS, completed_path, conda_lock_path, lockfile_path
 from condainer.lock.locks import Lock
@@ -76,6 +76,8 @@ def remember(
             settings.project, overrides, files=settings.files, environment=settings.asked
         )
         if env:
+            from condainer.cache import names
+
             again = replace(again, address=names.address(env, again))
         # What only forbids does not matter where nothing is made.
         freely = replace(settings, locked=again.locked, pull_only=again.pull_only)
@@ -158,6 +160,8 @@ def _of_project(lock: Lock, settings: Settings) -> Iterator[tuple[bytes, Path | 
 
 def _leading_to(env: str, settings: Settings) -> Iterator[tuple[bytes, Path | str]]:
     """Yield what decides to which address a name leads: the first cache that has it."""
+    from condainer.cache import names
+
     for root in () if names.DIGITS.fullmatch(env) else entries.roots(settings):
         path = names.path_of(root, env)
         yield from ((kind, path) for kind in (PLACE, CONTENT))

@@ -6,7 +6,6 @@ always. Only its owner can move a name.
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -132,6 +131,8 @@ def find(text: str, settings: Settings) -> Name:
             f"No image has the name {text} in {', '.join(str(root) for root in roots)}",
             f"It is an environment of {settings.project}: `-e {text}`, in place of `--env {text}`.",
         )
+    import difflib
+
     near = difflib.get_close_matches(text, [name.name for root in roots for name in read_all(root)])
     raise NotBuiltError(
         f"No image has the name {text} in {', '.join(str(root) for root in roots)}",
