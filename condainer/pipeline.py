@@ -27,6 +27,8 @@ from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from condainer.cache.squashfs import Packed
     from condainer.mount.mounts import Image
 
@@ -43,6 +45,20 @@ class Built:
     locked: bool
     seconds: float
     lock: Lock
+
+    def report(self) -> dict[str, Any]:
+        """Return what `cnd build --json` prints."""
+        manifest = self.entry.manifest
+        return {
+            "address": self.entry.address,
+            "prefix": str(self.entry.prefix),
+            "image": str(self.entry.image),
+            "hit": self.hit,
+            "locked": self.locked,
+            "seconds": round(self.seconds, 3),
+            "size": manifest.size,
+            "sha256": manifest.sha256,
+        }
 
 
 def ensure(settings: Settings, reporter: Reporter) -> Built:

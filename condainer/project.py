@@ -10,7 +10,7 @@ from pathlib import Path
 from condainer import __version__
 from condainer.cache import entries
 from condainer.lock.address import DIGITS, address_of, prefix_of
-from condainer.pipeline import Built, current_entry, mount_of
+from condainer.pipeline import current_entry, mount_of
 from condainer.settings.config import Settings
 from condainer.solve.lock_state import LockState, lock_state
 from condainer.system.errors import NotBuiltError
@@ -119,21 +119,6 @@ def unmount_plan(settings: Settings) -> str:
         return f"unmount {mount_of(settings).prefix}"
     except NotBuiltError as error:
         return f"unmount nothing: {error.message}"
-
-
-def build_report(built: Built) -> dict[str, Any]:
-    """Return what `cnd build --json` prints."""
-    manifest = built.entry.manifest
-    return {
-        "address": built.entry.address,
-        "prefix": str(built.entry.prefix),
-        "image": str(built.entry.image),
-        "hit": built.hit,
-        "locked": built.locked,
-        "seconds": round(built.seconds, 3),
-        "size": manifest.size,
-        "sha256": manifest.sha256,
-    }
 
 
 def status(settings: Settings) -> dict[str, Any]:

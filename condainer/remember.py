@@ -12,7 +12,7 @@ from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
-from condainer import pipeline, project
+from condainer import pipeline
 from condainer.activate import default_variables, shell
 from condainer.activate.scripts import names_of
 from condainer.cache import entries, project_register, trust
@@ -265,7 +265,7 @@ def _stage(entry: Entry, settings: Settings) -> str:
 def _as_told(built: Built) -> dict[str, str]:
     """Return what a build that finds the image again says."""
     again = replace(built, hit=True, locked=False, seconds=0.0)
-    report = json.dumps(project.build_report(again))
+    report = json.dumps(again.report())
     head, _, tail = report.partition(SECONDS)
     return {
         "text": harmless(f"Found {again.entry.image} ({human_size(again.entry.manifest.size)})"),

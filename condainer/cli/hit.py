@@ -63,12 +63,12 @@ def make(
         built = _built(settings, told)
     finally:
         reporter.close()
-    from condainer import project, remember
-
     if stamped:
+        from condainer import remember
+
         remember.remember(settings, built, told.told)
     if as_json:
-        print_json(project.build_report(built))
+        print_json(built.report())
     elif not quiet:
         verb = "Found" if built.hit else "Built"
         size = human_size(built.entry.manifest.size)

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from condainer import pipeline, project, remember
+from condainer import pipeline, remember
 from condainer.cache import entries, project_register, publish
 from condainer.cache.entries import Entry, Manifest
 from condainer.inputs.read import read_inputs
@@ -181,7 +181,7 @@ def a_world() -> Iterator[World]:
 
 
 def pipeline_report(entry: Entry) -> dict[str, Any]:
-    return project.build_report(Built(entry, True, False, 0.0, Lock("", ())))
+    return Built(entry, True, False, 0.0, Lock("", ())).report()
 
 
 def times_kept(path: Path, text: str) -> None:
