@@ -12,7 +12,7 @@ from pathlib import Path
 
 from condainer import __version__
 from condainer.activate.scripts import write_activation
-from condainer.cache import entries, project_register, trust
+from condainer.cache import entries, project_note, trust
 from condainer.cache.entries import Entry, Manifest
 from condainer.lock.address import DIGITS, Address, address_of, prefix_of
 from condainer.lock.explicit import render_explicit
@@ -208,7 +208,7 @@ def _found_or_built(
 def _note(entry: Entry, settings: Settings) -> None:
     """Let a cache know that the project names an image; nothing is written into a refused one."""
     trust.check_cache(entry.root, settings)
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
 
 
 def _pulled(address: Address, settings: Settings, reporter: Reporter) -> Entry | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from condainer import pipeline
 from condainer.activate import default_variables, shell
 from condainer.activate.scripts import names_of
-from condainer.cache import entries, project_register, trust
+from condainer.cache import entries, project_note, trust
 from condainer.cache.entries import Entry
 from condainer.lock.lock_paths import RATTLER_LOCKS, completed_path, conda_lock_path, lockfile_path
 from condainer.lock.locks import Lock
@@ -198,7 +198,7 @@ def _places(entry: Entry, settings: Settings) -> Iterator[tuple[bytes, Path | st
     yield from ((FILE, path) for path in (entry.image, entry.explicit_lock))
     yield PLACE, entry.directory / entries.MANIFEST
     yield CONTENT, entry.directory / entries.MANIFEST
-    note = project_register.place_of(entry, settings)
+    note = project_note.place_of(entry, settings)
     if note is not None:
         yield PLACE, note
         yield CONTENT, note

@@ -20,6 +20,7 @@ from condainer.cache.entries import (
     places,
 )
 from condainer.cache.leases import LEASES, USES
+from condainer.cache.project_note import PROJECTS
 from condainer.lock.address import Address
 from condainer.settings.config import Settings
 from condainer.system.errors import StorageError
@@ -49,8 +50,6 @@ PATIENCE = 10.0
 # How an image comes into a cache, and what those who do it are said to be doing.
 BUILD, PULL, IMPORT = "build", "pull", "import"
 DOING = {BUILD: "building", PULL: "pulling", IMPORT: "importing"}
-# Where projects say which image they use.
-PROJECTS = "projects"
 # What the file `format` of a cache says.
 FORMAT_LINE = f"condainer-cache {FORMAT}\n"
 # What tells that a directory is a cache.

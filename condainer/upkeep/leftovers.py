@@ -14,8 +14,9 @@ from typing import Any
 from condainer.cache import leases, trash
 from condainer.cache.entries import is_ours
 from condainer.cache.leases import DAY, LEASES, LIVE, USE, USES
+from condainer.cache.project_note import PROJECTS
 from condainer.cache.project_register import Project
-from condainer.cache.publish import PROJECTS, QUARANTINE
+from condainer.cache.publish import QUARANTINE
 from condainer.images.inventory import Mounts
 from condainer.settings.config import STAGE
 from condainer.system.files import is_private_directory, remove_tree

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from condainer.cache import entries, project_register
+from condainer.cache import entries, project_note, project_register
 from condainer.cache.leases import DAY
 from condainer.cache.project_register import Sight
 from condainer.images import notes
@@ -46,39 +46,39 @@ def test_a_build_notes_its_project_once(
 ) -> None:
     (project / "environment.yml").write_text("")
     settings = load(f"cache_directory={root}")
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
     (path,) = (root / "projects").iterdir()
     assert path.stat().st_mode & 0o777 == 0o644
     (found,) = project_register.read_projects(root)
     assert (found.directory, found.address, found.user) == (project, ADDRESS, os.geteuid())
     before = path.stat()
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
     assert path.stat().st_mtime_ns == before.st_mtime_ns
     assert path.stat().st_ino == before.st_ino
     # Another node that sees the same directory has nothing to add.
     path.write_text(path.read_text().replace(socket.gethostname(), "other"))
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
     assert "other" in path.read_text()
     os.utime(path, (1, 1))
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
     assert time.time() - path.stat().st_mtime < DAY
     path.write_text(path.read_text().replace(ADDRESS, digest(2)))
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
     assert ADDRESS in path.read_text()
     # The same project for another base is another one: both images are used.
-    project_register.note(entry, load(f"cache_directory={root}", "mount_base_directory=/other"))
+    project_note.note(entry, load(f"cache_directory={root}", "mount_base_directory=/other"))
     assert len(list((root / "projects").iterdir())) == 2
 
 
 def test_caches_that_are_only_read_stay_as_they_are(
     root: Path, entry: entries.Entry, project: Path, load: Callable[..., Settings], tmp_path: Path
 ) -> None:
-    project_register.note(entry, load(f"readonly_caches={root}"))
+    project_note.note(entry, load(f"readonly_caches={root}"))
     assert list((root / "projects").iterdir()) == []
     (root / "projects").rmdir()
-    project_register.note(entry, load(f"cache_directory={root}"))
+    project_note.note(entry, load(f"cache_directory={root}"))
     (root / "projects").symlink_to(tmp_path)
-    project_register.note(entry, load(f"cache_directory={root}"))
+    project_note.note(entry, load(f"cache_directory={root}"))
     assert {path.name for path in tmp_path.iterdir()} == {"cache", "project"}
 
 
@@ -86,13 +86,13 @@ def test_a_link_in_place_of_the_note_is_replaced(
     root: Path, entry: entries.Entry, project: Path, load: Callable[..., Settings], tmp_path: Path
 ) -> None:
     settings = load(f"cache_directory={root}")
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
     (path,) = (root / "projects").iterdir()
     path.unlink()
     mine = tmp_path / "mine"
     mine.write_text("text")
     path.symlink_to(mine)
-    project_register.note(entry, settings)
+    project_note.note(entry, settings)
     assert mine.read_text() == "text"
     assert not path.is_symlink()
 
@@ -283,9 +283,9 @@ def test_environments_of_a_project_have_notes_of_their_own(
     several = (("default", ()), ("gpu", ()))
     settings = Settings(tmp_path, cache_directory=entry.root, environments=several)
     for asked in ("", "gpu"):
-        project_register.note(entry, replace(settings, asked=asked))
+        project_note.note(entry, replace(settings, asked=asked))
     noted = project_register.read_projects(entry.root)
     assert sorted(project.environment for project in noted) == ["", "gpu"]
     # What a project without several environments has noted stays where it is.
-    alone = project_register.place_of(entry, replace(settings, environments=()))
-    assert alone == project_register.place_of(entry, settings)
+    alone = project_note.place_of(entry, replace(settings, environments=()))
+    assert alone == project_note.place_of(entry, settings)

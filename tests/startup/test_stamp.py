@@ -21,7 +21,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from condainer import pipeline, remember
-from condainer.cache import entries, project_register, publish
+from condainer.cache import entries, project_note, publish
 from condainer.cache.entries import Entry, Manifest
 from condainer.inputs.read import read_inputs
 from condainer.lock.address import address_of
@@ -713,7 +713,7 @@ def answered(*arguments: str) -> int | None:
 
 def test_a_stamp_lives_for_a_day(monkeypatch: pytest.MonkeyPatch) -> None:
     with a_world() as world:
-        note = project_register.place_of(world.build().entry, world.settings())
+        note = project_note.place_of(world.build().entry, world.settings())
         assert note is not None
         os.chdir(world.project)
         os.utime(note, (1, 1))

@@ -29,6 +29,7 @@ READERS = (
     "cache/leases",
     "cache/one_file",
     "cache/papers",
+    "cache/project_note",
     "cache/project_register",
     "cache/publish",
     "cache/signing",
