@@ -9,14 +9,13 @@ from pathlib import Path
 import click
 
 from condainer.cli.console import print_json, reporter_for, say
-from condainer.settings.config import Settings
-from condainer.settings.load import load_settings
 from condainer.system.errors import ConfigError
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from condainer.cache.entries import Entry
+    from condainer.settings.config import Settings
 
 
 OFFLINE = ("offline=true",)
@@ -102,6 +101,8 @@ class Call:
 
     def building(self, *more: str) -> Settings:
         """Return the settings for a build, or for what prepares one."""
+        from condainer.settings.load import load_settings
+
         return load_settings(self.directory, (*self.overrides, *more), environment=self.environment)
 
     def reporter(self) -> Reporter:
@@ -118,6 +119,7 @@ class Call:
     def warn_if_behind(self, entry: Entry) -> None:
         """Say, even if quiet, that a shell gets the last image that was built."""
         from condainer import pipeline
+        from condainer.settings.load import load_settings
 
         project = load_settings(self.directory, environment=self.environment).of_user()
         reason = pipeline.behind(entry, project) if project.address is None else ""

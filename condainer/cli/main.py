@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import functools
 import importlib
 from pathlib import Path
@@ -96,6 +95,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if self.get_command(context, name) is None:
+            import difflib
+
             known = [*self.list_commands(context), *words.ALIASES, *words.INSTEAD]
             near = (difflib.get_close_matches(name, known, 1) or [""])[0]
             remedy = words.INSTEAD.get(near) or (f"Did you mean `{near}`?" if near else "")
