@@ -16,8 +16,6 @@ def demand(states: Sequence[tuple[str, LockState]], settings: Settings) -> None:
 
     Raises PolicyError, and InputError for inputs that cannot be read.
     """
-    if not settings.policy:
-        return
     for platform, state in states:
         lock = state.partial or (state.lock if state.status == "current" else None)
         if lock is not None:

@@ -16,7 +16,6 @@ from condainer.solve import conda_lock_file
 from condainer.solve.conda_lock_file import Solution
 from condainer.solve.lock_state import LockState, lock_state, not_current
 from condainer.solve.other_locks import rattler_lock_of, unused_rattler_lock
-from condainer.solve.solution import solution
 from condainer.system.errors import InputError, LockfileError, SolveError, StaleLockError
 from condainer.system.files import stand_somewhere, storage_errors
 from condainer.system.machine import this_platform
@@ -208,6 +207,9 @@ def _relocked(
 ) -> Relocked:
     if not reason and old is not None:
         return Relocked(platform, "", old, old, None)
+    # A lock that is current needs neither the network nor the engines.
+    from condainer.solve.solution import solution
+
     inputs = read_inputs(settings, platform)
     conda, pip = _held(old, wish)
     noted = old.references if old is not None else ()
