@@ -26,6 +26,7 @@ from condainer.system.errors import (
     InputError,
     IntegrityError,
     NetworkError,
+    SolveError,
     StorageError,
     ToolError,
 )
@@ -99,9 +100,9 @@ def serving(status: int, certificate: Path | None = None) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_requirement_that_is_wrong(prefix: Path) -> None:
+def test_a_requirement_that_nothing_satisfies(prefix: Path) -> None:
     error = failure(prefix, "--no-index\n-f links\nthing>1")
-    assert type(error) is InputError
+    assert type(error) is SolveError
     assert "requirements.txt:3" in error.message
     assert "Change the requirement" in error.hint
 

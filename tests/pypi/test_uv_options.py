@@ -18,7 +18,7 @@ from condainer.inputs import pip_options, requirements
 from condainer.inputs.inputs import Inputs
 from condainer.lock.locks import PipPackage
 from condainer.pypi import uv_options, wheels
-from condainer.system.errors import InputError
+from condainer.system.errors import InputError, SolveError
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
 from tests.helpers import tiny
@@ -109,7 +109,6 @@ TABLE = [
     ("--req more.txt", "requirements.txt:1"),
     ("-e .", "requirements.txt:1"),
     ("--editable=.", "requirements.txt:1"),
-    (f"{HERE}--no-binary thing\nthing<2", "thing"),
     (f"{HERE}--only-binary :all:\nthing", OLD),
     (f"{HERE}--only-binary=other,thing\nthing", OLD),
     (f"{HERE}--no-binary other --only-binary thing\nthing", OLD),
@@ -123,7 +122,6 @@ TABLE = [
     (f"{HERE}--pre\n--only-binary=:all:\n-c limits.txt\nthing", OLD),
     (f"{HERE}--all-releases :all:\nthing", PRE),
     (f"{HERE}--all-releases thing\nthing", "requirements.txt:3: --all-releases"),
-    (f"{HERE}--only-final=:all:\nthing>2.5", "requirements.txt:4"),
     (f"{HERE}--only-final thing\nthing", "requirements.txt:3: --only-final"),
     (f"{HERE}--trusted-host index.example\nthing", "requirements.txt:3: --trusted-host"),
     (f"{HERE}--use-feature=fast-deps\nthing", "requirements.txt:3: --use-feature"),
@@ -139,6 +137,11 @@ TABLE = [
     (f"{HERE}--no-binary 'thing\nthing", "requirements.txt:3"),
     (f"{HERE}--no\nthing", "requirements.txt:3"),
 ]
+# With these, no version is left.
+UNSATISFIABLE = [
+    (f"{HERE}--no-binary thing\nthing<2", "thing"),
+    (f"{HERE}--only-final=:all:\nthing>2.5", "requirements.txt:4"),
+]
 
 
 @pytest.mark.parametrize(("text", "expected"), TABLE)
@@ -149,6 +152,15 @@ def test_an_option_is_done_or_refused(shop: Shop, tmp_path: Path, text: str, exp
         with pytest.raises(InputError) as caught:
             shop.locked(text, tmp_path)
         assert expected in caught.value.message
+
+
+@pytest.mark.parametrize(("text", "expected"), UNSATISFIABLE)
+def test_an_option_that_leaves_nothing(
+    shop: Shop, tmp_path: Path, text: str, expected: str
+) -> None:
+    with pytest.raises(SolveError) as caught:
+        shop.locked(text, tmp_path)
+    assert expected in caught.value.message
 
 
 @pytest.mark.parametrize("version", ["1.0", "2.0"])
