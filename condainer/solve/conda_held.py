@@ -40,7 +40,15 @@ class Problem:
 
     def admits(self, record: RepoDataRecord) -> bool:
         """Tell whether the specs of its package match a record."""
-        return all(spec.matches(record) for spec in self.specs_by_name.get(_name(record), ()))
+        specs = self.specs_by_name.get(_name(record), ())
+        return all(_is_from_there(spec, record) and spec.matches(record) for spec in specs)
+
+
+def _is_from_there(spec: MatchSpec, record: RepoDataRecord) -> bool:
+    """Tell whether a record is from the channel of a spec, which `matches` does not look at."""
+    if spec.channel is None:
+        return True
+    return record.url.startswith(f"{spec.channel.base_url}{spec.subdir or record.subdir}/")
 
 
 async def solve_holding(problem: Problem, held: Sequence[CondaPackage]) -> list[RepoDataRecord]:
@@ -82,7 +90,10 @@ async def _solve(
         platforms=[problem.platform, "noarch"],  # type: ignore[list-item]
         virtual_packages=problem.virtual_packages,
         pinned_packages=[record for name, record in records.items() if name not in free],
-        locked_packages=[record for name, record in records.items() if name in free],
+        # The engine would take one of another channel than its spec names.
+        locked_packages=[
+            record for name, record in records.items() if name in free and problem.admits(record)
+        ],
     )
 
 

@@ -610,3 +610,24 @@ def test_a_merge_of_two_branches_keeps_what_was_locked(locked: Project) -> None:
     locked.cnd("lock")
     held = {"lib": "1.0", "tool": "1.0", "app": "1.0"}
     assert versions(locked) == {**held, "gpu": "1.0", "other": "2.0"}
+
+
+def test_a_package_moves_to_the_channel_that_its_spec_names(
+    make_project: Any, tmp_path: Path
+) -> None:
+    channels = [tmp_path / number / "channel" for number in ("first", "second")]
+    for channel in channels:
+        tiny.package(channel, "app", "1", files=[("share/app/channel", channel.parent.name)])
+        tiny.index(channel)
+    first, second = (channel.as_uri() for channel in channels)
+    head = f"channels: ['{first}', '{second}']\n"
+    project = make_project(text=f"{head}dependencies: [app]\n")
+    project.cnd("lock")
+    assert f"{first}/noarch/app-1-0.conda" in project.lockfile.read_text()
+    project.write(f"{head}dependencies: ['{second}::app']\n")
+    project.cnd("lock")
+    assert f"{second}/noarch/app-1-0.conda" in project.lockfile.read_text()
+    # Without a channel in the spec, it stays where it is.
+    project.write(f"{head}dependencies: [app>=1]\n")
+    project.cnd("lock")
+    assert f"{second}/noarch/app-1-0.conda" in project.lockfile.read_text()
