@@ -53,7 +53,7 @@ pictures: setup
 test: check
 	tools/in-memory .venv/bin/python -m pytest -n 2 --dist loadgroup --durations=20
 
-# Measured in each of the thousands of programs that the tests start, which doubles the time.
+# Each `cnd` is then a program of its own (tests/helpers/forked.py) and measured, for three times as long.
 coverage: check
 	tools/in-memory .venv/bin/python -m pytest -n 2 --dist loadgroup --cov --cov-report= --durations=20
 	.venv/bin/coverage report --fail-under=90
