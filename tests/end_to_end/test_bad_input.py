@@ -64,12 +64,12 @@ def bad(make_project: Any, tmp_path: Path) -> Project:
         ("dependencies: [python, {pip: [./wheel.whl]}]\n", 4, ["local path", "environment.yml"]),
         (
             "dependencies:\n- python\n- pip:\n  - no-such-distribution-xyz-123\n",
-            4,
+            5,
             ["environment.yml:4", "no-such-distribution-xyz-123"],
         ),
         (
             "dependencies:\n- python\n- pip:\n  - tabulate==0.0.0.1\n",
-            4,
+            5,
             ["environment.yml:4", "tabulate"],
         ),
         (
