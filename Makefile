@@ -1,9 +1,10 @@
-.PHONY: help setup pins demo test coverage test-latest check docs pictures torture bench bench-quick channel clean
+.PHONY: help setup pins demo test test-all coverage test-latest check docs pictures torture bench bench-quick channel clean
 
 help:
 	@echo "make demo     the main job on real input, step by step"
-	@echo "make test     the whole test suite, with ruff, mypy and import-linter"
-	@echo "make coverage  the same, and which lines it runs; continuous integration demands 90 %"
+	@echo "make test     the tests, but those of whole systems and campaigns, with ruff, mypy and import-linter"
+	@echo "make test-all  all tests"
+	@echo "make coverage  the same, and which lines they run; continuous integration demands 90 %"
 	@echo "make test-latest  the tests with the newest releases of all dependencies, in .venv-latest"
 	@echo "make pins     move tools/pins.txt, which .venv is installed from, to the newest releases"
 	@echo "make torture  the fault campaigns at full length (docs/explanation/reliability.md)"
@@ -50,8 +51,12 @@ docs: setup
 pictures: setup
 	.venv/bin/python -m demo.pictures
 
+# Three workers for two processors: some tests wait.
 test: check
-	tools/in-memory .venv/bin/python -m pytest -n 2 --dist loadgroup --durations=20
+	tools/in-memory .venv/bin/python -m pytest -n 3 --dist loadgroup --durations=20 -m 'not long'
+
+test-all: check
+	tools/in-memory .venv/bin/python -m pytest -n 3 --dist loadgroup --durations=20
 
 # Each `cnd` is then a program of its own (tests/helpers/forked.py) and measured, for three times as long.
 coverage: check

@@ -50,6 +50,7 @@ def test_a_home_directory_gets_no_unpacked_packages(
     assert at_home.json("build")["hit"]
 
 
+@pytest.mark.long
 def test_ten_builds_leave_few_files(at_home: Project, isolated_user: Path) -> None:
     at_home.write("click\nsix\n", "requirements.txt")
     for number in range(10):

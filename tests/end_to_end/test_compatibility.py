@@ -313,6 +313,7 @@ def table(made: Made) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
+@pytest.mark.long
 def test_other_tools_make_the_same_of_our_locks(made: Made) -> None:
     assert ("python", "beta 2.0") in made.packages
     assert any(name.startswith("click-8") for kind, name in made.packages if kind == "conda")

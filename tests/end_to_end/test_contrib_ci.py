@@ -36,7 +36,7 @@ EXPRESSION = re.compile(r"\$\{\{ (.*?) \}\}")
 LISTED = "/tmp/saved-paths"
 ARCHIVE = "/tmp/saved.tar"
 
-pytestmark = pytest.mark.xdist_group("containers")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("containers")]
 
 
 @pytest.fixture(scope="module")

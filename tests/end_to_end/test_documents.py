@@ -194,6 +194,7 @@ def account(login: Login) -> Iterator[Account]:
         yield made
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)])
 def test_a_reader_copies_the_blocks(
     page: str, login: Login, account: Account, channel: Path

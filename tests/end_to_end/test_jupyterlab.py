@@ -35,7 +35,7 @@ from tests.helpers.waiting import PATIENCE, wait_until
 from tests.slurm import Account, Site
 from tests.slurm.site import public_python
 
-pytestmark = pytest.mark.xdist_group("jupyterlab")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("jupyterlab")]
 
 TEXT = "name: climate\ndependencies: [python, matplotlib, {pip: [ipykernel]}]\n"
 PLOT = """\

@@ -27,7 +27,7 @@ from tests.helpers.needed import LMOD, needs, needs_lmod
 from tests.helpers.projects import TOP
 from tests.slurm.site import public_python
 
-pytestmark = pytest.mark.xdist_group("packages")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("packages")]
 
 PINNED = TOP / "tools/packaging-pins.txt"
 MINE = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8"}

@@ -115,6 +115,7 @@ def settled(project: Project, texts: dict[str, str], cold: bool) -> None:
         shutil.rmtree(project.cache)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", ["environment.yml", "condainer.yml", "lock"])
 def test_an_edit_at_any_point_gives_the_old_or_the_new(
     project: Project, tmp_path: Path, what: str

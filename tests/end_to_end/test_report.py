@@ -24,7 +24,7 @@ from tests.helpers.entries import digest, make_entry
 from tests.helpers.needed import needs
 from tests.helpers.projects import Project
 
-pytestmark = [pytest.mark.xdist_group("report")]
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("report")]
 
 Load = Callable[..., Settings]
 MANY = 10_000

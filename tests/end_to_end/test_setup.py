@@ -70,6 +70,7 @@ def clone(tmp_path: Path, channel: Path) -> Clone:
     return Clone(tmp_path / "clone", channel.parent / "wheels")
 
 
+@pytest.mark.long
 def test_only_what_is_pinned_is_installed(clone: Clone) -> None:
     clone.pin("idna", "setuptools")
     assert "tools/pins.txt is not complete (mine 1.0 requires six" in clone.run(1)

@@ -14,6 +14,8 @@ from tests.slurm import Account, Cluster, Site
 from tests.torture import collect, crowd, dead, kills, mounts, network, registry, slurm, storm
 from tests.torture.bench import PYTHON, Bench
 
+pytestmark = pytest.mark.long
+
 
 def test_killed_builds(tmp_path: Path, channel: Path) -> None:
     bench = Bench(tmp_path / "bench", channel)

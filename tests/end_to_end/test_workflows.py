@@ -16,6 +16,8 @@ from tests.helpers.needed import LMOD, needs, needs_lmod
 from tests.helpers.projects import TOP, Project
 from tests.slurm import Account, Cluster, Site, public_python
 
+pytestmark = pytest.mark.long
+
 PAGE = "how-to/workflows.md"
 SNAKEFILE = """
 rule prefix:

@@ -378,6 +378,7 @@ def test_release_gives_up_the_claim(image: Image) -> None:
     until(lambda: is_gone(image))
 
 
+@pytest.mark.long
 def test_random_kills_leave_nothing_and_break_nothing(image: Image) -> None:
     chance = random.Random(1)
     for _ in range(15):
