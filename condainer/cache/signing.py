@@ -136,7 +136,7 @@ def _unusable(key: Path, error: CommandFailed) -> CondainerError:
         )
     if "unknown option" in said or "illegal option" in said:
         return ToolError("ssh-keygen is too old to sign", "It needs OpenSSH 8.2 or newer.")
-    return CondainerError(f"{key} cannot be used to sign: {said}", "Name another key.")
+    return ConfigError(f"{key} cannot be used to sign: {said}", "Name another key.")
 
 
 def add(entry: Entry, text: bytes, key: Path) -> Path:

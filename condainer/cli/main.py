@@ -43,11 +43,21 @@ class Command(click.Command):
         after = [name for name in context.params if name.startswith(AFTER)]
         given = {name.removeprefix(AFTER): context.params.pop(name) for name in after}
         context.obj = context.obj.with_options(**given)
+        _refuse_empty(self, context)
         # We print nothing before the output of the user's own commands.
         silent = self.name in ("exec", "shell") or context.params.get("as_json")
         if context.obj.note and not silent:
             context.obj.say(context.obj.note)
         return super().invoke(context)
+
+
+def _refuse_empty(command: click.Command, context: click.Context) -> None:
+    """Refuse an empty text, that of a variable which is unset; a user's command may have some."""
+    for parameter in command.params:
+        value = context.params.get(parameter.name or "")
+        texts = value if isinstance(value, tuple) else (value,)
+        if "" in texts and parameter.type is not click.UNPROCESSED:
+            raise click.BadParameter("an empty text", context, parameter)
 
 
 @functools.cache

@@ -44,7 +44,8 @@ def execute(
     if "/" in command:
         candidates, image = [command], None
     else:
-        directories = env.get("PATH", os.defpath).split(os.pathsep)
+        # No program has an empty name.
+        directories = env.get("PATH", os.defpath).split(os.pathsep) if command else []
         candidates = [os.path.join(directory or ".", command) for directory in directories]
     refused: OSError | None = None
     gone = False

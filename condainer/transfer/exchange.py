@@ -67,9 +67,14 @@ def export(digits: str, path: Path, settings: Settings, reporter: Reporter) -> M
 
 
 def demand_file(path: Path) -> None:
-    """Raise StorageError for a device or a FIFO, which the file would replace."""
+    """Raise StorageError for a device or a FIFO, which the file would replace, or no directory."""
     if path.exists() and not path.is_file():
         raise StorageError(f"{path} is no regular file", "Name a file that may be written.")
+    directory = path.absolute().parent
+    if not directory.is_dir():
+        raise StorageError(
+            f"Cannot write {path}: {directory} is no directory", "Make it, or choose another place."
+        )
 
 
 def receive(path: Path, settings: Settings, reporter: Reporter) -> Moved:

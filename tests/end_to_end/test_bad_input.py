@@ -132,6 +132,24 @@ def test_usage(bad: Project) -> None:
     assert "KEY=VALUE" in bad.cnd("--set", "x", "build", status=3).stderr
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rm", ""),
+        ("verify", ""),
+        ("show", ""),
+        ("tag", "name", ""),
+        ("add", "six", ""),
+        ("lock", "--update", ""),
+        ("exec", "--env", "", "true"),
+        ("wrap", "programs", "--only", ""),
+    ],
+)
+def test_an_empty_text(bad: Project, words: tuple[str, ...]) -> None:
+    """A variable that is unset does not mean all, or the working directory."""
+    assert "an empty text" in bad.cnd(*words, status=2).stderr
+
+
 def test_a_damaged_lock(bad: Project) -> None:
     bad.write(SMALL)
     bad.cnd("lock")

@@ -62,6 +62,7 @@ def test_exec_status_of_what_cannot_be_started(built: Project) -> None:
     built.write("#!/bin/sh\n", "script")
     assert "denied" in built.cnd("exec", "--", "./script", status=126).stderr
     built.cnd("exec", "--", "/etc", status=126)
+    assert "not found" in built.cnd("exec", "--", "", status=127).stderr
     built.cnd("exec", status=2)
 
 

@@ -181,7 +181,9 @@ def test_an_export_that_cannot_be_written_says_so(
     project: Project, built: Any, tmp_path: Path
 ) -> None:
     address = built["address"]
-    project.cnd("export", address, str(tmp_path / "no" / "directory"), status=12)
+    for command in (("export", address), ("bundle",)):
+        said = project.cnd(*command, str(tmp_path / "no" / "file"), status=12).stderr
+        assert f"{tmp_path / 'no'} is no directory\n     Make it" in said
     project.cnd("export", "00000000", str(tmp_path / "file"), status=15)
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

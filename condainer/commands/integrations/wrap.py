@@ -15,12 +15,17 @@ from condainer.cli.options import JSON, Place, named_image
 
 @cli.command("wrap")
 @click.argument("directory", metavar="DIR", type=Place(path_type=Path, file_okay=False))
-@click.option("--only", metavar="NAMES", default="", help="These programs, with commas between.")
+@click.option("--only", metavar="NAMES", help="These programs, with commas between.")
 @named_image
 @JSON
 @click.pass_obj
 def wrap(
-    call: Call, directory: Path, only: str, address: str | None, env: str | None, as_json: bool
+    call: Call,
+    directory: Path,
+    only: str | None,
+    address: str | None,
+    env: str | None,
+    as_json: bool,
 ) -> None:
     """Write scripts into DIR/bin that run the image's programs.
 
@@ -39,7 +44,7 @@ def wrap(
         call.would(f"write scripts for the programs of {entry.image} into {place}", as_json=as_json)
         return
     project = call.directory_for(address, env, place)
-    names = [name.strip() for name in only.split(",") if name.strip()]
+    names = [name.strip() for name in (only or "").split(",") if name.strip()]
     if only and not names:
         raise click.UsageError("--only names no program")
     done = wrappers.write(entry, place, project, names, settings)
