@@ -124,7 +124,6 @@ def test_the_image_of_a_name_stays(named: Project) -> None:
     [
         ("../up", "is not a name"),
         ("a/b/c", "is not a name"),
-        ("", "is not a name"),
         (".hidden", "is not a name"),
         ("with space", "is not a name"),
         ("a@b", "is not a name"),
