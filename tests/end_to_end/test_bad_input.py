@@ -138,6 +138,7 @@ def test_usage(bad: Project) -> None:
         ("rm", ""),
         ("verify", ""),
         ("show", ""),
+        ("tag", ""),
         ("tag", "name", ""),
         ("add", "six", ""),
         ("lock", "--update", ""),
