@@ -23,6 +23,7 @@ from pathlib import Path
 
 import condainer
 from condainer import __main__ as program
+from condainer.system import files
 
 # What an interpreter or a library reads when it starts, or measures from then on.
 AT_START = ("PYTHON", "LC_", "LANG", "LD_", "TZ", "OPENSSL_", "COV_", "COVERAGE")
@@ -57,9 +58,7 @@ def start(
         return subprocess.Popen(
             command, cwd=cwd, env=environment, stdin=nothing, stdout=out, stderr=error
         ).wait
-    mask = os.umask(0o022)
-    os.umask(mask)
-    text = json.dumps([arguments, str(cwd), dict(environment), mask]).encode()
+    text = json.dumps([arguments, str(cwd), dict(environment), files.umask()]).encode()
     link = socket.socket(socket.AF_UNIX)
     link.connect(_server()[0])
     socket.send_fds(link, [text], [out, error])
