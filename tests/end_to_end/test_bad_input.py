@@ -344,6 +344,7 @@ def test_strange_project_paths(make_project: Any, name: str) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, built["prefix"]), done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("step", "number", "status"),
     [

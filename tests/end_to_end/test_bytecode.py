@@ -8,11 +8,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from condainer.cache.squashfs import tree_digest, unpack, unsquashfs
 from condainer.settings.load import load_settings
 from tests.helpers.needed import needs_program
 from tests.helpers.projects import SMALL, Project
 from tests.helpers.repository import BACKEND, Repository
+
+pytestmark = pytest.mark.long
 
 ENVIRONMENT = "dependencies: [python, six, click]\n"
 

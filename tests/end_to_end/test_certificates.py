@@ -16,6 +16,8 @@ from tests.helpers.needed import needs
 from tests.helpers.projects import fresh
 from tests.helpers.repository import Repository
 
+pytestmark = pytest.mark.long
+
 WAYS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "ssl_verify", "system")
 # What uv and git are asked for during a build, with an index and a repository of the same server.
 CLIENTS = """

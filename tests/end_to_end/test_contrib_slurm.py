@@ -23,7 +23,7 @@ from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
-pytestmark = pytest.mark.xdist_group("accounts")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("accounts")]
 
 # Says what is mounted for it, and by what.
 SEEN = 'probe-prefix; grep " $CONDA_PREFIX " /proc/self/mounts | cut -d " " -f 3 | tail -n 1'

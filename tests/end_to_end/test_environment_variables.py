@@ -145,6 +145,7 @@ def write_sdist(directory: Path) -> None:
             archive.addfile(member, io.BytesIO(text.encode()))
 
 
+@pytest.mark.long
 def test_no_variable_of_the_caller_changes_a_lock_or_an_image(
     make_project: Any, tmp_path: Path, isolated_user: Path
 ) -> None:

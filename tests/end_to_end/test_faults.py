@@ -14,6 +14,8 @@ from tests.torture.bench import INTEGRITY, PYTHON, SMALL, STORAGE, Bench
 from tests.torture.places import MIB, small_filesystem
 from tests.torture.shims import Fault, Faulty
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def mounts(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def test_forbidden_license_of_a_wheel_is_not_built(make_project: Any, tmp_path: 
         project.cnd("build")
 
 
+@pytest.mark.long
 def test_forbidden_channel(make_project: Any, licensed: Path) -> None:
     head = f"channels: ['{licensed.as_uri()}']\n"
     project: Project = make_project(text=f"{head}dependencies: [top]\n")

@@ -12,6 +12,8 @@ from tests.helpers import tiny
 from tests.helpers.projects import SMALL, Project, mounted
 from tests.helpers.waiting import wait_until
 
+pytestmark = pytest.mark.long
+
 KERNEL = "name: My Env\ndependencies: [python, {pip: [ipykernel]}]\n"
 CLIENT = "dependencies: [python, {pip: [jupyter_client]}]\n"
 # Says what a notebook would see, as one JSON object.

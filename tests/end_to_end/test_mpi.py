@@ -16,7 +16,7 @@ from tests.helpers.needed import needs
 from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site
 
-pytestmark = pytest.mark.xdist_group("accounts")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("accounts")]
 
 RANKS = 4
 # Longer than the linger: the rank that leaves first must not take the mount with it.

@@ -170,6 +170,7 @@ def struck(
     return done
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", [SHORT_WAY, LONG_WAY], ids=["short", "long"])
 def test_nothing_else_runs_when_the_image_goes_at_the_last_moment(kept: Project, way: str) -> None:
     prefix = prefix_of(kept)

@@ -26,9 +26,7 @@ from tests.helpers.registry import Registry
 
 OTHER = "dependencies: [probe-prefix, probe-old]\n"
 # For what a second make of registry could see in another way.
-each_registry = pytest.mark.parametrize(
-    "served", ["docker-registry", "zuul-registry"], indirect=True
-)
+each_registry = pytest.mark.parametrize("served", registry.MAKES, indirect=True)
 
 
 @pytest.fixture

@@ -73,10 +73,11 @@ def zuul(tmp_path_factory: pytest.TempPathFactory, zuul_registry: Path) -> Itera
         yield running
 
 
-@pytest.fixture(params=["docker-registry", "zuul-registry"])
-def each(request: pytest.FixtureRequest, plain: Registry, zuul: Registry) -> Registry:
+@pytest.fixture(params=registry.MAKES)
+def each(request: pytest.FixtureRequest) -> Registry:
     """Each of the real registries, where USER is logged in and no other test has left a blob."""
-    running = plain if request.param == "docker-registry" else zuul
+    fixture = "plain" if request.param == "docker-registry" else "zuul"
+    running: Registry = request.getfixturevalue(fixture)
     # One of them has all blobs in all repositories. Neither remembers any in memory.
     for path in running.storage.glob("*"):
         shutil.rmtree(path)

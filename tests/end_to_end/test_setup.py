@@ -118,6 +118,7 @@ def test_missing_pins_are_named(clone: Clone) -> None:
     assert "tools/pins.txt is missing or empty: restore it" in clone.run(1)
 
 
+@pytest.mark.long
 def test_pins_that_cannot_be_installed_are_named(clone: Clone) -> None:
     clone.pin("setuptools", "six")
     text = clone.pins.read_text()

@@ -16,6 +16,8 @@ from condainer.network import silence
 from tests.helpers import flaky
 from tests.helpers.projects import PYTHON, Project, fresh
 
+pytestmark = pytest.mark.long
+
 # Seconds. What clients are told to wait; what a busy machine may take until they have ended, which
 # is less than uv, and conda, would wait by themselves.
 LIMIT = 2

@@ -18,7 +18,7 @@ from tests.helpers.waiting import until
 from tests.slurm import Account, Cluster, Site, Tracking
 
 # useradd locks /etc/passwd: whoever makes accounts does so in one worker.
-pytestmark = pytest.mark.xdist_group("accounts")
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group("accounts")]
 
 
 @pytest.fixture(autouse=True)

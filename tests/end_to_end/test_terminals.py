@@ -75,6 +75,7 @@ def test_every_command_is_called() -> None:
     assert wanted == set(CALLS)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("world", WORLDS)
 def test_every_command(make_project: Any, tmp_path: Path, empty_packages: Path, world: str) -> None:
     terminal, variables = WORLDS[world]

@@ -76,6 +76,7 @@ def machine(channel: Path) -> Iterator[Machine]:
     shutil.rmtree(place)
 
 
+@pytest.mark.long
 def test_without_fuse_all_goes_on(machine: Machine) -> None:
     told = machine.cnd("prereq").stderr
     assert "Without /dev/fuse, an image is not mounted, but unpacked once per machine" in told

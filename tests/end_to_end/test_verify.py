@@ -76,6 +76,7 @@ def test_a_whole_image_is_called_whole(project: Project, entry: Path) -> None:
 # Faults
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root to unmount lazily")
 def test_faults_are_all_found(
     make_project: Any, tmp_path: Path, record_property: Callable[[str, object], None]

@@ -19,12 +19,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from filelock import FileLock
 
 from tests.helpers.needed import needs_program
 
 TOOLS = Path(__file__).resolve().parents[2] / "tools"
 ZUUL_PINS = TOOLS / "zuul-registry-pins.txt"
+MAKES = ("docker-registry", pytest.param("zuul-registry", marks=pytest.mark.long))
 USER, PASSWORD = "reader", "correct horse"
 # Of that password, as `htpasswd -B` writes it.
 HTPASSWD = f"{USER}:$2b$04$VZFgFeuRZpLlq6u.9U5NG.gvaaLNvNOdoD8MjWgoD2/wJB93xNgQW\n"
