@@ -9,10 +9,11 @@ import shlex
 import signal
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from condainer.startup import tool_paths
 from condainer.system import environments
@@ -218,9 +219,9 @@ def _communicate(
         return stdout, stderr[-STDERR_LIMIT:]
     assert child.stdout is not None
     assert child.stderr is not None
-    errors: list[str] = []
-    stderr_pipe = child.stderr
-    drain = threading.Thread(target=lambda: errors.extend(stderr_pipe), daemon=True)
+    # The last lines are enough for the last characters.
+    errors: deque[str] = deque(maxlen=STDERR_LIMIT)
+    drain = threading.Thread(target=_drain, args=(child.stderr, errors), daemon=True)
     drain.start()
     stdout = ""
     if on_line is not None:
@@ -233,6 +234,12 @@ def _communicate(
     drain.join()
     child.wait()
     return stdout, "".join(errors)[-STDERR_LIMIT:]
+
+
+def _drain(pipe: IO[str], lines: deque[str]) -> None:
+    # The pipe is closed when the command is given up.
+    with contextlib.suppress(ValueError):
+        lines.extend(pipe)
 
 
 def find_tool(name: str, directory: Path | None = None) -> str | None:

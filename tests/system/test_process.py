@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,16 @@ from tests.helpers.waiting import until
 
 def python(program: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", program, *arguments]
+
+
+def test_a_command_that_is_given_up_while_it_complains(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    # The thread that reads the messages meets a closed pipe in one of five.
+    for _ in range(60):
+        with pytest.raises(process.TooMuch):
+            process.run(["sh", "-c", "yes >&2 & exec yes"], limit=10)
+    assert not raised
 
 
 def alive(pid: int) -> bool:
