@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from benchmarks import ordinary
 from benchmarks.measure import Contender, Effort, command, interleaved
 from benchmarks.original import tool
 from benchmarks.place import Place
@@ -19,7 +21,10 @@ IMAGES = 10_000
 
 
 def execs(place: Place) -> Row:
-    """The throughput of many commands at once, from the image and from a plain directory."""
+    """The throughput of many commands at once, from the image and from a plain directory.
+
+    An ordinary user gets squashfuse_ll, root the kernel.
+    """
     project = place.scientific("crowd")
     built = place.built(project)
     tree = place.root / "tree"
@@ -34,32 +39,53 @@ def execs(place: Place) -> Row:
     ]
     subprocess.run(argv, check=True, capture_output=True)
     code = "import requests" if place.quick else "import pandas"
-    environment = {**place.environment, "PYTHONDONTWRITEBYTECODE": "1"}
     inside: list[str | Path] = [place.cnd, "exec", "--", "python", "-c", code]
-    plain: list[str | Path] = [tree / "bin" / "python", "-c", code]
+    plain: list[str | Path] = [*ordinary.words(), tree / "bin" / "python", "-c", code]
     count = 16 if place.quick else PROCESSES
     effort = Effort(2, 0) if place.quick else Effort(3, 0)
-    crowd = Contender("cnd exec", _at_once(inside, project, environment, count))
-    # For root, `auto` is the kernel; ordinary users get squashfuse_ll.
-    by_fuse = {**environment, "CONDAINER_MOUNT": "direct"}
-    daemon = Contender("cnd exec, squashfuse_ll", _at_once(inside, project, by_fuse, count))
-    directory = Contender("plain directory", _at_once(plain, project, environment, count))
+    theirs, _ = ordinary.project(place, project)
+    silent = {"PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**ordinary.environment(place), **silent}
+    crowds = {
+        "squashfuse_ll, ordinary user": _at_once(
+            [*ordinary.words(), *inside], theirs, environment, count
+        )
+    }
+    if os.geteuid() == 0:
+        as_root = {**place.environment, **silent}
+        crowds["kernel, root"] = _at_once(inside, project, as_root, count)
+    directory = Contender("plain directory", _at_once(plain, theirs, environment, count))
     place.run(project, "mount")
+    ordinary.cnd(place, theirs, "mount")()
     try:
-        mounted = interleaved([crowd, directory], effort)
+        mounted = interleaved(
+            [directory, *(Contender(f"cnd exec, {how}", run) for how, run in crowds.items())],
+            effort,
+        )
     finally:
         place.run(project, "umount", "--force")
-    remounted = Contender("cnd exec, mounted again each time", crowd.run)
-    unmounted = interleaved([remounted, daemon], effort)
-    remove_tree(tree)
-    own, theirs = (sample.median for sample in mounted)
-    limit = "the throughput of a plain directory"
-    claims = (
-        Claim(f"{limit}, both in memory", theirs / own, 0.9, at_least=True),
-        Claim(f"{limit}, image not in memory", theirs / unmounted[0].median, 0.9, at_least=True),
+        ordinary.cnd(place, theirs, "umount", "--force")()
+    unmounted = interleaved(
+        [
+            Contender(f"cnd exec, {how}, mounted again each time", run)
+            for how, run in crowds.items()
+        ],
+        effort,
     )
+    remove_tree(tree)
+    plainly = mounted[0].median
+    claims = [
+        Claim(
+            f"the throughput of a plain directory, {how}{when}",
+            plainly / sample.median,
+            0.9,
+            at_least=True,
+        )
+        for when, samples in (("", mounted[1:]), (", image not in memory", unmounted))
+        for how, sample in zip(crowds, samples, strict=True)
+    ]
     note = f"{count} times `python -c '{code}'`"
-    return Row("crowd", f"{count} `cnd exec` at once", (*mounted, *unmounted), claims, note)
+    return Row("crowd", f"{count} `cnd exec` at once", (*mounted, *unmounted), tuple(claims), note)
 
 
 def _at_once(

@@ -1,13 +1,18 @@
-"""Importing scientific packages from an image and from a plain directory, warm and cold."""
+"""Importing scientific packages from an image and from a plain directory, warm and cold.
+
+An ordinary user imports, and mounts by squashfuse; root mounts by the kernel.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks import ordinary
 from benchmarks.measure import Contender, Effort, command, interleaved
 from benchmarks.original import tool
 from benchmarks.place import Place
@@ -16,7 +21,8 @@ from benchmarks.slow import slow_disk
 from condainer.startup.tool_paths import OPTIONS
 from condainer.system.files import remove_tree
 
-PLAIN, LOW, KERNEL, HIGH = "plain directory", "squashfuse_ll", "kernel", "squashfuse"
+PLAIN, KERNEL = "plain directory", "kernel, root"
+LOW, HIGH = "squashfuse_ll, ordinary user", "squashfuse, ordinary user"
 # Not a way to work, but it shows what waking another processor costs.
 TOGETHER = "squashfuse_ll on the processor of the import"
 # What a file system that many use at once gives one of them.
@@ -65,14 +71,13 @@ def imports(place: Place) -> tuple[Row, Row]:
 
 
 def _import(place: Place, root: Path, code: str) -> Callable[[], None]:
-    environment = {**place.environment, "PYTHONDONTWRITEBYTECODE": "1"}
-    environment["MPLCONFIGDIR"] = str(place.root / "home" / "matplotlib")
-    return command([root / "bin" / "python", "-c", code], env=environment)
+    environment = {**ordinary.environment(place), "PYTHONDONTWRITEBYTECODE": "1"}
+    return command([*ordinary.words(), root / "bin" / "python", "-c", code], env=environment)
 
 
 def _beside_its_daemon(run: Callable[[], object], point: Path) -> Callable[[], None]:
     """Return a function that has an import and the daemon of its mount share one processor."""
-    argv = ["pgrep", "-f", f"{LOW} .*{point}$"]
+    argv = ["pgrep", "-f", f"squashfuse_ll .*{point}$"]
     found = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     daemon = int(found.split()[0])
 
@@ -92,8 +97,8 @@ def _beside_its_daemon(run: Callable[[], object], point: Path) -> Callable[[], N
 
 @contextlib.contextmanager
 def _mounted(place: Place, image: Path, how: str) -> Iterator[Path]:
-    point = place.root / f"mount-{how}"
-    point.mkdir(exist_ok=True)
+    program = how.partition(",")[0]
+    point = ordinary.own(place.root / f"mount-{program}")
     if how == KERNEL:
         mount: list[str | Path] = [
             tool("mount"),
@@ -106,8 +111,8 @@ def _mounted(place: Place, image: Path, how: str) -> Iterator[Path]:
         ]
         unmount: list[str | Path] = [tool("umount"), point]
     else:
-        mount = [tool(how), "-o", OPTIONS, image, point]
-        unmount = [tool("fusermount3"), "-u", point]
+        mount = [*ordinary.words(), tool(program), "-o", OPTIONS, image, point]
+        unmount = [*ordinary.words(), tool("fusermount3"), "-u", point]
     subprocess.run(mount, check=True, capture_output=True)
     try:
         yield point
@@ -122,8 +127,8 @@ def _cold(
     if os.geteuid() != 0:
         return (), (), "", "only root can empty the page cache"
 
-    def from_image() -> None:
-        with _mounted(place, image, LOW) as root:
+    def from_image(how: str) -> None:
+        with _mounted(place, image, how) as root:
             _import(place, root, code)()
 
     def slowly(run: Callable[[], object]) -> Callable[[], None]:
@@ -135,22 +140,24 @@ def _cold(
 
     from_tree = _import(place, tree, code)
     effort = Effort(1, 0) if place.quick else Effort(5, 0)
+    runs: dict[str, Callable[[], object]] = {PLAIN: from_tree}
+    for how in (LOW, KERNEL):
+        runs[how] = functools.partial(from_image, how)
     samples = interleaved(
-        [Contender(PLAIN, from_tree, drop_page_cache), Contender(LOW, from_image, drop_page_cache)],
-        effort,
+        [Contender(name, run, drop_page_cache) for name, run in runs.items()], effort
     )
-    claims = [_cold_claim("", samples)]
+    claims = _cold_claims(samples)
     slow = f"{READS} reads a second"
     problem = ""
     try:
         limited = interleaved(
             [
-                Contender(f"{PLAIN}, {slow}", slowly(from_tree), drop_page_cache),
-                Contender(f"{LOW}, {slow}", slowly(from_image), drop_page_cache),
+                Contender(f"{name}, {slow}", slowly(run), drop_page_cache)
+                for name, run in runs.items()
             ],
             effort,
         )
-        claims.append(_cold_claim(f", {slow}", limited))
+        claims += _cold_claims(limited)
         samples = (*samples, *limited)
     except OSError as error:
         problem = f"the disk cannot be slowed down: {error}"
@@ -158,9 +165,12 @@ def _cold(
     return samples, tuple(claims), note, problem
 
 
-def _cold_claim(how: str, samples: tuple[Sample, ...]) -> Claim:
-    plain, low = (sample.median for sample in samples)
-    return Claim(f"plain directory, squashfuse_ll{how}", low / plain, 1.0)
+def _cold_claims(samples: tuple[Sample, ...]) -> list[Claim]:
+    plain, *mounted = samples
+    return [
+        Claim(f"plain directory, {sample.name}", sample.median / plain.median, 1.0)
+        for sample in mounted
+    ]
 
 
 def drop_page_cache() -> None:

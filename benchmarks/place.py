@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from benchmarks.measure import Effort
 from benchmarks.pins import REQUIREMENTS, SCIENTIFIC, SMALL
 from condainer.system.files import remove_tree
 from tests.channel.build import NAME
+from tests.slurm.site import public_python
 
 TOP = Path(__file__).resolve().parents[1]
 ROOT = TOP / ".benchmarks"
@@ -137,14 +139,16 @@ def _installed(venv: Path) -> Path:
     """Install the project as a user would, not editable; with what it was installed from noted."""
     sources = [TOP / "pyproject.toml", *sorted((TOP / "condainer").rglob("*.py"))]
     contents = b"".join(path.read_bytes() for path in sources)
-    key = hashlib.sha256(contents).hexdigest()
+    # Some rows are measured as an ordinary user, who does not see root's home.
+    base = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
+    with suppress(LookupError):
+        base = Path(public_python())
+    key = f"{hashlib.sha256(contents).hexdigest()} {base}"
     stamp = venv / "installed"
     if stamp.is_file() and stamp.read_text() == key:
         return venv
     uv = Path(sys.executable).with_name("uv")
-    if not venv.is_dir():
-        base = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
-        subprocess.run([uv, "venv", "--quiet", "--python", base, venv], check=True)
+    subprocess.run([uv, "venv", "--quiet", "--clear", "--python", base, venv], check=True)
     command: list[str | Path] = [
         uv,
         "pip",

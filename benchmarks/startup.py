@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from benchmarks import ordinary
 from benchmarks.contenders import conda_lock, make, nix_build, uv_sync
 from benchmarks.measure import Contender, command, interleaved
 from benchmarks.original import tool
@@ -93,34 +94,54 @@ def exec_mounted(place: Place) -> Row:
 
 
 def exec_unmounted(place: Place) -> Row:
-    """`cnd exec` of next to nothing, where the image has to be mounted."""
+    """`cnd exec` of next to nothing, where the image has to be mounted.
+
+    An ordinary user gets squashfuse_ll, root the kernel.
+    """
     project = place.scientific()
     built = place.built(project)
-    prefix, point = Path(built["prefix"]), place.root / "by-hand"
-    point.mkdir(exist_ok=True)
-    squashfuse, fusermount = tool("squashfuse_ll"), tool("fusermount3")
-
-    def by_hand() -> None:
-        subprocess.run([squashfuse, built["image"], point], check=True, capture_output=True)
-        subprocess.run([fusermount, "-u", point], check=True, capture_output=True)
-
-    cnd = Contender(
-        EXEC,
-        command([place.cnd, "exec", "--", "true"], project, place.environment),
-        lambda: wait_until_gone(prefix),
+    theirs, their_prefix = ordinary.project(place, project)
+    point = ordinary.own(place.root / "by-hand")
+    by_hand = [
+        command([*ordinary.words(), tool("squashfuse_ll"), built["image"], point]),
+        command([*ordinary.words(), tool("fusermount3"), "-u", point]),
+    ]
+    python = command([*ordinary.words(), place.python, "-c", "pass"], env=place.environment)
+    contenders = [
+        Contender(
+            f"{EXEC}, squashfuse_ll, ordinary user",
+            ordinary.cnd(place, theirs, "exec", "--", "true"),
+            lambda: wait_until_gone(their_prefix),
+        ),
+        Contender("squashfuse_ll + fusermount3 -u", lambda: [run() for run in by_hand]),
+        Contender(BARE, python),
+    ]
+    if os.geteuid() == 0:
+        as_root = command([place.cnd, "exec", "--", "true"], project, place.environment)
+        prefix = Path(built["prefix"])
+        contenders.append(
+            Contender(f"{EXEC}, kernel, root", as_root, lambda: wait_until_gone(prefix))
+        )
+    samples = interleaved(contenders, place.effort)
+    wait_until_gone(their_prefix)
+    least = samples[1].median + 1.5 * samples[2].median
+    claims = tuple(
+        Claim(
+            f"(mount + unmount + 1.5 bare python), {sample.name.removeprefix(f'{EXEC}, ')}",
+            sample.median / least,
+            1.0,
+        )
+        for sample in samples
+        if sample.name.startswith(EXEC)
     )
-    mount = Contender("squashfuse_ll + fusermount3 -u", by_hand)
-    samples = interleaved([cnd, mount, bare(place)], place.effort)
-    wait_until_gone(prefix)
-    own, mounted, python = (sample.median for sample in samples)
-    claim = Claim("(mount + unmount + 1.5 bare python)", own / (mounted + 1.5 * python), 1.0)
-    return Row("exec_unmounted", "`cnd exec -- true`, not mounted", samples, (claim,))
+    return Row("exec_unmounted", "`cnd exec -- true`, not mounted", samples, claims)
 
 
 def wait_until_gone(prefix: Path) -> None:
     """Wait until nothing is mounted at a prefix; raises RuntimeError after 30 seconds."""
     deadline = time.monotonic() + 30
-    while prefix.exists() and os.path.ismount(prefix):
+    # Root may not look into a mount of an ordinary user.
+    while f" {prefix} " in Path("/proc/self/mounts").read_text():
         if time.monotonic() > deadline:
             raise RuntimeError(f"{prefix} stays mounted")
         time.sleep(0.02)
