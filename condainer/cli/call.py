@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 OFFLINE = ("offline=true",)
 # The prefix of the group's options after a command.
 AFTER = "after_"
+# The options that name an image.
+NAMED = ("address", "env")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Call:
     """The options that stand before the subcommand.
 
     `note` says where the project was found, if there is anything to say; `environment` is which one
-    of several in it is chosen on the command line.
+    of several in it is chosen on the command line. `address` and `env` name an image of a cache, by
+    options after the command.
     """
 
     directory: Path
@@ -37,6 +40,13 @@ class Call:
     dry: bool = False
     overrides: tuple[str, ...] = ()
     environment: str | None = None
+    address: str | None = None
+    env: str | None = None
+
+    @property
+    def names_image(self) -> bool:
+        """Whether an option names an image, in place of the project's own."""
+        return self.address is not None or self.env is not None
 
     def with_options(
         self,
@@ -61,16 +71,16 @@ class Call:
         """Return the settings for all commands but builds: a project's own programs are not run."""
         return self.building(*more).of_user()
 
-    def using(
-        self, *more: str, frozen: bool = False, address: str | None = None, env: str | None = None
-    ) -> Settings:
+    def using(self, *more: str, frozen: bool = False, address: str | None = None) -> Settings:
         """Return the settings for the image of the lock, or the one that an address or a name says.
 
-        CONDAINER_ENV says it, too, unless another image is chosen on the command line.
+        CONDAINER_ENV says it, too, unless another image is chosen on the command line. Parameters:
+        `address` is what an argument says in place of the option.
         """
-        if address is not None and env is not None:
+        address = self.address if address is None else address
+        if address is not None and self.env is not None:
             raise click.UsageError("--address and --env both name an image: give one of them")
-        image = env if address is None else address
+        image = self.env if address is None else address
         if self.environment is not None and image is not None:
             raise click.UsageError(
                 "-e chooses an environment of the project, and "
@@ -91,13 +101,13 @@ class Call:
         chosen = pinned or self.environment is not None
         return None if chosen else os.environ.get("CONDAINER_ENV") or None
 
-    def directory_for(self, address: str | None, env: str | None, own: Path) -> Path:
+    def directory_for(self, own: Path) -> Path:
         """Return the directory whose configuration counts for the image that using() returns.
 
         It is the project, or for an image that is named `own`, which need not have any. What is
         written for later is of the lock, whatever CONDAINER_ENV says now.
         """
-        return self.directory if address is env is None else own
+        return own if self.names_image else self.directory
 
     def building(self, *more: str) -> Settings:
         """Return the settings for a build, or for what prepares one."""

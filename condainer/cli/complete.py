@@ -10,13 +10,14 @@ import functools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem
 
 from condainer.cli import words
-from condainer.cli.call import AFTER, Call
+from condainer.cli.call import AFTER, NAMED, Call
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,8 +142,8 @@ def _images(settings: Settings, word: str) -> Iterator[Item]:
 
 
 def _using(call: Call, context: click.Context, frozen: bool) -> Settings:
-    address, env = context.params.get("address"), context.params.get("env")
-    return call.using(frozen=frozen, address=address or None, env=env or None)
+    address, env = (context.params.get(name) or None for name in NAMED)
+    return replace(call, address=address, env=env).using(frozen=frozen)
 
 
 def _image(settings: Settings) -> tuple[Entry | None, Lock]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from click.shell_completion import CompletionItem
 
 from condainer import __version__
 from condainer.cli import complete, words
-from condainer.cli.call import AFTER, Call, existing
+from condainer.cli.call import AFTER, NAMED, Call, existing
 from condainer.cli.console import show
 from condainer.cli.options import Place
 from condainer.startup import find_project
@@ -44,6 +45,9 @@ class Command(click.Command):
         given = {name.removeprefix(AFTER): context.params.pop(name) for name in after}
         context.obj = context.obj.with_options(**given)
         _refuse_empty(self, context)
+        options = {item.name for item in self.params if isinstance(item, click.Option)}
+        named = {name: context.params.pop(name) for name in NAMED if name in options}
+        context.obj = replace(context.obj, **named)
         # We print nothing before the output of the user's own commands.
         silent = self.name in ("exec", "shell") or context.params.get("as_json")
         if context.obj.note and not silent:

@@ -40,7 +40,7 @@ ALL = click.option("--all", "everything", is_flag=True, help="For all environmen
 
 
 def named_image(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that name an image of a cache."""
+    """Give a command the options that name an image of a cache; its Call has what they say."""
     command = click.option(
         "--env",
         metavar="NAME",

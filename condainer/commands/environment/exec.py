@@ -22,14 +22,7 @@ from condainer.cli.options import FROZEN, VERIFY, named_image
     "command", nargs=-1, required=True, type=click.UNPROCESSED, shell_complete=complete.command_line
 )
 @click.pass_obj
-def execute(
-    call: Call,
-    command: tuple[str, ...],
-    frozen: bool,
-    address: str | None,
-    env: str | None,
-    verify: bool,
-) -> None:
+def execute(call: Call, command: tuple[str, ...], frozen: bool, verify: bool) -> None:
     """Run a command in the environment.
 
     Write `--` before a command that has options. The exit status is the command's own; 127 if it
@@ -38,7 +31,7 @@ def execute(
     from condainer import pipeline, project
     from condainer.activate import run
 
-    settings = call.using(frozen=frozen, address=address, env=env)
+    settings = call.using(frozen=frozen)
     if call.dry:
         plan = project.use_plan(settings)
         mounted = f"mount {plan.image} at {plan.prefix}"
@@ -53,12 +46,12 @@ def execute(
 @named_image
 @VERIFY
 @click.pass_obj
-def subshell(call: Call, frozen: bool, address: str | None, env: str | None, verify: bool) -> None:
+def subshell(call: Call, frozen: bool, verify: bool) -> None:
     """Start a shell with the environment active."""
     from condainer import pipeline, project
     from condainer.activate import run
 
-    settings = call.using(frozen=frozen, address=address, env=env)
+    settings = call.using(frozen=frozen)
     if call.dry:
         plan = project.use_plan(settings)
         call.would(*plan.steps, f"mount {plan.image} at {plan.prefix} and start a shell")

@@ -19,14 +19,7 @@ from condainer.cli.options import VERIFY, named_image
 @click.option("--warn", is_flag=True, hidden=True)
 @click.pass_obj
 def mount_image(
-    call: Call,
-    show: bool,
-    address: str | None,
-    env: str | None,
-    verify: bool,
-    all_users: bool,
-    shell: int | None,
-    warn: bool,
+    call: Call, show: bool, verify: bool, all_users: bool, shell: int | None, warn: bool
 ) -> None:
     """Mount the image, until `cnd umount`.
 
@@ -36,7 +29,7 @@ def mount_image(
     from condainer import pipeline, project
     from condainer.activate import run
 
-    settings = call.using(*["mount=kernel"] * all_users, address=address, env=env)
+    settings = call.using(*["mount=kernel"] * all_users)
     if call.dry:
         plan = project.use_plan(settings)
         if plan.entry is not None:
@@ -46,7 +39,7 @@ def mount_image(
             answer(plan.prefix)
         return
     entry, _ = pipeline.current_entry(settings)
-    if (shell is not None or warn) and not (address or env):
+    if (shell is not None or warn) and not call.names_image:
         call.warn_if_behind(entry)
     if warn:
         # A shell asks in which the image is active already.
@@ -65,9 +58,7 @@ def mount_image(
 @click.option("--all", "everything", is_flag=True, help="Unmount all of yours on this machine.")
 @named_image
 @click.pass_obj
-def unmount_image(
-    call: Call, force: bool, everything: bool, address: str | None, env: str | None
-) -> None:
+def unmount_image(call: Call, force: bool, everything: bool) -> None:
     """Unmount the image.
 
     Refuses while processes use it, and names them.
@@ -75,7 +66,7 @@ def unmount_image(
     from condainer import pipeline, project
     from condainer.mount import unmount
 
-    settings = call.settings() if everything else call.using(address=address, env=env)
+    settings = call.settings() if everything else call.using()
     if everything:
         if call.dry:
             call.would("unmount every image of yours on this machine")

@@ -19,15 +19,13 @@ from condainer.images import dependencies
 @named_image
 @JSON_ARRAY
 @click.pass_obj
-def tree(
-    call: Call, package: str | None, address: str | None, env: str | None, as_json: bool
-) -> None:
+def tree(call: Call, package: str | None, as_json: bool) -> None:
     """Show what each package needs, or what PKG needs.
 
     It begins with those that no other one needs. Conda and PyPI packages stand in one tree; `(*)`
     marks what was shown before.
     """
-    graph = _graph(call, address, env, as_json)
+    graph = _graph(call, as_json)
     if graph is None:
         return
     chosen = None if package is None else graph.find(package)
@@ -42,9 +40,9 @@ def tree(
 @named_image
 @JSON_ARRAY
 @click.pass_obj
-def why(call: Call, package: str, address: str | None, env: str | None, as_json: bool) -> None:
+def why(call: Call, package: str, as_json: bool) -> None:
     """Show what needs a package, and what that asks of it."""
-    graph = _graph(call, address, env, as_json)
+    graph = _graph(call, as_json)
     if graph is None:
         return
     chosen = graph.find(package)
@@ -54,15 +52,13 @@ def why(call: Call, package: str, address: str | None, env: str | None, as_json:
     show(*dependencies.why(graph, chosen))
 
 
-def _graph(
-    call: Call, address: str | None, env: str | None, as_json: bool
-) -> dependencies.Graph | None:
+def _graph(call: Call, as_json: bool) -> dependencies.Graph | None:
     """Return what the packages of an image need, None if that is not to be read now."""
     from condainer import pipeline
     from condainer.inputs.read import read_inputs
     from condainer.system.errors import CondainerError
 
-    settings = call.using(frozen=True, address=address, env=env)
+    settings = call.using(frozen=True)
     entry, lock = pipeline.current_entry(settings)
     if call.dry:
         # It takes a directory to unpack into.

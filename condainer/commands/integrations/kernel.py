@@ -36,8 +36,6 @@ def install(
     display_name: str | None,
     user: bool,
     prefix: Path | None,
-    address: str | None,
-    env: str | None,
     as_json: bool,
 ) -> None:
     """Make a kernel of the project's image, or of the one named by --env or --address.
@@ -53,7 +51,7 @@ def install(
 
     if user and prefix is not None:
         raise click.UsageError("--user and --prefix both say where: give one of them")
-    settings = call.using(frozen=True, address=address, env=env)
+    settings = call.using(frozen=True)
     entry, lock = pipeline.current_entry(settings)
     place = jupyter.directory_of(prefix)
     if call.dry:
@@ -62,7 +60,7 @@ def install(
         return
     kernels = jupyter.kernels_of(entry, settings)
     title = lock.name
-    if address is env is None and not title.endswith(f"-{settings.environment_name}"):
+    if not call.names_image and not title.endswith(f"-{settings.environment_name}"):
         # Several environments can be of one file, which has one name.
         title = environments.suffixed(title, settings)
     chosen = jupyter.chosen_names(kernels, name, title)
@@ -72,13 +70,14 @@ def install(
         for item, own in zip(kernels, chosen, strict=True):
             directory = place / own
             # A kernel's own directory has no configuration; that of the notebook must not count.
-            if address is env is None:
+            if not call.names_image:
                 of = settings.environment_name if settings.environments else ""
                 before = exec_in_project(call.directory, of)
-            elif env is None or names.DIGITS.fullmatch(env):
+            elif call.env is None or names.DIGITS.fullmatch(call.env):
                 before = exec_in(directory, entry.root, ["--address", entry.address])
             else:
-                before = exec_in(directory, names.find(env, settings).root, ["--env", env])
+                root = names.find(call.env, settings).root
+                before = exec_in(directory, root, ["--env", call.env])
             shown = display_name or f"{item.spec.get('display_name', item.name)} [{title}]"
             made = jupyter.install(item, directory, shown, before, entry.address)
             done.append(made.report())

@@ -30,14 +30,7 @@ from condainer.cli.options import JSON, Place, named_image
 @JSON
 @click.pass_obj
 def module(
-    call: Call,
-    name: str,
-    directory: Path,
-    tcl: bool,
-    activate: bool,
-    address: str | None,
-    env: str | None,
-    as_json: bool,
+    call: Call, name: str, directory: Path, tcl: bool, activate: bool, as_json: bool
 ) -> None:
     """Write a module file of an image.
 
@@ -49,7 +42,7 @@ def module(
     from condainer.integrations import modules, own_command, wrappers
 
     modules.check_name(name)
-    settings = call.using(frozen=True, address=address, env=env)
+    settings = call.using(frozen=True)
     entry, lock = pipeline.current_entry(settings)
     place = Path(os.path.abspath(directory))
     modules.check_place(name, place, tcl)
@@ -71,8 +64,7 @@ def module(
         paths, variables = modules.activated(after, entry.prefix)
         command = modules.mounting(own_command.mount_for_shell(place, entry))
     else:
-        project = call.directory_for(address, env, place)
-        done = wrappers.write(entry, beside, project, (), settings)
+        done = wrappers.write(entry, beside, call.directory_for(place), (), settings)
         paths, variables, command = {"PATH": [str(done.path)]}, {}, ""
     written = modules.Module(name, text, entry.address, paths, variables, command)
     path = modules.write(written, place, tcl)

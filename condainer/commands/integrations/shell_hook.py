@@ -17,7 +17,7 @@ from condainer.integrations import shell_hook
 @click.argument("shell", type=click.Choice(shell_hook.SHELLS), default=shell_hook.SHELLS[0])
 @named_image
 @click.pass_obj
-def print_hook(call: Call, shell: str, address: str | None, env: str | None) -> None:
+def print_hook(call: Call, shell: str) -> None:
     """Print what a shell evaluates to be in the image.
 
     For direnv, write `eval "$(cnd shell-hook)"` into .envrc. The image stays mounted until that
@@ -28,13 +28,13 @@ def print_hook(call: Call, shell: str, address: str | None, env: str | None) -> 
     from condainer.lock.lock_paths import lockfile_path
     from condainer.system.machine import this_platform
 
-    settings = call.using(frozen=True, address=address, env=env)
+    settings = call.using(frozen=True)
     if call.dry:
         plan = project.use_plan(settings)
         call.would(*plan.steps, f"mount {plan.image} at {plan.prefix}, and print variables")
         return
     entry, lock = pipeline.current_entry(settings)
-    if address is env is None:
+    if not call.names_image:
         call.warn_if_behind(entry)
     run.mount(entry, settings, call.reporter(), False, shell_hook.shell_of_caller())
     after = run.environment(entry, lock, settings, os.environ)

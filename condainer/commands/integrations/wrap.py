@@ -19,14 +19,7 @@ from condainer.cli.options import JSON, Place, named_image
 @named_image
 @JSON
 @click.pass_obj
-def wrap(
-    call: Call,
-    directory: Path,
-    only: str | None,
-    address: str | None,
-    env: str | None,
-    as_json: bool,
-) -> None:
+def wrap(call: Call, directory: Path, only: str | None, as_json: bool) -> None:
     """Write scripts into DIR/bin that run the image's programs.
 
     With DIR/bin in PATH, they run from anywhere, and mount the image while they do; DIR/bin/python
@@ -36,18 +29,17 @@ def wrap(
     from condainer import pipeline
     from condainer.integrations import wrappers
 
-    settings = call.using(frozen=True, address=address, env=env)
+    settings = call.using(frozen=True)
     entry, _ = pipeline.current_entry(settings)
     place = Path(os.path.abspath(directory))
     wrappers.check_place(place)
     if call.dry:
         call.would(f"write scripts for the programs of {entry.image} into {place}", as_json=as_json)
         return
-    project = call.directory_for(address, env, place)
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
     if only and not names:
         raise click.UsageError("--only names no program")
-    done = wrappers.write(entry, place, project, names, settings)
+    done = wrappers.write(entry, place, call.directory_for(place), names, settings)
     if as_json:
         print_json(done.report())
         return
