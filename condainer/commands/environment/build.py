@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from condainer.cli import environments
 from condainer.cli.call import Call
 from condainer.cli.main import cli
 from condainer.cli.options import ALL, JSON, Place
@@ -33,7 +34,6 @@ def build(
     Solves if the lock is missing or stale, looks for its image in caches and registries, and
     downloads, installs and compresses only on a miss.
     """
-    from condainer.cli import environments
 
     if everything and source is not None:
         raise click.UsageError("A bundle has one environment: --from and --all exclude each other.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from condainer.cli import complete
+from condainer.cli import complete, environments
 from condainer.cli.call import Call
 from condainer.cli.console import answer, print_json, show
 from condainer.cli.main import cli
@@ -58,7 +58,6 @@ def lock(
     unless --update or --upgrade lets it. With --check, the exit status is 0 for a current lock
     and 7 for a stale or missing one; nothing is solved.
     """
-    from condainer.cli import environments
     from condainer.solve.relock import Wish
 
     if packages and not update:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from condainer.cli import tables
 from condainer.cli.call import Call
 from condainer.cli.console import print_json
 from condainer.cli.main import cli
@@ -30,7 +31,6 @@ def clean(
     staged copies of images that are not in use. With --images, as
     `cnd gc --older-than 0d --grace 0d`: images that are in use, or were lately, stay.
     """
-    from condainer.cli import tables
     from condainer.mount import mount_work, node_copies, unmount
     from condainer.network.client_settings import NOWHERE
     from condainer.package_cache import clean as package_cache

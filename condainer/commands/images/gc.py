@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from condainer.cli import tables
 from condainer.cli.call import Call
 from condainer.cli.console import print_json
 from condainer.cli.main import cli
@@ -25,7 +26,6 @@ def collect(call: Call, /, dry_run: bool, as_json: bool, **limits: str | None) -
     and is deleted after a grace period. Without a limit, by an option or the cache's policy.yml,
     no image goes, but what broken builds and old trash left. May run on several nodes at once.
     """
-    from condainer.cli import tables
     from condainer.upkeep import collection, policy
 
     settings = call.settings()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from condainer.cli import tables
 from condainer.cli.call import Call
 from condainer.cli.console import BOLD, RED, print_json, show
 from condainer.cli.main import cli
@@ -33,7 +34,6 @@ def list_images(call: Call, html: Path | None, as_json: bool) -> None:
     size and use, who uses what, what `cnd gc` would take, and packages that several images have.
     """
     from condainer.cache import trust
-    from condainer.cli import tables
     from condainer.images import inventory
 
     settings = call.settings()

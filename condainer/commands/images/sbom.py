@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from condainer.cli import complete
+from condainer.cli import complete, tables
 from condainer.cli.call import Call
 from condainer.cli.console import answer, print_json, show
 from condainer.cli.main import cli
@@ -65,7 +65,6 @@ def licenses(call: Call, address: str | None, check: bool, as_json: bool) -> Non
     themselves; `unknown` stands last.
     """
     from condainer import pipeline
-    from condainer.cli import tables
     from condainer.images import dependencies
     from condainer.packages import forbidden
 
@@ -97,7 +96,6 @@ def audit(call: Call, file: Path, address: str | None, as_json: bool) -> None:
     one of PyPI, `metadata` for a conda package that holds one by its own metadata, `name` for one
     of Python that is only called like it.
     """
-    from condainer.cli import tables
     from condainer.images import audited
     from condainer.materials import audit, osv
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from condainer.cli import complete
+from condainer.cli import complete, tables
 from condainer.cli.call import Call
 from condainer.cli.console import SIGNS, print_json, show
 from condainer.cli.main import cli
@@ -26,7 +26,6 @@ def show_image(call: Call, what: str | None, as_json: bool) -> None:
     directory, or a lockfile. Four and more hexadecimal digits are an address; write ./FILE for a
     file of such a name.
     """
-    from condainer.cli import tables
     from condainer.images import show as subject
 
     shown = subject.subject_of(what, call.settings(), Path(os.curdir))
@@ -47,7 +46,6 @@ def diff_images(call: Call, old: str, new: str, as_json: bool) -> None:
     A and B are environments of the project, addresses, images or lockfiles, as for `cnd show`. The
     exit status is 0 whether they differ or not.
     """
-    from condainer.cli import tables
     from condainer.images import show as subject
     from condainer.lock import contents
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import click
 
-from condainer.cli import complete
+from condainer.cli import complete, tables
 from condainer.cli.call import Call
 from condainer.cli.console import print_json, show
 from condainer.cli.main import cli
@@ -31,7 +31,6 @@ def tag(
     """
     from condainer import pipeline, project
     from condainer.cache import entries, names
-    from condainer.cli import tables
 
     settings = call.settings()
     if delete and (listed or name is None or address is not None):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from condainer.cli import complete
+from condainer.cli import complete, tables
 from condainer.cli.call import Call
 from condainer.cli.console import print_json, reports, show
 from condainer.cli.main import Command, cli
@@ -90,7 +90,6 @@ def install(
 @click.pass_obj
 def list_kernels(call: Call, prefix: Path | None, as_json: bool) -> None:
     """List the kernels that run in images."""
-    from condainer.cli import tables
     from condainer.integrations import jupyter
 
     kernels = list(jupyter.installed(jupyter.directory_of(prefix)))

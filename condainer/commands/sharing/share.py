@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from condainer.cli import complete
+from condainer.cli import complete, tables
 from condainer.cli.call import Call
 from condainer.cli.console import answer, print_json
 from condainer.cli.main import cli
@@ -48,7 +48,6 @@ def share(
     groups and modes that have drifted. A directory that holds something else is left untouched.
     The limits are written into its policy.yml, which `cnd gc` follows.
     """
-    from condainer.cli import tables
     from condainer.upkeep import policy, share
 
     done = share.share(directory, group, private, policy.policy_of(limits), call.dry)
