@@ -18,6 +18,7 @@ from condainer.solve.conda_lock_file import Solution
 from condainer.solve.conda_solver import solve
 from condainer.solve.lock_state import described
 from condainer.solve.pip import locked, resolver
+from condainer.solve.pip.resolver import Question
 from condainer.system.errors import InputError, SolveError
 from condainer.system.files import programs_of
 from condainer.system.private_directory import working_directory
@@ -78,7 +79,8 @@ def _pip(
         return locked.packages(inputs.pip_lock, inputs, solved, python, settings, reporter)
     working = working_directory(settings.staging_directory, STAGE)
     with working as scratch, programs_of(settings.staging_directory):
-        resolved = resolver.resolve(inputs, solved, python, held, scratch, settings, reporter)
+        question = Question(inputs, solved, python, held, scratch, settings, reporter)
+        resolved = resolver.resolve(question)
     if resolved.replaced:
         reporter.warn(
             "The pip requirements replace conda packages: " + ", ".join(resolved.replaced)

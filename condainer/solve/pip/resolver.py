@@ -21,8 +21,12 @@ from condainer.system.reporter import Reporter
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What uv is asked, and where: `prefix` shows what the conda packages provide."""
+class Question:
+    """What uv is asked, and where: `prefix` shows what the conda packages provide.
+
+    `python` is the one among `solved`, `held` are packages of an older lock that should stay,
+    `scratch` is a private directory.
+    """
 
     inputs: Inputs
     solved: tuple[Solved, ...]
@@ -34,10 +38,12 @@ class _Question:
 
     @property
     def prefix(self) -> Path:
+        """Where conda packages are linked, or their metadata."""
         return self.scratch / "prefix"
 
     @property
     def is_foreign(self) -> bool:
+        """Whether no program of the platform can run here."""
         return self.inputs.platform != this_platform()
 
     def ask(self, program: Path | None = None) -> Resolved:
@@ -51,24 +57,15 @@ class _Question:
         )
 
 
-def resolve(
-    inputs: Inputs,
-    solved: tuple[Solved, ...],
-    python: Solved,
-    held: tuple[PipPackage, ...],
-    scratch: Path,
-    settings: Settings,
-    reporter: Reporter,
-) -> Resolved:
+def resolve(question: Question) -> Resolved:
     """Resolve the pip requirements against the conda packages of a solution.
 
-    Parameters: `python` is the one among `solved`, `held` are packages of an older lock that
-    should stay, `scratch` is a private directory. Raises what wheels.resolve() and
-    conda_packages.link() do.
+    Raises what wheels.resolve() and conda_packages.link() do.
     """
+    inputs, settings = question.inputs, question.settings
     uv_options.check(inputs.requirements)
-    question = _Question(inputs, solved, python, held, scratch, settings, reporter)
-    metadata = {item.package: conda_metadata.known(item.package, settings) for item in solved}
+    packages = [item.package for item in question.solved]
+    metadata = {package: conda_metadata.known(package, settings) for package in packages}
     if not question.is_foreign and None not in metadata.values():
         resolved = _by_kept_interpreter(question, metadata)
         if resolved is not None:
@@ -76,12 +73,12 @@ def resolve(
     _link(question, metadata)
     if question.is_foreign:
         offered = virtual.in_force(inputs.virtual_packages, inputs.platform)
-        put_interpreter(question.prefix, inputs.platform, python, offered)
+        put_interpreter(question.prefix, inputs.platform, question.python, offered)
     return question.ask()
 
 
 def _by_kept_interpreter(
-    question: _Question, metadata: Mapping[CondaPackage, Files | None]
+    question: Question, metadata: Mapping[CondaPackage, Files | None]
 ) -> Resolved | None:
     """Ask uv without linking anything; None if that cannot be."""
     names = conda_metadata.closure(question.python.name, question.solved)
@@ -96,7 +93,7 @@ def _by_kept_interpreter(
     return question.ask(kept.program)
 
 
-def _link(question: _Question, metadata: Mapping[CondaPackage, Files | None]) -> None:
+def _link(question: Question, metadata: Mapping[CondaPackage, Files | None]) -> None:
     """Make a prefix that shows uv what the conda packages provide.
 
     Linked are Python, with what it needs to run, where it can, and what was never linked before; of
