@@ -22,7 +22,6 @@ from condainer.network import client_settings
 from condainer.packages import conda_packages
 from condainer.settings.config import Settings
 from condainer.solve import conda_solver
-from condainer.solve.engines import Engine
 from condainer.startup import tool_paths
 from condainer.system import namespace, process
 from condainer.system.errors import CondainerError, ToolError
@@ -99,7 +98,7 @@ def _locked(settings: Settings, reporter: Reporter) -> Lock:
         post_link_scripts=False,
         sources=(),
     )
-    solved = conda_solver.solve(inputs, settings, reporter, Engine())
+    solved = conda_solver.solve(inputs, settings, reporter)
     lock = Lock(inputs.platform, tuple(item.package for item in solved), name=inputs.name)
     return checked(lock, "the solution")
 

@@ -9,57 +9,45 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from condainer.inputs.conda_specs import Spec
-from condainer.inputs.inputs import Inputs
 from condainer.network import silence
 from condainer.packages.channels import rattler_channel
 from condainer.packages.indices import gateway_to, query, unread
-from condainer.settings.config import Settings
+from condainer.solve.request import Request
 from condainer.system.errors import CondainerError
-from condainer.system.reporter import Reporter
 from condainer.system.urls import redacted
 
 if TYPE_CHECKING:
     import rattler
-    from rattler import MatchSpec, RepoDataRecord
+    from rattler import RepoDataRecord
 
 # How many names or versions are told, and how near a name has to be.
 TOLD = 3
 NEAR = 0.7
 
 
-def advice(
-    sources: Sequence[str],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    settings: Settings,
-    reporter: Reporter,
-) -> str:
+def advice(request: Request) -> str:
     """Return what to do about each spec that nothing fits, a line for each.
 
-    Nothing where a channel cannot be read: what the solver said is told anyway. Parameters:
-    `sources` are the URLs to ask, `specs` those of `inputs` for them.
+    Nothing where a channel cannot be read: what the solver said is told anyway.
     """
-    with suppress(CondainerError, *unread()), gateway_to(sources, settings) as gateway:
-        lines = _lines(gateway, sources, specs, inputs, settings)
-        return "\n     ".join(asyncio.run(silence.watched(lines, sources, reporter)))
+    sources = request.sources
+    with suppress(CondainerError, *unread()), gateway_to(sources, request.settings) as gateway:
+        lines = silence.watched(_lines(gateway, request), sources, request.reporter)
+        return "\n     ".join(asyncio.run(lines))
     return ""
 
 
-async def _lines(
-    gateway: rattler.Gateway,
-    sources: Sequence[str],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    settings: Settings,
-) -> list[str]:
+async def _lines(gateway: rattler.Gateway, request: Request) -> list[str]:
     lines = []
-    for wanted, spec in zip(inputs.specs, specs, strict=True):
+    sources, inputs = request.sources, request.inputs
+    for wanted, spec in zip(inputs.specs, request.specs, strict=True):
         name = "" if spec.name is None else str(spec.name.normalized)
         if not name or name.startswith("__") or "://" in wanted.text:
             # A virtual package is of this machine, and an archive of its own place.
             continue
         own = None if spec.channel is None else str(spec.channel.base_url).rstrip("/")
-        channels = [rattler_channel(source, settings) for source in ([own] if own else sources)]
+        asked_urls = [own] if own else sources
+        channels = [rattler_channel(source, request.settings) for source in asked_urls]
         platforms = [inputs.platform, "noarch"]
         records = await query(gateway, channels, platforms, [name])
         asked = ", ".join(inputs.channels) if own is None else wanted.text.partition("::")[0]

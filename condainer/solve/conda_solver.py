@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +23,7 @@ from condainer.settings.condarc import Condarc
 from condainer.settings.config import Settings
 from condainer.solve.advice import advice
 from condainer.solve.conda_held import Problem, solve_holding
+from condainer.solve.request import Engine, Request
 from condainer.system.errors import InputError, NetworkError, SolveError
 from condainer.system.files import digest_of, sha256_of
 from condainer.system.reporter import Reporter
@@ -30,28 +33,28 @@ if TYPE_CHECKING:
     import rattler
     from rattler import MatchSpec, RepoDataRecord
 
-    from condainer.solve.engines import Engine
-
 
 def solve(
     inputs: Inputs,
     settings: Settings,
     reporter: Reporter,
-    engine: Engine,
+    engine: Engine | None = None,
     held: Sequence[CondaPackage] = (),
 ) -> tuple[Solved, ...]:
     """Return the packages that satisfy the specs, sorted so that dependencies come first.
 
-    Parameters: `held` are packages of an older lock, which stay where that is possible. Raises
-    InputError for a spec that is not valid, SolveError with the solver's explanation, NetworkError
-    when a channel cannot be reached, PolicyError for a forbidden channel or license.
+    Parameters: `engine` is the embedded one by default; `held` are packages of an older lock, which
+    stay where that is possible. Raises InputError for a spec that is not valid, SolveError with the
+    solver's explanation, NetworkError when a channel cannot be reached, PolicyError for a forbidden
+    channel or license.
     """
     specs = match_specs(inputs.specs)
     channels = asked_channels(inputs, specs, settings)
     if unused := condarc.in_force().unused(inputs.channels):
         client_settings.warn_once(unused, reporter)
     reporter.step(f"Solving for {inputs.platform}")
-    records = _solve_from_mirrors(channels, specs, inputs, settings, reporter, engine, held)
+    request = Request(inputs, settings, reporter, held, (), specs)
+    records = _solve_from_mirrors(channels, request, engine or solve_embedded)
     reporter.finish()
     solved = tuple(_solved(record, channels) for record in _sorted(records))
     licenses = [Licensed("conda", item.name, item.version, item.license) for item in solved]
@@ -121,13 +124,7 @@ def _on_a_channel(text: str) -> str:
 
 
 def _solve_from_mirrors(
-    channels: Sequence[Channel],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    settings: Settings,
-    reporter: Reporter,
-    engine: Engine,
-    held: Sequence[CondaPackage],
+    channels: Sequence[Channel], request: Request, engine: Engine
 ) -> list[RepoDataRecord]:
     """Solve against the first mirrors, and against the next ones while they cannot be reached."""
     attempts = max((len(channel.mirrors) for channel in channels), default=0) or 1
@@ -139,13 +136,14 @@ def _solve_from_mirrors(
             else channel.url
             for channel in channels
         ]
+        specs = _on_mirrors(request.specs, channels, sources)
+        there = replace(request, sources=sources, specs=specs)
         try:
-            wanted = _on_mirrors(specs, channels, sources)
-            return engine.solve(sources, wanted, inputs, settings, reporter, held)
+            return engine(there)
         except NetworkError as error:
             problem = error
         except SolveError as error:
-            error.hint = advice(sources, wanted, inputs, settings, reporter) or error.hint
+            error.hint = advice(there) or error.hint
             raise
     assert problem is not None
     raise problem
@@ -172,27 +170,26 @@ def _on_mirrors(
     return result
 
 
-async def solve_embedded(
-    sources: Sequence[str],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    settings: Settings,
-    reporter: Reporter,
-    held: Sequence[CondaPackage],
-) -> list[RepoDataRecord]:
-    """Solve with rattler; as Engine.solve() has it."""
+def solve_embedded(request: Request) -> list[RepoDataRecord]:
+    """Solve with rattler, in this process, as an Engine does."""
+    return asyncio.run(_solve_embedded(request))
+
+
+async def _solve_embedded(request: Request) -> list[RepoDataRecord]:
     from rattler import exceptions
 
+    sources, inputs, settings = request.sources, request.inputs, request.settings
     try:
         with gateway_to(sources, settings) as gateway:
             problem = Problem(
                 gateway,
                 [rattler_channel(source, settings) for source in sources],
-                list(specs),
+                list(request.specs),
                 inputs.platform,
                 _virtual_packages(inputs),
             )
-            return await silence.watched(solve_holding(problem, held), sources, reporter)
+            solving = solve_holding(problem, request.held)
+            return await silence.watched(solving, sources, request.reporter)
     except exceptions.SolverError as error:
         raise no_solution(inputs, _explanation(error)) from None
     except unread() as error:

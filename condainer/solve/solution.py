@@ -29,9 +29,9 @@ def solution(
     inputs: Inputs,
     settings: Settings,
     reporter: Reporter,
-    held_conda: tuple[CondaPackage, ...] = (),
-    held_pip: tuple[PipPackage, ...] = (),
-    noted: tuple[tuple[str, str], ...] = (),
+    held_conda: tuple[CondaPackage, ...],
+    held_pip: tuple[PipPackage, ...],
+    noted: tuple[tuple[str, str], ...],
 ) -> Solution:
     """Solve for one platform; nothing is written into the project.
 
@@ -42,9 +42,8 @@ def solution(
     for note in inputs.notes:
         reporter.warn(note)
     on_disk = by_url.on_disk(inputs, settings, reporter)
-    solved = on_disk.restored(
-        solve(on_disk.inputs, settings, reporter, engines.chosen(settings, reporter), held_conda)
-    )
+    engine = engines.chosen(settings, reporter)
+    solved = on_disk.restored(solve(on_disk.inputs, settings, reporter, engine, held_conda))
     asked = git_commits.held(inputs.requirements, held_pip, noted)
     try:
         pip = _pip(replace(inputs, requirements=asked), solved, held_pip, settings, reporter)

@@ -21,8 +21,9 @@ from condainer.inputs.read import read_inputs
 from condainer.lock.locks import CondaPackage
 from condainer.packages import conda_packages
 from condainer.settings.load import load_settings
-from condainer.solve.engines import Engine
+from condainer.solve.external import solver
 from condainer.solve.external.conda_exe import recognise
+from condainer.solve.request import Request
 from condainer.system.reporter import Silent
 from tests.channel import ChannelServer
 from tests.channel.package import PLACEHOLDER, Recipe, write_conda, write_file
@@ -319,8 +320,8 @@ def test_packages_of_an_older_lock_stay_where_they_can(
     specs = [rattler.MatchSpec(spec.text, strict=False) for spec in inputs.specs]
     old = ("noarch/click-8.1.8-py_0", "linux-64/numpy-2.4.6-py311_0", "noarch/probe-old-1.0-0")
     held = [CondaPackage(f"https://channel.example/{name}.conda", "0" * 64) for name in old]
-    solve = Engine(recognise(conda)).solve
-    found = solve([channel.as_uri()], specs, inputs, settings, Silent(), held)
+    request = Request(inputs, settings, Silent(), held, [channel.as_uri()], specs)
+    found = solver.solve(recognise(conda), request)
     names = {str(record.name.normalized): str(record.version) for record in found}
     # It stays; it stood in the way; nothing needs it any more.
     assert names["click"] == "8.1.8"

@@ -21,7 +21,6 @@ from condainer.packages import conda_packages
 from condainer.pypi.wheels import find_uv
 from condainer.settings.load import load_settings
 from condainer.solve.conda_solver import solve
-from condainer.solve.engines import Engine
 from condainer.solve.pip import conda_metadata, interpreters
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
@@ -202,7 +201,7 @@ def test_uv_hears_the_same_from_a_kept_interpreter_as_from_a_linked_one(
     ]
     settings = load_settings(project.path, overrides)
     inputs = read_inputs(settings, this_platform())
-    solved = solve(inputs, settings, Silent(), Engine())
+    solved = solve(inputs, settings, Silent())
     names = conda_metadata.closure("python", solved)
     members = [item.package for item in solved if item.name in names]
     prefix, scratch = tmp_path / "prefix", tmp_path / "scratch"

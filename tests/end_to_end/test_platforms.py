@@ -15,7 +15,6 @@ from condainer.pypi import wheels
 from condainer.settings import virtual
 from condainer.settings.load import load_settings
 from condainer.solve.conda_solver import solve
-from condainer.solve.engines import Engine
 from condainer.solve.pip.foreign import put_interpreter
 from condainer.system.machine import this_platform
 from condainer.system.reporter import Silent
@@ -235,7 +234,7 @@ def test_the_stand_in_gives_what_the_interpreter_itself_gives(
     ]
     settings = load_settings(many.path, overrides)
     inputs = read_inputs(settings, this_platform())
-    solved = solve(inputs, settings, Silent(), Engine())
+    solved = solve(inputs, settings, Silent())
     archives = conda_packages.fetch([item.package for item in solved], settings, Silent())
     results = []
     with pytest.MonkeyPatch.context() as patch:

@@ -12,7 +12,7 @@ from condainer.inputs.read import read_inputs
 from condainer.settings import config
 from condainer.settings.config import Settings
 from condainer.solve import engines
-from condainer.solve.conda_solver import no_solution
+from condainer.solve.conda_solver import no_solution, solve_embedded
 from condainer.solve.external import conda_exe, plan, solver
 from condainer.solve.external.conda_exe import Executable
 from condainer.system.errors import (
@@ -33,7 +33,7 @@ def test_the_embedded_engine_is_the_default(load: Callable[..., Settings]) -> No
     for overrides in ((), ("conda_exe=embedded", "installer=/nowhere")):
         settings = load(*overrides)
         assert not engines.is_external(settings)
-        assert engines.chosen(settings, Silent()).tool[0] == "py-rattler"
+        assert engines.chosen(settings, Silent()) is solve_embedded
 
 
 def test_a_name_stays_a_name_and_a_path_is_the_files(

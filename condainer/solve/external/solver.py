@@ -19,6 +19,7 @@ from condainer.solve.conda_solver import no_solution
 from condainer.solve.external import local_channel
 from condainer.solve.external.conda_exe import OVERRIDES, SAID, Executable, environment, numbers
 from condainer.solve.external.plan import completed, planned, unusable
+from condainer.solve.request import Request
 from condainer.system import process
 from condainer.system.errors import CondainerError, ConfigError, SolveError, ToolError
 from condainer.system.private_directory import working_directory
@@ -46,15 +47,10 @@ KEYWORD = re.compile(r'\w+="[^"]*"')
 ROUNDS = 4
 
 
-def solve(
-    executable: Executable,
-    sources: Sequence[str],
-    specs: Sequence[MatchSpec],
-    inputs: Inputs,
-    settings: Settings,
-    held: Sequence[CondaPackage],
-) -> list[RepoDataRecord]:
-    """Solve as Engine.solve() has it; raises ToolError when the executable does not do its work."""
+def solve(executable: Executable, request: Request) -> list[RepoDataRecord]:
+    """Solve as an Engine does; raises ToolError when the executable does not do its work."""
+    sources, specs, inputs = request.sources, request.specs, request.inputs
+    settings = request.settings
     if not specs:
         return []
     _admit(sources, settings)
@@ -67,7 +63,7 @@ def solve(
             sources, texts = [channel, *sources], [*exact, *texts]
         asked = Question(executable, tuple(sources), tuple(texts), inputs, scratch, settings)
         by_url = {archive.name.rsplit("-", 2)[0] for archive in named}
-        fixed = {n: text for n, text in _exact(held, specs).items() if n not in by_url}
+        fixed = {n: text for n, text in _exact(request.held, specs).items() if n not in by_url}
         return _solve(asked, fixed, by_url.union(map(_name, specs)))
 
 
