@@ -93,10 +93,6 @@ def _locked(settings: Settings, reporter: Reporter) -> Lock:
         platforms=(this_platform(),),
         channels=(DEFAULT_CHANNEL,),
         specs=tuple(Spec(name, "cnd prereq --install") for name in WANTED),
-        requirements=(),
-        variables=(),
-        post_link_scripts=False,
-        sources=(),
     )
     solved = conda_solver.solve(inputs, settings, reporter)
     lock = Lock(inputs.platform, tuple(item.package for item in solved), name=inputs.name)

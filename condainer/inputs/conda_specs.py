@@ -57,9 +57,16 @@ def parsed(document: Document, platform: str) -> tuple[tuple[Spec, ...], list[tu
     pip: list[tuple[str, str]] = []
     for index, given in enumerate(value):
         where = document.where("dependencies", index)
-        if not _is_for(given, platform):
-            continue
-        item = _selected(given, where)
+        item = given
+        if word := _selector(given):
+            # mamba looks for it in the name of the platform.
+            if word not in platform and (word != "unix" or platform.startswith("win")):
+                continue
+            (item,) = given.values()
+            if not isinstance(item, str):
+                raise InputError(
+                    f"{where}: a selector must have one package", "Write `sel(linux): name`."
+                )
         if isinstance(item, str) and has_secret(item):
             raise InputError(f"{where}: a URL with user, password or token: {item}", NETRC)
         if isinstance(item, str) and item.strip():
@@ -79,21 +86,6 @@ def _selector(item: Any) -> str:
     key = next(iter(item)) if isinstance(item, dict) and len(item) == 1 else None
     match = SELECTOR.fullmatch(key) if isinstance(key, str) else None
     return match["word"] if match else ""
-
-
-def _is_for(item: Any, platform: str) -> bool:
-    """Tell whether a dependency is for a platform: mamba looks for the word in its name."""
-    word = _selector(item)
-    return word in platform or (word == "unix" and not platform.startswith("win"))
-
-
-def _selected(item: Any, where: str) -> Any:
-    if not _selector(item):
-        return item
-    (value,) = item.values()
-    if not isinstance(value, str):
-        raise InputError(f"{where}: a selector must have one package", "Write `sel(linux): name`.")
-    return value
 
 
 def _spec(text: str, base: Path) -> str:

@@ -27,10 +27,10 @@ class Inputs:
     platforms: tuple[str, ...]
     channels: tuple[str, ...]
     specs: tuple[Spec, ...]
-    requirements: tuple[Line, ...]
-    variables: tuple[tuple[str, str], ...]
-    post_link_scripts: bool
-    sources: tuple[Source, ...]
+    requirements: tuple[Line, ...] = ()
+    variables: tuple[tuple[str, str], ...] = ()
+    post_link_scripts: bool = False
+    sources: tuple[Source, ...] = ()
     notes: tuple[str, ...] = ()
     virtual_packages: tuple[tuple[str, str], ...] = ()
     pip_lock: PipLock | None = None

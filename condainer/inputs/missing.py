@@ -40,12 +40,8 @@ def no_environment_file(path: Path) -> InputError:
     if other.is_file():
         instead = f", but {other} is there"
         hint = f"Rename it, or write `environment_yml: {other.name}` into condainer.yml."
-    elif named and path.name in ENVIRONMENT_FILES:
-        instead = f", but {' and '.join(named)} {'are' if len(named) > 1 else 'is'} there"
-        hint = (
-            f"`requirements_txt: {named[0]}` in condainer.yml chooses it; {PYLOCK} needs no word."
-        )
-    elif there and path.name in ENVIRONMENT_FILES:
-        instead = f", but {' and '.join(there)} {'are' if len(there) > 1 else 'is'} there"
-        hint = REMEDIES[there[0]]
+    elif (found := named or there) and path.name in ENVIRONMENT_FILES:
+        instead = f", but {' and '.join(found)} {'are' if len(found) > 1 else 'is'} there"
+        chosen = f"`requirements_txt: {found[0]}` in condainer.yml chooses it"
+        hint = f"{chosen}; {PYLOCK} needs no word." if named else REMEDIES[found[0]]
     return InputError(f"{path}: there is no environment file{instead}", hint)

@@ -93,13 +93,7 @@ def _of_pylock(document: Toml) -> PipLock:
             f"{document.path}: not a lock as PEP 751 has it: no `lock-version`",
             "`uv export --format pylock.toml -o pylock.toml` or `pip lock` writes one.",
         )
-    meaning = {key: value for key, value in document.value.items() if key not in ASIDE}
-    return PipLock(
-        document.path,
-        document.text,
-        _python(document),
-        _digest(meaning),
-    )
+    return _made(document, {k: v for k, v in document.value.items() if k not in ASIDE})
 
 
 def _of_uv(document: Toml, read: Read) -> PipLock:
@@ -115,20 +109,12 @@ def _of_uv(document: Toml, read: Read) -> PipLock:
         ) from None
     groups = project.at("dependency-groups")
     meaning = {"lock": document.value, "project": [project.at(*part) for part in PARTS]}
-    return PipLock(
-        document.path,
-        document.text,
-        _python(document),
-        _digest(meaning),
-        tuple(groups) if isinstance(groups, dict) else (),
-    )
+    return _made(document, meaning, tuple(groups) if isinstance(groups, dict) else ())
 
 
-def _python(document: Toml) -> str:
+def _made(document: Toml, meaning: Mapping[str, Any], groups: tuple[str, ...] = ()) -> PipLock:
     key = "requires-python"
-    return requires_python(document.at(key), document.where(key))
-
-
-def _digest(meaning: Mapping[str, Any]) -> str:
+    python = requires_python(document.at(key), document.where(key))
     text = json.dumps(meaning, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return PipLock(document.path, document.text, python, digest, groups)

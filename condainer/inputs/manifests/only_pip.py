@@ -24,10 +24,14 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
         )
     if path.name == PYPROJECT:
         path = path.with_name(UV_LOCK)
-        if not isinstance(document.at("project"), dict) or not files.is_file(path):
-            raise _nothing_in(document)
-    elif document.at("lock-version") is None and not is_pylock(path):
-        raise _nothing_in(document)
+        found = isinstance(document.at("project"), dict) and files.is_file(path)
+    else:
+        found = is_pylock(path) or document.at("lock-version") is not None
+    if not found:
+        raise InputError(
+            f"{document.path}: no workspace of pixi or conda, and no lock of pip packages",
+            "`environment_yml:` in condainer.yml names the file that a project is made from.",
+        )
     lock = pip_locks.read(path, files.read)
     return Inputs(
         name=name_by(document.at("project", "name"), settings),
@@ -35,8 +39,6 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
         platforms=(platform,),
         channels=(DEFAULT_CHANNEL,),
         specs=conda_specs.with_python((), str(path), lock.requires_python),
-        requirements=(),
-        variables=(),
         post_link_scripts=settings.post_link_scripts,
         sources=tuple(
             source_of(item, settings.project, files.read)
@@ -45,11 +47,4 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
         notes=tuple(pip_locks.notes(lock, settings)),
         virtual_packages=settings.virtual_packages,
         pip_lock=lock,
-    )
-
-
-def _nothing_in(document: Toml) -> InputError:
-    return InputError(
-        f"{document.path}: no workspace of pixi or conda, and no lock of pip packages",
-        "`environment_yml:` in condainer.yml names the file that a project is made from.",
     )

@@ -157,7 +157,6 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
         channels=tuple(channels) or (DEFAULT_CHANNEL,),
         specs=tuple(specs),
         requirements=tuple(lines),
-        variables=(),
         post_link_scripts=settings.post_link_scripts,
         sources=(source_of(document.path, settings.project, settings.files.read),),
         notes=tuple(dict.fromkeys((*notes, *(line.note for line in lines if line.note)))),
