@@ -24,7 +24,7 @@ from condainer.lock.explicit import checked, read_explicit
 from condainer.lock.locks import CondaPackage, Lock, Solved
 from condainer.packages.by_url import wanted_of
 from condainer.settings.config import Settings
-from condainer.settings.input_files import OTHERS, PYPROJECT, UV_LOCK
+from condainer.settings.input_files import OTHERS, PYPROJECT, TOOLS, UV_LOCK
 from condainer.settings.load import load_settings
 from condainer.solve.conda_solver import match_specs
 from condainer.solve.pip import locked
@@ -136,7 +136,8 @@ def _manifest(path: Path) -> Iterator[str]:
         yield from _pip_lock(path)
         return
     problems: list[CondainerError] = []
-    names = workspace.environments(document)
+    tables = [document.at(*keys, "environments") for keys in ((), *(("tool", t) for t in TOOLS))]
+    names = list(dict.fromkeys(("default", *next(filter(None, tables), ()))))
     for name in names:
         try:
             settings = load_settings(

@@ -63,6 +63,21 @@ class Toml:
             value = value.get(key) if isinstance(value, dict) else None
         return value
 
+    def table(self, *keys: str) -> Mapping[str, Any]:
+        """Return the table at a path of keys, an empty one where there is none.
+
+        Raises InputError, with its place, for another value.
+        """
+        table = self.value
+        for number, key in enumerate(keys, 1):
+            table = table.get(key, {})
+            if not isinstance(table, dict):
+                raise InputError(
+                    f"{self.where(*keys[:number])}: `{key}` must be a table",
+                    f"Write `[{'.'.join(keys[:number])}]`.",
+                )
+        return table
+
 
 def load(path: Path, read: Read) -> Toml:
     """Return the content of a TOML file; raises InputError, and FileNotFoundError."""

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from condainer.inputs import conda_specs, toml_file
 from condainer.inputs.conda_specs import Spec
 from condainer.inputs.toml_file import Toml
-from condainer.lock.lock_paths import DEFAULT
 from condainer.lock.locks import pip_name
 from condainer.system.errors import InputError
 
@@ -36,9 +35,9 @@ def groups(document: Toml) -> set[str]:
     return {pip_name(name) for table in tables if isinstance(table, dict) for name in table}
 
 
-def of_feature(document: Toml, name: str) -> Lines:
-    """Return the requirements of a feature: the project's own, or an extra's and a group's."""
-    if name == DEFAULT:
+def of_feature(document: Toml, name: str = "") -> Lines:
+    """Return the requirements of a feature: an extra's and a group's, or the project's own."""
+    if not name:
         keys = ("project", "dependencies")
         return list(_lines(document, document.at(*keys), keys, ()))
     lines: Lines = []
@@ -56,33 +55,23 @@ def of_extras(document: Toml, names: Any, where: str) -> Lines:
 
 
 def _included(document: Toml, name: str, keys: Keys, where: str, chain: Chain) -> Lines:
-    if pip_name(str(name)) not in map(pip_name, _table(document, keys)):
+    if pip_name(str(name)) not in map(pip_name, document.table(*keys)):
         what = "extra" if keys == EXTRAS else "dependency group"
         raise InputError(f"{where}: the project has no {what} {name!r}", "Correct its name.")
     return _group(document, name, keys, chain)
 
 
 def _group(document: Toml, name: str, keys: Keys, chain: Chain) -> Lines:
-    table = _table(document, keys)
     place = (*keys, pip_name(name))
     if place in chain:
         raise InputError(
             f"{document.where(*keys, name)}: groups include each other", "Remove one of them."
         )
     lines: Lines = []
-    for key, items in table.items():
+    for key, items in document.table(*keys).items():
         if pip_name(key) == place[-1]:
             lines += _lines(document, items, (*keys, key), (*chain, place))
     return lines
-
-
-def _table(document: Toml, keys: Keys) -> Mapping[str, Any]:
-    table = document.at(*keys)
-    if table is not None and not isinstance(table, dict):
-        raise InputError(
-            f"{document.where(*keys)}: `{keys[-1]}` must be a table", f"Write `[{'.'.join(keys)}]`."
-        )
-    return table or {}
 
 
 def _lines(document: Toml, items: Any, keys: Keys, chain: Chain) -> Iterator[tuple[str, str]]:

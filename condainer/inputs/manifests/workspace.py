@@ -49,6 +49,7 @@ ABOUT = (
     *("repository", "documentation", "requires-pixi", "preview", "build-variants", "archive"),
     *("build-variants-files", "conda-pypi-map", "s3-options", "target", "dependencies"),
 )
+OF_ENVIRONMENT = ("features", "solve-group", "no-default-feature")
 OF_WORKSPACE = (*ABOUT, "channels", "platforms", OPTIONS, *FIXED)
 # Where a manifest of its own has what a table of pyproject.toml has otherwise.
 OF_ROOT = ("workspace", "project", "feature", "environments", "package", "tool", "$schema")
@@ -57,34 +58,26 @@ TOLD = (*ASIDE, "package")
 SYSTEMS = ("linux", "osx", "macos", "unix", "win", "emscripten", "wasi", "freebsd", "zos")
 
 
-@dataclass(frozen=True)
-class Feature:
-    """A feature of a workspace: its table, and the keys that lead there."""
-
-    name: str
-    table: Mapping[str, Any]
-    keys: tuple[str, ...]
+# The keys that lead to a table of a manifest; to its root, for the feature `default`.
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """A manifest, its own part of the file and where that is, and the workspace's table."""
+    """A manifest: the keys of its own part of the file, and what its table is called there."""
 
     document: Toml
-    keys: tuple[str, ...]
-    root: Mapping[str, Any]
+    keys: Keys
     kind: str
-
-    @property
-    def table(self) -> Mapping[str, Any]:
-        """The table that describes the workspace."""
-        described: Mapping[str, Any] = self.root[self.kind]
-        return described
 
     @cached_property
     def platforms(self) -> list[Platform]:
         """The platforms that it declares; raises InputError."""
-        return declared(self.table, self.where(self.kind, "platforms"))
+        return declared(self.table(self.kind), self.where(self.kind, "platforms"))
+
+    def table(self, *keys: str) -> Mapping[str, Any]:
+        """Return a table of the manifest, an empty one where there is none; raises InputError."""
+        return self.document.table(*self.keys, *keys)
 
     def where(self, *keys: str) -> str:
         """Return the place of a key of the manifest."""
@@ -131,9 +124,11 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
             f"{offered}, not for {platform}",
             f"Add {platform} to the `platforms` of the workspace and of its features.",
         )
-    wanted = dict(virtual_packages(features, here, workspace.where))
+    required = [(*keys, "system-requirements") for keys in features]
+    tables = [(workspace.table(*keys), workspace.where(*keys)) for keys in required]
+    wanted = dict(virtual_packages(tables, here))
     specs, lines, notes = _packages(workspace, features, here)
-    names = {str(key) for feature in features for key in feature.table if feature.table[key]}
+    names = {key for keys in features for key, value in workspace.table(*keys).items() if value}
     aside = [key for key in TOLD if key in names]
     if aside:
         notes.append(
@@ -166,9 +161,9 @@ def read(document: Toml, settings: Settings, platform: str) -> Inputs:
     )
 
 
-def _place_of(document: Toml) -> tuple[tuple[str, ...], str] | None:
+def _place_of(document: Toml) -> tuple[Keys, str] | None:
     """Return the keys that lead to the manifest in a file, and to the workspace in it."""
-    ways: tuple[tuple[str, ...], ...] = (*(("tool", name) for name in TOOLS), ())
+    ways: tuple[Keys, ...] = (*(("tool", name) for name in TOOLS), ())
     for keys in ways:
         for kind in ("workspace", "project"):
             table = document.at(*keys, kind)
@@ -179,28 +174,19 @@ def _place_of(document: Toml) -> tuple[tuple[str, ...], str] | None:
     return None
 
 
-def environments(document: Toml) -> list[str]:
-    """Return the names of the environments of a workspace."""
-    workspace = _workspace(document)
-    return list(dict.fromkeys((DEFAULT, *_table(workspace.root, "environments", workspace, ()))))
-
-
 def _workspace(document: Toml) -> Workspace:
     place = _place_of(document)
     assert place is not None
-    keys, kind = place
-    root = document.at(*keys) if keys else document.value
-    workspace = Workspace(document, keys, root, kind)
-    _known(workspace.table, OF_WORKSPACE, workspace, (kind,))
-    _known(root, (*OF_ROOT, *OF_FEATURE), workspace, ())
-    for key, value in FIXED.items():
-        _check_fixed(workspace.table, key, value, workspace.where(kind, key))
+    workspace = Workspace(document, *place)
+    _known(OF_WORKSPACE, workspace, workspace.kind)
+    _known((*OF_ROOT, *OF_FEATURE), workspace)
+    _check_fixed(workspace, workspace.kind)
     return workspace
 
 
-def _features(workspace: Workspace, name: str) -> list[Feature]:
+def _features(workspace: Workspace, name: str) -> list[Keys]:
     """Return the features of an environment, the default one last, as pixi has their channels."""
-    environments = _table(workspace.root, "environments", workspace, ())
+    environments = workspace.table("environments")
     entry = environments.get(name, [] if name == DEFAULT else None)
     if entry is None:
         known = ", ".join(sorted({DEFAULT, *environments}))
@@ -213,55 +199,51 @@ def _features(workspace: Workspace, name: str) -> list[Feature]:
     names = table.get("features", []) if isinstance(table, dict) else None
     if not isinstance(names, list) or not all(isinstance(item, str) for item in names):
         raise InputError(f"{where}: not a list of features", f'Write `{name} = ["feature"]`.')
-    _known(
-        table, ("features", "solve-group", "no-default-feature"), workspace, ("environments", name)
-    )
+    if table is entry:
+        _known(OF_ENVIRONMENT, workspace, "environments", name)
     features = [_feature(workspace, item, where) for item in names if item != DEFAULT]
-    if not table.get("no-default-feature"):
-        features.append(Feature(DEFAULT, workspace.root, ()))
-    return features
+    return features if table.get("no-default-feature") else [*features, ()]
 
 
-def _feature(workspace: Workspace, name: str, where: str) -> Feature:
-    features = _table(workspace.root, "feature", workspace, ())
-    if name in features:
-        return Feature(name, _table(features, name, workspace, ("feature",)), ("feature", name))
-    if workspace.keys and pip_name(name) in pyproject.groups(workspace.document):
-        return Feature(name, {}, ("feature", name))
+def _feature(workspace: Workspace, name: str, where: str) -> Keys:
+    features = workspace.table("feature")
+    if name in features or (
+        workspace.keys and pip_name(name) in pyproject.groups(workspace.document)
+    ):
+        return "feature", name
     known = ", ".join(sorted(features)) or "none"
     raise InputError(f"{where}: there is no feature `{name}`", f"The file has {known}.")
 
 
-def _check(feature: Feature, workspace: Workspace) -> None:
+def _check(feature: Keys, workspace: Workspace) -> None:
     """Refuse what a feature says that cannot be done here."""
-    if feature.keys:
-        _known(feature.table, OF_FEATURE, workspace, feature.keys)
-    for key, value in FIXED.items():
-        _check_fixed(feature.table, key, value, workspace.where(*feature.keys, key))
-    targets = _table(feature.table, "target", workspace, feature.keys)
-    for name in targets:
-        keys = (*feature.keys, "target", name)
+    if feature:
+        _known(OF_FEATURE, workspace, *feature)
+    _check_fixed(workspace, *feature)
+    for name in workspace.table(*feature, "target"):
+        keys = (*feature, "target", name)
         system = "*" in name or name.partition("-")[0] in SYSTEMS
         if not (system or any(fits(name, [platform]) for platform in workspace.platforms)):
             raise InputError(
                 f"{workspace.where(*keys)}: there is no platform `{name}`",
                 "Write one of the `platforms` of the workspace, or `linux`, `osx`, `unix`, `win`.",
             )
-        _known(_table(targets, name, workspace, keys[:-1]), OF_TARGET, workspace, keys)
+        _known(OF_TARGET, workspace, *keys)
 
 
-def _check_fixed(table: Mapping[str, Any], key: str, value: str, where: str) -> None:
-    if table.get(key, value) != value:
-        raise InputError(
-            f"{where}: `{key} = {table[key]!r}` is not possible here, only {value!r}",
-            SOLVED_ELSEWHERE,
-        )
+def _check_fixed(workspace: Workspace, *keys: str) -> None:
+    table = workspace.table(*keys)
+    for key, value in FIXED.items():
+        if table.get(key, value) != value:
+            raise InputError(
+                f"{workspace.where(*keys, key)}: `{key} = {table[key]!r}` is not possible here, "
+                f"only {value!r}",
+                SOLVED_ELSEWHERE,
+            )
 
 
-def _known(
-    table: Mapping[str, Any], known: Sequence[str], workspace: Workspace, keys: tuple[str, ...]
-) -> None:
-    for key, value in table.items():
+def _known(known: Sequence[str], workspace: Workspace, *keys: str) -> None:
+    for key, value in workspace.table(*keys).items():
         if key not in known and value not in ({}, [], None):
             raise InputError(
                 f"{workspace.where(*keys, key)}: `{key}` is not possible here, or not known",
@@ -269,40 +251,26 @@ def _known(
             )
 
 
-def _table(
-    table: Mapping[str, Any], key: str, workspace: Workspace, keys: tuple[str, ...]
-) -> Mapping[str, Any]:
-    inner = table.get(key, {})
-    if not isinstance(inner, dict):
-        raise InputError(
-            f"{workspace.where(*keys, key)}: `{key}` must be a table",
-            f"Write `[{'.'.join((*keys, key))}]`.",
-        )
-    return inner
-
-
-def _of_platform(workspace: Workspace, features: Sequence[Feature], subdir: str) -> list[Platform]:
+def _of_platform(workspace: Workspace, features: Sequence[Keys], subdir: str) -> list[Platform]:
     """Return the platforms of an environment that stand for a subdir; none if it has none."""
     named = []
     for feature in features:
-        stated = feature.table.get("platforms") if feature.keys else None
-        where = workspace.where(*feature.keys, "platforms")
+        stated = workspace.table(*feature).get("platforms") if feature else None
+        where = workspace.where(*feature, "platforms")
         listed = [] if stated is None else toml_file.items(stated, "platforms", where)
         named.append(None if stated is None else [str(item) for item in listed])
     return chosen(workspace.platforms, named, subdir, workspace.where(workspace.kind, "platforms"))
 
 
 def _packages(
-    workspace: Workspace, features: Sequence[Feature], here: Sequence[Platform]
+    workspace: Workspace, features: Sequence[Keys], here: Sequence[Platform]
 ) -> tuple[list[Spec], list[requirements.Line], list[str]]:
     """Return what an environment asks of conda and of pip, and what is said about it."""
-    pool = _table(workspace.table, "dependencies", workspace, (workspace.kind,))
+    pool = workspace.table(workspace.kind, "dependencies")
     base = workspace.document.path.parent
     specs: list[Spec] = []
     lines: list[tuple[str, str]] = []
     notes: list[str] = []
-    options: list[tuple[Mapping[str, Any], tuple[str, ...]]]
-    options = [(workspace.table, (workspace.kind,))]
     for feature in features:
         merged: dict[str, tuple[Any, str]] = {}
         for kind in CONDA:
@@ -312,8 +280,8 @@ def _packages(
             for name, (entry, where) in merged.items()
         ]
         if workspace.keys:
-            lines += pyproject.of_feature(workspace.document, feature.name)
-            if feature.name == DEFAULT and "python" not in merged:
+            lines += pyproject.of_feature(workspace.document, *feature[1:])
+            if not feature and "python" not in merged:
                 specs += pyproject.python(workspace.document)
         for name, (entry, where) in _merged(workspace, feature, here, PYPI).items():
             if workspace.keys and workspace_items.is_project_itself(entry, base):
@@ -324,10 +292,9 @@ def _packages(
                 lines += pyproject.of_extras(workspace.document, entry.get("extras", []), where)
             else:
                 lines.append((workspace_items.requirement(name, entry, where), where))
-        options.append((feature.table, feature.keys))
     stated: list[tuple[str, str]] = []
-    for table, keys in options:
-        entries = _table(table, OPTIONS, workspace, keys)
+    for keys in ((workspace.kind,), *features):
+        entries = workspace.table(*keys, OPTIONS)
         places = {key: workspace.where(*keys, OPTIONS, key) for key in entries}
         stated += workspace_items.options(entries, places)
     wanted = list(dict.fromkeys((*_overruled(stated), *lines)))
@@ -344,35 +311,29 @@ def _overruled(options: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
 
 
 def _merged(
-    workspace: Workspace, feature: Feature, here: Sequence[Platform], kind: str
+    workspace: Workspace, feature: Keys, here: Sequence[Platform], kind: str
 ) -> dict[str, tuple[Any, str]]:
     """Return the entries of a table of dependencies with those of the targets that fit.
 
     The later target wins, whichever is nearer: pixi has it so.
     """
-    tables = [(feature.table, feature.keys)]
-    targets = _table(feature.table, "target", workspace, feature.keys)
-    for name in targets:
-        keys = (*feature.keys, "target", name)
-        if fits(name, here):
-            tables.append((_table(targets, name, workspace, keys[:-1]), keys))
+    targets = [name for name in workspace.table(*feature, "target") if fits(name, here)]
     merged: dict[str, tuple[Any, str]] = {}
-    for table, keys in tables:
-        entries = _table(table, kind, workspace, keys)
-        for name, entry in entries.items():
+    for keys in (feature, *((*feature, "target", name) for name in targets)):
+        for name, entry in workspace.table(*keys, kind).items():
             merged[name.lower()] = entry, workspace.where(*keys, kind, name)
     return merged
 
 
-def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, str]:
+def _channels(workspace: Workspace, features: Sequence[Keys]) -> dict[str, str]:
     """Return the channels in their order, and where each is named."""
     ranked: list[tuple[int, str, str]] = []
     for feature in features:
-        own = "channels" in feature.table and feature.keys
-        table = feature.table if own else workspace.table
-        keys = feature.keys if own else (workspace.kind,)
+        own = feature and "channels" in workspace.table(*feature)
+        keys = feature if own else (workspace.kind,)
         where = workspace.where(*keys, "channels")
-        for item in toml_file.items(table.get("channels", []), "channels", where):
+        stated = workspace.table(*keys).get("channels", [])
+        for item in toml_file.items(stated, "channels", where):
             channel = item.get("channel") if isinstance(item, dict) else item
             priority = item.get("priority", 0) if isinstance(item, dict) else 0
             if not isinstance(channel, str) or not isinstance(priority, int):
@@ -390,4 +351,4 @@ def _channels(workspace: Workspace, features: Sequence[Feature]) -> dict[str, st
 
 def _name(workspace: Workspace, settings: Settings) -> str:
     of_project = workspace.document.at("project", "name") if workspace.keys else None
-    return name_by(workspace.table.get("name", of_project), settings)
+    return name_by(workspace.table(workspace.kind).get("name", of_project), settings)

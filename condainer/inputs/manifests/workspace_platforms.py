@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from condainer.settings import virtual
 from condainer.system.errors import ConfigError, InputError
-
-if TYPE_CHECKING:
-    from condainer.inputs.manifests.workspace import Feature
 
 # What pixi calls virtual packages in a table of a platform.
 NAMES = {"macos": "osx", "osx": "osx", "libc": "glibc"}
 # They say what a platform is, which is known.
 PLAIN = ("windows", "win", "unix")
-Where = Callable[..., str]
 
 
 @dataclass(frozen=True)
@@ -97,22 +93,17 @@ def fits(selector: str, here: Sequence[Platform]) -> bool:
 
 
 def virtual_packages(
-    features: Sequence[Feature], here: Sequence[Platform], where: Where
+    required: Iterable[tuple[Mapping[str, Any], str]], here: Sequence[Platform]
 ) -> Iterator[tuple[str, str]]:
     """Yield the virtual packages with which an environment is solved, each once.
 
-    Of several versions the highest holds, as in pixi. Raises InputError for one that is not known.
+    Of several versions the highest holds, as in pixi. Parameters: `required` are the tables of
+    system requirements, each with its place. Raises InputError for one that is not known.
     """
     versions: dict[str, str] = {}
-    stated = [item.virtual for item in here]
-    for feature in features:
-        table = feature.table.get("system-requirements", {})
-        keys = (*feature.keys, "system-requirements")
-        place = where(*keys)
-        if not isinstance(table, dict):
-            raise InputError(f"{place}: must be a table", f"Write `[{'.'.join(keys)}]`.")
-        stated.append(tuple(_virtual(table, place)))
-    for name, version in (item for items in stated for item in items):
+    stated = [item for platform in here for item in platform.virtual]
+    stated += [item for table, where in required for item in _virtual(table, where)]
+    for name, version in stated:
         if name not in versions or _key(version) > _key(versions[name]):
             versions[name] = version
     yield from sorted(versions.items())
