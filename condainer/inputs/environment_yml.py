@@ -16,7 +16,7 @@ from condainer.settings.environments import name_in
 from condainer.settings.input_files import ENVIRONMENT_FILES
 from condainer.system import yaml_file
 from condainer.system.errors import InputError
-from condainer.system.files import Read
+from condainer.system.files import Read, reading
 from condainer.system.urls import NETRC, has_secret
 from condainer.system.yaml_file import Document
 
@@ -116,17 +116,12 @@ def platforms(settings: Settings, platform: str) -> tuple[str, ...]:
 
 
 def _load(path: Path, platform: str, read: Read) -> Document:
+    another = "`environment_yml:` in condainer.yml names another file."
     try:
-        text = requirements.read_text(path, read)
+        with reading(path, InputError, another):
+            text = requirements.read_text(path, read)
     except FileNotFoundError:
         raise no_environment_file(path) from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read: {error.strerror}",
-            "`environment_yml:` in condainer.yml names another file.",
-        ) from None
     kept = [line if _selected(line, platform) else "" for line in text.split("\n")]
     document = yaml_file.load(path, "\n".join(kept), InputError)
     if not isinstance(document.value, dict):

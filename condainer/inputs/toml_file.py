@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from condainer.system.errors import InputError
-from condainer.system.files import Read
+from condainer.system.files import Read, reading
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -81,17 +81,12 @@ class Toml:
 
 def load(path: Path, read: Read) -> Toml:
     """Return the content of a TOML file; raises InputError, and FileNotFoundError."""
-    try:
+    with reading(path, InputError, "Name a text file."):
         data = read(path)
         if len(data) > LARGEST:
             raise InputError(f"{path}: larger than {LARGEST} bytes", "Is it the right file?")
-        return parsed(path, data.decode("utf-8-sig").replace("\r\n", "\n"))
-    except FileNotFoundError:
-        raise
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}", "Name a text file.") from None
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+    return parsed(path, text)
 
 
 def parsed(path: Path, text: str) -> Toml:

@@ -17,7 +17,7 @@ import yaml
 from condainer.lock.explicit import MD5
 from condainer.lock.locks import VCS, CondaPackage, Lock, PipPackage, git_url
 from condainer.system.errors import LockfileError
-from condainer.system.files import Read, read_bytes
+from condainer.system.files import Read, read_bytes, reading
 from condainer.system.yaml_file import nested
 
 VERSION = "1"
@@ -72,14 +72,8 @@ def content_of(path: Path, read: Read = read_bytes) -> dict[str, Any]:
 
 def text_of(path: Path, read: Read, remedy: str = REMEDY) -> str:
     """Return the text of a lockfile; raises LockfileError for what is none, FileNotFoundError."""
-    try:
+    with reading(path, LockfileError, no_text=remedy):
         return read(path).decode("utf-8-sig")
-    except FileNotFoundError:
-        raise
-    except UnicodeDecodeError:
-        raise LockfileError(f"{path}: not UTF-8 text", remedy) from None
-    except OSError as error:
-        raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 # `cnd lock` looks at one file several times.

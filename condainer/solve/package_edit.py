@@ -20,7 +20,7 @@ from condainer.settings.input_files import REQUIREMENTS
 from condainer.solve import relock
 from condainer.solve.relock import Relocked, Wish
 from condainer.system.errors import InputError
-from condainer.system.files import turn, writing
+from condainer.system.files import reading, turn, writing
 from condainer.system.reporter import Reporter
 from condainer.system.text import did_you_mean
 
@@ -118,12 +118,8 @@ def _requirements(settings: Settings) -> str | None:
 
 
 def _text(path: Path, settings: Settings) -> str:
-    try:
+    with reading(path, InputError):
         return settings.files.read_text(path)
-    except UnicodeDecodeError:
-        raise InputError(f"{path}: not UTF-8 text", "Save the file as UTF-8.") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def _changes(

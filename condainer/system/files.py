@@ -13,7 +13,7 @@ from pathlib import Path
 
 from condainer.startup import attach
 from condainer.startup.lease_files import user_name as user_name
-from condainer.system.errors import BuildError, StorageError, ToolError
+from condainer.system.errors import BuildError, CondainerError, StorageError, ToolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ LARGEST = 64 << 20
 UNFINISHED = "."
 # The keys of condainer.yml that name the directories of builds.
 PLACES = "(`cache_directory:`, `package_cache:`, `staging_directory:`)"
+# The remedy for a text in another encoding.
+SAVE_AS_UTF8 = "Save the file as UTF-8."
 
 CACHEDIR_TAG = (
     "Signature: 8a477f597d28d172789f06886806bc55\n"
@@ -48,6 +50,25 @@ def storage_errors(doing: str, remedy: str = "") -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_error(doing, error, remedy) from error
+
+
+@contextmanager
+def reading(
+    path: Path, kind: type[CondainerError], other: str = "", no_text: str = SAVE_AS_UTF8
+) -> Iterator[None]:
+    """Explain why a text file of a project cannot be read, as an error of a kind.
+
+    Parameters: `no_text` is the remedy for one that is not UTF-8, `other` for all else. Raises
+    FileNotFoundError as it is.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except UnicodeDecodeError:
+        raise kind(f"{path}: not UTF-8 text", no_text) from None
+    except OSError as error:
+        raise kind(f"{path}: cannot be read: {error.strerror}", other) from None
 
 
 def writing(path: Path) -> AbstractContextManager[None]:
