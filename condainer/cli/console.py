@@ -144,7 +144,7 @@ class Lines(Reporter):
         self.finish()
         self.title, self.unit, self.amount = title, unit, ""
         self.start = time.monotonic()
-        self.note(f"{title} ...")
+        say(f"{title} ...", self.stream)
 
     def progress(self, done: float, total: float | None = None) -> None:
         if self.unit and self.unit != "percent":
@@ -154,15 +154,13 @@ class Lines(Reporter):
         self.amount = f"{text}, "
 
     def note(self, message: str) -> None:
+        super().note(message)
         say(message, self.stream)
-
-    def warn(self, message: str) -> None:
-        self.note(f"Warning: {message}")
 
     def finish(self) -> None:
         if self.title:
             seconds = time.monotonic() - self.start
-            self.note(f"{self.title}: done ({self.amount}{seconds:.1f} s)")
+            say(f"{self.title}: done ({self.amount}{seconds:.1f} s)", self.stream)
         self.close()
 
     def close(self) -> None:
@@ -209,19 +207,17 @@ class Bars(Reporter):
             self.bars.update(self.task, count=text)
 
     def note(self, message: str) -> None:
+        super().note(message)
         if self.bars is not None:
             self.bars.console.print(harmless(message), markup=False, emoji=False, soft_wrap=True)
         else:
             say(message)
 
-    def warn(self, message: str) -> None:
-        self.note(f"Warning: {message}")
-
     def finish(self) -> None:
         if self.bars is not None:
             self.close()
             seconds = time.monotonic() - self.start
-            self.note(f"{self.title:32} {seconds:6.1f} s")
+            say(f"{self.title:32} {seconds:6.1f} s")
 
     def close(self) -> None:
         if self.bars is not None:

@@ -17,7 +17,7 @@ from condainer.settings.config import Settings
 from condainer.settings.load import load_settings
 from condainer.startup.answer import Call, use
 from condainer.startup.find_project import note
-from condainer.system.reporter import Attentive, Reporter
+from condainer.system.reporter import Reporter
 from condainer.system.text import human_size
 
 # Options of `cnd build`, and the keys that they set.
@@ -58,15 +58,14 @@ def make(
 
     Raises CondainerError.
     """
-    told = Attentive(reporter)
     try:
-        built = _built(settings, told)
+        built = _built(settings, reporter)
     finally:
         reporter.close()
     if stamped:
         from condainer import remember
 
-        remember.remember(settings, built, told.told)
+        remember.remember(settings, built, reporter.told)
     if as_json:
         print_json(built.report())
     elif not quiet:

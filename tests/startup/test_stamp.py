@@ -35,7 +35,7 @@ from condainer.startup import stamp
 from condainer.system import ownership
 from condainer.system.errors import CondainerError
 from condainer.system.machine import this_platform
-from condainer.system.reporter import Attentive, Silent
+from condainer.system.reporter import Silent
 from tests.helpers.needed import needs_program
 
 OLD, NEW, OTHER = ("dependencies: [demo=1]\n", "dependencies: [demo=2]\n", "# a comment only\n")
@@ -136,7 +136,7 @@ class World:
         settings = self.settings()
         # Nothing is built here.
         pipeline.current_entry(settings)
-        reporter = Attentive(Silent())
+        reporter = Silent()
         built = pipeline.ensure(settings, reporter)
         remember.remember(settings, built, reporter.told)
         return built
