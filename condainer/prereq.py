@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from condainer import capabilities
 from condainer.cache import signing, squashfs
@@ -76,7 +77,7 @@ def check(settings: Settings) -> list[Check]:
         # In whose place images are unpacked.
         _tool("unsquashfs", settings, "squashfs-tools", required=bool(instead(mounting))),
         *mounting,
-        _engine(settings),
+        _asked("engine", partial(engines.in_force, settings)),
         _uv(),
         _tool("bash", settings, "bash", required=False, remedy=""),
         _ssh_keygen(),
@@ -125,14 +126,14 @@ def _mksquashfs(settings: Settings) -> Check:
     return Check("mksquashfs", path, version=version, can=capabilities.of_mksquashfs(path))
 
 
-def _usable(better: Check, other: Check) -> Check:
-    return other if better.problem and not other.problem else better
+def _either(names: Sequence[str], settings: Settings, package: str) -> Check:
+    """Return the first of several tools that is there, or what is missing without the first."""
+    tools = [_tool(name, settings, package, required=False) for name in names]
+    return next((tool for tool in tools if not tool.problem), tools[0])
 
 
 def _squashfuse(settings: Settings) -> Check:
-    fast = _tool("squashfuse_ll", settings, "squashfuse", required=False)
-    slow = _tool("squashfuse", settings, "squashfuse", required=False)
-    tool = _usable(fast, slow)
+    tool = _either(("squashfuse_ll", "squashfuse"), settings, "squashfuse")
     if tool.problem:
         return tool
     version = capabilities.squashfuse_version(tool.found)
@@ -140,9 +141,7 @@ def _squashfuse(settings: Settings) -> Check:
 
 
 def _fusermount(settings: Settings) -> Check:
-    new = _tool("fusermount3", settings, "fuse3", required=False)
-    old = _tool("fusermount", settings, "fuse", required=False)
-    tool = _usable(new, old)
+    tool = _either(("fusermount3", "fusermount"), settings, "fuse3")
     if tool.problem:
         return tool
     can = (("setuid", tool_paths.is_setuid(tool.found)),)
@@ -162,28 +161,23 @@ def _fuse_device() -> Check:
     return Check(DEVICE, "can be opened")
 
 
-def _engine(settings: Settings) -> Check:
+def _asked(name: str, ask: Callable[[], str]) -> Check:
+    """Return what is told of a part of Condainer, or why it cannot be used."""
     try:
-        return Check("engine", engines.in_force(settings))
+        return Check(name, ask())
     except CondainerError as error:
-        return Check("engine", "", error.message, remedy=error.hint)
+        return Check(name, "", error.message, remedy=error.hint)
 
 
 def _uv() -> Check:
-    try:
-        path = wheels.find_uv()
-    except CondainerError as error:
-        return Check("uv", "", error.message, remedy=error.hint)
-    return Check("uv", path, version=capabilities.version(path))
+    tool = _asked("uv", wheels.find_uv)
+    return tool if tool.problem else replace(tool, version=capabilities.version(tool.found))
 
 
 def _ssh_keygen() -> Check:
-    try:
-        path = signing.tool()
-    except CondainerError as error:
-        problem = f"{error.message}: images cannot be signed"
-        return Check("ssh-keygen", "", problem, required=False, remedy=error.hint)
-    return Check("ssh-keygen", path, required=False)
+    tool = replace(_asked("ssh-keygen", signing.tool), required=False)
+    problem = f"{tool.problem}: images cannot be signed" if tool.problem else ""
+    return replace(tool, problem=problem)
 
 
 def _namespaces() -> Check:
