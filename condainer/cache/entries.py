@@ -16,7 +16,6 @@ from condainer.lock.address import Address, stated_address
 from condainer.lock.explicit import parse_explicit
 from condainer.lock.locks import Lock
 from condainer.settings.config import PROJECT_FILE, Settings
-from condainer.settings.load import project_pins
 from condainer.system.errors import CollisionError, NotBuiltError
 from condainer.system.files import read_bytes, read_small, read_text, storage_errors
 from condainer.system.machine import this_platform
@@ -189,16 +188,16 @@ def demand_one(
     """Raise NotBuiltError unless exactly one address was found that begins with some digits."""
     if not addresses:
         places = ", ".join(str(root) for root in roots(settings))
-        hint = remedy or _how_to_have(settings)
+        hint = remedy or _how_to_have(digits, settings)
         raise NotBuiltError(f"No image with the address {digits} in {places}", hint)
     if len(addresses) > 1:
         several = f"{digits} is the beginning of several addresses: {', '.join(sorted(addresses))}"
         raise NotBuiltError(several, "Write more of its digits.")
 
 
-def _how_to_have(settings: Settings) -> str:
+def _how_to_have(digits: str, settings: Settings) -> str:
     """Return the remedy for an image that is not there."""
-    if project_pins(settings):
+    if digits == settings.pin:
         path = settings.project / PROJECT_FILE
         return f"`address` in {path} pins it: remove that, then run `cnd build`."
     return "Run `cnd build` in its project; `cnd list` shows the images that are there."

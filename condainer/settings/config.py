@@ -59,7 +59,8 @@ class Settings:
     `brought_caches` those that came with the project, whose own file alone names them, and
     `own_programs` what keys that name programs say without that file. `files` is what was read of
     the project's files, from which all others read them, too. `asked` is the environment that the
-    command line or the variable names, empty for `default`; `overrides` are the command line's.
+    command line or the variable names, empty for `default`; `pin` is the address that the project's
+    own file says; `overrides` are the command line's.
     """
 
     project: Path
@@ -69,6 +70,7 @@ class Settings:
     own_programs: tuple[tuple[str, Any], ...] = ()
     files: ProjectFiles = field(default_factory=ProjectFiles)
     asked: str = ""
+    pin: str | None = None
     overrides: tuple[str, ...] = field(default=(), compare=False)
     environment_yml: Path = key(
         Path("environment.yml"),

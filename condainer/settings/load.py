@@ -69,7 +69,8 @@ def load_settings(
     asked = environ.get(ENVIRONMENT, "") if environment is None else environment
     asked = "" if asked == DEFAULT else asked
     declared = values.get("environments", ())
-    values.update(dict(declared).get(environments.chosen(declared, asked), ()))
+    of_chosen = dict(dict(declared).get(environments.chosen(declared, asked), ()))
+    values.update(of_chosen)
     by_project = set(of_project)
     for name, value in (*_of_variables(environ), *_of_command_line(overrides)):
         values[name] = value
@@ -86,6 +87,7 @@ def load_settings(
         named_caches=tuple(dict.fromkeys(named)),
         files=files,
         asked=asked,
+        pin={**of_project, **of_chosen}.get("address"),
         overrides=tuple(overrides),
         brought_caches=tuple(c for c in caches if c not in named and _came_with(c, project)),
         own_programs=tuple((name, of_user.get(name)) for name in RUN if name in by_project),
@@ -144,15 +146,6 @@ def _choose_inputs(values: dict[str, Any], project: Path, files: ProjectFiles) -
     if "requirements_txt" not in values:
         chosen = values["environment_yml"]
         values["requirements_txt"] = requirements_file(project, chosen, files)
-
-
-def project_pins(settings: Settings) -> bool:
-    """Tell whether the project's own file names the address of an image."""
-    path = settings.project / PROJECT_FILE
-    if not settings.files.is_file(path):
-        return False
-    lines = settings.files.read_text(path, errors="replace").splitlines()
-    return any(line.startswith(("address:", "address :")) for line in lines)
 
 
 def _of_project_only(where: str) -> ConfigError:

@@ -381,6 +381,10 @@ def test_an_address_needs_no_project(built: Project, tmp_path: Path) -> None:
     assert "cnd:" not in stranger.cnd("shell", "--address", address, SHELL="/bin/sh").stderr
     (elsewhere / "condainer.yml").write_text(f"address: '{'0' * 32}'\n")
     assert "condainer.yml pins it" in stranger.cnd("exec", "true", status=125).stderr
+    # Another one is named on the command line.
+    gone = stranger.cnd("exec", "--address", "1" * 32, "true", status=125).stderr
+    assert "No image with the address" in gone
+    assert "condainer.yml" not in gone
 
 
 def test_a_python_outside_of_the_image_is_told(built: Project) -> None:

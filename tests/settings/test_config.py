@@ -508,7 +508,7 @@ def test_what_is_documented_as_default_is_the_default(load: Load, isolated_user:
 
 # What is no key.
 INNER = {"project", "named_caches", "files", "brought_caches", "own_programs", "web_caches"}
-INNER |= {"asked", "overrides"}
+INNER |= {"asked", "overrides", "pin"}
 
 
 def test_every_key_is_documented_once_and_every_variable_is_ours() -> None:
