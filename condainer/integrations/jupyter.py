@@ -32,8 +32,8 @@ from condainer.system.files import (
 # Where packages put the specifications of kernels.
 BELOW = "share/jupyter/kernels"
 SPEC = "kernel.json"
-# What Jupyter takes as the name of a kernel.
-NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+# What Jupyter takes as the name of a kernel, but for the directories `.` and `..`.
+NAME = re.compile(r"(?!\.+$)[a-z0-9._-]+", re.IGNORECASE)
 # The key of a specification that holds our part.
 OURS = "condainer"
 
@@ -117,7 +117,8 @@ def chosen_names(kernels: Sequence[Kernel], wish: str | None, environment: str) 
     """
     if wish is not None and NAME.fullmatch(wish) is None:
         raise ConfigError(f"{wish!r} is not the name of a kernel", "Use letters, digits and . _ -")
-    base = wish or re.sub(r"[^a-z0-9._-]+", "-", environment.lower()).strip("-") or OURS
+    name = re.sub(r"[^a-z0-9._-]+", "-", environment.lower()).strip("-")
+    base = wish or (name if NAME.fullmatch(name) else OURS)
     return [base if len(kernels) == 1 else f"{base}-{kernel.name}" for kernel in kernels]
 
 

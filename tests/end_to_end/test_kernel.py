@@ -87,7 +87,11 @@ def test_kernels_are_listed_and_removed(kernel: Project, tmp_path: Path) -> None
     place = tmp_path / "jupyter/kernels"
     assert "No kernels yet" in kernel.cnd("kernel", "list").stderr
     assert f"Would write them below {place}\n" in kernel.cnd("-y", "kernel", "install").stderr
+    for name in ("a b", ".", ".."):
+        done = kernel.cnd("kernel", "install", "--name", name, status=3)
+        assert "not the name" in done.stderr
     assert not place.exists()
+    assert not (place.parent / "kernel.json").exists()
     kernel.cnd("tag", "tools/1")
     kernel.cnd("kernel", "install")
     kernel.cnd("kernel", "install", "--name", "named", "--env", "tools/1")
@@ -124,7 +128,6 @@ def test_kernels_are_listed_and_removed(kernel: Project, tmp_path: Path) -> None
     assert made["directory"] == f"{shared}/share/jupyter/kernels/my-env"
     assert kernel.json("kernel", "list", "--prefix", "hub") == [made]
     kernel.cnd("kernel", "install", "--user", "--prefix", str(shared), status=2)
-    assert "not the name" in kernel.cnd("kernel", "install", "--name", "a b", status=3).stderr
 
 
 def test_the_kernel_of_a_project_follows_its_lock(kernel: Project, tmp_path: Path) -> None:
