@@ -18,6 +18,7 @@ from condainer.lock.locks import Lock, pip_name
 from condainer.packages import installed
 from condainer.packages.installed import METADATA, RECORDS, Installed
 from condainer.settings.config import Settings
+from condainer.solve.pip.foreign import markers
 from condainer.system.errors import InputError
 
 TYPE_CHECKING = False
@@ -150,7 +151,7 @@ def graph(image: Installed, lock: Lock, wanted: Sequence[str] = ()) -> Graph:
     lines = {
         name: tuple(_parsed(head.get_all("Requires-Dist") or ())) for name, head in heads.items()
     }
-    machine = _markers(python, lock.platform)
+    machine = markers(lock.platform, python, {})
     extras = _extras(lines, tuple(_parsed((*wanted, *lock.extras))), machine)
     for name, head in heads.items():
         asked = [line for line in lines[name] if _holds(line, machine, extras[name])]
@@ -178,18 +179,6 @@ def _parsed(lines: Sequence[str]) -> Iterator[Requirement]:
         # Old packages have such lines, and pip accepted them.
         with suppress(InvalidRequirement):
             yield Requirement(line)
-
-
-def _markers(python: str, platform: str) -> dict[str, str]:
-    """Return the variables of markers, for a version of Python on a platform of conda."""
-    return {
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "os_name": "posix",
-        "python_version": ".".join(python.split(".")[:2]),
-        "python_full_version": python,
-        "platform_machine": {"64": "x86_64"}.get(platform[6:], platform[6:]),
-    }
 
 
 def _holds(line: Requirement, machine: Mapping[str, str], extras: Collection[str]) -> bool:

@@ -23,14 +23,12 @@ Files = Mapping[str, str]
 
 def closure(name: str, solved: Sequence[Solved]) -> set[str]:
     """Return the names of a package and of all that it depends on."""
-    depends = {item.name: [text.split()[0] for text in item.depends] for item in solved}
+    depends = {item.name: {text.split()[0] for text in item.depends} for item in solved}
     names: set[str] = set()
-    todo = [name]
-    while todo:
-        here = todo.pop()
-        if here in depends and here not in names:
-            names.add(here)
-            todo += depends[here]
+    new = {name}
+    while new := new & depends.keys() - names:
+        names |= new
+        new = set().union(*(depends[here] for here in new))
     return names
 
 

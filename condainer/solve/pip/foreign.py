@@ -65,7 +65,7 @@ def _answer(
     site = str(site_packages(prefix, platform, python))
     program = str(prefix / "bin" / "python")
     return {
-        "markers": markers(platform, python, versions),
+        "markers": markers(platform, python.version, versions),
         **dict.fromkeys(("sys_base_prefix", "sys_base_exec_prefix", "sys_prefix"), str(prefix)),
         **dict.fromkeys(("sys_base_executable", "sys_executable"), program),
         "sys_path": [site],
@@ -86,24 +86,25 @@ def _answer(
     }
 
 
-def markers(platform: str, python: Solved, versions: Mapping[str, str]) -> dict[str, str]:
+def markers(platform: str, python: str, versions: Mapping[str, str]) -> dict[str, str]:
     """Return what the markers of requirements are compared with on a platform.
 
-    Parameters: `versions` are those of its virtual packages, by name.
+    Parameters: `python` is the version of Python there, `versions` are those of virtual packages,
+    by name.
     """
     system = platform.partition("-")[0]
     os_name, platform_system, sys_platform = SYSTEMS[system]
     return {
         "implementation_name": "cpython",
-        "implementation_version": python.version,
+        "implementation_version": python,
         "os_name": os_name,
         "platform_machine": machine_of(platform),
         "platform_python_implementation": "CPython",
         "platform_release": versions.get("__linux", ""),
         "platform_system": platform_system,
         "platform_version": "",
-        "python_full_version": python.version,
-        "python_version": ".".join(python.version.split(".")[:2]),
+        "python_full_version": python,
+        "python_version": ".".join(python.split(".")[:2]),
         "sys_platform": sys_platform,
     }
 

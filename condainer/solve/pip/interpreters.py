@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
 import stat
 import time
 from collections.abc import Sequence
@@ -127,16 +128,9 @@ def _machine() -> str:
     uv keeps them as long as the path and the release of the kernel are the same; but they tell of
     the C library as well, and several systems on one machine can share a cache.
     """
-    system = os.uname()
-    told = [system.sysname, system.release, system.version, system.machine, _c_library()]
+    system, c_library = os.uname(), " ".join(platform.libc_ver())
+    told = [system.sysname, system.release, system.version, system.machine, c_library]
     return hashlib.sha256("\n".join(told).encode()).hexdigest()[:16]
-
-
-def _c_library() -> str:
-    try:
-        return os.confstr("CS_GNU_LIBC_VERSION") or ""
-    except (OSError, ValueError):
-        return ""
 
 
 def _state(prefix: Path) -> str:

@@ -136,7 +136,7 @@ def _environment(inputs: Inputs, python: Solved) -> tuple[Any, dict[str, str]]:
     """Return what markers are compared with, and the versions of virtual packages."""
     offered = virtual.in_force(inputs.virtual_packages, inputs.platform)
     versions = {package.name: package.version for package in offered}
-    return markers(inputs.platform, python, versions), versions
+    return markers(inputs.platform, python.version, versions), versions
 
 
 def _package(package: Package, source: Any) -> PipPackage:
