@@ -144,11 +144,6 @@ def _last_read(directory: Path, now: float) -> float:
     return used if used < now + LIVE else status.st_ctime
 
 
-def is_address(text: str) -> bool:
-    """Tell whether an argument is an address, perhaps shortened, and not a path or a name."""
-    return names.DIGITS.fullmatch(text) is not None
-
-
 def named(text: str, settings: Settings) -> list[Item]:
     """Return all places, whole ones first, of the one address that a text begins or names.
 
@@ -180,7 +175,7 @@ def unknown(text: str, settings: Settings) -> NotBuiltError:
     near = [heads[head] for head in difflib.get_close_matches(text.lower(), heads, SHOWN)]
     near += [address for address, name in known.items() if name == text]
     roots = ", ".join(str(root) for root in entries.roots(settings))
-    if is_address(text):
+    if names.DIGITS.fullmatch(text):
         problem = f"No image with the address {text} in {roots}"
     else:
         digits = f"{names.LEAST_DIGITS} to {DIGITS} digits"

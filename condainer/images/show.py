@@ -9,7 +9,7 @@ from typing import Any
 
 import xxhash
 
-from condainer.cache import entries, squashfs
+from condainer.cache import entries, names, squashfs
 from condainer.cache.papers import PLATFORM
 from condainer.images import inventory
 from condainer.images.inventory import Item
@@ -89,7 +89,7 @@ def subject_of(text: str | None, settings: Settings, base: Path) -> Subject:
     if text in dict(settings.environments):
         return _of_environment(of_environment(settings, text).of_user())
     path = base / text
-    if inventory.is_address(text) or not text or not path.exists():
+    if names.DIGITS.fullmatch(text) or not text or not path.exists():
         return _of_item(inventory.named(text, settings)[0])
     directory = path if path.is_dir() else path.parent
     if path.is_dir() or path.name in (entries.IMAGE, entries.MANIFEST, entries.LOCK):

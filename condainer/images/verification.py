@@ -29,7 +29,7 @@ def choose(what: str | None, everything: bool, settings: Settings) -> list[Path]
         if what is not None:
             raise ConfigError(f"`--all` and {what}", "Name one image, or all of them.")
         return _places(settings)
-    if what is not None and not inventory.is_address(what):
+    if what is not None and not names.DIGITS.fullmatch(what):
         # Where the working directory was deleted, this says so.
         path = Path(what).absolute()
         if os.path.lexists(path) or not names.NAME.fullmatch(what):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from condainer.cache import entries
+from condainer.cache import entries, names
 from condainer.cli import tables
 from condainer.images import inventory
 from condainer.lock.address import address_of
@@ -170,9 +170,9 @@ def test_shortened_addresses(root: Path, settings: Settings) -> None:
         inventory.named("abcf", settings)
     assert "abce" in caught.value.hint
     assert "env3" in inventory.unknown("env3", settings).hint
-    assert inventory.is_address("abcd")
-    assert not inventory.is_address("abc")
-    assert not inventory.is_address("0" * 33)
+    assert names.DIGITS.fullmatch("abcd")
+    assert not names.DIGITS.fullmatch("abc")
+    assert not names.DIGITS.fullmatch("0" * 33)
 
 
 def test_a_whole_place_comes_before_a_broken_one(root: Path, settings: Settings) -> None:
