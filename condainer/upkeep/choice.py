@@ -18,7 +18,7 @@ from condainer.images.notes import Records
 from condainer.system.files import read_small, user_name
 from condainer.system.private_directory import read_claim
 from condainer.system.text import some
-from condainer.upkeep.leftovers import ABANDONED, is_dead, survey
+from condainer.upkeep.leftovers import is_abandoned, survey
 from condainer.upkeep.policy import Policy
 from condainer.upkeep.removal import lock_of
 
@@ -139,13 +139,9 @@ def _built(root: Path, now: float) -> set[str]:
         for name in os.listdir(root / "tmp"):
             path = root / "tmp" / name
             claim = read_claim(path)
-            if claim and ADDRESS.fullmatch(claim.purpose) and _is_at_work(path, now):
+            if claim and ADDRESS.fullmatch(claim.purpose) and not is_abandoned(path, now):
                 addresses.add(claim.purpose)
     return addresses
-
-
-def _is_at_work(path: Path, now: float) -> bool:
-    return not is_dead(path) and survey(path, now - ABANDONED)[0] > now - ABANDONED
 
 
 def _is_broken(directory: Path) -> bool:

@@ -88,16 +88,17 @@ def abandoned(place: Path, now: float, purpose: str = "") -> Iterator[Leftover]:
             status = path.lstat()
             if not is_ours(status.st_uid):
                 continue
-            if is_dead(path) or survey(path, now - ABANDONED)[0] <= now - ABANDONED:
+            if is_abandoned(path, now):
                 yield Leftover(path, "left by a process that was killed", size_of(path))
 
 
-def is_dead(path: Path) -> bool:
-    """Tell whether a claim's process has ended and its lock is free."""
+def is_abandoned(path: Path, now: float) -> bool:
+    """Tell whether a claim's process has ended and its lock is free, or nothing changes there."""
     if has_ended(path):
         with suppress(OSError), held(path) as free:
-            return free is True
-    return False
+            if free is True:
+                return True
+    return survey(path, now - ABANDONED)[0] <= now - ABANDONED
 
 
 def at_prefixes(base: Path, now: float, mounts: Mounts) -> Iterator[Leftover]:
