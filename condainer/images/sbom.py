@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from condainer.cache.entries import Entry
 from condainer.images import dependencies
 from condainer.lock.locks import Lock
 from condainer.materials import bill, cyclonedx, spdx
 from condainer.materials.bill import Bill, Item, locked_by_key
 from condainer.settings.config import Settings
-from condainer.system.files import publish_text, writing
 
 MEDIA_TYPE = cyclonedx.MEDIA_TYPE
 FORMS = {"cyclonedx": cyclonedx.render, "spdx": spdx.render}
@@ -23,12 +20,6 @@ def render(entry: Entry, lock: Lock, settings: Settings, form: str = "cyclonedx"
     unsquashfs.
     """
     return FORMS[form](_bill(entry, lock, settings))
-
-
-def save(text: str, path: Path) -> None:
-    """Write a bill of materials into a file; raises StorageError if it cannot be written."""
-    with writing(path):
-        publish_text(path, text)
 
 
 def _bill(entry: Entry, lock: Lock, settings: Settings) -> Bill:

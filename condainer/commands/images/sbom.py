@@ -12,6 +12,7 @@ from condainer.cli.call import Call
 from condainer.cli.console import answer, print_json, show
 from condainer.cli.main import cli
 from condainer.cli.options import JSON, JSON_ARRAY, Place
+from condainer.system.files import publish_text, writing
 
 WHAT = click.argument(
     "address", metavar="[ADDRESS|NAME]", required=False, shell_complete=complete.images
@@ -49,7 +50,8 @@ def sbom(call: Call, address: str | None, form: str, output: Path | None) -> Non
     if output is None:
         answer(text.removesuffix("\n"))
         return
-    materials.save(text, output)
+    with writing(output):
+        publish_text(output, text)
     call.say(f"Wrote {output}")
 
 
