@@ -553,6 +553,16 @@ def test_an_environment_is_the_settings_with_its_own_keys(
     assert load_settings(project, environment="cpu") == cpu
 
 
+def test_the_pin_is_what_the_projects_file_says(load: Load, write: Write, project: Path) -> None:
+    write("condainer.yml", "environments: {one: {address: abcd}, two: }\n")
+    assert [load_settings(project, environment=name).pin for name in ("one", "two")] == [
+        "abcd",
+        None,
+    ]
+    write("condainer.yml", "address: abcd\n")
+    assert load("address=0123").pin == "abcd"
+
+
 def test_default_is_the_environment_of_who_names_none(load: Load, write: Write) -> None:
     write("condainer.yml", SEVERAL.replace("cpu:", "default: {environment_yml: cpu.yml}"))
     assert load().environment_yml.name == "cpu.yml"
