@@ -63,17 +63,13 @@ class Graph:
                 users[need.key].append((package, need.asked))
         return users
 
-    def roots(self) -> list[Package]:
-        """Return the packages that no other one needs."""
-        return [self.packages[key] for key, users in self.users.items() if not users]
-
     def tops(self) -> list[Package]:
         """Return packages below which all others stand; of those that need each other, the first.
 
         All that no other one needs are among them.
         """
         tops, below = [], set()
-        for package in [*self.roots(), *self.packages.values()]:
+        for package in sorted(self.packages.values(), key=lambda p: bool(self.users[p.key])):
             if package.key not in below:
                 tops.append(package)
                 below |= self._below(package)
