@@ -123,10 +123,12 @@ def unmount_plan(settings: Settings) -> str:
 
 def status(settings: Settings) -> dict[str, Any]:
     """Return what `cnd status` shows; nothing of it has to exist."""
-    from condainer.mount import mounts
+    from condainer.mount import backends, mount_work, mounts, node_copies
 
     state = _lock_state(settings)
     entry, digest = _entry(settings, state)
+    image = mounts.Image.of(entry) if entry else None
+    copies = node_copies.by_address(mount_work.wish_of(settings)) if entry else {}
     prefix = entry.prefix if entry else _prefix(digest, settings)
     several = {"environment": settings.environment_name} if settings.environments else {}
     return {
@@ -139,11 +141,9 @@ def status(settings: Settings) -> dict[str, Any]:
         "image": str(entry.image) if entry else None,
         "size": entry.manifest.size if entry else None,
         "prefix": str(prefix) if prefix else None,
-        "mounted": entry is not None and _is_mounted(entry),
-        "mount": mounts.outlook(mounts.Image.of(entry), mounts.Options.of(settings))
-        if entry
-        else None,
-        "staged": _staged(entry, settings) if entry else None,
+        "mounted": image is not None and mounts.probe(image) in backends.USABLE,
+        "mount": mounts.outlook(image, mounts.Options.of(settings)) if image else None,
+        "staged": str(copies[digest]) if digest in copies else None,
         "cache": str(settings.cache_directory),
         "packages": str(settings.package_cache),
     }
@@ -153,19 +153,6 @@ def _prefix(digest: str | None, settings: Settings) -> Path | None:
     # The beginning of an address that no cache has belongs nowhere.
     whole = digest is not None and len(digest) == DIGITS
     return prefix_of(digest, settings.mount_base_directory) if digest and whole else None
-
-
-def _staged(entry: entries.Entry, settings: Settings) -> str | None:
-    from condainer.mount import mount_work, node_copies
-
-    copy = node_copies.by_address(mount_work.wish_of(settings)).get(entry.address)
-    return str(copy) if copy else None
-
-
-def _is_mounted(entry: entries.Entry) -> bool:
-    from condainer.mount import backends, mounts
-
-    return mounts.probe(mounts.Image.of(entry)) in backends.USABLE
 
 
 def _lock_state(settings: Settings) -> LockState:
