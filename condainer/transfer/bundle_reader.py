@@ -187,9 +187,10 @@ def _checked(stream: BinaryIO, path: Path) -> tuple[dict[str, bytes], tuple[Piec
             texts[piece.name] = buffer.getvalue()
             continue
         if piece.kind == "archive":
-            _file_of(piece)
+            # It raises LockfileError for what is no name of one.
+            File(piece.name, piece.sha256, piece.name, ())
         elif piece.kind == "repository":
-            git_repositories.check(_package_of(piece))
+            git_repositories.check(PipPackage("", piece.name, ""))
         else:
             _check_record(piece, copy, path)
         copy(None)
@@ -205,15 +206,6 @@ def _check_record(piece: Piece, copy: Callable[[BinaryIO], None], path: Path) ->
     if build_requirements.parse(text) is None:
         raise IntegrityError(f"{path}: {piece.name!r} is no record of build tools")
     return text
-
-
-def _file_of(piece: Piece) -> File:
-    """Return the archive that a piece is; raises LockfileError if its name is not one."""
-    return File(piece.name, piece.sha256, piece.name, ())
-
-
-def _package_of(piece: Piece) -> PipPackage:
-    return PipPackage("", piece.name, "")
 
 
 def _absent(texts: Mapping[str, bytes], project: Path) -> list[str]:
@@ -300,7 +292,7 @@ def _unpack_packages(
             if piece.kind == "project":
                 continue
             if piece.kind == "archive":
-                file = _file_of(piece)
+                file = File(piece.name, piece.sha256, piece.name, ())
                 if archives.find(file, settings) is None:
                     partial_file = directory / str(done)
                     with partial_file.open("wb") as target:
@@ -317,7 +309,7 @@ def _unpack_packages(
                 bundled = directory / f"{done}.git"
                 with bundled.open("wb") as target:
                     copy(target)
-                git_repositories.unbundle(_package_of(piece), bundled, settings)
+                git_repositories.unbundle(PipPackage("", piece.name, ""), bundled, settings)
             done += piece.kind != "record"
             reporter.progress(done, total)
     return total
