@@ -146,7 +146,14 @@ async def _of_channel(
         for record in records:
             package = wanted.get((str(record.subdir), record.file_name))
             if package is not None and record.sha256 is not None:
-                _compare(package, record.md5.hex() if record.md5 else "")
+                md5 = record.md5.hex() if record.md5 else package.md5
+                if package.md5 not in ("", md5):
+                    raise IntegrityError(
+                        f"{package.url} is locked with the md5 {package.md5}, but the channel has "
+                        f"{md5}",
+                        "Do not use it before the channel's maintainers have explained the "
+                        "difference.",
+                    )
                 digests[package.url] = record.sha256.hex()
         return digests
     raise NetworkError(
@@ -154,11 +161,3 @@ async def _of_channel(
         f"{reason(problem)}",
         "Check the network, or name a mirror (`mirrors:` in condainer.yml).",
     )
-
-
-def _compare(package: CondaPackage, md5: str) -> None:
-    if package.md5 and md5 and package.md5 != md5:
-        raise IntegrityError(
-            f"{package.url} is locked with the md5 {package.md5}, but the channel has {md5}",
-            "Do not use it before the channel's maintainers have explained the difference.",
-        )

@@ -127,15 +127,10 @@ def _solve_from_mirrors(
     channels: Sequence[Channel], request: Request, engine: Engine
 ) -> list[RepoDataRecord]:
     """Solve against the first mirrors, and against the next ones while they cannot be reached."""
-    attempts = max((len(channel.mirrors) for channel in channels), default=0) or 1
+    places = [channel.mirrors or (channel.url,) for channel in channels]
     problem: Exception | None = None
-    for attempt in range(attempts):
-        sources = [
-            channel.mirrors[min(attempt, len(channel.mirrors) - 1)]
-            if channel.mirrors
-            else channel.url
-            for channel in channels
-        ]
+    for attempt in range(max(map(len, places), default=1)):
+        sources = [urls[min(attempt, len(urls) - 1)] for urls in places]
         specs = _on_mirrors(request.specs, channels, sources)
         there = replace(request, sources=sources, specs=specs)
         try:

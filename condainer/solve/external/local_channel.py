@@ -44,12 +44,8 @@ def make_channel(archives: Sequence[Path], place: Path) -> tuple[str, list[str]]
     (channel / "noarch").mkdir(exist_ok=True)
     asyncio.run(index_fs(channel, write_zst=False, write_shards=False))
     url = channel.as_uri()
-    return url, [f"{url}::{_exact(record)}" for record in records]
+    return url, [f"{url}::{r.name.normalized} =={r.version} {r.build}" for r in records]
 
 
 async def _records(archives: Sequence[Path]) -> list[RepoDataRecord]:
     return list(await asyncio.gather(*(read_record(archive) for archive in archives)))
-
-
-def _exact(record: RepoDataRecord) -> str:
-    return f"{record.name.normalized} =={record.version} {record.build}"

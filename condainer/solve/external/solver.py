@@ -217,9 +217,8 @@ def _ask(question: Question, attempt: int) -> dict[str, Any]:
 
 def _forgets_hosts(executable: Executable) -> bool:
     """Tell whether it takes the URL in `URL::name` for the name of a channel, as conda does."""
-    return executable.name in ("conda", "mamba") and (
-        executable.name == "conda" or numbers(executable.version) < (2,)
-    )
+    old = executable.name == "mamba" and numbers(executable.version) < (2,)
+    return old or executable.name == "conda"
 
 
 def _refusal(
