@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +82,8 @@ def compare(
         squashfs.unpack(squashfs.unsquashfs(settings), path, private / name)
         trees.append(set(squashfs.tree_lines(private / name)))
     compared = f"the content of the images ({_packing(papers.manifest, rebuilt.manifest)})"
-    paths = tuple(sorted({_path(line) for line in trees[0] ^ trees[1]}))
+    # What stands third in a line is its path.
+    paths = tuple(sorted({os.fsdecode(line.split(b"\0")[2]) for line in trees[0] ^ trees[1]}))
     return Rebuilt(DIFFERENT if paths else SAME_TREE, compared, paths)
 
 
@@ -90,10 +92,6 @@ def _packing(theirs: Manifest, ours: Manifest) -> str:
     if one != two:
         return f"packed by mksquashfs {one}, here by {two}"
     return "packed by the same version of mksquashfs with the same settings"
-
-
-def _path(line: bytes) -> str:
-    return line.split(b"\0")[2].decode("utf-8", "surrogateescape")
 
 
 def judged(verdict: Verdict, comparison: Rebuilt, papers: Papers) -> Verdict:

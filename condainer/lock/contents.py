@@ -163,16 +163,13 @@ def difference(old: Contents, new: Contents) -> Difference:
         tuple(
             (package, after[key])
             for key, package in before.items()
-            if key in after and _differ(package, after[key])
+            # The names of pip packages are spelled in several ways.
+            if key in after
+            and (package.filename, package.sha256) != (after[key].filename, after[key].sha256)
         ),
         _changes(dict(old.variables), dict(new.variables)),
         _changes(_settings(old), _settings(new)),
     )
-
-
-def _differ(one: Package, other: Package) -> bool:
-    # The names of pip packages are spelled in several ways.
-    return (one.filename, one.sha256) != (other.filename, other.sha256)
 
 
 def _settings(contents: Contents) -> dict[str, str]:
