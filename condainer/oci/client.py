@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from requests import Response
 
 PULL = "pull"
+# The statuses of a look whether a blob is there; the last is that of servers that allow no look.
+LOOKED = (200, 404, 405)
 DOCKER_HUB = "registry-1.docker.io"
 MANIFESTS = f"{image_manifest.MANIFEST_TYPE}, {image_manifest.INDEX_TYPE}"
 # OpenSSL's errors for an answer without TLS.
@@ -90,9 +92,12 @@ class Client:
             return http.persist(lambda: self.has(digest), pace=self._pace)
 
     def has(self, digest: str) -> bool:
-        """Tell whether the repository has a blob, asking once; raises http.Unavailable."""
-        response = self.ask("HEAD", f"blobs/{_checked(digest)}", (200, 404), timeout=http.look_up())
-        return response.status_code == 200
+        """Tell whether the repository has a blob, asking once; raises http.Unavailable.
+
+        One that a registry does not tell of is not there.
+        """
+        place = f"blobs/{_checked(digest)}"
+        return self.ask("HEAD", place, LOOKED, timeout=http.look_up()).status_code == 200
 
     def blob(
         self,

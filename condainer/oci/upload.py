@@ -27,7 +27,7 @@ CANCELLING = 1.0
 SLOWEST = 20_000_000
 # No file has more digits.
 RANGE = re.compile(r"(?:bytes=)?0-(?P<last>\d{1,18})")
-# The statuses of an upload that must begin again: it has gone, or has another size or other bytes.
+# The statuses of a rest that is not taken: the upload has gone, or has another size or other bytes.
 LOST = (400, 404, 416)
 # The statuses for a body: the specification's, and that of `crane registry serve`.
 TAKEN = (202, 204)
@@ -87,13 +87,13 @@ class Upload:
             self.client.ask("DELETE", self._location, (), PUSH).close()
 
     def _is_resumed(self) -> bool:
-        """Ask how much of a broken upload has arrived; False if the registry does not know it."""
+        """Ask how much of a broken upload has arrived; False if the registry does not tell that."""
         try:
             response = self._ask("GET", self._location, (204,))
         except http.Unavailable as problem:
-            if problem.status in LOST:
-                return False
-            raise
+            if problem.again:
+                raise
+            return False
         match = RANGE.fullmatch(response.headers.get("Range", "").strip())
         # Some registries answer `0-0` for nothing.
         last = int(match["last"]) if match else 0

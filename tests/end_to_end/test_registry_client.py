@@ -881,6 +881,7 @@ def test_a_registry_that_is_busy_gets_all_in_the_end(
         # Of the requests how much has arrived, and for the rest.
         ([503], 1),
         ([404], 2),
+        ([405], 2),
         ([0, 416], 2),
         ([0, 404], 2),
         ([0, 0, 400], 2),
@@ -895,6 +896,15 @@ def test_a_registry_that_cannot_go_on_is_sent_all_again(
     assert send(at(server))
     assert server.files[f"/v2/images/blobs/{OTHER_DIGEST}"] == OTHER
     assert len(server.uploads) == uploads
+
+
+def test_a_registry_that_allows_no_look_is_sent_all(server: flaky_registry.Registry) -> None:
+    for _ in range(2):
+        server.statuses[:] = [405]
+        assert send(at(server))
+    assert server.files[f"/v2/images/blobs/{OTHER_DIGEST}"] == OTHER
+    server.statuses[:] = [405]
+    assert not at(server).exists(OTHER_DIGEST)
 
 
 def test_a_registry_that_has_more_than_can_be_said_is_sent_all_again(
