@@ -370,8 +370,10 @@ def look_up() -> tuple[float, float]:
 def session(netrc: bool = True) -> Session:
     """Return the client, with the proxies and CAs of the usual variables.
 
-    Parameters: `netrc` says whether it takes logins from that file.
+    Parameters: `netrc` says whether it takes logins from that file, and cookies.
     """
+    from http.cookiejar import DefaultCookiePolicy
+
     import requests
     from requests.adapters import HTTPAdapter
 
@@ -396,6 +398,9 @@ def session(netrc: bool = True) -> Session:
                 prepared_request.headers.pop("Authorization", None)
 
     client = Careful()
+    if not netrc:
+        # Harbor takes a client with cookies for a browser, and then wants more than a login.
+        client.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     adapter = HTTPAdapter(pool_connections=PARALLEL, pool_maxsize=PARALLEL)
     client.mount("https://", adapter)
     client.mount("http://", adapter)

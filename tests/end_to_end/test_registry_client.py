@@ -907,6 +907,17 @@ def test_a_registry_that_allows_no_look_is_sent_all(server: flaky_registry.Regis
     assert not at(server).exists(OTHER_DIGEST)
 
 
+def test_cookies_of_a_registry_are_not_sent_back(
+    server: flaky_registry.Registry, tmp_path: Path
+) -> None:
+    # It would take that for a browser's session, and refuse what a page of its own has not sent.
+    server.headers["Set_Cookie"] = "sid=1; Path=/"
+    mine = at(server)
+    assert blob(mine, tmp_path / "blob") == CONTENT
+    assert send(mine)
+    assert not [asked for asked in server.asked if "cookie" in asked.headers]
+
+
 def test_a_registry_that_has_more_than_can_be_said_is_sent_all_again(
     server: flaky_registry.Registry,
 ) -> None:
