@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +21,10 @@ from condainer.system.urls import redacted
 if TYPE_CHECKING:
     import rattler
     from rattler import Channel, Gateway, MatchSpec, RepoDataRecord
+
+
+# What rattler says of bytes that are no index from the first one on, compressed and not.
+NO_INDEX = re.compile(r"Unknown frame descriptor|expected value at line 1 column 1$", re.MULTILINE)
 
 
 @contextmanager
@@ -82,10 +87,11 @@ def unread() -> tuple[type[Exception], ...]:
 def unreadable(sources: Sequence[str], text: str) -> NetworkError:
     """Return the error that says why the channels at `sources` cannot be read."""
     asked = [source for source in sources if source in text] or sources
+    page = "What comes is no index, but may be the page of a login or of a proxy. "
     return NetworkError(
         f"The channel {redacted(' or '.join(asked))} cannot be read: {redacted(reason(text))}",
-        "Check the channel's name and the network, or name a mirror "
-        "(`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
+        f"{page if NO_INDEX.search(text) else ''}Check the channel's name and the network, or name "
+        "a mirror (`mirrors:` in condainer.yml, or CONDAINER_MIRRORS).",
     )
 
 

@@ -241,6 +241,22 @@ def test_a_download_that_is_ended_leaves_nothing_bad(
         assert not list(packages.glob("download.*"))
 
 
+@pytest.mark.parametrize("form", ["repodata.json.zst", "repodata.json"])
+def test_a_web_page_in_the_place_of_an_index(
+    make_project: Any, channel: Path, tmp_path: Path, form: str
+) -> None:
+    with flaky.serve() as server:
+        page = b"<!DOCTYPE html><html>Log in</html>"
+        server.files = {f"/conda-forge/{subdir}/{form}": page for subdir in ("linux-64", "noarch")}
+        project = make_project(
+            CONDAINER_MIRRORS=f"conda-forge={server.url}/conda-forge",
+            CONDAINER_PACKAGE_CACHE=str(tmp_path / "packages"),
+        )
+        told = project.cnd("lock", status=6).stderr
+        assert f"{server.url}/conda-forge cannot be read" in told
+        assert "page of a login or of a proxy" in told
+
+
 def test_a_private_index_with_a_login(
     make_project: Any, channel: Path, tmp_path: Path, isolated_user: Path
 ) -> None:
