@@ -22,6 +22,8 @@ from condainer.system.urls import redacted
 
 # The characters of stderr that are kept: a tool may write megabytes.
 STDERR_LIMIT = 64_000
+# The seconds in which a command may end by itself when it is told to.
+GRACE = 1.0
 
 
 class CommandFailed(CondainerError):
@@ -150,9 +152,7 @@ def started(argv: Sequence[str], env: Mapping[str, str]) -> Iterator[Callable[[]
         try:
             yield lambda: _completed(argv, child, *written())
         finally:
-            # After a wait, its number may be that of another process.
-            if child.returncode is None:
-                _end(child)
+            _end(child)
 
 
 def _popen(
@@ -185,14 +185,21 @@ def _popen(
 
 
 def _end(child: _Child, terminal: bool = False) -> None:
-    """End a command, gently at first, and all of its session."""
-    _signal_session(child, signal.SIGTERM)
-    if terminal:
-        child.terminate()
+    """End a command and all of its session: gently, and then, or after another ^C, by force."""
+    if child.returncode is not None:
+        # Its number may be that of another process.
+        return
     try:
-        child.wait(5)
+        _signal_session(child, signal.SIGTERM)
+        if terminal:
+            child.terminate()
+        child.wait(GRACE)
     except subprocess.TimeoutExpired:
-        _signal_session(child, signal.SIGKILL)
+        pass
+    finally:
+        if child.returncode is None:
+            _signal_session(child, signal.SIGKILL)
+            child.kill()
 
 
 def _completed(argv: Sequence[str], child: _Child, stdout: str, stderr: str) -> Completed:

@@ -223,6 +223,26 @@ def test_an_interruption_ends_the_command(tmp_path: Path, on_line: str) -> None:
     assert not alive(int(note.read_text()))
 
 
+def test_another_interruption_ends_a_command_that_does_not_care(tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    program = (
+        "import sys; from condainer.system import process\n"
+        "process.GRACE = 3600.0\n"
+        "script = 'trap \"echo > $0.asked\" TERM; echo $$ > $0.new; mv $0.new $0; '\n"
+        "script += 'while :; do sleep 0.05; done'\n"
+        "try: process.run(['sh', '-c', script, sys.argv[1]])\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+    )
+    with subprocess.Popen(python(program, str(note)), stdout=subprocess.PIPE, text=True) as child:
+        until(note.exists)
+        child.send_signal(signal.SIGINT)
+        until((tmp_path / "pid.asked").exists)
+        child.send_signal(signal.SIGINT)
+        assert child.communicate()[0] == "interrupted\n"
+    # Nobody has waited for it.
+    until(lambda: not alive(int(note.read_text())))
+
+
 def test_an_error_of_the_reader_ends_the_command(tmp_path: Path) -> None:
     pids: list[int] = []
 
