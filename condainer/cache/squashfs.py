@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ import xxhash
 
 from condainer.lock.address import OURS
 from condainer.settings.config import STAGE, Settings
-from condainer.system import process
+from condainer.system import process, threads
 from condainer.system.errors import BuildError, IntegrityError, StorageError, ToolError
 from condainer.system.files import (
     access_time_kept,
@@ -114,7 +113,7 @@ def pack(
             done += int(match[1])
             reporter.progress(min(100 * done // total, 100), 100)
 
-    with ThreadPoolExecutor(2) as pool:
+    with threads.pool(2) as pool:
         # What mksquashfs reads is in the page cache for both of them.
         tree = pool.submit(tree_digest, directory, known)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from condainer.package_cache import archives
 from condainer.package_cache.archives import File
 from condainer.packages import pages
 from condainer.settings.config import Settings
+from condainer.system import threads
 from condainer.system.errors import IntegrityError, NetworkError, OfflineError
 from condainer.system.files import storage_errors
 from condainer.system.reporter import Reporter, Silent
@@ -26,6 +27,8 @@ Result = TypeVar("Result")
 NAMED = 20
 # Locks do not tell sizes. No package has so many bytes, but an answer may have no end.
 LARGEST = 32 << 30
+# Seconds between two looks whether there was a ^C.
+TICK = 0.5
 
 
 def fetch(
@@ -50,7 +53,7 @@ def fetch(
 def find(files: Sequence[File], settings: Settings) -> dict[File, Path | None]:
     """Return where files stand whose bytes are right, or None."""
     # Hashing leaves the interpreter to others.
-    with ThreadPoolExecutor(settings.jobs) as pool:
+    with threads.pool(settings.jobs) as pool:
         paths = pool.map(lambda file: archives.find(file, settings), files)
         return dict(zip(files, paths, strict=True))
 
@@ -102,20 +105,22 @@ def at_once(
     """
     stop = threading.Event()
     fetched: dict[Item, Result] = {}
-    with archives.partials(archives.writable_root(settings)) as directory:
-        pool = ThreadPoolExecutor(http.PARALLEL)
-        tasks = {
-            pool.submit(get, item, directory / str(number), settings, stop): item
-            for number, item in enumerate(items)
-        }
+    root = archives.writable_root(settings)
+    with archives.partials(root) as directory, threads.pool(http.PARALLEL) as pool:
         try:
-            for task in as_completed(tasks):
-                fetched[tasks[task]] = task.result()
-                reporter.progress(len(fetched), len(items))
+            tasks = {
+                pool.submit(get, item, directory / str(number), settings, stop): item
+                for number, item in enumerate(items)
+            }
+            waiting = set(tasks)
+            while waiting:
+                # Python can miss a ^C just before it begins to wait, until that ends.
+                done, waiting = wait(waiting, TICK, FIRST_COMPLETED)
+                for task in done:
+                    fetched[tasks[task]] = task.result()
+                    reporter.progress(len(fetched), len(items))
         finally:
-            # A thread that waits for a silent server must not keep ^C waiting.
             stop.set()
-            pool.shutdown(wait=len(fetched) == len(items), cancel_futures=True)
     return fetched
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import hashlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +25,7 @@ from condainer.system.reporter import Silent
 from condainer.system.urls import PAGE, redacted
 from tests.helpers import flaky
 from tests.helpers.flaky import Answer, Flaky
+from tests.helpers.waiting import PATIENCE, until
 
 CONTENT = os.urandom(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -499,3 +502,18 @@ def test_a_token_may_have_an_empty_password(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_no_password_is_shown(text: str, shown: str) -> None:
     assert redacted(text) == shown
+
+
+def test_an_interruption_that_wakes_nobody_is_seen(load: Callable[..., Settings]) -> None:
+    stopped: list[bool] = []
+
+    def get(item: str, partial: Path, settings: Settings, stop: threading.Event) -> None:
+        # So that the main thread waits: it is told only when that ends.
+        time.sleep(0.2)
+        _thread.interrupt_main()
+        stopped.append(stop.wait(PATIENCE))
+
+    with pytest.raises(KeyboardInterrupt):
+        downloads.at_once(["one"], get, load(), Silent())
+    until(lambda: stopped)
+    assert stopped == [True]
