@@ -18,6 +18,7 @@ from condainer.system import threads
 from condainer.system.errors import IntegrityError, NetworkError, OfflineError
 from condainer.system.files import storage_errors
 from condainer.system.reporter import Reporter, Silent
+from condainer.system.text import reason
 from condainer.system.urls import PAGE, redacted
 
 Item = TypeVar("Item")
@@ -199,8 +200,8 @@ def _by_rattler(url: str, received: http.Received, refused: str) -> None:
         # rattler has errors of the network that are OSErrors, too.
         if isinstance(received.failure, OSError):
             raise received.failure from None
-        reason = str(received.failure or refused or redacted(str(error)))
-        raise _unreachable(url, reason) from None
+        told = str(received.failure or refused or redacted(reason(error)))
+        raise _unreachable(url, told) from None
 
 
 def _unreachable(url: str, reason: str) -> NetworkError:
