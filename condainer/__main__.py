@@ -16,6 +16,15 @@ if TYPE_CHECKING:
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run `cnd` and return its exit status; `system.errors` lists them."""
+    try:
+        return _main(arguments)
+    except KeyboardInterrupt:
+        return _interrupted()
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else 1
+
+
+def _main(arguments: "Sequence[str] | None") -> int:
     from condainer.startup import answer
 
     start = time.perf_counter()
@@ -27,21 +36,24 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         if status is None:
             status = _run(arguments)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        return _interrupted()
     except BrokenPipeError:
         # The reader of our output has seen enough; nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # 128 and SIGPIPE.
         return 141
-    except OSError as error:
-        # Mostly a full disk behind stdout; what a user can act on elsewhere has its own class.
-        return _failed(_told(error), arguments)
-    except SystemExit as ending:
-        return ending.code if isinstance(ending.code, int) else 1
     except Exception as error:
-        return _failed(error, arguments)
+        if signalled := _signal_before(error):
+            raise signalled from None
+        # Mostly a full disk behind stdout; what a user can act on elsewhere has its own class.
+        return _failed(_told(error) if isinstance(error, OSError) else error, arguments)
     return status
+
+
+def _signal_before(error: BaseException | None) -> BaseException | None:
+    """Return what a signal raised, of which an import or a clean-up has made another error."""
+    while error is not None and not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _run_again(call: "Call") -> int | None:
@@ -179,16 +191,20 @@ def entry() -> None:
     _complete_streams()
     # What asyncio says when an interruption takes it apart is of no use.
     sys.unraisablehook = lambda unraisable: None
-    status = main()
-    private_directory = sys.modules.get("condainer.system.private_directory")
-    if private_directory is not None:
-        private_directory.leave()
-    for stream in (sys.stdout, sys.stderr):
-        try:  # noqa: SIM105
-            stream.flush()
-        except (OSError, ValueError):
-            pass
-    os._exit(status)
+    status = 130
+    try:
+        status = main()
+        private_directory = sys.modules.get("condainer.system.private_directory")
+        if private_directory is not None:
+            private_directory.leave()
+    finally:
+        # Also after a second ^C: the interpreter would wait for threads that wait for a server.
+        for stream in (sys.stdout, sys.stderr):
+            try:  # noqa: SIM105
+                stream.flush()
+            except (OSError, ValueError):
+                pass
+        os._exit(status)
 
 
 def _use_utf8() -> None:
