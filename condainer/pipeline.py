@@ -122,7 +122,7 @@ def _check_target(settings: Settings, lock: Lock | None) -> None:
     try:
         publish.check(settings.cache_directory)
     except StorageError as error:
-        error.hint += " `cnd lock` solves without building."
+        error.hint += f" `cnd lock{settings.option}` solves without building."
         raise
 
 

@@ -134,7 +134,8 @@ class Call:
         project = load_settings(self.directory, environment=self.environment).of_user()
         reason = pipeline.behind(entry, project) if project.address is None else ""
         if reason:
-            say(f"cnd: {reason}; activating the last image built, `cnd build` makes a new one")
+            build = f"`cnd build{project.option}`"
+            say(f"cnd: {reason}; activating the last image built, {build} makes a new one")
 
     def would(self, *steps: str, as_json: bool = False) -> None:
         """Print what would be done without `--dryrun`."""

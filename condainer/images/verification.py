@@ -93,10 +93,11 @@ def served(digits: str | None, settings: Settings) -> Path:
     Parameters: `digits` may be the beginning of an address; None means the project's own.
     Raises NotBuiltError if there is none, or if several addresses begin with `digits`.
     """
+    remedy = "" if digits or settings.address else f"Run `cnd build{settings.option}`."
     digits = digits or settings.address or pipeline.mount_of(settings).address
     places = _places(settings, digits)
     addresses = {entries.address_in(place) for place in places}
-    entries.demand_one(digits, addresses, settings, "Run `cnd build`.")
+    entries.demand_one(digits, addresses, settings, remedy)
     return next((place for place in places if entries.read_entry(place)), places[0])
 
 

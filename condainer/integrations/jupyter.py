@@ -80,7 +80,7 @@ def kernels_of(entry: Entry, settings: Settings) -> list[Kernel]:
     if not kernels:
         raise InputError(
             f"The image {entry.address} has no Jupyter kernel",
-            "Add the package of one, for Python `cnd add ipykernel`.",
+            f"Add the package of one, for Python `cnd add{settings.option} ipykernel`.",
         )
     return kernels
 

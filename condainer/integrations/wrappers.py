@@ -145,7 +145,7 @@ def write(
         for name in BESIDE:
             publish_link(place / name, entry.prefix / name)
         for name in programs:
-            text = script(name, entry, directory, project)
+            text = script(name, entry, directory, project, settings)
             publish_text(place / BIN / name, text, 0o755, durable=False, follow=False)
         for path in (place / BIN).iterdir():
             # Another `cnd` may be writing the same.
@@ -184,21 +184,21 @@ def of_project(entry: Entry, settings: Settings) -> Wrapped | None:
     if settings.wrappers is None:
         return None
     directory, project = settings.wrappers, settings.project.absolute()
-    if _is_current(directory, entry, project):
+    if _is_current(directory, entry, settings):
         return None
     return write(entry, directory, project, (), settings)
 
 
-def _is_current(directory: Path, entry: Entry, project: Path) -> bool:
+def _is_current(directory: Path, entry: Entry, settings: Settings) -> bool:
     """Tell whether all wrappers of a project are what they would be if they were written now."""
-    place = directory / KEPT / entry.address
+    place, project = directory / KEPT / entry.address, settings.project.absolute()
     with suppress(OSError, ValueError):
         if os.readlink(directory / BIN) != str(Path(KEPT, entry.address, BIN)):
             return False
         names = read_text(place / LIST).splitlines()
         return sorted(names) == sorted(os.listdir(place / BIN)) and all(
             read_text(place / BIN / name, errors="surrogateescape")
-            == script(name, entry, directory, project)
+            == script(name, entry, directory, project, settings)
             for name in names
         )
     return False
@@ -219,7 +219,7 @@ def check_place(directory: Path) -> None:
         )
 
 
-def script(program: str, entry: Entry, directory: Path, project: Path) -> str:
+def script(program: str, entry: Entry, directory: Path, project: Path, settings: Settings) -> str:
     """Return the text of the wrapper of a program."""
     place, path = directory / KEPT / entry.address / BIN, str(entry.prefix / BIN / program)
     if PYTHON.fullmatch(program):
@@ -246,15 +246,17 @@ def script(program: str, entry: Entry, directory: Path, project: Path) -> str:
         ),
         "@within": within,
         "@project": shlex.quote(str(project)),
-        "@moved": shlex.quote(_moved(entry, directory, project)),
+        "@moved": shlex.quote(_moved(entry, directory, project, settings)),
         "@status": str(ConfigError.exit_code),
     }
     return re.sub(r"@\w+", lambda match: words[match[0]], TEXT)
 
 
-def _moved(entry: Entry, directory: Path, project: Path) -> str:
+def _moved(entry: Entry, directory: Path, project: Path, settings: Settings) -> str:
     """Return what a wrapper says when its project is gone, and how to make it again."""
+    option = settings.option
     if directory == project:
+        option = ""
         words = ["--address", entry.address, str(directory)]
     elif directory.is_relative_to(project):
         words = [str(directory.relative_to(project))]
@@ -262,7 +264,7 @@ def _moved(entry: Entry, directory: Path, project: Path) -> str:
         words = [str(directory)]
     return (
         f"cnd: {project}, whose wrapper this is, has moved or is gone\n"
-        f"     Where it is now, run `{shlex.join(['cnd', 'wrap', *words])}`."
+        f"     Where it is now, run `cnd wrap{option} {shlex.join(words)}`."
     )
 
 

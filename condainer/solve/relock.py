@@ -218,7 +218,8 @@ def _relocked(
     except (InputError, SolveError) as error:
         if platform != this_platform():
             error.message = f"For {platform}: {error.message}"
-            error.hint += f" `cnd lock --platform {this_platform()}` locks for this machine only."
+            own = f"cnd lock{settings.option} --platform {this_platform()}"
+            error.hint += f" `{own}` locks for this machine only."
         raise
     return Relocked(platform, reason, old, solved.lock, solved)
 

@@ -99,7 +99,7 @@ def lock_for(settings: Settings, platform: str, reporter: Reporter) -> Lock:
 def _current(state: LockState, platform: str, settings: Settings) -> Lock:
     if state.status == "current" and state.lock is not None:
         return state.lock
-    hint = f"Lock for it first: `cnd lock --platform {platform}`."
+    hint = f"Lock for it first: `cnd lock{settings.option} --platform {platform}`."
     if state.status == "stale":
         raise StaleLockError(f"The lock for {platform} is stale: {state.reason}", hint)
     path = lockfile_path(settings, platform)

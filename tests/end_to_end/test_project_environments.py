@@ -253,6 +253,24 @@ def test_whatever_uses_an_image_takes_the_environment(two: Project) -> None:
     assert "kernels-1.0-0.conda" in exported
 
 
+def test_remedies_name_the_environment(two: Project) -> None:
+    two.cnd("build", "-e", "cpu")
+    locking = "`cnd lock -e cpu --platform linux-aarch64`"
+    assert locking in two.cnd("fetch", "-e", "cpu", "--platform", "linux-aarch64", status=8).stderr
+    assert (
+        "`cnd add -e cpu ipykernel`" in two.cnd("kernel", "install", "-e", "cpu", status=4).stderr
+    )
+    address = two.json("status", "-e", "cpu")["address"]
+    two.write(CPU + "variables: {KIND: cpu}\n", "cpu.yml")
+    hook = two.cnd("shell-hook", "-e", "cpu").stderr
+    assert "the last image built, `cnd build -e cpu` makes a new one" in hook
+    two.cnd("umount", "-e", "cpu", "--force")
+    two.cnd("rm", "--force", address)
+    assert "`cnd build -e cpu`" in two.cnd("verify", "-e", "cpu", status=15).stderr
+    asked = two.cnd("lock", "-e", "gpu", "--platform", "osx-arm64", status=5).stderr
+    assert "`cnd lock -e gpu --platform linux-64` locks for this machine only" in asked
+
+
 def test_packages_are_added_to_one(two: Project) -> None:
     two.cnd("build", "--all")
     two.cnd("add", "-e", "cpu", "base-library")

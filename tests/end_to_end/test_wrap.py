@@ -330,6 +330,18 @@ def test_a_project_that_moves_gets_new_wrappers(project: Project, tmp_path: Path
     assert run(tmp_path / "moved/tools/bin/probe-prefix") == first
 
 
+def test_a_wrapper_whose_project_has_moved_names_the_environment(
+    project: Project, tmp_path: Path
+) -> None:
+    project.write("environments: {other: {environment_yml: environment.yml}}\n", "condainer.yml")
+    project.cnd("build", "-e", "other")
+    project.cnd("wrap", "-e", "other", "tools")
+    project.path.rename(tmp_path / "moved")
+    program = tmp_path / "moved/tools/bin/probe-prefix"
+    done = subprocess.run([program], check=False, capture_output=True, text=True)
+    assert "`cnd wrap -e other tools`" in done.stderr
+
+
 def test_wrappers_stay_while_any_cache_has_the_image(
     project: Project, wrapped: Path, tmp_path: Path
 ) -> None:
