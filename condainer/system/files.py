@@ -82,7 +82,8 @@ def writing(path: Path) -> AbstractContextManager[None]:
 
 def storage_error(doing: str, error: OSError, remedy: str = "") -> StorageError:
     """Return the StorageError that names the place, the reason and the remedy of `error`."""
-    place = f" ({error.filename})" if error.filename else ""
+    told = f"{error.filename} " in f"{doing} "
+    place = f" ({error.filename})" if error.filename and not told else ""
     another = (
         f"name another place in condainer.yml {PLACES}; unless it does, XDG_CACHE_HOME and TMPDIR "
         "say where caches and staging directories are."

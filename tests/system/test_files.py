@@ -67,6 +67,15 @@ def test_an_error_without_number_and_place() -> None:
     assert files.storage_error("do it", OSError("odd")).message == "Cannot do it: odd"
 
 
+def test_a_place_is_named_once() -> None:
+    error = FileNotFoundError(errno.ENOENT, "", "/place/file")
+    told = "No such file or directory"
+    assert files.storage_error("read /place/file", error).message.endswith(f"/place/file: {told}")
+    below = files.storage_error("read /place/file/below", error)
+    assert below.message.endswith(f"{told} (/place/file)")
+    assert files.storage_error("go on", error).message == f"Cannot go on: {told} (/place/file)"
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
 def test_a_full_disk_is_known_by_what_a_program_tells_of_it(number: int) -> None:
     told = f"failed to write /place/file: {os.strerror(number)} (os error {number})\n"
