@@ -30,15 +30,18 @@ def places(settings: Settings, reporter: Reporter) -> list[Client | str]:
     return [place for place in named if place not in away]
 
 
-def clients(settings: Settings, reporter: Reporter) -> list[Client]:
-    """Return a client for each registry; raises ConfigError without one, OfflineError."""
+def clients(settings: Settings, reporter: Reporter, otherwise: str = "") -> list[Client]:
+    """Return a client for each registry; raises ConfigError without one, OfflineError.
+
+    Parameters: `otherwise` is what the command of the user can do instead of naming one there.
+    """
     _demand_network(settings)
     named = _named(settings)
     if not named:
         raise ConfigError(
             "No registry is named",
-            "Write `--to oci://HOST/PATH`, or name it under `registries:` in the user's or site's "
-            "file, or in CONDAINER_REGISTRIES.",
+            "Name one under `registries:` in the user's or site's file, or in "
+            f"CONDAINER_REGISTRIES{otherwise}.",
         )
     client_settings.prepare(settings, reporter)
     return named
@@ -50,7 +53,7 @@ def chosen(named: str | None, settings: Settings, reporter: Reporter) -> Client:
     Raises as clients().
     """
     if named is None:
-        return clients(settings, reporter)[0]
+        return clients(settings, reporter, ", or write `--to oci://HOST/PATH`")[0]
     _demand_network(settings)
     client_settings.prepare(settings, reporter)
     return _client(parse(named, "--to"))

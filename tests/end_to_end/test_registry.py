@@ -188,6 +188,14 @@ def test_what_is_no_registry(project: Project, value: str, told: str) -> None:
     assert "word" not in said
 
 
+def test_a_command_without_a_registry_says_where_to_name_one(project: Project) -> None:
+    project.cnd("build")
+    assert "`registries:`" in (pull := project.cnd("pull", "tools/1.0", status=3).stderr)
+    # It has no such option.
+    assert "--to" not in pull
+    assert "`--to oci://HOST/PATH`" in project.cnd("push", status=3).stderr
+
+
 def test_a_project_names_no_registry(project: Project) -> None:
     project.write("registries: [oci://127.0.0.1:9/x]\n", "condainer.yml")
     assert "not allowed here" in project.cnd("build", status=3).stderr
