@@ -153,9 +153,11 @@ def refuse_other_content(root: Path, hidden: bool = False) -> None:
     strangers = sorted(path.name for path in root.iterdir() if path.name not in known)
     strangers = [name for name in strangers if hidden or not name.startswith(".")]
     if strangers:
+        # Only `cnd share` looks at hidden files, and is given the directory itself.
+        where = "" if hidden else " as `cache_directory:` or CONDAINER_CACHE"
         raise StorageError(
             f"{root} holds something else than a cache of Condainer: {', '.join(strangers[:5])}",
-            "Name an empty or a new directory as `cache_directory:` or CONDAINER_CACHE.",
+            f"Name an empty or a new directory{where}.",
         )
 
 

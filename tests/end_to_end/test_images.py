@@ -183,6 +183,7 @@ def test_a_directory_that_holds_something_else_is_left_alone(project: Project, n
     before = snapshot(home)
     done = project.cnd("share", str(home), status=12)
     assert name in done.stderr
+    assert "Name an empty or a new directory." in done.stderr
     assert snapshot(home) == before
     assert done.stdout == ""
 
