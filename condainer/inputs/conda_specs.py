@@ -131,8 +131,14 @@ def with_python(specs: tuple[Spec, ...], where: str, version: str) -> tuple[Spec
 
 
 def python_spec(version: str, where: str) -> Spec:
-    """Return a spec of python with the versions that are required, or any."""
-    return Spec(f"python[version='{version}']" if version else "python", where)
+    """Return a spec of python with the versions that are required, or any.
+
+    Parameters: `version` is as PEP 440 has it: conda takes no blank behind an operator, and writes
+    `==3.11.*` as `3.11.*`.
+    """
+    text = re.sub(r"([<>=!~])\s+", r"\1", version).replace("===", "==")
+    text = re.sub(r"==([^,]+\.\*)", r"\1", text)
+    return Spec(f"python[version='{text}']" if text else "python", where)
 
 
 def requires_python(value: Any, where: str) -> str:
