@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from condainer.activate.scripts import SCRIPTS
+from condainer.lock.explicit import OURS
 from condainer.lock.lock_paths import CONDA_LOCK, RATTLER_LOCKS, lockfile_name
 from condainer.settings import original
 from condainer.settings.config import KEYS, PERSONAL, PROJECT_FILE, documented
@@ -19,6 +21,7 @@ from condainer.settings.input_files import (
     environment_file,
     is_pylock,
 )
+from condainer.settings.load import load_settings
 from condainer.settings.project_files import ProjectFiles
 from condainer.system import yaml_file
 from condainer.system.errors import ConfigError
@@ -48,6 +51,8 @@ HEAD = """\
 # change it. docs/reference/configuration.md explains them all.
 """
 IGNORE = ".gitignore"
+# In a lockfile of ours that was taken over from another tool's.
+TAKEN = "\n# from: "
 # The scripts of environments with a name.
 OTHERS = "activate-*"
 # What the original wrote, by how it begins: a build leaves alone what is not ours.
@@ -95,7 +100,7 @@ def _environment(directory: Path) -> Change:
     usual, other = (directory / name for name in ENVIRONMENT_FILES)
     if file in (usual, other) and not os.path.lexists(file):
         if locks := _locks(directory):
-            return Change(locks[0], "", "use")
+            return Change(locks[0], "", "use" if _is_enough(locks[0], directory) else "lack")
         if named := sorted(p for p in directory.glob("pylock.*.toml") if is_pylock(p)):
             return Change(named[0], "", "choose")
         requirements = (directory / REQUIREMENTS).is_file()
@@ -143,6 +148,17 @@ def _locks(directory: Path) -> list[Path]:
     """Return the lockfiles that are there, which are used as they are; no example knows of them."""
     names = (lockfile_name(this_platform()), CONDA_LOCK, *RATTLER_LOCKS)
     return [directory / name for name in names if os.path.lexists(directory / name)]
+
+
+def _is_enough(lock: Path, directory: Path) -> bool:
+    """Tell whether a lockfile is used as it is; ours is compared with what it was made from."""
+    with storage_errors(f"read {lock}"):
+        text = read_text(lock, errors="replace")
+    if not text.startswith(OURS) or TAKEN in text:
+        return True
+    with suppress(ConfigError):
+        return load_settings(directory).environment_yml.is_file()
+    return False
 
 
 def _ignoring(path: Path) -> Change:

@@ -102,6 +102,23 @@ def test_no_example_beside_what_another_tool_wrote(
     assert (empty.path / "condainer.yml").exists()
 
 
+@pytest.mark.parametrize("lost", ["conda-linux-64.lock", "conda-lock.yml", ""])
+def test_a_lock_of_ours_alone_is_not_said_to_be_enough(project: Project, lost: str) -> None:
+    project.cnd("lock")
+    (project.path / "environment.yml").rename(project.path / "env.yml")
+    if lost:
+        (project.path / lost).unlink()
+    for _ in range(2):
+        said = project.cnd("init").stderr
+        assert ".lock was made" in said or "conda-lock.yml was made" in said
+        assert "put that back" in said
+        assert "is what" not in said
+    assert not (project.path / "environment.yml").exists()
+    project.cnd("build", status=4)
+    project.write("environment_yml: env.yml\n", "condainer.yml")
+    assert "is what `cnd build` makes" in project.cnd("init").stderr
+
+
 def test_the_two_lines_make_the_requirements_an_environment(empty: Project) -> None:
     empty.write("six\n", "requirements.txt")
     said = empty.cnd("build", status=4).stderr

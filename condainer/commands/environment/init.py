@@ -27,6 +27,7 @@ def init(call: Call, convert: bool) -> None:
         "extend": "Added to {}",
         "keep": "{} already exists; unchanged",
         "use": "{} is there, and is what `cnd build` makes the image from",
+        "lack": "{} was made from an environment file, which is not there: put that back",
         "choose": "{} is there: name it as `requirements_txt` in condainer.yml to build from it",
         "remove": "Removed {}; the next build writes a new one",
         "convert": "{} is of the original Condainer; unchanged. `cnd init --convert` converts it",
