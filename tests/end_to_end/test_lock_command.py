@@ -450,6 +450,8 @@ def test_an_export_does_not_become_an_input(locked: Project) -> None:
     told = locked.json("lock", "--export", "requirements", "--output", "new.txt")
     assert told["text"] == (locked.path / "new.txt").read_text()
     assert locked.cnd("lock", "--output", "new.txt", status=2).stdout == ""
+    into = locked.cnd("lock", "--export", "requirements", "--output", ".", status=2).stderr
+    assert "is a directory" in into
 
 
 @pytest.mark.parametrize(("form", "name"), [("pixi", "pixi.lock"), ("conda", "conda.lock")])

@@ -86,6 +86,7 @@ def test_bill_of_materials(make_project: Any, tmp_path: Path) -> None:
     assert "Wrote bom.json" in written
     assert (tmp_path / "bom.json").read_text() == text
     missing = elsewhere.cnd("sbom", "accounted/1", "-o", "none/bom.json", status=12).stderr
+    assert "is a directory" in elsewhere.cnd("sbom", "accounted/1", "-o", ".", status=2).stderr
     assert "none/bom.json" in missing
     # In the other format, with the same packages.
     project.cnd("sbom", "--format", "spdx", "-o", "bom.spdx.json")

@@ -34,7 +34,12 @@ FORMS = (
 )
 @click.option("--diff", is_flag=True, help="Show what changes; with -y without writing it.")
 @click.option("--export", "form", type=click.Choice(FORMS), help="Print it in another format.")
-@click.option("-o", "--output", type=Place(path_type=Path), help="With --export: write a file.")
+@click.option(
+    "-o",
+    "--output",
+    type=Place(path_type=Path, dir_okay=False),
+    help="With --export: write a file.",
+)
 @ALL
 @JSON
 @click.pass_obj

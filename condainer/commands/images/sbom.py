@@ -29,7 +29,7 @@ FORMS = ("cyclonedx", "spdx")
     default=FORMS[0],
     help="CycloneDX 1.7 (the default) or SPDX 2.3.",
 )
-@click.option("-o", "--output", type=Place(path_type=Path), help="Write a file.")
+@click.option("-o", "--output", type=Place(path_type=Path, dir_okay=False), help="Write a file.")
 @click.pass_obj
 def sbom(call: Call, address: str | None, form: str, output: Path | None) -> None:
     """Print the bill of materials of an image.
