@@ -9,6 +9,8 @@ from pathlib import Path
 from condainer.system import files, ownership
 from condainer.system.errors import MountError
 
+REMEDY = "Name another directory for mount points: `mount_base_directory`, CONDAINER_MOUNT_BASE."
+
 
 def check_base(base: Path) -> None:
     """Refuse a place where others could replace our mount point by another directory.
@@ -16,7 +18,7 @@ def check_base(base: Path) -> None:
     Makes the directory if it is missing. Raises MountError, StorageError.
     """
     if not base.exists():
-        with files.storage_errors(f"create {base}"):
+        with files.storage_errors(f"create {base}", REMEDY):
             files.make_directory(base, 0o755)
     real = Path(os.path.realpath(base))
     for directory in (real, *real.parents):

@@ -519,6 +519,13 @@ def test_unsafe_places_are_refused(image: Image) -> None:
         mounts.mount(inside)
 
 
+def test_a_base_that_cannot_be_made_names_its_setting(image: Image) -> None:
+    below = Image(image.path, ADDRESS, image.path / "base" / image.prefix.name)
+    with pytest.raises(StorageError) as caught:
+        mounts.mount(below)
+    assert "`mount_base_directory`" in caught.value.hint
+
+
 def test_missing_base_is_made(image: Image) -> None:
     deeper = Image(image.path, ADDRESS, image.prefix.parent / "a/b" / image.prefix.name)
     mounts.mount(deeper)
