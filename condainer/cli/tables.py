@@ -191,7 +191,7 @@ def changes(difference: Difference) -> Iterator[str]:
         yield from aligned(rows)
 
 
-# How many images that cannot go are named.
+# How many images that cannot go are named, and places that are changed in one way.
 LARGEST = 20
 # Why an image stays, for people.
 STAYS = {
@@ -257,8 +257,7 @@ def _kept(image: Image) -> str:
 
 def sharing(done: Shared) -> Iterator[str]:
     """Yield what `cnd share` says of its work."""
-    for note in done.repaired:
-        yield f"Repaired {printable(str(note.path))}: {note.what}"
+    yield from (f"Repaired {line}" for line in _changed(done))
     for note in done.refused:
         yield f"Warning: {printable(str(note.path))}: {note.what}"
     for path in done.closed:
@@ -268,4 +267,15 @@ def sharing(done: Shared) -> Iterator[str]:
 
 def sharing_plan(done: Shared) -> list[str]:
     """Return what `cnd share --dryrun` would do."""
-    return [f"set right {printable(str(note.path))}: {note.what}" for note in done.repaired]
+    return [f"set right {line}" for line in _changed(done)]
+
+
+def _changed(done: Shared) -> Iterator[str]:
+    """Yield each place that is changed; of many that are changed in one way, how many there are."""
+    places: dict[str, list[str]] = {}
+    for note in done.repaired:
+        places.setdefault(note.what, []).append(printable(str(note.path)))
+    for what, paths in places.items():
+        if len(paths) > LARGEST:
+            paths = [f"{paths[0]} and {len(paths) - 1} other places in {done.root}"]
+        yield from (f"{path}: {what}" for path in paths)

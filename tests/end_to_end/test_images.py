@@ -7,6 +7,7 @@ import grp
 import json
 import os
 import pwd
+import re
 import shlex
 import shutil
 import stat
@@ -118,6 +119,11 @@ def test_a_private_cache_is_not_opened_by_a_repair(project: Project) -> None:
     assert project.json("share", str(root), "--private")["mode"] == "3770"
     (root / "tmp").chmod(0o777)
     assert project.json("share", str(root))["mode"] == "3770"
+    # One line for all of them, not for each.
+    said = project.cnd("share", str(root), "--open").stderr
+    assert said.count("Repaired") == 1
+    assert re.search(rf"Repaired {root} and \d+ other places in {root}: mode 3770 to 3775", said)
+    assert len(project.json("share", str(root), "--private")["repaired"]) > 256
     assert {mode(root / name) for name in ("", "images", "tmp", "locks")} == {0o3770}
     project.cnd("share", str(root), "--open")
     assert {mode(root / name) for name in ("", "images", "tmp", "locks")} == {0o3775}
