@@ -104,7 +104,8 @@ def interactive_shell(
     fix = _restoring(env, environ)
     if kind == "bash":
         # A file without a name is gone when the shell has read it.
-        descriptor = os.memfd_create("condainer-rc", 0)
+        descriptor = command_environment.unnamed_file()
+        os.set_inheritable(descriptor, True)
         close = f"exec {descriptor}<&-\n"
         text = f"{close}[ ! -r ~/.bashrc ] || . ~/.bashrc\n{fix}"
         os.write(descriptor, text.encode(errors="surrogateescape"))

@@ -16,6 +16,7 @@ from pathlib import Path
 from condainer.cache import entries, publish
 from condainer.cache.entries import Entry
 from condainer.settings.config import Settings
+from condainer.startup import command_environment
 from condainer.system import environments, ownership, process
 from condainer.system.errors import CondainerError, ConfigError, StorageError, ToolError
 from condainer.system.files import (
@@ -290,7 +291,7 @@ def _verify(arguments: Sequence[str], text: bytes, held: int) -> str:
 @contextlib.contextmanager
 def _memory(content: bytes) -> Iterator[int]:
     """Give a text to a command as a descriptor, without a file that others could change."""
-    descriptor = os.memfd_create("condainer", os.MFD_CLOEXEC)
+    descriptor = command_environment.unnamed_file()
     try:
         with open(descriptor, "wb", closefd=False) as stream:
             stream.write(content)

@@ -28,10 +28,9 @@ from condainer.system.errors import CondainerError
 # The pauses between attempts to unmount what is in use without a lock, in seconds.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
-# The pause between looks at a process, on kernels without pidfd, in seconds.
+# The pause between looks for what the kernel does not tell of, in seconds: the end of a process,
+# without pidfd, and the daemon of a mount, if it is not found.
 PAUSE = 0.2
-# The pause between looks at a mount whose daemon is not found, in seconds.
-UNSEEN = 0.2
 # The pause between looks whether others still use the mount point of an ended mount, in seconds.
 VISIT = 1.0
 
@@ -301,17 +300,18 @@ def _until_gone(prefix: Path, patience: float) -> bool:
     """
     handles = []
     for pid in _daemons(prefix):
-        with contextlib.suppress(ProcessLookupError):
-            try:
-                handles.append(os.pidfd_open(pid))
-            except OSError as error:
-                if isinstance(error, ProcessLookupError):
-                    raise
-                _ask_until_gone(pid)
-                return True
+        try:
+            handles.append(os.pidfd_open(pid))
+        except ProcessLookupError:
+            continue
+        except (AttributeError, OSError):
+            # Before Linux 5.3, or in an interpreter that was built for an older system.
+            while os.path.exists(f"/proc/{pid}"):
+                time.sleep(PAUSE)
+            return True
     if not handles:
         served = _is_served(prefix)
-        mount_table.wait_for_change(min(patience, UNSEEN) if served else patience)
+        mount_table.wait_for_change(min(patience, PAUSE) if served else patience)
         return served
     try:
         poll = select.poll()
@@ -328,12 +328,6 @@ def _is_served(prefix: Path) -> bool:
     """Tell whether a daemon, and not the kernel, serves what is mounted."""
     top = mount_table.mounted_at(prefix)
     return top is not None and top.kind.startswith("fuse")
-
-
-def _ask_until_gone(pid: int) -> None:
-    # Before Linux 5.3.
-    while os.path.exists(f"/proc/{pid}"):
-        time.sleep(PAUSE)
 
 
 def _daemons(prefix: Path) -> list[int]:

@@ -186,7 +186,7 @@ def after_scripts(
     if not scripts:
         return environ
     # Files instead of pipes: we must not wait for a background process that a script leaves.
-    said, result = os.memfd_create("said"), os.memfd_create("environment")
+    said, result = unnamed_file(), unnamed_file()
     try:
         env = "/usr/bin/env" if os.path.exists("/usr/bin/env") else "env"
         text = SOURCE_SCRIPTS.format(said=said, result=result, env=env)
@@ -283,6 +283,18 @@ def _spawned(argv: list[str], env: dict[str, str], closed: "Sequence[int]") -> i
     except NotImplementedError:
         # The interpreter was built for an older C library.
         return os.posix_spawn(argv[0], argv, env, file_actions=null, setpgroup=0, setsigdef=signals)
+
+
+def unnamed_file() -> int:
+    """Return the descriptor of a new file that no other process can open by a name."""
+    try:
+        return os.memfd_create("condainer")
+    except AttributeError:
+        # The interpreter was built for an older C library.
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())
 
 
 def _read(descriptor: int) -> bytes:

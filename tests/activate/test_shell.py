@@ -153,6 +153,21 @@ def test_settings_of_the_callers_shell_reach_the_command_only(
     assert said == []
 
 
+def test_an_interpreter_of_an_older_c_library(
+    prefix: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    write_script(prefix, "activate", "a.sh", "export A=1; echo said\n")
+    given = {**environ_of(tmp_path), "SHELL": needs_program("bash")}
+    said: list[str] = []
+    env = shell.environment(prefix, {}, given, name="n", address=ADDRESS, on_output=said.append)
+    assert (env["A"], said) == ("1", ["said"])
+    argv, more = shell.interactive_shell(env, given)
+    shown = session(argv, {**env, **more}, tmp_path, 'echo "[$A]"\nexit\n')
+    assert "(n) " in shown
+    assert "[1]" in shown
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -553,6 +553,15 @@ def test_what_others_leave_among_the_signatures(
     assert signatures[4].problem == f"it cannot be read: larger than {signing.LIMIT} bytes"
 
 
+def test_signatures_in_an_interpreter_of_an_older_c_library(
+    signed: tuple[Entry, Settings], keys: tuple[Key, Key], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "memfd_create")
+    entry, settings = signed
+    put(entry, keys[0], 1)
+    assert trust.demand(entry, settings) == entry.manifest.sha256
+
+
 def test_a_signature_is_written_where_no_link_leads(
     signed: tuple[Entry, Settings], keys: tuple[Key, Key], tmp_path: Path
 ) -> None:

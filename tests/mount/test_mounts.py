@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -776,6 +777,22 @@ def test_a_keeper_lives_on_where_it_cannot_start_a_process(
         assert not looking._unmounted()
     assert unmount.unmount(image)
     until(lambda: is_gone(image))
+
+
+def test_a_keeper_waits_for_the_end_of_a_daemon_also_without_pidfd(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end() -> None:
+        daemon.kill()
+        daemon.wait()
+
+    monkeypatch.delattr(os, "pidfd_open")
+    with subprocess.Popen(["sleep", "60"]) as daemon:
+        monkeypatch.setattr(keeper, "_daemons", lambda prefix: [daemon.pid])
+        killer = threading.Timer(0.3, end)
+        killer.start()
+        assert keeper._until_gone(image.prefix, 1.0)
+        killer.join()
 
 
 def test_a_shell_that_ends_while_a_keeper_looks_for_it_is_looked_for_again_soon(
