@@ -12,6 +12,7 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from string import Template
 
 # How long a daemon may take to answer before `cnd` asks it with more patience, in seconds.
 PATIENCE = 1
@@ -160,23 +161,10 @@ __condainer_user=$(id -u)
 NONE = "none"
 
 
-class Script(str):
+class Script(Template):
     """A template whose placeholders, `@name`, look unlike anything in a shell script."""
 
-    __slots__ = ()
-
-    def substitute(self, **values: str) -> str:
-        """Return the text with values in the place of all names; raises KeyError for others."""
-        first, *rest = self.split("@")
-        pieces = [first]
-        for part in rest:
-            size = next((n for n, sign in enumerate(part) if not _is_of_name(sign)), len(part))
-            pieces += (values[part[:size]], part[size:])
-        return "".join(pieces)
-
-
-def _is_of_name(sign: str) -> bool:
-    return sign == "_" or (sign.isascii() and sign.isalnum())
+    delimiter = "@"
 
 
 def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str, image: Path) -> str:
