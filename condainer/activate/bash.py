@@ -152,8 +152,8 @@ unset __condainer_file __condainer_flags
 # What is exported besides the variables of an environment; also by `cnd shell`.
 MARKS = "CONDAINER_ADDRESS:CONDAINER_PREFIX:CONDA_PREFIX:CONDA_DEFAULT_ENV:CONDA_SHLVL:"
 
-# Undoes an activation by any shell.
-UNDO = """\
+# Tells what is in PATH beside what an activation has put there.
+OTHER_PATH = """\
 __condainer_rest=${PATH-}:
 __condainer_path=
 while [ -n "$__condainer_rest" ]; do
@@ -163,7 +163,13 @@ while [ -n "$__condainer_rest" ]; do
     esac
     __condainer_rest=${__condainer_rest#*:}
 done
-export PATH="${__condainer_path#:}"
+__condainer_path=${__condainer_path#:}
+"""
+
+# Undoes an activation by any shell.
+UNDO = """\
+@other_path
+export PATH="$__condainer_path"
 while [ -n "$__CONDAINER_NAMES" ]; do
     __condainer_name=${__CONDAINER_NAMES%%:*}
     __CONDAINER_NAMES=${__CONDAINER_NAMES#*:}
@@ -355,7 +361,7 @@ def deactivation_script(project: Path) -> str:
 def _functions() -> str:
     """Return the text that defines how an activation is taken back."""
     return Script(FUNCTIONS).substitute(
-        undo=UNDO,
+        undo=Script(UNDO).substitute(other_path=OTHER_PATH),
         process=PROCESS,
         run_scripts=Script(RUN_SCRIPTS).substitute(kind="deactivate", order="-r"),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from condainer.activate import default_variables
-from condainer.activate.bash import MARKS, Activation
+from condainer.activate.bash import MARKS, OTHER_PATH, Activation
 from condainer.activate.default_variables import Default
 from condainer.activate.quick_script import NONE, Script, for_others
 
@@ -55,25 +55,12 @@ else
             unset __condainer_name __condainer_saved
         endif
         set __condainer_claim = $__condainer_lines[1]:q
-        shift __condainer_lines
+        set __condainer_cache = $__condainer_lines[2]:q
+        set __condainer_config = $__condainer_lines[3]:q
         set __condainer_behind = ":$__condainer_claim:h"/@stand_ins
         if ( "$__condainer_claim" == '@none' ) then
             set __condainer_claim = ''
             set __condainer_behind = ''
-        endif
-        set __condainer_cache = ''
-        set __condainer_config = ''
-        if ( $?HOME ) then
-            if ( "$HOME" != '' ) then
-                set __condainer_cache = "$HOME/.cache"
-                set __condainer_config = "$HOME/.config"
-            endif
-        endif
-        if ( $?XDG_CACHE_HOME ) then
-            if ( "$XDG_CACHE_HOME" =~ /* ) set __condainer_cache = "$XDG_CACHE_HOME"
-        endif
-        if ( $?XDG_CONFIG_HOME ) then
-            if ( "$XDG_CONFIG_HOME" =~ /* ) set __condainer_config = "$XDG_CONFIG_HOME"
         endif
         setenv __CONDAINER_NAMES '@names'
 @settings
@@ -174,26 +161,13 @@ done
 :
 """
 
-PATH_WITHOUT_PREFIX = """\
-rest="$PATH:"
-path=
-while [ -n "$rest" ]; do
-    case "${rest%%:*}" in
-        "$CONDAINER_PREFIX/bin" | *.stand-ins) ;;
-        *) path=$path:${rest%%:*} ;;
-    esac
-    rest=${rest#*:}
-done
-printf '%s\\n' "${path#:}"
-"""
-
 
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.csh`."""
     lines = [line for name in of.names for line in _saving(name)]
     lines += [line for default in of.defaults for line in _setting_default(default, of.address)]
     lines += [
-        "foreach __condainer_line ( $__condainer_lines:q )",
+        "foreach __condainer_line ( $__condainer_lines[4-]:q )",
         "    eval $__condainer_line:q",
         "end",
     ]
@@ -221,7 +195,8 @@ def activation_script(of: Activation) -> str:
 
 
 def _undo() -> str:
-    return Script(UNDO).substitute(path=quoted(PATH_WITHOUT_PREFIX))
+    shown = f"{OTHER_PATH}printf '%s\\n' \"$__condainer_path\""
+    return Script(UNDO).substitute(path=quoted(shown))
 
 
 def _saving(name: str) -> list[str]:
@@ -239,7 +214,7 @@ def _setting_default(default: Default, address: str) -> list[str]:
     """Return the lines that set a variable if it is unset."""
     conditions, value = [f"! $?{default.variable}"], quoted(default.value)
     if not default.value:
-        conditions.append("\"$__condainer_cache\" != ''")
+        conditions.append(f'"$__condainer_cache" != {NONE}')
         conditions += [f'! -e "$__condainer_config/{path}"' for path in default.unless]
         value = f'"$__condainer_cache/{default_variables.DIRECTORY}/{address}/{default.below}"'
     return [

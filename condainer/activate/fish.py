@@ -53,18 +53,8 @@ else
             end
         end
         set -g __CONDAINER_CLAIM $claim
-        set -l cache
-        if string match -q -- '/*' "$XDG_CACHE_HOME"
-            set cache "$XDG_CACHE_HOME"
-        else if test -n "$HOME"
-            set cache "$HOME/.cache"
-        end
-        set -l config
-        if string match -q -- '/*' "$XDG_CONFIG_HOME"
-            set config "$XDG_CONFIG_HOME"
-        else if test -n "$HOME"
-            set config "$HOME/.config"
-        end
+        set -l cache $told[2]
+        set -l config $told[3]
         for name in @names
             set -eg __CONDAINER_SAVED_$name
             set -q $name; and set -gx __CONDAINER_SAVED_$name $$name
@@ -163,7 +153,7 @@ DEACTIVATE = """\
 def activation_script(of: Activation) -> str:
     """Return the text of a project's `activate.fish`."""
     lines = [_setting_default(default, of.address) for default in of.defaults]
-    lines.append("printf '%s\\n' $told[2..-1] | source")
+    lines.append("printf '%s\\n' $told[4..-1] | source")
     lines += [f"set -gx {name} {fish_word(value)}" for name, value in of.fixed.items()]
     return Script(ACTIVATE).substitute(
         mount=fish_word(for_others(of.claim("fish"))),
@@ -187,6 +177,6 @@ def _setting_default(default: Default, address: str) -> str:
     if default.value:
         return f"{given}; or set -gx {default.variable} {fish_word(default.value)}"
     theirs = [f'test -e "$config/{path}"' for path in default.unless]
-    unless = "; or ".join([given, 'test -z "$cache"', *theirs])
+    unless = "; or ".join([given, f'test "$cache" = {NONE}', *theirs])
     value = f'"$cache/{default_variables.DIRECTORY}/{address}/{default.below}"'
     return f"{unless}; or set -gx {default.variable} {value}"

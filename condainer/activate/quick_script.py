@@ -148,16 +148,19 @@ if [ -n "$__condainer_problem" ]; then
 fi
 """
 
-# For shells that cannot run the above themselves: prints the claim, given the shell's number, and
-# the lines to evaluate; nothing, unless the image is mounted and at its place.
+# For shells that cannot run the above themselves: prints the claim, given the shell's number, the
+# directories of caches and configurations, and the lines to evaluate; nothing, unless the image is
+# mounted and at its place.
 FOR_OTHERS = """\
 __condainer_shell=$1
 __condainer_user=$(id -u)
 @claim
 [ -n "$__condainer_problem" ] ||
-    printf '%s\\n' "${__condainer_claim:-@none}" "$__condainer_variables"
+    printf '%s\\n' "${__condainer_claim:-@none}" "${__condainer_cache:-@none}" \\
+        "${__condainer_config:-@none}" "$__condainer_variables"
 """
-# In the place of a claim, which what root has mounted for all users does not need.
+# In the place of a claim, which what root has mounted for all users does not need, and of a
+# directory that a user without a home directory does not have.
 NONE = "none"
 
 
