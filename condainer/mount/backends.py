@@ -134,80 +134,61 @@ def _is_free(prefix: Path) -> bool:
 
 
 @dataclass(frozen=True)
-class Fuse:
-    """squashfuse, whose daemon serves the files and runs in `environment`."""
+class Backend:
+    """A program that makes a file system appear from an image file.
 
-    program: str
+    `command` are its words before the image and the mount point. `obstacle` is why this process can
+    mount by it only in a namespace, empty if its mounts are seen outside.
+    """
+
+    name: str
+    command: tuple[str, ...]
     environment: dict[str, str]
-    setuid_helper: bool
-
-    @property
-    def name(self) -> str:
-        return Path(self.program).name
-
-    @property
-    def obstacle(self) -> str:
-        """Why this process can mount only in a namespace; empty if its mounts are seen outside."""
-        if os.geteuid() == 0:
-            return ""
-        if not self.setuid_helper:
-            return "there is no set-user-ID fusermount3 to mount where others look"
-        if tool_paths.privileges_frozen():
-            return "set-user-ID programs as fusermount3 gain nothing here (no_new_privs)"
-        if not tool_paths.has_account():
-            return f"fusermount3 refuses the number {os.geteuid()}, which has no account here"
-        return ""
+    obstacle: str = ""
 
     def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
         """Mount an image file at an existing directory; raises MountError.
 
-        Parameters: `held` are descriptors that the daemon keeps open as long as it serves.
+        Parameters: `held` are descriptors that a daemon keeps open as long as it serves.
         """
-        options = OPTIONS if self.name.endswith("_ll") else f"{OPTIONS},{KEPT}"
-        _mount([self.program, "-o", options], self.environment, image, prefix, held)
+        _check_file(image)
+        try:
+            argv = [*self.command, str(image), str(prefix)]
+            process.run(argv, env=self.environment, cwd=Path("/"), pass_fds=held)
+        except process.CommandFailed as error:
+            said = error.stderr.strip()
+            refused = "fusermount" in said
+            kind = Refused if refused else MountError
+            hint = _refused_hint(said) if refused else _failed_hint(said, image)
+            raise kind(f"{image} cannot be mounted at {prefix}: {said}", hint) from error
 
 
-@dataclass(frozen=True)
-class Kernel:
-    """The kernel's squashfs on a loop device, for root."""
-
-    environment: dict[str, str]
-    name: str = KERNEL
-
-    def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
-        """Mount an image file at an existing directory; raises MountError."""
-        # The kernel has no descriptors.
-        program = process.find_tool("mount") or "mount"
-        command = [program, "-t", KERNEL, "-o", f"{OPTIONS},loop"]
-        _mount(command, self.environment, image, prefix)
+def kernel(directory: Path | None) -> Backend:
+    """Return the kernel's squashfs on a loop device, for root."""
+    program = tool_paths.find("mount") or "mount"
+    command = (program, "-t", KERNEL, "-o", f"{OPTIONS},loop")
+    return Backend(KERNEL, command, tool_paths.environment(directory))
 
 
-# A way to make a file system appear from an image file.
-Backend = Fuse | Kernel
+def find_fuse(directory: Path | None) -> Backend:
+    """Return squashfuse, whose daemon serves the files, from `directory` or PATH.
 
-
-def find_fuse(directory: Path | None) -> Fuse:
-    """Return the programs for mounting, from `directory` or PATH.
-
-    Raises ToolError when squashfuse or a usable /dev/fuse is missing.
+    Raises ToolError when it or a usable /dev/fuse is missing.
     """
-    squashfuse = process.find_tool("squashfuse_ll", directory) or process.find_tool(
+    program = tool_paths.find("squashfuse_ll", directory) or tool_paths.find(
         "squashfuse", directory
     )
-    if squashfuse is None:
+    if program is None:
         raise ToolError(
             "squashfuse is needed to mount images, and is not installed",
             "Install the package squashfuse (Debian, Ubuntu, Fedora; on RHEL from EPEL), or run "
             "`cnd prereq --install`, without root; or set CONDAINER_TOOLS to where it is.",
         )
     _check_device()
-    setuid = tool_paths.is_setuid(tool_paths.fusermount(str(directory or "")))
-    return Fuse(squashfuse, tool_environment(directory), setuid)
-
-
-def tool_environment(directory: Path | None) -> dict[str, str]:
-    """Return the environment of a daemon; see tool_paths.environment()."""
-    return tool_paths.environment(str(directory or ""))
+    name = Path(program).name
+    options = OPTIONS if name.endswith("_ll") else f"{OPTIONS},{KEPT}"
+    environment = tool_paths.environment(directory)
+    return Backend(name, (program, "-o", options), environment, tool_paths.obstacle(directory))
 
 
 def _check_device() -> None:
@@ -225,26 +206,6 @@ def _check_device() -> None:
             "Ask the administrator for `chmod 0666 /dev/fuse`, which is its usual mode; "
             "a container needs `--device /dev/fuse`.",
         ) from None
-
-
-def _mount(
-    command: list[str],
-    environment: dict[str, str],
-    image: Path,
-    prefix: Path,
-    held: Sequence[int] = (),
-) -> None:
-    """Run a command that mounts; raises MountError that names the image and the remedy."""
-    _check_file(image)
-    try:
-        argv = [*command, str(image), str(prefix)]
-        process.run(argv, env=environment, cwd=Path("/"), pass_fds=held)
-    except process.CommandFailed as error:
-        said = error.stderr.strip()
-        refused = "fusermount" in said
-        kind = Refused if refused else MountError
-        hint = _refused_hint(said) if refused else _failed_hint(said, image)
-        raise kind(f"{image} cannot be mounted at {prefix}: {said}", hint) from error
 
 
 def _refused_hint(said: str) -> str:
@@ -318,12 +279,12 @@ def stop(prefix: Path, tool_directory: Path | None, lazy: bool = False) -> None:
             raise Busy(f"{prefix} is in use") from error
         if error.errno != errno.EPERM:
             raise MountError(f"{prefix} cannot be unmounted: {error.strerror}") from error
-    helper = tool_paths.fusermount(str(tool_directory or ""))
+    helper = tool_paths.fusermount(tool_directory)
     if helper is None:
         raise ToolError("fusermount3 is not installed", "Install the package fuse3.")
     flags = ["-u", "-z"] if lazy else ["-u"]
     try:
-        process.run([helper, *flags, str(prefix)], env=tool_environment(tool_directory))
+        process.run([helper, *flags, str(prefix)], env=tool_paths.environment(tool_directory))
     except process.CommandFailed as error:
         if "busy" in error.stderr:
             raise Busy(f"{prefix} is in use") from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.mount import backends, unpack
-from condainer.mount.backends import Backend, Fuse, Kernel, State
+from condainer.mount.backends import Backend, State
 from condainer.startup import attach, tool_paths
 from condainer.system import namespace
 from condainer.system.errors import CondainerError, MountError, ToolError
@@ -47,7 +47,7 @@ def choose(wish: str, image: Path, state: State, tool_directory: Path | None) ->
     if wish == KERNEL:
         return _by_kernel(taken, tool_directory)
     quick = tool_paths.kernel_is_safe(str(image)) and wish != DIRECT
-    fast = (Kernel(backends.tool_environment(tool_directory)),) if quick else ()
+    fast = (backends.kernel(tool_directory),) if quick else ()
     try:
         fuse = backends.find_fuse(tool_directory)
     except ToolError as error:
@@ -126,13 +126,12 @@ def _by_kernel(taken: bool, tool_directory: Path | None) -> Way:
             "Only root can mount with the kernel's squashfs",
             "Use `mount: auto`, or ask the administrator for `cnd mount --all-users`.",
         )
-    kernel = Kernel(backends.tool_environment(tool_directory))
-    return Way((kernel,), taken, "`mount: kernel` says so")
+    return Way((backends.kernel(tool_directory),), taken, "`mount: kernel` says so")
 
 
-def _demand_direct(fuse: Fuse) -> Fuse:
+def _demand_direct(fuse: Backend) -> Backend:
     if fuse.obstacle:
-        remedy = "" if fuse.setuid_helper else "Ask for the package fuse3. "
+        remedy = "Ask for the package fuse3. " if fuse.obstacle == tool_paths.NO_HELPER else ""
         raise MountError(
             f"An image cannot be mounted for all your processes: {fuse.obstacle}",
             f"{remedy}Use `mount: auto` with `cnd shell` and `cnd exec`, which mount privately.",

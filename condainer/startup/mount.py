@@ -65,18 +65,12 @@ def _command(stamped: dict[str, str]) -> list[str] | None:
     if wish == attach.KERNEL or (wish == attach.AUTO and tool_paths.kernel_is_safe(image)):
         program = tool_paths.find("mount", tools) if os.geteuid() == 0 else None
         options = ["-t", tool_paths.KERNEL, "-o", f"{tool_paths.OPTIONS},loop"]
+    elif tool_paths.obstacle(tools):
+        return None
     else:
-        program = tool_paths.find("squashfuse_ll", tools) if _can_mount(tools) else None
+        program = tool_paths.find("squashfuse_ll", tools)
         options = ["-o", tool_paths.OPTIONS]
     return [program, *options, image] if program else None
-
-
-def _can_mount(tools: str) -> bool:
-    """Tell whether squashfuse can mount here, which an ordinary user needs fusermount for."""
-    if os.geteuid() == 0:
-        return True
-    setuid = tool_paths.is_setuid(tool_paths.fusermount(tools))
-    return setuid and not tool_paths.privileges_frozen() and tool_paths.has_account()
 
 
 def _locked(path: str, kind: int) -> int:

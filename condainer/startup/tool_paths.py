@@ -11,11 +11,13 @@ OPTIONS = "ro,nosuid,nodev"
 KERNEL = "squashfs"
 # What a keeper needs beside PATH.
 KEPT = ("HOME", "XDG_DATA_HOME", "LD_LIBRARY_PATH")
+# What an ordinary user may lack.
+NO_HELPER = "there is no set-user-ID fusermount3 to mount where others look"
 # The beginning of the scripts of `cnd wrap`.
 WRAPPER = b"#!/bin/bash -p\n# Made by `cnd wrap`"
 
 
-def find(name: str, directory: str = "") -> str | None:
+def find(name: str, directory: "str | os.PathLike[str] | None" = None) -> str | None:
     """Return the path of an executable, or None.
 
     It is looked for in `directory`, among the tools of `cnd prereq --install`, and in PATH. The
@@ -24,7 +26,7 @@ def find(name: str, directory: str = "") -> str | None:
     own = os.path.normpath(f"{root()}/current/programs")
     directories = os.environ.get("PATH", os.defpath).split(os.pathsep)
     for place in (directory, own, *directories):
-        path = os.path.join(place, name)
+        path = os.path.join(place or "", name)
         if not place or not os.path.isfile(path) or not os.access(path, os.X_OK):
             continue
         # Others could have put theirs into a directory that they can write.
@@ -33,7 +35,7 @@ def find(name: str, directory: str = "") -> str | None:
     return None
 
 
-def fusermount(directory: str = "") -> str | None:
+def fusermount(directory: "str | os.PathLike[str] | None" = None) -> str | None:
     """Return the program with which ordinary users mount and unmount, or None; see find()."""
     return find("fusermount3", directory) or find("fusermount", directory)
 
@@ -67,7 +69,7 @@ def _is_ours(path: str) -> bool:
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
 
 
-def environment(directory: str = "") -> dict[str, str]:
+def environment(directory: "str | os.PathLike[str] | None" = None) -> dict[str, str]:
     """Return a small environment for a daemon, without what a job or a module has set.
 
     The libraries that modules name in LD_LIBRARY_PATH are not those of the system's tools.
@@ -113,18 +115,22 @@ def kernel_is_safe(image: str) -> bool:
     return status.st_uid == 0 and status.st_mode & 0o026 == 0o004
 
 
-def privileges_frozen() -> bool:
-    """Tell whether set-user-ID programs gain nothing here, as in some containers."""
+def obstacle(directory: "str | os.PathLike[str] | None" = None) -> str:
+    """Return why squashfuse can mount only in a namespace; empty if its mounts are seen outside.
+
+    Raises OSError.
+    """
+    if os.geteuid() == 0:
+        return ""
+    if not is_setuid(fusermount(directory)):
+        return NO_HELPER
     with open("/proc/self/status", "rb", buffering=0) as stream:
-        return b"NoNewPrivs:\t1" in stream.readall()
-
-
-def has_account() -> bool:
-    """Tell whether our number has a name, without which fusermount3 refuses to mount."""
+        if b"NoNewPrivs:\t1" in stream.readall():
+            return "set-user-ID programs as fusermount3 gain nothing here (no_new_privs)"
     import pwd
 
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:
-        return False
-    return True
+        return f"fusermount3 refuses the number {os.geteuid()}, which has no account here"
+    return ""

@@ -25,6 +25,8 @@ STDERR_LIMIT = 64_000
 # The seconds in which a command may end by itself when it is told to.
 GRACE = 1.0
 
+find_tool = tool_paths.find
+
 
 class CommandFailed(CondainerError):
     """A subprocess ended with a status other than zero."""
@@ -247,8 +249,3 @@ def _drain(pipe: IO[str], lines: deque[str]) -> None:
     # The pipe is closed when the command is given up.
     with contextlib.suppress(ValueError):
         lines.extend(pipe)
-
-
-def find_tool(name: str, directory: Path | None = None) -> str | None:
-    """Return the path of an executable, or None; see tool_paths.find()."""
-    return tool_paths.find(name, str(directory or ""))

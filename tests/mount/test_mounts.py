@@ -838,13 +838,16 @@ def test_those_who_begin_at_once_agree_on_the_lock_files(
 
 @pytest.mark.parametrize("name", ["squashfuse", "squashfuse_ll"])
 def test_what_the_kernel_knows_of_an_image_it_does_not_ask_again(
-    image: Image, tmp_path: Path, name: str
+    image: Image, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Longer than libfuse keeps it otherwise; a daemon that is stopped answers nothing."""
     for program in (name, "fusermount3"):
         (tmp_path / program).symlink_to(needs_program(program))
-    fuse = backends.find_fuse(tmp_path)
-    fuse = replace(fuse, program=str(tmp_path / name))
+    with monkeypatch.context() as patch:
+        # It would have the better one.
+        patch.setenv("PATH", str(tmp_path))
+        fuse = backends.find_fuse(None)
+    assert fuse.name == name
     image.prefix.mkdir(0o700)
     fuse.start(image.path, image.prefix)
     (daemon,) = daemons(image)
