@@ -16,7 +16,7 @@ from typing import BinaryIO
 from condainer.cache import entries
 from condainer.cache.entries import Entry
 from condainer.cache.papers import Papers, differences, read_papers
-from condainer.cache.squashfs import Hasher
+from condainer.cache.squashfs import Hasher, hashed
 from condainer.system.errors import IntegrityError
 from condainer.system.files import open_regular
 from condainer.system.reporter import Reporter
@@ -48,16 +48,14 @@ def write(entry: Entry, target: BinaryIO, reporter: Reporter) -> Papers:
     """
     manifest_text, lock_text = entries.read_papers(entry.directory)
     papers = read_papers(manifest_text, lock_text, str(entry.directory))
-    hasher = Hasher(reporter)
-    with open_regular(entry.image, follow=False) as source:
-        size = hasher.read(source, os.fstat(source.fileno()).st_size, target)
-    if problems := differences(papers.manifest, hasher, size):
+    hasher = hashed(entry.image, reporter, follow=False, target=target)
+    if problems := differences(papers.manifest, hasher):
         raise IntegrityError(
             f"{entry.directory} is damaged: {'; '.join(problems)}",
             f"`cnd verify {entry.address}` moves it away; `cnd build` builds it again.",
         )
     hasher.sha256.update(manifest_text + lock_text)
-    lengths = f"{size:020} {len(manifest_text):010} {len(lock_text):010}"
+    lengths = f"{hasher.size:020} {len(manifest_text):010} {len(lock_text):010}"
     line = f"{MAGIC} {lengths} {hasher.sha256.hexdigest()}\n"
     target.write(manifest_text + lock_text + line.encode())
     return papers
@@ -98,8 +96,8 @@ def check(
     """Read the image part, copy it to `target`, and return what is wrong with its bytes."""
     stream.seek(0)
     hasher = Hasher(reporter)
-    size = hasher.read(stream, bundle.size, target)
-    problems = differences(bundle.papers.manifest, hasher, size)
+    hasher.read(stream, bundle.size, target)
+    problems = differences(bundle.papers.manifest, hasher)
     hasher.sha256.update(bundle.papers_text)
     if not problems and hasher.sha256.hexdigest() != bundle.sha256:
         problems.append("manifest or lock are not what was exported: their sha256 differs")

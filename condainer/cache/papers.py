@@ -81,10 +81,10 @@ def disagreements(papers: Papers) -> list[str]:
     ]
 
 
-def differences(manifest: Manifest, hasher: Hasher, size: int) -> list[str]:
+def differences(manifest: Manifest, hasher: Hasher) -> list[str]:
     """Return where the bytes of an image are not what the manifest says."""
-    if size != manifest.size:
-        return [f"the image has {size} bytes, but the manifest says {manifest.size}"]
+    if hasher.size != manifest.size:
+        return [f"the image has {hasher.size} bytes, but the manifest says {manifest.size}"]
     pairs = (
         ("sha256", manifest.sha256, hasher.sha256.hexdigest()),
         ("XXH3", manifest.xxh3, hasher.xxh3.hexdigest()),

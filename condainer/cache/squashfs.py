@@ -162,35 +162,45 @@ def _is_full(directory: Path) -> bool:
 
 def digests(path: Path) -> tuple[str, str]:
     """Return sha256 and XXH3-128 of a file, read once."""
-    hasher = Hasher()
-    with open_regular(path) as stream:
-        hasher.read(stream, os.fstat(stream.fileno()).st_size)
+    hasher = hashed(path)
     return hasher.sha256.hexdigest(), hasher.xxh3.hexdigest()
 
 
+def hashed(
+    path: Path,
+    reporter: Reporter | None = None,
+    follow: bool = True,
+    target: BinaryIO | None = None,
+) -> Hasher:
+    """Return the digests of a whole file, which is copied to `target`; `follow` as for opening."""
+    hasher = Hasher(reporter)
+    with open_regular(path, follow) as stream:
+        hasher.read(stream, os.fstat(stream.fileno()).st_size, target)
+    return hasher
+
+
 class Hasher:
-    """Takes both digests of what it reads, in one go."""
+    """Takes both digests, and the size, of what it reads, in one go."""
 
     def __init__(self, reporter: Reporter | None = None) -> None:
         self.sha256 = hashlib.sha256()
         self.xxh3 = xxhash.xxh3_128()
+        self.size = 0
         self.reporter = reporter or Silent()
 
-    def read(self, source: BinaryIO, size: int, target: BinaryIO | None = None) -> int:
-        """Read `size` bytes, or to the end of the file, and copy them to `target`; return how many.
+    def read(self, source: BinaryIO, size: int, target: BinaryIO | None = None) -> None:
+        """Read `size` bytes, or to the end of the file, and copy them to `target`.
 
         The reporter is told the percentage.
         """
-        done = 0
         buffer = memoryview(bytearray(BLOCK))
-        while count := source.readinto(buffer[: min(BLOCK, size - done)]):  # type: ignore[attr-defined]
+        while count := source.readinto(buffer[: min(BLOCK, size - self.size)]):  # type: ignore[attr-defined]
             self.sha256.update(buffer[:count])
             self.xxh3.update(buffer[:count])
             if target is not None:
                 target.write(buffer[:count])
-            done += count
-            self.reporter.progress(100 * done // size, 100)
-        return done
+            self.size += count
+            self.reporter.progress(100 * self.size // size, 100)
 
 
 def tree_digest(directory: Path, known: Mapping[str, str] = NONE_KNOWN) -> str:

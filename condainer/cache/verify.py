@@ -21,7 +21,7 @@ from condainer.cache.papers import (
     recipe_problems,
 )
 from condainer.cache.signing import Signature
-from condainer.cache.squashfs import Hasher, read_recipe
+from condainer.cache.squashfs import hashed, read_recipe
 from condainer.settings.config import Settings
 from condainer.system.errors import (
     CondainerError,
@@ -90,11 +90,6 @@ class Verdict:
         }
 
 
-def is_entry(directory: Path) -> bool:
-    """Tell by its name whether a directory is that of an entry."""
-    return bool(cache.ENTRY.fullmatch(directory.name))
-
-
 def verify_entry(directory: Path, settings: Settings, reporter: Reporter) -> Verdict:
     """Check an entry: bytes against manifest, manifest against lock, lock against address.
 
@@ -144,11 +139,9 @@ def _check_signatures(verdict: Verdict, papers: Papers, settings: Settings) -> V
 
 def _check_bytes(verdict: Verdict, papers: Papers, reporter: Reporter) -> Verdict:
     start = time.monotonic()
-    hasher = Hasher(reporter)
-    with open_regular(verdict.path / cache.IMAGE, follow=False) as stream:
-        size = hasher.read(stream, os.fstat(stream.fileno()).st_size)
-    problems = tuple(differences(papers.manifest, hasher, size))
-    return replace(verdict, problems=problems, size=size, seconds=time.monotonic() - start)
+    hasher = hashed(verdict.path / cache.IMAGE, reporter, follow=False)
+    problems, seconds = tuple(differences(papers.manifest, hasher)), time.monotonic() - start
+    return replace(verdict, problems=problems, size=hasher.size, seconds=seconds)
 
 
 def _look_inside(verdict: Verdict, image: Path, papers: Papers, settings: Settings) -> Verdict:
@@ -196,11 +189,9 @@ def _bare_image(path: Path, settings: Settings, reporter: Reporter) -> Verdict:
     recipe = read_recipe(path, settings)
     address = xxhash.xxh3_128_hexdigest(recipe.encode())
     start = time.monotonic()
-    hasher = Hasher(reporter)
-    with open_regular(path) as stream:
-        size = hasher.read(stream, os.fstat(stream.fileno()).st_size)
+    hasher = hashed(path, reporter)
     seconds = time.monotonic() - start
-    problems = one_file.wrong_length(path, size)
+    problems = one_file.wrong_length(path, hasher.size)
     notes = ["there is no manifest beside it: its bytes were compared with those of caches only"]
     for root in cache.roots(settings):
         for place in cache.entry_directories(root, address):
@@ -211,7 +202,7 @@ def _bare_image(path: Path, settings: Settings, reporter: Reporter) -> Verdict:
                 notes.append(f"it has {kind} {entry.directory}")
     if len(notes) == 1:
         notes.append("no cache has an entry of its address")
-    return Verdict(path, address, ("recipe inside",), problems, tuple(notes), size, seconds)
+    return Verdict(path, address, ("recipe inside",), problems, tuple(notes), hasher.size, seconds)
 
 
 def move_away(verdict: Verdict, settings: Settings) -> Verdict:

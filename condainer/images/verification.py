@@ -58,7 +58,7 @@ def run(
 
 
 def _one(path: Path, again: bool, keep: bool, settings: Settings, reporter: Reporter) -> Verdict:
-    if path.is_dir() and verify.is_entry(path):
+    if path.is_dir() and entries.ENTRY.fullmatch(path.name):
         verdict = verify.verify_entry(path, settings, reporter)
     else:
         verdict = verify.verify_file(path, settings, reporter)
