@@ -22,7 +22,7 @@ from condainer.settings.config import Settings
 from condainer.solve.ensure import ensure_lock
 from condainer.solve.lock_state import demanded, lock_state, not_current
 from condainer.system.errors import CondainerError, NotBuiltError, StorageError
-from condainer.system.files import stand_somewhere
+from condainer.system.files import stand_somewhere, user_name
 from condainer.system.reporter import Reporter
 
 TYPE_CHECKING = False
@@ -309,8 +309,6 @@ def _manifest(
 ) -> Manifest:
     import importlib.metadata
 
-    from condainer.cache import publish
-
     versions = {name: importlib.metadata.version(name) for name in ("py-rattler", "uv")}
     levelled = settings.compressor in ("zstd", "gzip", "lzo")
     return Manifest(
@@ -324,7 +322,7 @@ def _manifest(
         tree_sha256=packed.tree_sha256,
         compressor=settings.compressor,
         compression_level=settings.compression_level if levelled else 0,
-        builder=publish.this_user(),
+        builder=user_name(os.getuid()),
         host=os.uname().nodename,
         created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         tools={

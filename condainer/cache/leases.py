@@ -30,6 +30,8 @@ LIVE = 2 * 3600.0
 # How old a file of use may become before a refresh touches it.
 DAY = 86400.0
 
+use = lease_files.use
+
 ADDRESS = re.compile(r"[0-9a-f]{32}")
 USE = re.compile(r"([0-9a-f]{32})\.[0-9]+")
 
@@ -94,11 +96,6 @@ def end(path: Path) -> None:
     use(root, address)
     with suppress(OSError):
         path.unlink()
-
-
-def use(root: Path, address: str) -> None:
-    """Note that this user uses an image now, where the cache has a place for that."""
-    lease_files.use(str(root), address)
 
 
 def live(root: Path, now: float) -> dict[str, list[Lease]]:

@@ -246,11 +246,6 @@ def _other(root: Path, digest: str) -> str:
     return "another process that makes the same image"
 
 
-def this_user() -> str:
-    """Return the name of the user who runs this process."""
-    return user_name(os.getuid())
-
-
 def publish(
     directory: Path, address: Address, manifest_text: bytes, lock_text: str, settings: Settings
 ) -> Entry:

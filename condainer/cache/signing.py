@@ -147,14 +147,9 @@ def add(entry: Entry, text: bytes, key: Path) -> Path:
     StorageError when the cache cannot be written.
     """
     signature = sign(text, key)
-    path = place_of_ours(entry)
+    path = entry.root / publish.SIGNATURES / f"{entry.address}.{os.geteuid()}.sig"
     keep(path, signature)
     return path
-
-
-def place_of_ours(entry: Entry) -> Path:
-    """Return where a signature that this user puts beside an entry is."""
-    return entry.root / publish.SIGNATURES / f"{entry.address}.{os.geteuid()}.sig"
 
 
 def place_of(entry: Entry, signature: bytes) -> Path:

@@ -69,11 +69,6 @@ def locks_at(stem: str) -> Locks:
     return Locks(*(Path(f"{stem}.{field.name}") for field in fields(Locks)))
 
 
-def locks_of(record: Path) -> Locks:
-    """Return the lock files of the private mount whose `namespace` file is given."""
-    return locks_at(str(record).removesuffix(attach.RECORD))
-
-
 def of_our_namespace(prefix: Path) -> Locks | None:
     """Return the lock files of the private mount whose namespace we are in, or None."""
     if not mount_table.has_place(prefix):
@@ -101,7 +96,8 @@ def prefix_of(locks: Locks) -> Path:
 def private_ones(base: Path) -> list[Locks]:
     """Return the lock files of our private mounts below a directory."""
     directory = existing_directory(base)
-    return [locks_of(path) for path in sorted(directory.glob("*.namespace"))] if directory else []
+    records = sorted(directory.glob(f"*{attach.RECORD}")) if directory else []
+    return [locks_at(str(record).removesuffix(attach.RECORD)) for record in records]
 
 
 def forget_earlier_boots(base: Path) -> None:

@@ -242,15 +242,15 @@ def owner(path: Path) -> str:
     return f"{what} of {'another user' if number is None else files.user_name(number)}"
 
 
-def main(record: Path) -> int | str:
+def main(stem: str) -> int | str:
     """Unmount a private mount under its users, and return what this process ends with.
 
-    That is NOTHING if a killed keeper has left nothing but the `namespace` file, the argument; a
-    text tells of an error.
+    That is NOTHING if a killed keeper has left nothing but the `namespace` file; a text tells of an
+    error. Parameters: `stem` is how the paths of its lock files begin.
     """
-    locks = mount_locks.locks_of(record)
+    locks = mount_locks.locks_at(stem)
     if join(locks) is Joined.NOT:
-        record.unlink(missing_ok=True)
+        locks.namespace.unlink(missing_ok=True)
         return NOTHING
     try:
         namespace.unmount(mount_locks.prefix_of(locks), lazy=True)
@@ -260,4 +260,4 @@ def main(record: Path) -> int | str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(sys.argv[1]))

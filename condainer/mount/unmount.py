@@ -210,7 +210,7 @@ def _unmounted_privately(locks: Locks) -> bool:
 
     In a process of its own, because one cannot leave the namespace again. Raises CommandFailed.
     """
-    command = [*launch.module_command("condainer.mount.private"), str(locks.namespace)]
+    command = [*launch.module_command("condainer.mount.private"), locks.stem]
     try:
         process.run(command, env=os.environ)
     except CommandFailed as error:

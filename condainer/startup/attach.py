@@ -123,18 +123,15 @@ def _confirmed(
     """Return a claim if what was seen at the prefix is the image, and is there still."""
     device = seen[1]
     try:
-        said = answer(mount_point(*place)) if device else None
-        if device and said == expected(stamped, device) and seen_at(*place) == seen:
-            return claim
+        if device:
+            said = answer(mount_point(*place))
+            wanted = b"%d %s\n" % (os.makedev(*device), stamped["address"].encode())
+            if said == wanted and seen_at(*place) == seen:
+                return claim
     except OSError:
         pass
     os.close(claim)
     return None
-
-
-def expected(stamped: dict[str, str], device: tuple[int, int]) -> bytes:
-    """Return what answer() says of the mount of an image that is what it should be."""
-    return b"%d %s\n" % (os.makedev(*device), stamped["address"].encode())
 
 
 def job() -> str:

@@ -45,7 +45,7 @@ def make(directory: str, name: str) -> None:
         os.close(descriptor)
 
 
-def use(cache: str, address: str) -> None:
+def use(cache: "str | os.PathLike[str]", address: str) -> None:
     """Note that this user uses an image now, where the cache has a place for that."""
     try:
         descriptor = _opened(f"{cache}/{USES}", use_name(address))
