@@ -6,8 +6,8 @@ image, and repairs the mount.
 
 from __future__ import annotations
 
+import ast
 import contextlib
-import json
 import os
 import select
 import signal
@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from condainer.cache import leases
-from condainer.mount import backends, mount_locks, node_copies, private
+from condainer.mount import backends, guard, mount_locks, node_copies, private
 from condainer.mount.backends import Busy, State
 from condainer.mount.mount_locks import remove_mount_point
 from condainer.startup import launch, tool_paths
@@ -37,21 +37,26 @@ VISIT = 1.0
 
 @dataclass(frozen=True)
 class Duty:
-    """What a keeper has to know to look after a mount.
+    """What a keeper has to know to look after a mount, and to have it mounted again.
 
-    `stem` begins the paths of its lock files, and `held` is the locked descriptor of the keeper's
-    own; `lease` is that of the image; `again` the command that mounts it again. A private mount has
-    a `notice` with its locked descriptor `announced`, and perhaps a `cover` (see private.Place);
-    `others` is the stem of the mount that all our processes see. `staged` is the copy on this node
-    that is mounted, if any, and `claimed` the descriptor of our lock on it.
+    `image` is the file, of which only the bytes `sha256` are mounted if there is one, and `way`,
+    `linger`, `tools` and `copies` are the options. `stem` begins the paths of its lock files, and
+    `held` is the locked descriptor of the keeper's own; `lease` is that of the image. A private
+    mount has a `notice` with its locked descriptor `announced`, and perhaps a `cover` (see
+    private.Place); `others` is the stem of the mount that all our processes see. `staged` is the
+    copy on this node that is mounted, if any, and `claimed` the descriptor of our lock on it.
+    `below` is that of the directory below a mount that startup.mount makes meanwhile.
     """
 
-    prefix: str
+    image: str
     address: str
+    prefix: str
+    way: str
     linger: float
     tools: str
+    copies: str
     stem: str
-    again: tuple[str, ...]
+    sha256: str = ""
     held: int = -1
     lease: str = ""
     notice: str = ""
@@ -60,6 +65,16 @@ class Duty:
     others: str = ""
     staged: str = ""
     claimed: int = -1
+    below: int = -1
+
+    @classmethod
+    def given(cls) -> Duty:
+        """Return what the command line of this process says, as command() has written it."""
+        return cls(**ast.literal_eval(sys.argv[1]))
+
+    def command(self, module: str) -> list[str]:
+        """Return the command of a module that gets to know all this."""
+        return [*launch.module_command(module), repr(vars(self))]
 
 
 def ensure(duty: Duty, cache: Path | None) -> None:
@@ -75,7 +90,7 @@ def ensure(duty: Duty, cache: Path | None) -> None:
     try:
         given = replace(duty, held=held, lease=str(lease or ""))
         kept = [number for number in (held, duty.announced, duty.claimed) if number >= 0]
-        argv = [*launch.module_command("condainer.mount.keeper"), json.dumps(vars(given))]
+        argv = given.command("condainer.mount.keeper")
         os.waitpid(launch.start_daemon(argv, tool_paths.keeper_environment(duty.tools), kept), 0)
     except OSError:
         if lease is not None:
@@ -108,6 +123,8 @@ class Keeper:
 
         When it was taken away, and has no users, the end is at once.
         """
+        if self.duty.below >= 0:
+            self._put_stand_ins()
         if self.duty.notice:
             private.write_down(self.locks, os.getpid())
         self._say_ready()
@@ -147,6 +164,13 @@ class Keeper:
                 pause = min(2 * pause, LONGEST_PAUSE)
         self._outlast_visitors()
         self._remove_copy()
+
+    def _put_stand_ins(self) -> None:
+        """Wait until the mount is made, or could not be, and put stand-ins below it."""
+        os.close(mount_locks.wait_for(self.locks.mount, exclusive=False))
+        if self._state() is State.MOUNTED:
+            guard.put(self.duty.below, self.prefix)
+        os.close(self.duty.below)
 
     def _watch(self) -> None:
         """Have the mount looked at as soon as its daemon has gone."""
@@ -224,7 +248,7 @@ class Keeper:
             self.pause = FIRST_PAUSE
             return LONGEST_PAUSE
         with contextlib.suppress(CondainerError):
-            process.run(self.duty.again, env=os.environ)
+            process.run(self.duty.command("condainer.mount.mount_work"), env=os.environ)
         # Try again soon: the new daemon may be dead too, or another process held the lock.
         self.pause = min(2 * self.pause, LONGEST_PAUSE)
         return self.pause
@@ -346,4 +370,4 @@ def _daemons(prefix: Path) -> list[int]:
 
 
 if __name__ == "__main__":
-    Keeper(Duty(**json.loads(sys.argv[1]))).keep()
+    Keeper(Duty.given()).keep()

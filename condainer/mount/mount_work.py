@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from condainer.mount.choice import Way
 from condainer.mount.mount_locks import Locks
 from condainer.mount.node_copies import Copy, Source, Wish
 from condainer.mount.private import Place
-from condainer.startup import launch, stand_ins
+from condainer.startup import stand_ins
 from condainer.system import files, namespace, quantities
 from condainer.system.errors import MountError
 from condainer.system.private_directory import claimed_directory
@@ -172,13 +171,17 @@ def _look_after(work: Work, place: Place | None = None) -> None:
 
 def duty_of(work: Work, place: Place | None = None) -> keeper.Duty:
     """Return what a keeper has to know of a mount, without what keeper.ensure() fills in."""
+    image, options = work.image, work.options
     duty = keeper.Duty(
-        prefix=str(work.image.prefix),
-        address=work.image.address,
-        linger=work.options.linger,
-        tools=str(work.options.tool_directory or ""),
+        image=str(image.path),
+        address=image.address,
+        prefix=str(image.prefix),
+        way=options.way,
+        linger=options.linger,
+        tools=str(options.tool_directory or ""),
+        copies=str(options.copies),
         stem=work.locks.stem,
-        again=_command(work, place),
+        sha256=image.sha256 or "",
     )
     if work.staged is not None:
         duty = replace(duty, staged=str(work.staged.path), claimed=work.staged.claim)
@@ -193,31 +196,20 @@ def duty_of(work: Work, place: Place | None = None) -> keeper.Duty:
     return duty
 
 
-def _command(work: Work, place: Place | None) -> tuple[str, ...]:
-    """Return the command with which a keeper repairs a mount in its view."""
-    image, options = work.image, work.options
-    words = (
-        *(image.path, image.address, image.prefix, image.sha256 or ""),
-        *(options.way, options.tool_directory or "", options.copies, work.locks.stem),
-        *(place.notice if place else "", work.staged.path if work.staged else ""),
-    )
-    return (*launch.module_command("condainer.mount.mount_work"), *map(str, words))
-
-
-def main(given: Sequence[str]) -> None:
-    """Repair a mount; parameters: the last words of what _command() gave."""
-    path, address, prefix, sha256, way, tools, copies, stem, notice, copy = given
-    image = Image(Path(path), address, Path(prefix), sha256 or None)
-    options = Options(way, 0.0, Path(tools) if tools else None, Path(copies))
-    locks = mount_locks.locks_at(stem)
-    place = Place(Path(notice), -1, None) if notice else None
+def main(duty: keeper.Duty) -> None:
+    """Repair a mount for its keeper."""
+    image = Image(Path(duty.image), duty.address, Path(duty.prefix), duty.sha256 or None)
+    tools = Path(duty.tools) if duty.tools else None
+    options = Options(duty.way, duty.linger, tools, Path(duty.copies))
+    locks = mount_locks.locks_at(duty.stem)
+    place = Place(Path(duty.notice), -1, None) if duty.notice else None
     claim = mount_locks.take(locks.users, exclusive=False, wait=False)
     turn = mount_locks.take(locks.mount, exclusive=True, wait=False)
     # Otherwise the keeper is about to unmount, or another process repairs.
     if claim is not None and turn is not None:
         with namespace.mount_right() if place else nullcontext():
             # Others wait for a repair, so it does not copy the image again.
-            staged = node_copies.claimed(Path(copy)) if copy else None
+            staged = node_copies.claimed(Path(duty.staged)) if duty.staged else None
             work_in(Work(image, options, locks, Silent(), staged=staged), place)
 
 
@@ -373,4 +365,4 @@ def _make_mount_point(prefix: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(keeper.Duty.given())

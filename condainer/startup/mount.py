@@ -146,9 +146,12 @@ def _make_mount_point(prefix: str) -> None:
 
 
 def _start_keeper(stamped: dict[str, str], stem: str, lease: str, held: int, below: int) -> int:
-    names = ("prefix", "address", "image", "mount", "linger", "tools", "copies")
-    given = [*(stamped[name] for name in names), stem, lease, str(held), str(below)]
-    argv = [*launch.module_command("condainer.mount.keeper_of_startup"), *given]
+    # See mount.keeper.Duty.
+    names = ("image", "address", "prefix", "tools", "copies")
+    duty: dict[str, object] = {name: stamped[name] for name in names}
+    duty |= {"way": stamped["mount"], "linger": float(stamped["linger"]), "stem": stem}
+    duty |= {"lease": lease, "held": held, "below": below}
+    argv = [*launch.module_command("condainer.mount.keeper"), repr(duty)]
     return launch.start_daemon(argv, tool_paths.keeper_environment(stamped["tools"]), (held, below))
 
 
