@@ -25,10 +25,6 @@ from condainer.system.errors import ConfigError
 from condainer.system.files import read_small, user_name
 from condainer.system.text import printable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import threading
-
 NAME = re.compile(r"[0-9a-f]{32}\.[0-9]+")
 # How long a project counts that cannot be seen from here, in seconds since its last build.
 UNSEEN = 30 * DAY
@@ -131,25 +127,22 @@ def sighted(projects: Iterable[Project], patience: float = PATIENCE) -> list[tup
 
 def _look_until_it_hangs(projects: Sequence[Project], patience: float) -> list[Sight]:
     """Return what is seen of the first projects, up to one without an answer."""
-    seen: list[Sight] = []
+    import queue
     import threading
 
-    turn = threading.Event()
+    answers: queue.SimpleQueue[Sight] = queue.SimpleQueue()
+
+    def look() -> None:
+        for project in projects:
+            answers.put(_sight(project))
+
     # A thread of its own, because one that waits for a dead file server cannot be woken.
-    work = threading.Thread(target=_look, args=(projects, seen, turn), daemon=True)
-    work.start()
-    while len(seen) < len(projects):
-        count = len(seen)
-        turn.clear()
-        if len(seen) == count and not turn.wait(patience) and len(seen) == count:
-            break
-    return list(seen)
-
-
-def _look(projects: Sequence[Project], seen: list[Sight], turn: threading.Event) -> None:
-    for project in projects:
-        seen.append(_sight(project))
-        turn.set()
+    threading.Thread(target=look, daemon=True).start()
+    seen: list[Sight] = []
+    with suppress(queue.Empty):
+        while len(seen) < len(projects):
+            seen.append(answers.get(timeout=patience))
+    return seen
 
 
 def _sight(project: Project) -> Sight:
