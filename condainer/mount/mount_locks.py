@@ -325,21 +325,15 @@ def visitors(prefix: Path) -> bool:
 
     Removing the directory would take their mount away: the kernel detaches it in every namespace.
     """
-    return any(_is_locked(notice) for notice in prefix.parent.glob(f"{prefix.name}.visitor-*"))
+    return any(is_locked(notice) for notice in prefix.parent.glob(f"{prefix.name}.visitor-*"))
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
+    """Tell whether another process holds a file; one that is not there is not held."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return attach.is_locked(path)
     except OSError:
         return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def announce(prefix: Path) -> tuple[Path, int]:
@@ -363,7 +357,7 @@ def announce(prefix: Path) -> tuple[Path, int]:
 def withdraw(notice: Path) -> None:
     """Delete a notice of ours, unless a keeper holds it."""
     with suppress(OSError):
-        if not _is_locked(notice):
+        if not is_locked(notice):
             notice.unlink()
 
 

@@ -26,7 +26,7 @@ from condainer.mount.mount_work import (
 from condainer.mount.private import Joined, Place, owner
 from condainer.mount.safe_base import check_base
 from condainer.startup import tool_paths
-from condainer.startup.attach import has_keeper, private_name, wants_its_own
+from condainer.startup.attach import private_name, wants_its_own
 from condainer.system import files, namespace
 from condainer.system.errors import CondainerError, MountError
 from condainer.system.mount_table import has_place, mounted_at, wait_for_change
@@ -226,8 +226,7 @@ def _is_repaired(image: Image, inside: Locks) -> bool:
     """
     end = time.monotonic() + backends.PATIENCE
     while answered(image, DEFAULT) is not State.MOUNTED:
-        # A cleaner of temporary files may have removed the file.
-        kept = inside.keeper.exists() and has_keeper(inside.stem)
+        kept = mount_locks.is_locked(inside.keeper)
         if not (kept and has_place(image.prefix)) or time.monotonic() > end:
             return False
         wait_for_change(PAUSE)

@@ -197,16 +197,19 @@ def look(table: bytes, base: bytes, name: bytes) -> "Seen":
     return named, (int(major), int(minor)), squashfs and user != 0, mounts
 
 
-def has_keeper(stem: str) -> bool:
-    """Tell whether a mount has a keeper; parameters and errors are those of share()."""
-    keeper = os.open(f"{stem}.keeper", FLAGS)
+def is_locked(path: "str | os.PathLike[str]") -> bool:
+    """Tell whether another process holds a file, as far as that can be told.
+
+    Raises OSError if it cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        fcntl.flock(keeper, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         return False
-    except BlockingIOError:
+    except OSError:
         return True
     finally:
-        os.close(keeper)
+        os.close(descriptor)
 
 
 def share(stem: str) -> int | None:
@@ -214,7 +217,7 @@ def share(stem: str) -> int | None:
 
     Parameters: `stem` is how the paths of its lock files begin. Raises OSError if it has none.
     """
-    if not has_keeper(stem):
+    if not is_locked(f"{stem}.keeper"):
         return None
     users = os.open(f"{stem}.users", FLAGS)
     # The keeper has it for a moment after each command, to look whether to unmount.

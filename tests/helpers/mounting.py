@@ -142,7 +142,7 @@ def _parent(pid: int) -> int:
 def is_left_by(image: Image, account: Account) -> bool:
     """Tell whether nobody looks after a mount of an account any more, which has been unmounted."""
     found = image.prefix.parent.glob(f".condainer-{account.user['user']}/*.keeper")
-    return not any(mount_locks._is_locked(path) for path in found)
+    return not any(mount_locks.is_locked(path) for path in found)
 
 
 def is_gone(image: Image) -> bool:
