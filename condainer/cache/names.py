@@ -31,6 +31,7 @@ LEAST_DIGITS = 4
 DIGITS = re.compile(rf"[0-9a-fA-F]{{{LEAST_DIGITS},{WHOLE}}}")
 # How many earlier addresses of a name are kept, and what its file may hold at most, in bytes.
 KEPT, LIMIT = 50, 65_536
+SHOWN = "`cnd tag --list` shows all."
 
 
 @dataclass(frozen=True)
@@ -126,20 +127,15 @@ def find(text: str, settings: Settings) -> Name:
         if name is not None:
             trust.check_cache(root, settings)
             return name
-    if text in dict(settings.environments):
-        raise NotBuiltError(
-            f"No image has the name {text} in {', '.join(str(root) for root in roots)}",
-            f"It is an environment of {settings.project}: `-e {text}`, in place of `--env {text}`.",
-        )
     import difflib
 
     near = difflib.get_close_matches(text, [name.name for root in roots for name in read_all(root)])
-    raise NotBuiltError(
-        f"No image has the name {text} in {', '.join(str(root) for root in roots)}",
-        f"Did you mean {', '.join(dict.fromkeys(near))}?"
-        if near
-        else "`cnd tag --list` shows all.",
-    )
+    hint = f"Did you mean {', '.join(dict.fromkeys(near))}?" if near else SHOWN
+    if text in dict(settings.environments):
+        own = f"It is an environment of {settings.project}"
+        hint = f"{own}: `-e {text}`, in place of `--env {text}`."
+    problem = f"No image has the name {text} in {', '.join(str(root) for root in roots)}"
+    raise NotBuiltError(problem, hint)
 
 
 def give(name: str, address: str, settings: Settings) -> Name:
@@ -180,7 +176,7 @@ def take_away(name: str, settings: Settings) -> Name:
     root = settings.cache_directory
     old = _own(check(name), settings)
     if old is None:
-        raise NotBuiltError(f"{root} has no name {name}", "`cnd tag --list` shows all.")
+        raise NotBuiltError(f"{root} has no name {name}", SHOWN)
     with storage_errors(f"delete a name in {root}"):
         path_of(root, name).unlink()
     return old
