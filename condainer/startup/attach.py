@@ -10,7 +10,7 @@ import os
 import select
 
 from condainer.startup import namespace
-from condainer.startup.command_environment import SENTINEL
+from condainer.startup.command_environment import SENTINEL, close_all_but
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -350,8 +350,7 @@ def _ask(prefix: str, writing: int) -> "NoReturn":
     said = b""
     try:
         # A child that hangs must not hold our locks, nor a shell's pipe.
-        os.closerange(0, writing)
-        os.closerange(writing + 1, os.sysconf("SC_OPEN_MAX"))
+        close_all_but((writing,))
         place = os.open(prefix, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         said = b"%d " % os.fstat(place).st_dev
         said += os.read(os.open(SENTINEL, os.O_RDONLY, dir_fd=place), 100)

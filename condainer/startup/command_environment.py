@@ -257,6 +257,20 @@ def run(argv: list[str], env: dict[str, str], kept: "Sequence[int] | None" = Non
     return status
 
 
+def close_all_but(kept: "Sequence[int]") -> None:
+    """Close the other descriptors of this process, of which there may be a billion at most.
+
+    os.closerange() tries them all on kernels, and in interpreters, that do not close a range.
+    """
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if int(name) not in kept:
+                os.close(int(name))
+        except OSError:
+            # That of the list itself.
+            continue
+
+
 def _inheritable() -> list[int]:
     """Return the descriptors, beside its streams, that a program inherits from us."""
     descriptors = []

@@ -193,12 +193,9 @@ def _become_daemon(
         null = os.open(os.devnull, os.O_RDWR)
         for standard in range(3):
             os.dup2(null, standard)
-        first = 3
-        for kept in sorted(pass_fds):
-            os.closerange(first, kept)
+        command_environment.close_all_but((0, 1, 2, *pass_fds))
+        for kept in pass_fds:
             os.set_inheritable(kept, True)
-            first = kept + 1
-        os.closerange(first, os.sysconf("SC_OPEN_MAX"))
         os.execve(argv[0], list(argv), dict(env))
     finally:
         # The copy of the parent must never go on as if it were the parent.

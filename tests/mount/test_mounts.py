@@ -761,6 +761,20 @@ def test_no_more_than_one_process_waits_for_a_daemon_that_does_not_answer(tmp_pa
     assert children() <= before
 
 
+def test_who_looks_at_a_mount_does_not_try_every_descriptor_that_there_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one_after_another(first: int, last: int) -> None:
+        for number in range(first, last):
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+    # As on older kernels, where a container sets no limit.
+    monkeypatch.setattr(os, "closerange", one_after_another)
+    monkeypatch.setattr(os, "sysconf", lambda name: 1 << 30)
+    assert attach.answer(str(tmp_path), 10.0) is not None
+
+
 def test_a_keeper_lives_on_where_it_cannot_start_a_process(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
