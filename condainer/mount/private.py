@@ -71,13 +71,13 @@ def write_down(locks: Locks, keeper: int = 0) -> None:
 
 def _processes_in(mount: str, prefix: Path) -> list[int]:
     pids = []
-    # As the mount table writes it.
-    place = " " + mount_table.real(prefix).replace(" ", "\\040") + " "
+    place = mount_table.real(prefix)
     for process in Path("/proc").iterdir():
         with suppress(OSError):
             same = process.name.isdigit() and os.readlink(process / "ns/mnt") == mount
             # The kernel reuses numbers of namespaces.
-            if same and place in (process / "mountinfo").read_text("utf-8", "replace"):
+            table = mount_table.mount_table(process / "mountinfo") if same else ()
+            if any(entry.path == place for entry in table):
                 pids.append(int(process.name))
     return pids
 

@@ -40,9 +40,9 @@ class Mounted:
     peers: str
 
 
-def mount_table() -> Iterator[Mounted]:
-    """Yield the mounts that this process sees, oldest first."""
-    text = MOUNTINFO.read_text(encoding="utf-8", errors="surrogateescape")
+def mount_table(table: Path = MOUNTINFO) -> Iterator[Mounted]:
+    """Yield the mounts that this process sees, or the one whose table is given, oldest first."""
+    text = table.read_text(encoding="utf-8", errors="surrogateescape")
     for line in text.splitlines():
         own, _, rest = line.partition(" - ")
         fields = own.split(" ")
