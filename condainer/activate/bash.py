@@ -87,11 +87,15 @@ class Activation:
         """
         script = self.project / self.script
         image = entries.entry_directory(self.cache, self.address) / entries.IMAGE
-        quick = quick_script.quick(self.settled, script, self.prefix, self.address, image)
         names = "".join(f"{name}:" for name in self.names)
         packaged = [self.command, "activation-variables", syntax, str(self.prefix), names]
-        mount = [*self._mounting, "--shell"]
-        return quick_script.claim(quick, mount, shlex.join(packaged), self.prefix, self.address)
+        return Script(quick_script.CLAIM).substitute(
+            quick=quick_script.quick(self.settled, script, self.prefix, self.address, image),
+            mount=shlex.join([*self._mounting, "--shell"]),
+            packaged=shlex.join(packaged),
+            prefix=shlex.quote(str(self.prefix)),
+            address=self.address,
+        )
 
     @property
     def stand_ins(self) -> str:

@@ -112,7 +112,9 @@ unset __condainer_asked
 # Without a configuration that could have changed nothing is known: the program decides.
 NEVER = "__condainer_claim=\n"
 
-DIRECTORIES = """\
+# Mounts and claims an image, or says in __condainer_problem why not; what sets the variables of the
+# packages is in __condainer_variables then.
+CLAIM = """\
 case "${XDG_CACHE_HOME-}" in
     /*) __condainer_cache=$XDG_CACHE_HOME ;;
     *) __condainer_cache=${HOME:+$HOME/.cache} ;;
@@ -121,10 +123,6 @@ case "${XDG_CONFIG_HOME-}" in
     /*) __condainer_config=$XDG_CONFIG_HOME ;;
     *) __condainer_config=${HOME:+$HOME/.config} ;;
 esac
-"""
-
-CLAIM = """\
-@directories
 @quick
 __condainer_problem=
 __condainer_variables=
@@ -196,25 +194,9 @@ def quick(settled: Sequence[Path], script: Path, prefix: Path, address: str, ima
     )
 
 
-def claim(text: str, mount: Sequence[str], packaged: str, prefix: Path, address: str) -> str:
-    """Return the text that mounts and claims an image, or says in __condainer_problem why not.
-
-    Parameters: `text` is that of quick(), `mount` the command that mounts and claims, `packaged`
-    the one whose output sets the packages' variables: it is in __condainer_variables then.
-    """
-    return Script(CLAIM).substitute(
-        directories=DIRECTORIES,
-        quick=text,
-        mount=shlex.join(mount),
-        packaged=packaged,
-        prefix=shlex.quote(str(prefix)),
-        address=address,
-    )
-
-
 def for_others(text: str) -> str:
     """Return a script of sh that does the same for the shell whose number it is given.
 
-    Parameters: `text` is that of claim().
+    Parameters: `text` is that of Activation.claim().
     """
     return Script(FOR_OTHERS).substitute(claim=text, none=NONE)
