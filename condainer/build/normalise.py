@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from condainer.lock.contents import CHANNEL
-from condainer.system.files import remove_tree
+from condainer.system.files import published_file, remove_tree
 
 # Written by installers about the way a wheel took to this prefix.
 TRANSIENT = ("direct_url.json", "REQUESTED", "uv_cache.json", "uv_build.json")
@@ -198,12 +197,8 @@ def _change_mode(path: str, status: os.stat_result, mode: int) -> None:
 
 def _copy(path: str, mode: int) -> None:
     """Put a copy in the place of a file; nothing that a package brought is in its way."""
-    descriptor, new = tempfile.mkstemp(prefix=".", dir=os.path.dirname(path))
-    try:
-        with open(descriptor, "wb") as target, open(path, "rb") as source:
-            shutil.copyfileobj(source, target, COPIED)
-            os.fchmod(descriptor, mode)
-        os.replace(new, path)
-    except BaseException:
-        os.unlink(new)
-        raise
+    with (
+        published_file(Path(path), mode, follow=False, durable=False) as target,
+        open(path, "rb") as source,
+    ):
+        shutil.copyfileobj(source, target, COPIED)
