@@ -193,13 +193,12 @@ class Hasher:
 
         The reporter is told the percentage.
         """
-        buffer = memoryview(bytearray(BLOCK))
-        while count := source.readinto(buffer[: min(BLOCK, size - self.size)]):  # type: ignore[attr-defined]
-            self.sha256.update(buffer[:count])
-            self.xxh3.update(buffer[:count])
+        while block := source.read(min(BLOCK, size - self.size)):
+            self.sha256.update(block)
+            self.xxh3.update(block)
             if target is not None:
-                target.write(buffer[:count])
-            self.size += count
+                target.write(block)
+            self.size += len(block)
             self.reporter.progress(100 * self.size // size, 100)
 
 
