@@ -185,17 +185,13 @@ def _is_safe(prefix: Path, trusted: Callable[[int], bool]) -> bool:
 
 def _cover_directory(locks: Locks) -> Path:
     """Make the directory for what commands write to the covered base directory."""
-    path = locks.namespace.with_suffix(".files")
-    number = 0
-    while True:
-        try:
-            path.mkdir(0o700)
-            # As /tmp, so that the kernel applies its rules for links and files of others.
-            path.chmod(0o1777)
-            return path
-        except FileExistsError:
-            number += 1
-            path = locks.namespace.with_suffix(f".files-{number}")
+    import tempfile
+
+    name, directory = os.path.basename(locks.stem), locks.users.parent
+    path = Path(tempfile.mkdtemp(".files", f"{name}-", directory))
+    # As /tmp, so that the kernel applies its rules for links and files of others.
+    path.chmod(0o1777)
+    return path
 
 
 def leave(prefix: Path, cover: Path | None) -> None:
