@@ -111,7 +111,8 @@ def provide(source: Source, wish: Wish, report: Reporter) -> Copy | None:
     if not source.sha256 or not wish.wants(source.path):
         return None
     for place in wish.known_places():
-        copy = _claimed_in(place, source)
+        directory = existing_directory(place)
+        copy = claimed(directory / f"{source.name}{COMPLETE}") if directory else None
         if copy is not None:
             _forget_brought(wish, source)
             return copy
@@ -143,11 +144,6 @@ def claimed(path: Path) -> Copy | None:
                 return Copy(path, descriptor)
             os.close(descriptor)
     return None
-
-
-def _claimed_in(place: Path, source: Source) -> Copy | None:
-    directory = existing_directory(place)
-    return claimed(directory / f"{source.name}{COMPLETE}") if directory else None
 
 
 def existing_directory(place: Path) -> Path | None:

@@ -19,7 +19,7 @@ from condainer.mount.users import users_of
 from condainer.startup import launch
 from condainer.system import process
 from condainer.system.errors import CondainerError, MountError
-from condainer.system.mount_table import Mounted, mount_table
+from condainer.system.mount_table import mount_table
 from condainer.system.process import CommandFailed
 
 if TYPE_CHECKING:
@@ -110,7 +110,8 @@ def unmount_all(settings: Settings, force: bool) -> list[Cleared]:
     """
     base, tools = settings.mount_base_directory, settings.tool_directory
     cleared = []
-    prefixes = {Path(entry.path) for entry in mount_table() if _is_of_ours(entry)}
+    mounted = [Path(entry.path) for entry in mount_table() if backends.is_ours(entry)]
+    prefixes = {path for path in mounted if mount_locks.MOUNT_POINT.fullmatch(path.name)}
     prefixes |= {*copies(base)}
     for prefix in sorted(prefixes):
         image = Image(Path(), mount_locks.address_at(prefix), prefix)
@@ -178,11 +179,6 @@ def demand(cleared: list[Cleared]) -> None:
             "\n".join(problems),
             "Wait for these processes or end them; `--force` takes the images away from them.",
         )
-
-
-def _is_of_ours(entry: Mounted) -> bool:
-    named = mount_locks.MOUNT_POINT.fullmatch(os.path.basename(entry.path))
-    return named is not None and backends.is_ours(entry)
 
 
 def _private_ones_cleared(base: Path, force: bool) -> list[Cleared]:

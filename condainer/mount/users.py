@@ -48,18 +48,14 @@ def users_of(
             paths = set(_paths(process))
             if kept in paths:
                 continue
-            shell = int(process.name) in shells
-            if shell or claimed in paths or any(_inside(path, place) for path in paths):
+            inside = any(f"{path}/".startswith(f"{place}/") for path in paths)
+            if inside or claimed in paths or int(process.name) in shells:
                 words = (process / "cmdline").read_bytes().rstrip(b"\0").split(b"\0")
                 command = os.fsdecode(b" ".join(words)).replace("\n", " ")
                 users.append(User(int(process.name), user_name(process.stat().st_uid), command))
         except OSError:
             continue
     return sorted(users, key=lambda user: user.pid)
-
-
-def _inside(path: str, prefix: str) -> bool:
-    return path == prefix or path.startswith(prefix + "/")
 
 
 def _paths(process: Path) -> Iterator[str]:

@@ -33,7 +33,8 @@ def run(argv: "Sequence[str]", stamped: dict[str, str], quiet: bool) -> None:
         command_environment.tell(text)
     os.set_inheritable(claim, True)
     image = stamped["prefix"], stamped["address"]
-    launch.execute(argv, environment, image, None if quiet else _warn)
+    warn = None if quiet else lambda text: command_environment.tell(f"Warning: {text}")
+    launch.execute(argv, environment, image, warn)
 
 
 def _claim(stamped: dict[str, str]) -> int | None:
@@ -45,11 +46,6 @@ def _claim(stamped: dict[str, str]) -> int | None:
     from condainer.startup import mount
 
     return mount.claim_new(stamped)
-
-
-def _warn(text: str) -> None:
-    """Print a warning as a Reporter does."""
-    command_environment.tell(f"Warning: {text}")
 
 
 def _environment(stamped: dict[str, str]) -> dict[str, str]:
