@@ -347,11 +347,9 @@ def announce(prefix: Path) -> tuple[Path, int]:
         while True:
             descriptor = os.open(notice, flags, 0o644)
             os.fchmod(descriptor, 0o644)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
             # Before it is locked, another command of ours may remove it as left over.
-            if os.fstat(descriptor).st_nlink:
+            if attach.lock(descriptor, notice, fcntl.LOCK_EX):
                 return notice, descriptor
-            os.close(descriptor)
 
 
 def withdraw(notice: Path) -> None:

@@ -14,7 +14,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -210,22 +210,15 @@ def _taken(partial: Path, report: Reporter) -> int | None:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(partial, flags, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            report.step("Waiting for the process that copies the image to this node")
-            # That process shares the lock as soon as the copy is complete.
-            fcntl.flock(descriptor, fcntl.LOCK_SH)
-            report.finish()
-            os.close(descriptor)
-            return None
-        if _is_at(descriptor, partial):
-            return descriptor
-    except BaseException:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
+        ours = attach.lock(descriptor, partial, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        report.step("Waiting for the process that copies the image to this node")
+        # That process shares the lock as soon as the copy is complete.
+        if (copy := claimed(partial)) is not None:
+            copy.release()
+        report.finish()
+        return None
+    return descriptor if ours else None
 
 
 def _opened(path: Path) -> int:
@@ -399,17 +392,11 @@ def _remove_empty(directory: Path) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[bool]:
     """Lock a copy for the context, and yield whether it has no users."""
-    try:
-        descriptor = _opened(path)
-    except OSError:
-        yield False
-        return
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = _is_ours(os.fstat(descriptor)) and _is_at(descriptor, path)
-        except OSError:
-            alone = False
+    with ExitStack() as held:
+        alone = False
+        with suppress(OSError):
+            descriptor = _opened(path)
+            if attach.lock(descriptor, path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                held.callback(os.close, descriptor)
+                alone = _is_ours(os.fstat(descriptor))
         yield alone
-    finally:
-        os.close(descriptor)
