@@ -251,8 +251,8 @@ def published_file(
     is for files that every build makes again. Raises OSError.
     """
     target = Path(os.path.realpath(path)) if follow else path
+    name = _unfinished(target)
     try:
-        name = f"{target.parent}/{UNFINISHED}{target.name[:64]}.{os.urandom(6).hex()}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(name, flags, 0o600)
     except OSError as error:
@@ -270,6 +270,11 @@ def published_file(
         raise
     if durable:
         sync_directory(target.parent)
+
+
+def _unfinished(path: Path) -> Path:
+    """Return where a file is written first, beside it; names have 255 bytes at most."""
+    return path.parent / f"{UNFINISHED}{path.name[:60]}.{os.urandom(6).hex()}"
 
 
 @contextmanager
@@ -304,7 +309,7 @@ def publish_link(path: Path, target: Path | str) -> None:
     """Make or replace a symbolic link, so that one is there at all times; raises OSError."""
     if path.is_symlink() and os.readlink(path) == str(target):
         return
-    new = path.with_name(f"{UNFINISHED}{path.name[:64]}.{os.urandom(6).hex()}")
+    new = _unfinished(path)
     new.symlink_to(target)
     try:
         os.replace(new, path)

@@ -102,7 +102,9 @@ def test_the_umask_is_told_without_changing_it(set_umask: Callable[[int], int], 
     assert set_umask(mask) == mask
 
 
-@pytest.mark.parametrize("name", ["x", "with blank", "-rf", "line\nbreak", "für", ".hidden"])
+@pytest.mark.parametrize(
+    "name", ["x", "with blank", "-rf", "line\nbreak", "für", ".hidden", "l" * 255, "𝄞" * 63]
+)
 def test_a_published_file_has_the_text_and_leaves_nothing_else(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     files.publish_text(path, "für\r\nuns\n")
