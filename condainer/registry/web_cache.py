@@ -66,5 +66,10 @@ def _fetch(url: str, received: http.Received, soon: bool = False) -> None:
         if error.status == 404:
             raise NotThere(told) from None
         hint = f"Check the network, and whether {host_of(url)} has that directory."
+        if error.status == 403:
+            hint = (
+                f"{host_of(url)} lets nobody read it, or is an object store: these say so also of "
+                "what they do not have, unless they let everybody list their files."
+            )
         kind = Unreachable if error.again or not error.status else RegistryError
         raise kind(told, hint) from None

@@ -272,6 +272,19 @@ def test_many_at_once_download_once(pushing: Project, served: Registry) -> None:
     assert not left(other)
 
 
+def test_an_object_store_whose_files_cannot_be_listed(make_project: Any) -> None:
+    project: Project = make_project()
+    project.cnd("lock")
+    address = project.json("status")["address"]
+    with flaky.serve() as server:
+        server.files[f"/images/{address[:2]}/{address}/manifest.json"] = b""
+        server.plan.append(lambda handler, content: handler.answer(403, b""))
+        web: Any = {"CONDAINER_READONLY_CACHES": server.url}
+        refused = project.cnd("build", "--pull-only", status=6, **web).stderr
+    assert "answers 403" in refused
+    assert "object store" in refused
+
+
 def test_a_cache_behind_a_web_server(pushing: Project) -> None:
     status = pushing.json("status")
     handler = partial(SimpleHTTPRequestHandler, directory=status["cache"])
