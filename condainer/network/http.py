@@ -41,8 +41,10 @@ CONNECT = 15.0
 # The number of tries, and the longest wait in seconds.
 Pace = tuple[int, float]
 PATIENT: Pace = (TRIES, LONGEST_WAIT)
-# The same for a short look before a build; and the seconds to connect and to answer.
+# The same for a short look before a build, and for small files once a server has answered; and the
+# seconds to connect and to answer.
 IMPATIENT: Pace = (2, 1.0)
+BRISK: Pace = (TRIES, 1.0)
 LOOK_UP = (5.0, 10.0)
 BLOCK = 1 << 16
 # Files of at least so many bytes come in larger blocks, whose sum another thread computes. With

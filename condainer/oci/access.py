@@ -99,7 +99,7 @@ class Access:
             return http.ask(
                 "POST" if refresh else "GET",
                 realm,
-                http.patience(CONNECT),
+                http.look_up(),
                 netrc=False,
                 params=None if refresh else asked,
                 data={**asked, **form} if refresh else None,

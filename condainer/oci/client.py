@@ -106,25 +106,32 @@ class Client:
         stream: BinaryIO,
         progress: Callable[[int], None] | None = None,
         within: float | None = None,
+        soon: bool = False,
     ) -> None:
         """Write a blob into an open file, resuming where a connection breaks off.
 
         Parameters: `size` is how many bytes it has, `progress` is told how many have come, `within`
-        is the time in seconds for all of it. Raises OSError when the disk fails; after an error,
-        the file does not hold the blob.
+        is the time in seconds for all of it; with `soon`, it does not wait long for a registry that
+        is busy or silent. Raises OSError when the disk fails; after an error, the file does not
+        hold the blob.
         """
         wanted = digest.removeprefix("sha256:")
         received = http.Received(stream, size, size, progress, within, wanted)
         place = f"blobs/{_checked(digest)}"
         with self.errors(f"the blob {digest}"):
-            http.fetch_by(lambda headers: self.ask("GET", place, headers=headers), received)
+            timeout, pace = (http.look_up(), http.BRISK) if soon else (None, http.PATIENT)
+            http.fetch_by(
+                lambda headers: self.ask("GET", place, headers=headers, timeout=timeout),
+                received,
+                pace,
+            )
         if received.is_wrong:
             raise self._wrong(f"the blob {digest}", f"sha256:{received.sha256.hexdigest()}", digest)
 
     def content(self, digest: str, size: int) -> bytes:
         """Return a blob of `size` bytes, which the caller knows to be few."""
         stream = io.BytesIO()
-        self.blob(digest, size, stream, within=deadlines.SMALL)
+        self.blob(digest, size, stream, within=deadlines.SMALL, soon=True)
         return stream.getvalue()
 
     def upload(

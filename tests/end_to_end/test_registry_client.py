@@ -509,6 +509,26 @@ def test_a_look_up_does_not_wait_for_a_registry_that_is_busy(
     assert at(server).manifest("tag").content == b"{}"
 
 
+@pytest.mark.parametrize("answer", [flaky.silent, flaky.status(503, "30")], ids=["silent", "busy"])
+def test_small_files_are_not_waited_for_as_images_are(
+    server: flaky_registry.Registry, monkeypatch: pytest.MonkeyPatch, answer: Answer
+) -> None:
+    # Less than the limit for images, as usual.
+    monkeypatch.setattr(http, "LOOK_UP", (1.0, 1.0))
+    start = time.monotonic()
+    server.plan[:] = [answer] * 5
+    with pytest.raises(Unreachable, match=r"timed out|503"):
+        at(server).content(DIGEST, len(CONTENT))
+    with flaky.serve() as tokens:
+        challenged(server, f"{tokens.url}/token")
+        place = "/token?service=s%2C1&scope=repository%3Aimages%3Apull"
+        tokens.files[place] = b"0" * 3000
+        tokens.plan[:] = [answer] * 2
+        with pytest.raises(Unreachable, match=r"timed out|503"):
+            at(server).manifest("tag")
+    assert time.monotonic() - start < 30
+
+
 # A registry that lies
 
 
