@@ -197,6 +197,11 @@ def entry() -> None:
         private_directory = sys.modules.get("condainer.system.private_directory")
         if private_directory is not None:
             private_directory.leave()
+    except Exception as error:
+        # What tells of an error can fail, too; the interpreter would end so.
+        if _signal_before(error) is None:
+            status = 1
+            sys.excepthook(*sys.exc_info())
     finally:
         # Also after a second ^C: the interpreter would wait for threads that wait for a server.
         for stream in (sys.stdout, sys.stderr):

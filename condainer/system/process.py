@@ -201,7 +201,8 @@ def _end(child: _Child, terminal: bool = False) -> None:
     finally:
         if child.returncode is None:
             _signal_session(child, signal.SIGKILL)
-            child.kill()
+            if terminal:
+                child.kill()
 
 
 def _completed(argv: Sequence[str], child: _Child, stdout: str, stderr: str) -> Completed:

@@ -147,6 +147,10 @@ def telling(words):
     program._failed = lambda error, arguments: importing(words)
     raise OSError(5, "Input/output error")
 
+def failing(words):
+    program._failed = lambda error, arguments: 1 / 0
+    raise OSError(5, "Input/output error")
+
 def ending(words):
     program._interrupted = lambda: importing(words)
     raise KeyboardInterrupt
@@ -163,3 +167,10 @@ def test_an_interruption_counts_whenever_it_comes(at: str) -> None:
     assert done.returncode == 130, done.stderr
     assert "bug" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_fails_while_an_error_is_told_is_no_interruption() -> None:
+    argv = [sys.executable, "-c", PROGRAM, "failing"]
+    done = subprocess.run(argv, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr
