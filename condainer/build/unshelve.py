@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -75,8 +75,16 @@ def _work(directory: Path, prefix: str, shelves: Sequence[tuple[int, Path]]) -> 
             draft.rename(directory / f"{number}.json")
 
 
-def _size(shelf: Path) -> int:
-    return shelf.stat().st_size if shelf.is_file() else 0
+def _shares(shelves: Sequence[Path], workers: int) -> Iterator[list[tuple[int, Path]]]:
+    """Yield what each worker does: about the same number of bytes."""
+    sizes = {n: s.stat().st_size if s.is_file() else 0 for n, s in enumerate(shelves)}
+    shares: list[list[tuple[int, Path]]] = [[] for _ in range(workers)]
+    loads = [0] * workers
+    for number in sorted(sizes, key=lambda n: -sizes[n]):
+        least = loads.index(min(loads))
+        loads[least] += sizes[number]
+        shares[least].append((number, shelves[number]))
+    yield from (share for share in shares if share)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -86,9 +94,7 @@ def main(arguments: Sequence[str]) -> int:
     directory, prefix, workers = Path(arguments[0]), arguments[1], int(arguments[2])
     listed = (directory / SHELVES).read_bytes().split(b"\0")
     shelves = [Path(os.fsdecode(path)) for path in listed if path]
-    # By size, so that each worker writes about as much as the others.
-    ordered = sorted(enumerate(shelves), key=lambda item: -_size(item[1]))
-    first, *others = (ordered[n::workers] for n in range(min(workers, len(ordered))))
+    first, *others = _shares(shelves, workers)
     children = [start_worker(partial(_work, directory, prefix, share)) for share in others]
     try:
         _work(directory, prefix, first)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from condainer.package_cache import in_use
 from condainer.package_cache.archives import UNPACKED, private_root
+from condainer.package_cache.in_use import IN_USE
 from condainer.settings.config import STAGE, Settings
 from condainer.system.errors import StorageError
 from condainer.system.files import remove_tree, storage_errors
@@ -51,7 +52,7 @@ def removable(settings: Settings, packages: bool) -> list[Item]:
     """
     root = private_root(settings)
     # Only builds put this there.
-    names = (OURS if packages else SCRATCH) if (root / in_use.IN_USE).is_file() else ()
+    names = (OURS if packages else SCRATCH) if (root / IN_USE).is_file() else ()
     paths = [root / name for name in sorted(names) if os.path.lexists(root / name)]
     staging = settings.staging_directory
     paths += [path for path in sorted(staging.glob(f"{STAGE}.*")) if _is_left(path)]
@@ -64,16 +65,20 @@ def remove(items: list[Item], settings: Settings) -> None:
     Raises StorageError while a build of this user works with the package cache.
     """
     root = private_root(settings)
-    if (root / in_use.IN_USE).is_file():
-        in_use.use(root)
-        with storage_errors(f"clean {root}"), in_use.alone_in(root) as alone:
-            if not alone:
+    if (root / IN_USE).is_file():
+        with storage_errors(f"clean {root}"):
+            descriptor = os.open(root / IN_USE, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                for item in items:
+                    if item.path.parent == root:
+                        delete(item.path)
+            except BlockingIOError:
                 raise StorageError(
                     f"A build is using {root}", "Run `cnd clean` again when it has ended."
-                )
-            for item in items:
-                if item.path.parent == root:
-                    delete(item.path)
+                ) from None
+            finally:
+                os.close(descriptor)
     reclaim(settings.staging_directory)
 
 
