@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import functools
 import os
 import struct
 from collections.abc import Sequence
@@ -137,14 +138,19 @@ def _is_free(prefix: Path) -> bool:
 class Backend:
     """A program that makes a file system appear from an image file.
 
-    `command` are its words before the image and the mount point. `obstacle` is why this process can
-    mount by it only in a namespace, empty if its mounts are seen outside.
+    `command` are its words before the image and the mount point, `directory` is where tools are
+    looked for before PATH.
     """
 
     name: str
     command: tuple[str, ...]
-    environment: dict[str, str]
-    obstacle: str = ""
+    directory: Path | None
+
+    @functools.cached_property
+    def obstacle(self) -> str:
+        """Why this process can mount only in a namespace; empty if its mounts are seen outside."""
+        # Not asked before it matters: a directory service may be slow to name our account.
+        return tool_paths.obstacle(self.directory)
 
     def start(self, image: Path, prefix: Path, held: Sequence[int] = ()) -> None:
         """Mount an image file at an existing directory; raises MountError.
@@ -154,7 +160,8 @@ class Backend:
         _check_file(image)
         try:
             argv = [*self.command, str(image), str(prefix)]
-            process.run(argv, env=self.environment, cwd=Path("/"), pass_fds=held)
+            environment = tool_paths.environment(self.directory)
+            process.run(argv, env=environment, cwd=Path("/"), pass_fds=held)
         except process.CommandFailed as error:
             said = error.stderr.strip()
             refused = "fusermount" in said
@@ -167,7 +174,7 @@ def kernel(directory: Path | None) -> Backend:
     """Return the kernel's squashfs on a loop device, for root."""
     program = tool_paths.find("mount") or "mount"
     command = (program, "-t", KERNEL, "-o", f"{OPTIONS},loop")
-    return Backend(KERNEL, command, tool_paths.environment(directory))
+    return Backend(KERNEL, command, directory)
 
 
 def find_fuse(directory: Path | None) -> Backend:
@@ -187,8 +194,7 @@ def find_fuse(directory: Path | None) -> Backend:
     _check_device()
     name = Path(program).name
     options = OPTIONS if name.endswith("_ll") else f"{OPTIONS},{KEPT}"
-    environment = tool_paths.environment(directory)
-    return Backend(name, (program, "-o", options), environment, tool_paths.obstacle(directory))
+    return Backend(name, (program, "-o", options), directory)
 
 
 def _check_device() -> None:
