@@ -152,13 +152,12 @@ def _locks(directory: Path) -> list[Path]:
 
 def _is_enough(lock: Path, directory: Path) -> bool:
     """Tell whether a lockfile is used as it is; ours is compared with what it was made from."""
-    with storage_errors(f"read {lock}"):
+    # What cannot be read, or is configured wrongly, is told by the build.
+    with suppress(OSError, ConfigError):
         text = read_text(lock, errors="replace")
-    if not text.startswith(OURS) or TAKEN in text:
-        return True
-    with suppress(ConfigError):
-        return load_settings(directory).environment_yml.is_file()
-    return False
+        if text.startswith(OURS) and TAKEN not in text:
+            return load_settings(directory).environment_yml.is_file()
+    return True
 
 
 def _ignoring(path: Path) -> Change:

@@ -138,6 +138,15 @@ def test_our_own_conda_lock_without_its_environment_file(empty: Project) -> None
     assert "put that back" in said
 
 
+def test_a_lock_that_cannot_be_read_does_not_keep_a_project_from_its_beginning(
+    empty: Project,
+) -> None:
+    (empty.path / "conda-lock.yml").symlink_to("gone")
+    said = empty.cnd("init").stderr
+    assert "conda-lock.yml is there" in said
+    assert (empty.path / ".gitignore").exists()
+
+
 def git(project: Project, *words: str) -> list[str]:
     """Run git in a project, and return the lines of what it prints."""
     command = ["git", "-C", str(project.path), *words]
