@@ -160,7 +160,9 @@ def redirect(url: str) -> Answer:
 
 def silent(handler: Handler, content: bytes) -> None:
     """Begin an answer, and say nothing more until the client hangs up."""
-    handler.answer(200, content[:1000], len(content))
+    # Without a type, clients would not wait for the rest of a page.
+    begun = content[: min(1000, len(content) // 2)]
+    handler.answer(200, begun, len(content), Content_Type=kind(content))
     handler.connection.settimeout(None)
     handler.connection.recv(1)
 
