@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 from condainer.activate.scripts import SCRIPTS
-from condainer.lock.explicit import OURS
+from condainer.lock.explicit import is_ours, is_taken_over
 from condainer.lock.lock_paths import CONDA_LOCK, RATTLER_LOCKS, lockfile_name
 from condainer.settings import original
 from condainer.settings.config import KEYS, PERSONAL, PROJECT_FILE, documented
@@ -24,7 +24,7 @@ from condainer.settings.input_files import (
 from condainer.settings.load import load_settings
 from condainer.settings.project_files import ProjectFiles
 from condainer.system import yaml_file
-from condainer.system.errors import ConfigError
+from condainer.system.errors import ConfigError, LockfileError
 from condainer.system.files import publish_text, read_text, storage_errors, writing
 from condainer.system.machine import this_platform
 from condainer.system.yaml_file import Document
@@ -51,8 +51,6 @@ HEAD = """\
 # change it. docs/reference/configuration.md explains them all.
 """
 IGNORE = ".gitignore"
-# In a lockfile of ours that was taken over from another tool's.
-TAKEN = "\n# from: "
 # The scripts of environments with a name.
 OTHERS = "activate-*"
 # What the original wrote, by how it begins: a build leaves alone what is not ours.
@@ -153,9 +151,9 @@ def _locks(directory: Path) -> list[Path]:
 def _is_enough(lock: Path, directory: Path) -> bool:
     """Tell whether a lockfile is used as it is; ours is compared with what it was made from."""
     # What cannot be read, or is configured wrongly, is told by the build.
-    with suppress(OSError, ConfigError):
-        text = read_text(lock, errors="replace")
-        if text.startswith(OURS) and TAKEN not in text:
+    with suppress(LockfileError, ConfigError):
+        read = ProjectFiles().read
+        if is_ours(lock, read) and not is_taken_over(read(lock)):
             return load_settings(directory).environment_yml.is_file()
     return True
 

@@ -30,6 +30,8 @@ from condainer.system.urls import NETRC, has_secret, has_user
 
 # The first words of a file of ours.
 OURS = "# Made by `cnd lock`"
+# The beginning of the line that says whose lock it was taken over from.
+ORIGIN = "# from: "
 VERSION = 1
 # No lockfile of this kind is as large, in bytes: that is a hundred thousand packages.
 LARGEST = 16 << 20
@@ -63,7 +65,7 @@ def render_explicit(lock: Lock) -> str:
     if lock.inputs:
         lines.append(f"# inputs: sha256:{lock.inputs}")
     if lock.origin:
-        lines.append(f"# from: {escape(lock.origin)}")
+        lines.append(f"{ORIGIN}{escape(lock.origin)}")
     if lock.environment:
         lines.append(f"# environment: {escape(lock.environment)}")
     lines += [f"# input: {source.sha256} {escape(source.path)}" for source in lock.sources]
@@ -128,6 +130,11 @@ def is_ours(path: Path, read: Read = read_bytes) -> bool:
         return read(path).startswith(OURS.encode())
     except OSError as error:
         raise LockfileError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def is_taken_over(content: bytes) -> bool:
+    """Tell whether a lockfile of ours holds the packages of another tool's lock."""
+    return f"\n{ORIGIN}".encode() in content
 
 
 def parse_explicit(text: str, where: str, platform: str, partial: bool = False) -> Lock:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from condainer.inputs.read import declared_platforms, read_inputs
-from condainer.lock.explicit import is_ours, render_explicit
+from condainer.lock.explicit import is_ours, is_taken_over, render_explicit
 from condainer.lock.lock_paths import CONDA_LOCK, LOCKFILE, MAKERS, conda_lock_path, lockfile_path
 from condainer.lock.locks import CondaPackage, Lock, PipPackage, pip_name
 from condainer.settings.config import Settings
@@ -243,7 +243,7 @@ def _of_another_tool(settings: Settings, platforms: Sequence[str]) -> list[Path]
     theirs = rattler_lock_of(settings)
     if theirs is not None and not foreign:
         ours = [seen.read(path) for path in files if seen.is_file(path)]
-        return [theirs] if all(b"\n# from: " in text for text in ours) else []
+        return [theirs] if all(map(is_taken_over, ours)) else []
     return foreign
 
 
