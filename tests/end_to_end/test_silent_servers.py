@@ -26,24 +26,6 @@ PATIENCE, WITH_CONDA = 100, 200
 PIECES = 24
 
 
-def stalling(share: float, headers: bool = True) -> flaky.Answer:
-    """Send a share of the body and then nothing, until the client hangs up."""
-
-    def answer(handler: flaky.Handler, content: bytes) -> None:
-        handler.close_connection = True
-        if headers:
-            handler.send_response(200)
-            handler.send_header("Content-Length", str(len(content)))
-            handler.send_header("Content-Type", flaky.kind(content))
-            handler.end_headers()
-            handler.wfile.write(content[: int(len(content) * share)])
-            handler.wfile.flush()
-        handler.connection.settimeout(None)
-        handler.connection.recv(1)
-
-    return answer
-
-
 def trickling(handler: flaky.Handler, content: bytes) -> None:
     """Send the body in pieces, which takes longer than clients wait for a byte."""
     handler.send_response(200)
@@ -57,9 +39,9 @@ def trickling(handler: flaky.Handler, content: bytes) -> None:
 
 
 STALLS = {
-    "before the answer": stalling(0, headers=False),
-    "after the headers": stalling(0),
-    "after a third": stalling(1 / 3),
+    "before the answer": flaky.stalling(0, headers=False),
+    "after the headers": flaky.stalling(0),
+    "after a third": flaky.silent,
 }
 
 

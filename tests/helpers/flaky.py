@@ -158,13 +158,22 @@ def redirect(url: str) -> Answer:
     return lambda handler, content: handler.answer(302, b"", Location=url)
 
 
-def silent(handler: Handler, content: bytes) -> None:
-    """Begin an answer, and say nothing more until the client hangs up."""
-    # Without a type, clients would not wait for the rest of a page.
-    begun = content[: min(1000, len(content) // 2)]
-    handler.answer(200, begun, len(content), Content_Type=kind(content))
-    handler.connection.settimeout(None)
-    handler.connection.recv(1)
+def stalling(share: float, headers: bool = True) -> Answer:
+    """Send a share of the body and then nothing, until the client hangs up."""
+
+    def answer(handler: Handler, content: bytes) -> None:
+        handler.close_connection = True
+        if headers:
+            begun = content[: int(len(content) * share)]
+            # Without a type, clients would not wait for the rest of a page.
+            handler.answer(200, begun, len(content), Content_Type=kind(content))
+        handler.connection.settimeout(None)
+        handler.connection.recv(1)
+
+    return answer
+
+
+silent = stalling(1 / 3)
 
 
 def dripping(head: str) -> Answer:
